@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What a caller may pass to torch.ops.dcnv2.*: one check per operator, for the CPU and the CUDA
+// library alike. Python checks the same before; these protect memory when the operators are
+// called directly. Contents of tensors (offsets, boxes, batch indices) are the kernels' matter.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "geometry.h"
+#include "roi_geometry.h"
+
+namespace dcnv2 {
+
+using torch::headeronly::ScalarType;
+using Shape = std::vector<int64_t>;
+
+// What a check needs to know of a tensor: its name in the schema, shape, dtype and device.
+struct Operand {
+  const char* name;
+  bool present;
+  Shape sizes;
+  ScalarType dtype;
+  int64_t device;  // index; both libraries see one device type only
+
+  Operand(const char* name, const torch::stable::Tensor& t)
+      : name(name),
+        present(true),
+        sizes(t.sizes().begin(), t.sizes().end()),
+        dtype(t.scalar_type()),
+        device(t.get_device_index()) {}
+
+  Operand(const char* name, const std::optional<torch::stable::Tensor>& t)
+      : Operand(t ? Operand(name, *t) : Operand(name)) {}
+
+ private:
+  explicit Operand(const char* name)
+      : name(name), present(false), dtype(ScalarType::Float), device(0) {}
+};
+
+inline std::string text(const Shape& sizes) {
+  std::ostringstream out;
+  out << "[";
+  for (size_t i = 0; i < sizes.size(); ++i) out << (i ? ", " : "") << sizes[i];
+  out << "]";
+  return out.str();
+}
+
+// Throws unless `t` has exactly the shape `wanted`, whose axes are named in `axes`.
+inline void check_shape(const Operand& t, const Shape& wanted, const char* axes) {
+  STD_TORCH_CHECK(t.sizes == wanted, t.name, " must have shape ", text(wanted), " (", axes,
+                  "), got ", text(t.sizes));
+}
+
+inline void check_rank(const Operand& t, size_t rank, const char* axes) {
+  STD_TORCH_CHECK(t.sizes.size() == rank, t.name, " must be ", rank, "-dimensional (", axes,
+                  "), got shape ", text(t.sizes));
+}
+
+inline bool is_half(ScalarType dtype) {
+  return dtype == ScalarType::Half || dtype == ScalarType::BFloat16;
+}
+
+inline void check_floating(const Operand& t) {
+  STD_TORCH_CHECK(t.dtype == ScalarType::Double || t.dtype == ScalarType::Float || is_half(t.dtype),
+                  t.name, " must be float64, float32, float16 or bfloat16, got ",
+                  toString(t.dtype));
+}
+
+// An operand that is multiplied with the input's values has the input's dtype.
+inline void check_like_input(const Operand& t, const Operand& input) {
+  STD_TORCH_CHECK(t.dtype == input.dtype, t.name, " must have the dtype of input, ",
+                  toString(input.dtype), ", got ", toString(t.dtype));
+  STD_TORCH_CHECK(t.device == input.device, t.name, " must be on the device of input, ",
+                  input.device, ", got ", t.device);
+}
+
+// Coordinates and modulation may be float32 where the input is half.
+inline void check_coordinates(const Operand& t, const Operand& input) {
+  const bool wider = is_half(input.dtype) && t.dtype == ScalarType::Float;
+  STD_TORCH_CHECK(t.dtype == input.dtype || wider, t.name, " must have the dtype of input, ",
+                  toString(input.dtype), is_half(input.dtype) ? ", or Float, got " : ", got ",
+                  toString(t.dtype));
+  STD_TORCH_CHECK(t.device == input.device, t.name, " must be on the device of input, ",
+                  input.device, ", got ", t.device);
+}
+
+// A pair (vertical, horizontal) of hyper-parameters, each in least .. 2^31 - 1, so that no product
+// of two of them overflows.
+inline void check_pair(const char* name, const Shape& pair, int64_t least) {
+  STD_TORCH_CHECK(pair.size() == 2, name, " must hold 2 numbers, got ", pair.size());
+  for (const int64_t v : pair) {
+    STD_TORCH_CHECK(v >= least && v <= std::numeric_limits<int32_t>::max(), name,
+                    " must be at least ", least, " and below 2^31, got ", text(pair));
+  }
+}
+
+inline void check_input(const Operand& input) {
+  check_rank(input, 4, "batch, channels, height, width");
+  check_floating(input);
+  // Base pixels are int, and one past the last pixel must be too.
+  constexpr int64_t kMaxSide = std::numeric_limits<int32_t>::max() - 1;
+  STD_TORCH_CHECK(input.sizes[2] <= kMaxSide && input.sizes[3] <= kMaxSide,
+                  "input must have a height and a width below 2^31 - 1, got ", text(input.sizes));
+}
+
+// Checks every operand of deform_conv2d and returns its sizes.
+inline ConvGeometry check_deform_conv2d(const Operand& input, const Operand& offset,
+                                        const Operand& weight, const Operand& bias,
+                                        const Operand& mask, const Shape& stride,
+                                        const Shape& padding, const Shape& dilation) {
+  check_input(input);
+  check_rank(offset, 4, "batch, deform_groups * taps * 2, out_height, out_width");
+  check_rank(weight, 4, "out_channels, in_channels / groups, kernel_height, kernel_width");
+  check_coordinates(offset, input);
+  check_like_input(weight, input);
+  check_pair("stride", stride, 1);
+  check_pair("padding", padding, 0);
+  check_pair("dilation", dilation, 1);
+  for (const int64_t size : weight.sizes) {
+    STD_TORCH_CHECK(size >= 1 && size <= std::numeric_limits<int32_t>::max(),
+                    "weight must have no empty axis, got shape ", text(weight.sizes));
+  }
+
+  ConvGeometry g;
+  g.batch = input.sizes[0];
+  g.in_channels = input.sizes[1];
+  g.height = input.sizes[2];
+  g.width = input.sizes[3];
+  g.out_channels = weight.sizes[0];
+  g.kernel_h = weight.sizes[2];
+  g.kernel_w = weight.sizes[3];
+  g.stride_h = stride[0];
+  g.stride_w = stride[1];
+  g.pad_h = padding[0];
+  g.pad_w = padding[1];
+  g.dilation_h = dilation[0];
+  g.dilation_w = dilation[1];
+  g.out_height = out_size(g.height, g.kernel_h, g.stride_h, g.pad_h, g.dilation_h);
+  g.out_width = out_size(g.width, g.kernel_w, g.stride_w, g.pad_w, g.dilation_w);
+  STD_TORCH_CHECK(g.out_height >= 1 && g.out_width >= 1,
+                  "input is smaller than the kernel: the output would be ", g.out_height, " x ",
+                  g.out_width, " for an input of shape ", text(input.sizes),
+                  " and a weight of shape ", text(weight.sizes));
+
+  STD_TORCH_CHECK(g.in_channels >= 1 && g.in_channels % weight.sizes[1] == 0,
+                  "weight's second axis (in_channels / groups) must divide the ", g.in_channels,
+                  " channels of input, got shape ", text(weight.sizes));
+  g.groups = g.in_channels / weight.sizes[1];
+  STD_TORCH_CHECK(g.out_channels % g.groups == 0, "weight's first axis (out_channels) must be a ",
+                  "multiple of the ", g.groups, " groups, got shape ", text(weight.sizes));
+
+  const int64_t per_group = 2 * g.taps();
+  STD_TORCH_CHECK(offset.sizes[1] >= per_group && offset.sizes[1] % per_group == 0,
+                  "offset's second axis must be deform_groups * ", per_group,
+                  " (two numbers a tap), got shape ", text(offset.sizes));
+  g.deform_groups = offset.sizes[1] / per_group;
+  STD_TORCH_CHECK(g.in_channels % g.deform_groups == 0, "offset asks for ", g.deform_groups,
+                  " deform groups, which must divide the ", g.in_channels, " channels of input");
+  check_shape(offset, {g.batch, g.deform_groups * per_group, g.out_height, g.out_width},
+              "batch, deform_groups * taps * 2, out_height, out_width");
+  if (mask.present) {
+    check_coordinates(mask, input);
+    check_shape(mask, {g.batch, g.deform_groups * g.taps(), g.out_height, g.out_width},
+                "batch, deform_groups * taps, out_height, out_width");
+  }
+  if (bias.present) {
+    check_like_input(bias, input);
+    check_shape(bias, {g.out_channels}, "out_channels");
+  }
+  return g;
+}
+
+// The gradient that a backward pass receives: like the output.
+inline void check_grad_output(const Operand& grad_output, const Operand& input,
+                              const Shape& output_shape) {
+  check_like_input(grad_output, input);
+  check_shape(grad_output, output_shape, "the output's shape");
+}
+
+// A number that must be finite, in min .. max.
+inline void check_number(const char* name, double value, double least, double most) {
+  STD_TORCH_CHECK(value >= least && value <= most, name, " must be in ", least, " .. ", most,
+                  ", got ", value);
+}
+
+// What both RoI poolings ask of their shared operands; the offset's shape is theirs to check.
+inline RoiPoolGeometry check_rois(const Operand& input, const Operand& rois, const Operand& offset,
+                                  const Operand& mask, const Shape& output_size,
+                                  double spatial_scale, double offset_scale) {
+  constexpr double kMost = std::numeric_limits<float>::max();
+  check_input(input);
+  STD_TORCH_CHECK(input.sizes[2] >= 1 && input.sizes[3] >= 1,
+                  "input must have a height and a width of at least 1, got ", text(input.sizes));
+  check_coordinates(rois, input);
+  check_rank(rois, 2, "rois, 5");
+  check_shape(rois, {rois.sizes[0], 5}, "rois, batch index and x1, y1, x2, y2");
+  check_pair("output_size", output_size, 1);
+  check_number("spatial_scale", spatial_scale, -kMost, kMost);
+
+  RoiPoolGeometry g{};
+  g.rois = rois.sizes[0];
+  g.batch = input.sizes[0];
+  g.channels = g.out_channels = input.sizes[1];
+  g.height = input.sizes[2];
+  g.width = input.sizes[3];
+  g.pooled_h = output_size[0];
+  g.pooled_w = output_size[1];
+  g.spatial_scale = spatial_scale;
+  g.offset_scale = offset_scale;
+  g.group_size = g.part_size = g.classes = 1;
+  STD_TORCH_CHECK(g.rois == 0 || g.batch > 0, "rois must be empty where input has no image, got ",
+                  text(rois.sizes));
+  if (mask.present) {
+    check_coordinates(mask, input);
+    check_shape(mask, {g.rois, 1, g.pooled_h, g.pooled_w}, "rois, 1, pooled_height, pooled_width");
+  }
+  if (offset.present) check_coordinates(offset, input);
+  return g;
+}
+
+// Checks every operand of deform_roi_pool and returns its sizes.
+inline RoiPoolGeometry check_deform_roi_pool(const Operand& input, const Operand& rois,
+                                             const Operand& offset, const Operand& mask,
+                                             const Shape& output_size, double spatial_scale,
+                                             int64_t sampling_ratio, double gamma) {
+  check_number("gamma", gamma, -std::numeric_limits<float>::max(),
+               std::numeric_limits<float>::max());
+  check_number("sampling_ratio", double(sampling_ratio), 0, double(kMostSamples));
+  RoiPoolGeometry g = check_rois(input, rois, offset, mask, output_size, spatial_scale, gamma);
+  g.sampling = sampling_ratio;
+  if (offset.present) {
+    check_shape(offset, {g.rois, 2, g.pooled_h, g.pooled_w},
+                "rois, 2, pooled_height, pooled_width");
+  }
+  return g;
+}
+
+// Checks every operand of deform_psroi_pool and returns its sizes.
+inline RoiPoolGeometry check_deform_psroi_pool(const Operand& input, const Operand& rois,
+                                               const Operand& offset, const Operand& mask,
+                                               int64_t output_size, double spatial_scale,
+                                               int64_t group_size, int64_t part_size,
+                                               int64_t sample_per_part, double trans_std) {
+  constexpr double kMostParts = 1 << 20;  // keeps products of two of them far below 2^63
+  check_number("trans_std", trans_std, -std::numeric_limits<float>::max(),
+               std::numeric_limits<float>::max());
+  check_number("group_size", double(group_size), 1, kMostParts);
+  check_number("part_size", double(part_size), 1, kMostParts);
+  check_number("sample_per_part", double(sample_per_part), 1, double(kMostSamples));
+  RoiPoolGeometry g = check_rois(input, rois, offset, mask, {output_size, output_size},
+                                 spatial_scale, trans_std);
+  g.sampling = sample_per_part;
+  g.group_size = group_size;
+  g.part_size = part_size;
+  STD_TORCH_CHECK(g.channels % (group_size * group_size) == 0, "input must have a multiple of ",
+                  group_size * group_size, " channels (group_size squared), got ", g.channels);
+  g.out_channels = g.channels / (group_size * group_size);
+  if (offset.present) {
+    check_rank(offset, 4, "rois, 2 * classes, part_size, part_size");
+    STD_TORCH_CHECK(offset.sizes[1] >= 2 && offset.sizes[1] % 2 == 0,
+                    "offset's second axis must be 2 * classes, got shape ", text(offset.sizes));
+    g.classes = offset.sizes[1] / 2;
+    check_shape(offset, {g.rois, 2 * g.classes, part_size, part_size},
+                "rois, 2 * classes, part_size, part_size");
+    STD_TORCH_CHECK(g.out_channels % g.classes == 0, "offset asks for ", g.classes,
+                    " classes, which must divide the ", g.out_channels, " channels of the output");
+  }
+  return g;
+}
+
+}  // namespace dcnv2

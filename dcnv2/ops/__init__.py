@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The operators: deformable convolution and both deformable RoI poolings."""
+
+from .functional import deform_conv2d, deform_psroi_pool, deform_roi_pool
+
+__all__ = ["deform_conv2d", "deform_psroi_pool", "deform_roi_pool"]

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the operators accept. Each check names the operand, what was wanted and what came.
+
+They read shapes, dtypes and devices only, so they hold for real, fake and traced tensors alike and
+never wait for a device. The one exception is the batch index of RoIs on a CPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def output_size(
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> tuple[int, int]:
+    """Return the output height and width of a convolution (floor rule)."""
+    height, width = (
+        (size[i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1
+        for i in (0, 1)
+    )
+    return height, width
+
+
+def check_deform_conv2d(
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> None:
+    """Raise if the operands of deform_conv2d do not fit together.
+
+    Raises:
+        TypeError: for an operand that is no tensor or whose dtype does not fit.
+        ValueError: for a rank, shape, device or number that does not fit.
+    """
+    _check_rank("input", input, 4, "[N, C, H, W]")
+    _check_rank("offset", offset, 4, "[N, 2*G*kh*kw, Ho, Wo]")
+    _check_rank("weight", weight, 4, "[O, C/groups, kh, kw]")
+    _check_floating(input)
+    _check_dtype("weight", weight, input)
+    _check_float_dtype("offset", offset, input)
+    _check_device(input, offset=offset, weight=weight)
+    _check_positive("stride", stride)
+    _check_positive("dilation", dilation)
+    if padding[0] < 0 or padding[1] < 0:
+        raise ValueError(f"padding must not be negative, got {tuple(padding)}")
+
+    batch, channels, height, width = input.shape
+    out_channels, group_channels, kh, kw = weight.shape
+    if kh < 1 or kw < 1:
+        raise ValueError(f"weight must have a kernel of at least 1x1, got {_shape(weight)}")
+    if group_channels < 1 or channels % group_channels != 0:
+        raise ValueError(
+            f"weight must have C/groups channels (dim 1) that divide input's C = {channels}, "
+            f"got {group_channels} in {_shape(weight)}"
+        )
+    groups = channels // group_channels
+    if out_channels % groups != 0 or out_channels < groups:
+        raise ValueError(
+            f"weight must have output channels (dim 0) divisible by groups = C / weight.shape[1] "
+            f"= {channels} / {group_channels} = {groups}, got {out_channels}"
+        )
+    out_height, out_width = output_size((height, width), (kh, kw), stride, padding, dilation)
+    if out_height < 1 or out_width < 1:
+        raise ValueError(
+            f"input of {height}x{width} is too small: kernel {kh}x{kw}, stride {tuple(stride)}, "
+            f"padding {tuple(padding)}, dilation {tuple(dilation)} leave {out_height}x{out_width}"
+        )
+    taps = kh * kw
+    deform_groups = offset.shape[1] // (2 * taps)
+    if deform_groups < 1 or offset.shape[1] != deform_groups * 2 * taps:
+        raise ValueError(
+            f"offset must have 2*G*kh*kw = G*{2 * taps} channels (dim 1) for a whole number G of "
+            f"deform groups, got {offset.shape[1]}"
+        )
+    if channels % deform_groups != 0:
+        raise ValueError(
+            f"offset has {offset.shape[1]} channels, so G = {deform_groups} deform groups, "
+            f"which must divide input's C = {channels}"
+        )
+    _check_shape("offset", offset, (batch, deform_groups * 2 * taps, out_height, out_width),
+                 "[N, 2*G*kh*kw, Ho, Wo]")  # fmt: skip
+    if mask is not None:
+        _check_rank("mask", mask, 4, "[N, G*kh*kw, Ho, Wo]")
+        _check_float_dtype("mask", mask, input)
+        _check_device(input, mask=mask)
+        _check_shape("mask", mask, (batch, deform_groups * taps, out_height, out_width),
+                     "[N, G*kh*kw, Ho, Wo]")  # fmt: skip
+    if bias is not None:
+        _check_rank("bias", bias, 1, "[O]")
+        _check_dtype("bias", bias, input)
+        _check_device(input, bias=bias)
+        _check_shape("bias", bias, (out_channels,), "[O]")
+
+
+def check_deform_roi_pool(
+    input: Tensor,
+    rois: Tensor,
+    offset: Tensor | None,
+    mask: Tensor | None,
+    output_size: Sequence[int],
+    spatial_scale: float,
+    sampling_ratio: int,
+    gamma: float,
+) -> None:
+    """Raise if the operands of deform_roi_pool do not fit together (see check_deform_conv2d)."""
+    _check_positive("output_size", output_size)
+    _check_number("spatial_scale", spatial_scale, positive=True)
+    _check_number("gamma", gamma)
+    if sampling_ratio < 0:
+        raise ValueError(f"sampling_ratio must be 0 (adaptive) or more, got {sampling_ratio}")
+    _check_rois(input, rois)
+    size = (rois.shape[0], 2, output_size[0], output_size[1])
+    if offset is not None:
+        _check_roi_operand("offset", offset, input, size, "[R, 2, ph, pw]")
+    if mask is not None:
+        size = (rois.shape[0], 1, output_size[0], output_size[1])
+        _check_roi_operand("mask", mask, input, size, "[R, 1, ph, pw]")
+
+
+def check_deform_psroi_pool(
+    input: Tensor,
+    rois: Tensor,
+    offset: Tensor | None,
+    mask: Tensor | None,
+    output_size: int,
+    spatial_scale: float,
+    group_size: int,
+    part_size: int,
+    sample_per_part: int,
+    trans_std: float,
+) -> None:
+    """Raise if the operands of deform_psroi_pool do not fit together (see check_deform_conv2d)."""
+    for name, value in (("output_size", output_size), ("group_size", group_size),
+                        ("part_size", part_size), ("sample_per_part", sample_per_part)):  # fmt: skip
+        if value < 1:
+            raise ValueError(f"{name} must be positive, got {value}")
+    _check_number("spatial_scale", spatial_scale, positive=True)
+    _check_number("trans_std", trans_std)
+    _check_rois(input, rois)
+    channels, cells = input.shape[1], group_size * group_size
+    if channels < cells or channels % cells != 0:
+        raise ValueError(
+            f"input must have channels (dim 1) divisible by group_size^2 = {cells}, got {channels}"
+        )
+    if offset is not None:
+        _check_rank("offset", offset, 4, "[R, 2*classes, part, part]")
+        classes = offset.shape[1] // 2
+        out_channels = channels // cells
+        if classes < 1 or offset.shape[1] % 2 != 0 or out_channels % classes != 0:
+            raise ValueError(
+                f"offset must have 2*classes channels (dim 1), where classes divides the "
+                f"C / group_size^2 = {out_channels} output channels, got {offset.shape[1]}"
+            )
+        size = (rois.shape[0], 2 * classes, part_size, part_size)
+        _check_roi_operand("offset", offset, input, size, "[R, 2*classes, part, part]")
+    if mask is not None:
+        size = (rois.shape[0], 1, output_size, output_size)
+        _check_roi_operand("mask", mask, input, size, "[R, 1, P, P]")
+
+
+def _check_rois(input: Tensor, rois: Tensor) -> None:
+    _check_rank("input", input, 4, "[N, C, H, W]")
+    _check_rank("rois", rois, 2, "[R, 5] of (batch index, x1, y1, x2, y2)")
+    _check_floating(input)
+    _check_float_dtype("rois", rois, input)
+    _check_device(input, rois=rois)
+    if rois.shape[1] != 5:
+        raise ValueError(
+            f"rois must have 5 columns (batch index, x1, y1, x2, y2), got {_shape(rois)}"
+        )
+    if input.shape[1] < 1 or input.shape[2] < 1 or input.shape[3] < 1:
+        raise ValueError(f"input must have channels and pixels, got {_shape(input)}")
+    if rois.device.type == "cpu" and not torch.compiler.is_compiling():
+        _check_batch_index(rois, input.shape[0])
+
+
+def _check_batch_index(rois: Tensor, batch: int) -> None:
+    # Elsewhere this would make the host wait; there such a RoI gives NaN (see ops/schema.py).
+    if type(rois) is not Tensor and not isinstance(rois, torch.nn.Parameter):
+        return  # fake, functional or otherwise wrapped: no values to look at
+    if rois.shape[0] == 0:
+        return
+    index = rois.detach()[:, 0]
+    outside = ~((index >= 0) & (index < batch))
+    if outside.any():
+        row = int(outside.nonzero()[0])
+        raise ValueError(
+            f"rois must have batch indices in [0, {batch}) (column 0), got {float(index[row])} "
+            f"in row {row}"
+        )
+
+
+def _check_roi_operand(
+    name: str, tensor: Tensor, input: Tensor, size: tuple[int, ...], formula: str
+) -> None:
+    _check_rank(name, tensor, 4, formula)
+    _check_float_dtype(name, tensor, input)
+    _check_shape(name, tensor, size, formula)
+    _check_device(input, **{name: tensor})
+
+
+# ---- one property each
+
+
+def _shape(tensor: Tensor) -> str:
+    return "[" + ", ".join(str(size) for size in tensor.shape) + "]"
+
+
+def _check_rank(name: str, tensor: Tensor, rank: int, formula: str) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a tensor {formula}, got {type(tensor).__name__}")
+    if tensor.dim() != rank:
+        raise ValueError(
+            f"{name} must have {rank} dimension{'s' * (rank > 1)} {formula}, got {_shape(tensor)}"
+        )
+
+
+def _check_shape(name: str, tensor: Tensor, size: tuple[int, ...], formula: str) -> None:
+    if tensor.shape != size:
+        wanted = ", ".join(str(s) for s in size)
+        raise ValueError(f"{name} must be {formula} = [{wanted}], got {_shape(tensor)}")
+
+
+def _check_floating(input: Tensor) -> None:
+    if input.dtype not in DTYPES:
+        raise TypeError(f"input must be float32, float64, float16 or bfloat16, got {input.dtype}")
+
+
+def _check_dtype(name: str, tensor: Tensor, input: Tensor) -> None:
+    if tensor.dtype != input.dtype:
+        raise TypeError(f"{name} must have input's dtype {input.dtype}, got {tensor.dtype}")
+
+
+def _check_float_dtype(name: str, tensor: Tensor, input: Tensor) -> None:
+    """Check an operand that may stay float32 beside a half input."""
+    if tensor.dtype == input.dtype:
+        return
+    if input.dtype in _HALF and tensor.dtype == torch.float32:
+        return
+    also = " or float32" if input.dtype in _HALF else ""
+    raise TypeError(f"{name} must have input's dtype {input.dtype}{also}, got {tensor.dtype}")
+
+
+def _check_device(input: Tensor, **tensors: Tensor) -> None:
+    for name, tensor in tensors.items():
+        if tensor.device != input.device:
+            raise ValueError(
+                f"{name} must be on input's device {input.device}, got {tensor.device}"
+            )
+
+
+def _check_positive(name: str, pair: Sequence[int]) -> None:
+    if pair[0] < 1 or pair[1] < 1:
+        raise ValueError(f"{name} must be positive, got {tuple(pair)}")
+
+
+def _check_number(name: str, value: float, positive: bool = False) -> None:
+    if not math.isfinite(value) or (positive and value <= 0):
+        wanted = "finite and positive" if positive else "finite"
+        raise ValueError(f"{name} must be {wanted}, got {value}")

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// How both libraries allocate results: the memory format follows the operand that a result belongs
+// to (the rule is in dcnv2/ops/schema.py).
+#pragma once
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/stableivalue_conversions.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+namespace dcnv2 {
+
+using torch::stable::Tensor;
+
+using Strides4 = std::array<int64_t, 4>;
+
+inline Strides4 contiguous_strides(const std::vector<int64_t>& s) {
+  return {s[1] * s[2] * s[3], s[2] * s[3], s[3], 1};
+}
+inline Strides4 channels_last_strides(const std::vector<int64_t>& s) {
+  return {s[1] * s[2] * s[3], 1, s[3] * s[1], s[1]};
+}
+
+// Whether a rank-4 tensor lies in memory as `strides` say; axes of one element may have any stride.
+inline bool lies_as(const Tensor& t, const Strides4& strides) {
+  for (int axis = 0; axis < 4; ++axis) {
+    if (t.size(axis) != 1 && t.stride(axis) != strides[axis]) return false;
+  }
+  return true;
+}
+
+inline std::vector<int64_t> sizes_of(const Tensor& t) {
+  return {t.sizes().begin(), t.sizes().end()};
+}
+
+// The memory format that a rank-4 result takes from its operand.
+inline bool wants_channels_last(const Tensor& t) {
+  return t.numel() > 0 && !t.is_contiguous() && lies_as(t, channels_last_strides(sizes_of(t)));
+}
+
+inline Tensor new_strided(const Tensor& like, const std::vector<int64_t>& sizes,
+                          const std::vector<int64_t>& strides, int32_t dtype) {
+  int32_t device_type, device_index;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+  AtenTensorHandle handle;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(int64_t(sizes.size()), sizes.data(), strides.data(),
+                                                  dtype, device_type, device_index, &handle));
+  return Tensor(handle);
+}
+
+inline int32_t dtype_of(const Tensor& t) {
+  int32_t dtype;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(t.get(), &dtype));
+  return dtype;
+}
+
+// A rank-4 tensor of `like`'s dtype and device.
+inline Tensor new_result(const Tensor& like, const std::vector<int64_t>& sizes, bool channels_last) {
+  const Strides4 s = channels_last ? channels_last_strides(sizes) : contiguous_strides(sizes);
+  return new_strided(like, sizes, {s.begin(), s.end()}, dtype_of(like));
+}
+
+// What stands for a gradient that nobody asked for.
+inline Tensor no_result(const Tensor& like) { return new_strided(like, {0}, {1}, dtype_of(like)); }
+
+}  // namespace dcnv2

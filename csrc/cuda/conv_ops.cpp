@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// deform_conv2d and its backward on CUDA, as torch sees them.
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/library.h>
+
+#include <tuple>
+
+#include "operands.h"
+
+namespace dcnv2::cuda {
+namespace {
+
+using Optional = std::optional<Tensor>;
+
+Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& weight,
+                     const Optional& bias, const Optional& mask, Shape stride, Shape padding,
+                     Shape dilation) {
+  const ConvGeometry g =
+      check_deform_conv2d(Operand("input", input), Operand("offset", offset),
+                          Operand("weight", weight), Operand("bias", bias), Operand("mask", mask),
+                          stride, padding, dilation);
+  const torch::stable::accelerator::DeviceGuard guard(input.get_device_index());
+  const cudaStream_t stream = current_stream(input);
+  const Shape sizes{g.batch, g.out_channels, g.out_height, g.out_width};
+  const Result output(input, sizes, wants_channels_last(input));
+  if (output.wanted.numel() == 0) return output.wanted;
+
+  const Tensor packed = channels_last(input, stream);
+  ConvArgs a{};
+  a.g = g;
+  a.dtype = kernel_dtype(input);
+  a.input = packed.data_ptr();
+  a.offset = view(offset);
+  a.mask = view(mask);
+  a.weight = view(weight);
+  a.bias = bias ? bias->data_ptr() : nullptr;
+  a.bias_stride = bias ? bias->stride(0) : 0;
+  a.output = output.written.data_ptr();
+  launch_forward(a, stream);
+  return output.finish(stream);
+}
+
+using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+enum Needed { kInput, kOffset, kWeight, kBias, kMask };
+
+Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
+                                 const Tensor& offset, const Tensor& weight, const Optional& mask,
+                                 Shape stride, Shape padding, Shape dilation,
+                                 std::vector<bool> needs) {
+  const ConvGeometry g = check_deform_conv2d(
+      Operand("input", input), Operand("offset", offset), Operand("weight", weight),
+      Operand("bias", Optional{}), Operand("mask", mask), stride, padding, dilation);
+  check_grad_output(Operand("grad_output", grad_output), Operand("input", input),
+                    {g.batch, g.out_channels, g.out_height, g.out_width});
+  STD_TORCH_CHECK(needs.size() == 5, "needs must hold 5 flags, got ", needs.size());
+  const torch::stable::accelerator::DeviceGuard guard(input.get_device_index());
+  const cudaStream_t stream = current_stream(input);
+
+  const bool need_mask = needs[kMask] && mask.has_value();
+  auto like = [&](const Tensor& t) { return new_result(t, sizes_of(t), wants_channels_last(t)); };
+  const Tensor none = no_result(grad_output);
+  const Tensor grad_offset = needs[kOffset] ? like(offset) : none;
+  const Tensor grad_mask = need_mask ? like(*mask) : none;
+  const Tensor grad_weight = needs[kWeight] ? like(weight) : none;
+  const Tensor grad_bias = needs[kBias] ? new_strided(weight, {g.out_channels}, {1}, dtype_of(weight))
+                                        : none;
+  const bool empty = g.batch == 0 || input.numel() == 0;
+  if (empty) {  // nothing is sampled, so only the bias may have a gradient
+    const Tensor grad_input = needs[kInput] ? like(input) : none;
+    for (const Tensor& t : {grad_input, grad_offset, grad_mask, grad_weight}) fill_zero(t, stream);
+    if (g.batch == 0) {
+      fill_zero(grad_bias, stream);
+      return {grad_input, grad_offset, grad_weight, grad_bias, grad_mask};
+    }
+  }
+
+  const Tensor packed = channels_last(input, stream);
+  const Tensor grad = channels_last(grad_output, stream);
+  ConvArgs a{};
+  a.g = g;
+  a.dtype = kernel_dtype(input);
+  a.input = packed.data_ptr();
+  a.grad_output = grad.data_ptr();
+  a.offset = view(offset);
+  a.mask = view(mask);
+  a.weight = view(weight);
+
+  if (needs[kBias]) {
+    a.grad_bias = grad_bias.data_ptr();
+    const Tensor workspace = new_workspace(input, grad_bias_workspace(a));
+    launch_grad_bias(a, workspace.data_ptr(), stream);
+  }
+  if (empty) {
+    return {needs[kInput] ? like(input) : none, grad_offset, grad_weight, grad_bias, grad_mask};
+  }
+  if (needs[kWeight]) {
+    a.grad_weight = view(grad_weight);
+    const Tensor workspace = new_workspace(input, grad_weight_workspace(a));
+    launch_grad_weight(a, workspace.data_ptr(), stream);
+  }
+  if (needs[kOffset] || need_mask) {
+    if (needs[kOffset]) a.grad_offset = view(grad_offset);
+    if (need_mask) a.grad_mask = view(grad_mask);
+    launch_grad_offset_mask(a, stream);
+  }
+  Tensor grad_input = none;
+  if (needs[kInput]) {
+    const Result result(input, sizes_of(input), wants_channels_last(input));
+    a.grad_input = result.written.data_ptr();
+    const Tensor workspace = new_workspace(input, grad_input_workspace(a));
+    launch_grad_input(a, workspace.data_ptr(), stream);
+    grad_input = result.finish(stream);
+  }
+  return {grad_input, grad_offset, grad_weight, grad_bias, grad_mask};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(dcnv2, CUDA, m) {
+  m.impl("deform_conv2d", TORCH_BOX(&deform_conv2d));
+  m.impl("deform_conv2d_backward", TORCH_BOX(&deform_conv2d_backward));
+}
+
+}  // namespace dcnv2::cuda

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// One bin of a RoI pooling, in either convention, as every pass of it sees it.
+#pragma once
+
+#include "common.cuh"
+
+namespace dcnv2::cuda {
+
+template <class Acc, bool kPsroi>
+struct RoiBin {
+  int64_t image;  // -1: the batch index is not one of the input
+  BinAxis<Acc> y, x;
+
+  // The bin (bin_y, bin_x) of roi r with the offset of class `cls`.
+  __device__ RoiBin(const RoiPoolArgs& a, int64_t r, int64_t bin_y, int64_t bin_x, int64_t cls) {
+    const RoiPoolGeometry& g = a.g;
+    auto roi = [&](int64_t i) {
+      return load_as<Acc>(a.rois.data, a.rois.dtype, a.rois.index(r, i, 0, 0));
+    };
+    const Acc index = roi(0);
+    image = index >= Acc(0) && index < Acc(g.batch) ? static_cast<int64_t>(index) : -1;
+
+    const int64_t part_y = kPsroi ? psroi_part(bin_y, g.pooled_h, g.part_size) : bin_y;
+    const int64_t part_x = kPsroi ? psroi_part(bin_x, g.pooled_w, g.part_size) : bin_x;
+    Acc offset_y = 0, offset_x = 0;
+    if (a.offset.data != nullptr) {
+      const int64_t at = a.offset.index(r, 2 * cls, part_y, part_x);
+      offset_x = load_as<Acc>(a.offset.data, a.offset.dtype, at);
+      offset_y = load_as<Acc>(a.offset.data, a.offset.dtype, at + a.offset.stride_c);
+    }
+    const Acc scale = Acc(g.spatial_scale), shift = Acc(g.offset_scale);
+    if constexpr (kPsroi) {
+      y = psroi_bin_axis(psroi_roi_axis(roi(2), roi(4), scale), bin_y, g.pooled_h, g.sampling,
+                         offset_y, shift);
+      x = psroi_bin_axis(psroi_roi_axis(roi(1), roi(3), scale), bin_x, g.pooled_w, g.sampling,
+                         offset_x, shift);
+    } else {
+      y = align_bin_axis(align_roi_axis(roi(2), roi(4), scale), bin_y, g.pooled_h, g.sampling,
+                         offset_y, shift);
+      x = align_bin_axis(align_roi_axis(roi(1), roi(3), scale), bin_x, g.pooled_w, g.sampling,
+                         offset_x, shift);
+    }
+  }
+
+  __device__ static AxisSample<Acc> sample(const BinAxis<Acc>& axis, int64_t i, int64_t size) {
+    const Acc position = axis.first + Acc(i) * axis.step;
+    return kPsroi ? psroi_axis_sample(position, size) : align_axis_sample(position, size);
+  }
+
+  // What the sum of a bin's samples is divided by.
+  __device__ Acc divisor(const RoiPoolGeometry& g) const {
+    if constexpr (!kPsroi) return Acc(max(y.count * x.count, int64_t(1)));
+    int64_t kept_y = 0, kept_x = 0;
+    for (int64_t i = 0; i < y.count; ++i) kept_y += sample(y, i, g.height).counts;
+    for (int64_t i = 0; i < x.count; ++i) kept_x += sample(x, i, g.width).counts;
+    return Acc(max(kept_y * kept_x, int64_t(1)));
+  }
+};
+
+// The input channel that an output channel of a bin reads, and the class of its offset.
+template <bool kPsroi>
+__device__ __forceinline__ int64_t bin_channel(const RoiPoolGeometry& g, int64_t out_channel,
+                                               int64_t bin_y, int64_t bin_x) {
+  if constexpr (!kPsroi) return out_channel;
+  return (out_channel * g.group_size + psroi_group(bin_y, g.pooled_h, g.group_size)) * g.group_size +
+         psroi_group(bin_x, g.pooled_w, g.group_size);
+}
+__device__ __forceinline__ int64_t bin_class(const RoiPoolGeometry& g, int64_t out_channel) {
+  return out_channel / (g.out_channels / g.classes);
+}
+
+// Sums over a bin's samples of one channel: the values, and their derivatives by the position.
+template <class Acc>
+struct BinSums {
+  Acc value, slope_y, slope_x;
+};
+
+template <class T, bool kPsroi>
+__device__ BinSums<accumulator_t<T>> bin_sums(const RoiPoolArgs& a,
+                                              const RoiBin<accumulator_t<T>, kPsroi>& bin,
+                                              int64_t channel) {
+  using Acc = accumulator_t<T>;
+  const RoiPoolGeometry& g = a.g;
+  const T* image = static_cast<const T*>(a.input) + bin.image * g.height * g.width * g.channels +
+                   channel;
+  BinSums<Acc> sums{};
+  for (int64_t i = 0; i < bin.y.count; ++i) {
+    const AxisSample<Acc> sy = bin.sample(bin.y, i, g.height);
+    if (!sy.counts) continue;
+    const T* low = image + sy.low * g.width * g.channels;
+    const T* high = image + sy.high * g.width * g.channels;
+    for (int64_t j = 0; j < bin.x.count; ++j) {
+      const AxisSample<Acc> sx = bin.sample(bin.x, j, g.width);
+      if (!sx.counts) continue;
+      const int64_t left = sx.low * g.channels, right = sx.high * g.channels;
+      const Acc v00 = widen(low[left]), v01 = widen(low[right]);
+      const Acc v10 = widen(high[left]), v11 = widen(high[right]);
+      const Acc top = v00 + sx.frac * (v01 - v00), bottom = v10 + sx.frac * (v11 - v10);
+      sums.value += top + sy.frac * (bottom - top);
+      if (sy.moves) sums.slope_y += bottom - top;
+      if (sx.moves) sums.slope_x += (v01 - v00) + sy.frac * ((v11 - v10) - (v01 - v00));
+    }
+  }
+  return sums;
+}
+
+// The modulation of a bin, 1 without a mask.
+template <class Acc>
+__device__ __forceinline__ Acc bin_mask(const RoiPoolArgs& a, int64_t r, int64_t bin_y,
+                                        int64_t bin_x) {
+  if (a.mask.data == nullptr) return Acc(1);
+  return load_as<Acc>(a.mask.data, a.mask.dtype, a.mask.index(r, 0, bin_y, bin_x));
+}
+
+}  // namespace dcnv2::cuda

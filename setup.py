@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
 from build_support import libraries  # noqa: E402
+
 csrc_digest = runpy.run_path(str(ROOT / "dcnv2" / "csrc_digest.py"))["csrc_digest"]
 
 

@@ -39,7 +39,7 @@ def compiler() -> str | None:
 
 
 def plan(root: Path, digest: str) -> tuple[list[Library], list[str]]:
-    """The libraries that can be built here, and a sentence for each one that can't, with the reason.
+    """The libraries that can be built here, and for each one that can't a sentence that says why.
 
     Raises:
         RuntimeError: DCNV2_BUILD_CUDA=1 asks for the CUDA library and it can't be built.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Find a CUDA toolkit of torch's major version and turn an architecture list into compiler flags."""
+"""Find a CUDA toolkit of torch's major version; turn an architecture list into compiler flags."""
 
 import os
 import re
@@ -24,7 +24,11 @@ class Toolkit:
     @property
     def library_dirs(self) -> list[Path]:
         """Folders that may hold the CUDA runtime's shared library."""
-        candidates = [self.root / "lib64", self.root / "lib", self.root / "targets/x86_64-linux/lib"]
+        candidates = [
+            self.root / "lib64",
+            self.root / "lib",
+            self.root / "targets/x86_64-linux/lib",
+        ]
         return [folder for folder in candidates if folder.is_dir()]
 
     def runtime_library(self) -> Path:
@@ -41,7 +45,9 @@ def _toolkit_at(root: Path) -> Toolkit | None:
     if not nvcc.is_file():
         return None
     try:
-        text = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+        text = subprocess.run(
+            [nvcc, "--version"], capture_output=True, text=True, check=True
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
     match = re.search(r"release (\d+)\.(\d+)", text)
@@ -59,7 +65,7 @@ def _root_behind(nvcc: str) -> Path | None:
 
 
 def candidate_roots() -> list[tuple[str, Path]]:
-    """Folders that may be a toolkit, in the order in which they are tried, and where each is from."""
+    """Folders that may be a toolkit, as (where from, folder), in the order of trying."""
     found: list[tuple[str, Path]] = []
     if home := os.environ.get("CUDA_HOME"):
         found.append(("CUDA_HOME", Path(home)))
@@ -72,7 +78,7 @@ def candidate_roots() -> list[tuple[str, Path]]:
 
 
 def find_toolkit(major: int) -> tuple[Toolkit | None, str]:
-    """The first toolkit of CUDA's `major` version, or none, and a sentence that says what was seen."""
+    """The first toolkit of CUDA's `major` version, or none, and what was seen, in a sentence."""
     seen = []
     for origin, root in candidate_roots():
         toolkit = _toolkit_at(root)
@@ -98,9 +104,7 @@ def gencode_flags(arch_list: str) -> list[str]:
             continue
         match = re.fullmatch(r"(\d+)\.(\d)([af]?)(\+PTX)?", entry)
         if not match:
-            raise ValueError(
-                f"TORCH_CUDA_ARCH_LIST: '{entry}' is not MAJOR.MINOR, MAJOR.MINORa or either + '+PTX'"
-            )
+            raise ValueError(f"TORCH_CUDA_ARCH_LIST: '{entry}' is not MAJOR.MINOR[a|f][+PTX]")
         arch = match[1] + match[2] + match[3]
         flags.append(f"-gencode=arch=compute_{arch},code=sm_{arch}")
         if match[4]:

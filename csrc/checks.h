@@ -14,6 +14,7 @@
 #include <optional>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "geometry.h"
@@ -30,21 +31,28 @@ struct Operand {
   bool present;
   Shape sizes;
   ScalarType dtype;
-  int64_t device;  // index; both libraries see one device type only
+  std::pair<int32_t, int32_t> device;  // type and index
 
   Operand(const char* name, const torch::stable::Tensor& t)
       : name(name),
         present(true),
         sizes(t.sizes().begin(), t.sizes().end()),
         dtype(t.scalar_type()),
-        device(t.get_device_index()) {}
+        device(device_of(t)) {}
 
   Operand(const char* name, const std::optional<torch::stable::Tensor>& t)
       : Operand(t ? Operand(name, *t) : Operand(name)) {}
 
  private:
   explicit Operand(const char* name)
-      : name(name), present(false), dtype(ScalarType::Float), device(0) {}
+      : name(name), present(false), dtype(ScalarType::Float) {}
+
+  static std::pair<int32_t, int32_t> device_of(const torch::stable::Tensor& t) {
+    std::pair<int32_t, int32_t> device;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(t.get(), &device.first));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(t.get(), &device.second));
+    return device;
+  }
 };
 
 inline std::string text(const Shape& sizes) {
@@ -76,12 +84,16 @@ inline void check_floating(const Operand& t) {
                   toString(t.dtype));
 }
 
+// With operands on several devices torch picks the library of one of them.
+inline void check_device(const Operand& t, const Operand& input) {
+  STD_TORCH_CHECK(t.device == input.device, t.name, " must be on the device of input");
+}
+
 // An operand that is multiplied with the input's values has the input's dtype.
 inline void check_like_input(const Operand& t, const Operand& input) {
   STD_TORCH_CHECK(t.dtype == input.dtype, t.name, " must have the dtype of input, ",
                   toString(input.dtype), ", got ", toString(t.dtype));
-  STD_TORCH_CHECK(t.device == input.device, t.name, " must be on the device of input, ",
-                  input.device, ", got ", t.device);
+  check_device(t, input);
 }
 
 // Coordinates and modulation may be float32 where the input is half.
@@ -90,8 +102,7 @@ inline void check_coordinates(const Operand& t, const Operand& input) {
   STD_TORCH_CHECK(t.dtype == input.dtype || wider, t.name, " must have the dtype of input, ",
                   toString(input.dtype), is_half(input.dtype) ? ", or Float, got " : ", got ",
                   toString(t.dtype));
-  STD_TORCH_CHECK(t.device == input.device, t.name, " must be on the device of input, ",
-                  input.device, ", got ", t.device);
+  check_device(t, input);
 }
 
 // A pair (vertical, horizontal) of hyper-parameters, each in least .. 2^31 - 1, so that no product
@@ -199,8 +210,8 @@ inline RoiPoolGeometry check_rois(const Operand& input, const Operand& rois, con
                                   double spatial_scale, double offset_scale) {
   constexpr double kMost = std::numeric_limits<float>::max();
   check_input(input);
-  STD_TORCH_CHECK(input.sizes[2] >= 1 && input.sizes[3] >= 1,
-                  "input must have a height and a width of at least 1, got ", text(input.sizes));
+  STD_TORCH_CHECK(input.sizes[1] >= 1 && input.sizes[2] >= 1 && input.sizes[3] >= 1,
+                  "input must have channels and pixels, got ", text(input.sizes));
   check_coordinates(rois, input);
   check_rank(rois, 2, "rois, 5");
   check_shape(rois, {rois.sizes[0], 5}, "rois, batch index and x1, y1, x2, y2");

@@ -71,7 +71,7 @@ DCNV2_HD double floor_of(double v) { return floor(v); }
 template <class T>
 struct Sample {
   int y, x;     // base pixel, -1 .. height - 1 and -1 .. width - 1; 0 where not inside
-  T ly, lx;     // distances from the base, 0 <= l < 1; NaN where the coordinate is NaN
+  T ly, lx;     // distances from the base, 0 <= l < 1; NaN where the coordinate is NaN, 0 outside
   bool inside;  // false: value and every derivative are 0, unless `nan`
   bool nan;     // a coordinate is NaN
 };
@@ -84,8 +84,9 @@ DCNV2_HD Sample<T> make_sample(T y, T x, int64_t height, int64_t width) {
   const T base_y = floor_of(y), base_x = floor_of(x);
   s.y = s.inside ? static_cast<int>(base_y) : 0;
   s.x = s.inside ? static_cast<int>(base_x) : 0;
-  s.ly = y - base_y;
-  s.lx = x - base_x;
+  const bool near = s.inside || s.nan;  // an infinite coordinate gives 0, not inf - inf
+  s.ly = near ? y - base_y : T(0);
+  s.lx = near ? x - base_x : T(0);
   return s;
 }
 

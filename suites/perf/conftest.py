@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Options of the perf suite, the cases that they choose, and the report at the end of a run."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from suites.layers import SETS
+from suites.perf import report
+from suites.perf.cases import Case, Selection
+from suites.perf.implementations import IMPLEMENTATIONS, has_compiled_kernels
+from suites.perf.measure import Gauge
+from suites.perf.problems import DTYPES, LAYOUTS, PASSES
+from suites.reporting import report_dir
+
+_ROWS = pytest.StashKey[report.Rows]()
+_SELECTION = pytest.StashKey[Selection]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what to measure, and whether to write the report."""
+    group = parser.getgroup("perf", "what the perf suite measures (lists with commas)")
+    add = group.addoption
+    add("--device", help="cpu or cuda (default: cuda if there is one)")
+    add("--set", help=f"of {', '.join(SETS)}, sweeps (default: eight, on a CPU cpu)")
+    add("--dtype", help=f"of {', '.join(DTYPES)} (default: bf16,fp16,tf32,fp32, on a CPU fp32)")
+    add("--impl", help=f"of {', '.join(IMPLEMENTATIONS)} (default: all that are installed)")
+    add("--pass", dest="passes", help=f"of {', '.join(PASSES)} (default: all)")
+    add("--layout", help=f"of {', '.join(LAYOUTS)}, for dcnv2 (default: both, on a CPU the last)")
+    add(
+        "--report",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="write perf.csv, perf.md and plots to --report=DIR (default: reports/, or its "
+        "subfolder of the GPU's model)",
+    )
+
+
+def _choose(config: pytest.Config, option: str, default: str, known: tuple[str, ...]) -> list[str]:
+    chosen = [word.strip() for word in (config.getoption(option, None) or default).split(",")]
+    unknown = [word for word in chosen if word not in known]
+    if unknown:
+        words = ", ".join(unknown)
+        raise pytest.UsageError(f"--{option}: no {words}; there are {', '.join(known)}")
+    return chosen
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the options once."""
+    device = config.getoption("device", None) or ("cuda" if torch.cuda.is_available() else "cpu")
+    gpu = device.startswith("cuda")
+    installed = [
+        name for name in IMPLEMENTATIONS if name != "mmcv" or importlib.util.find_spec("mmcv")
+    ]
+    dtypes = "bf16,fp16,tf32,fp32" if gpu else "fp32"
+    layouts = ",".join(LAYOUTS) if gpu else "contiguous"
+    config.stash[_SELECTION] = Selection(
+        device=device,
+        sets=_choose(config, "set", "eight" if gpu else "cpu", (*SETS, "sweeps")),
+        dtypes=_choose(config, "dtype", dtypes, tuple(DTYPES)),
+        implementations=_choose(config, "impl", ",".join(installed), tuple(IMPLEMENTATIONS)),
+        passes=_choose(config, "passes", ",".join(PASSES), PASSES),
+        layouts=_choose(config, "layout", layouts, tuple(LAYOUTS)),
+    )
+    if "dcnv2" in config.stash[_SELECTION].implementations and not has_compiled_kernels(device):
+        raise pytest.UsageError(
+            f"no compiled kernels for {device}: 'dcnv2' would measure the portable path; build "
+            "them (python -m dcnv2 doctor says what is missing), or leave it out with --impl"
+        )
+    config.stash[_ROWS] = report.Rows()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give every test its cases, by the name of its argument."""
+    selection = metafunc.config.stash[_SELECTION]
+    if "layer_case" in metafunc.fixturenames:
+        _parametrize(metafunc, "layer_case", selection.layer_cases())
+    if "sweep_case" in metafunc.fixturenames:
+        _parametrize(metafunc, "sweep_case", selection.sweep_cases())
+    if "variant" in metafunc.fixturenames:
+        variants = [
+            (layer, *variant)
+            for _, layer in selection.layers()
+            for variant in selection.variants(layer)
+            if IMPLEMENTATIONS[variant[0]].deformable  # a plain convolution is not this operator
+        ]
+        labels = ["-".join([layer.name, *rest]) for layer, *rest in variants]
+        metafunc.parametrize("variant", variants, ids=labels)
+    if "implementation" in metafunc.fixturenames:
+        metafunc.parametrize("implementation", selection.implementations)
+    if "passes" in metafunc.fixturenames:
+        metafunc.parametrize("passes", selection.passes)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Right first, then timed."""
+    items.sort(key=lambda item: item.path.stem != "test_right")
+
+
+def _parametrize(metafunc: pytest.Metafunc, argument: str, cases: list[Case]) -> None:
+    metafunc.parametrize(argument, cases, ids=[case.label for case in cases])
+
+
+@pytest.fixture(scope="session")
+def gauge(request: pytest.FixtureRequest) -> Gauge:
+    """The clock and the gauges of the device."""
+    gauge = Gauge(request.config.stash[_SELECTION].device)
+    request.config.stash[_ROWS].ceilings = gauge.ceilings
+    return gauge
+
+
+@pytest.fixture
+def selection(request: pytest.FixtureRequest) -> Selection:
+    """What was chosen on the command line."""
+    return request.config.stash[_SELECTION]
+
+
+@pytest.fixture
+def rows(request: pytest.FixtureRequest) -> report.Rows:
+    """Where the rows of this run are kept."""
+    return request.config.stash[_ROWS]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the report, if it was asked for and something was measured."""
+    config = session.config
+    target = config.getoption("report", None)
+    measured = config.stash[_ROWS]
+    if target is None or not measured.times:
+        return
+    directory = Path(target) if target else report_dir(config.stash[_SELECTION].device)
+    path = report.write(measured, directory)
+    config.get_terminal_writer().line(f"\nreport: {path}")

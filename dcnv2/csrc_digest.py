@@ -4,7 +4,7 @@
 import hashlib
 from pathlib import Path
 
-_SUFFIXES = (".h", ".hpp", ".cuh", ".cpp", ".cu")
+_SUFFIXES = (".h", ".inl", ".cuh", ".cpp", ".cu")
 
 
 def csrc_digest(folder: Path | None = None) -> str:

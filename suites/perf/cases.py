@@ -87,11 +87,11 @@ class Selection:
             for quantity in SWEPT
             for value, layer in sweep(quantity, self.device).items()
         ]
-        base = next(iter(sweep("batch", self.device).values()))
+        half = self.device.startswith("cuda")
+        base = sweep("pixels", self.device)[128 if half else 64]
         base = dataclasses.replace(base, name="sweep")
         points += [("magnitude", base, pixels, pixels) for pixels in MAGNITUDES_PX]
         points += [("adversarial", base, kind, kind) for kind in ("2", *ADVERSARIAL)]
-        half = self.device.startswith("cuda")
         peers = {"torchvision": "fp16", "mmcv": "fp16"}
         cases = []
         for group, layer, offsets, value in points:

@@ -25,12 +25,18 @@ def draw_sweeps(times: pd.DataFrame, path: Path) -> list[str]:
     if not quantities:
         return []
     figure, panels = plt.subplots(
-        1, len(quantities), figsize=(4.2 * len(quantities), 4), squeeze=False, layout="constrained"
+        1,
+        len(quantities),
+        figsize=(4 * len(quantities), 4.4),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
     for panel, quantity in zip(panels[0], quantities, strict=True):
         _draw(panel, quantity, times[times["set"] == quantity])
     panels[0][0].set_ylabel("ms, cold caches")
-    panels[0][0].legend(fontsize=7)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(handles), fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
     return [path.name]
@@ -52,6 +58,7 @@ def _draw(panel: plt.Axes, quantity: str, rows: pd.DataFrame) -> None:
         panel.set_xscale("symlog", base=2, linthresh=0.5)  # it begins at 0
     else:
         panel.set_xscale("log", base=2)
+    panel.xaxis.set_major_formatter("{x:g}")
     panel.set_yscale("log")
     panel.set_xlabel(_AXES[quantity])
     panel.grid(True, which="both", alpha=0.3)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Reports carry their origin, know when they are stale, and README copies them faithfully."""
+
+import pandas as pd
+import pytest
+
+from dcnv2.csrc_digest import csrc_digest
+from suites import reporting
+from suites.reporting import (
+    PROVENANCE,
+    fill_readme,
+    gpu_slug,
+    index_text,
+    is_stale,
+    markdown_table,
+    read_provenance,
+    write_report,
+)
+
+ORIGIN = dict.fromkeys(PROVENANCE, "x") | {"command": "run a|b", "cpu": "CPU, 2 cores"}
+ROWS = pd.DataFrame({"layer": ["a", "b"], "ms": [1.23456, float("nan")]})
+
+
+@pytest.fixture
+def make_report(tmp_path):
+    def make(**origin):
+        return write_report(
+            "speed", ROWS, title="Speed", headline=ROWS, directory=tmp_path, origin=ORIGIN | origin
+        )
+
+    return make
+
+
+def test_both_files_give_their_origin_back(make_report):
+    report = make_report()
+    assert read_provenance(report) == ORIGIN
+    assert read_provenance(report.with_suffix(".csv")) == ORIGIN
+
+
+def test_csv_keeps_every_row(make_report):
+    table = pd.read_csv(make_report().with_suffix(".csv"))
+    pd.testing.assert_frame_equal(table[["layer", "ms"]], ROWS)
+
+
+def test_report_is_stale_once_sources_differ(make_report):
+    assert is_stale(make_report(csrc_digest="000000000000"))
+    assert not is_stale(make_report(csrc_digest=reporting.csrc_digest()))
+
+
+def test_report_without_an_origin_is_stale(tmp_path):
+    report = tmp_path / "old.md"
+    report.write_text("# Old\n")
+    assert is_stale(report)
+
+
+def test_index_says_which_reports_are_stale(make_report, tmp_path):
+    make_report(csrc_digest="000000000000")
+    line = next(line for line in index_text(tmp_path).splitlines() if "speed.md" in line)
+    assert "**stale**" in line
+    make_report(csrc_digest=reporting.csrc_digest())
+    assert "**stale**" not in index_text(tmp_path)
+
+
+def test_readme_gets_the_headline_and_its_origin(make_report, tmp_path):
+    make_report()
+    text = "before\n<!-- report: speed -->\nold\n<!-- end -->\nafter\n"
+    filled = fill_readme(text, tmp_path)
+    assert markdown_table(ROWS) in filled
+    assert "`run a|b`" in filled
+    assert "old" not in filled
+    assert fill_readme(filled, tmp_path) == filled
+
+
+def test_readme_says_what_is_not_measured(tmp_path):
+    text = "<!-- report: speed -->\n<!-- end -->\n"
+    assert "Not measured yet." in fill_readme(text, tmp_path)
+
+
+def test_readme_needs_a_headline(tmp_path):
+    write_report("speed", ROWS, title="Speed", directory=tmp_path, origin=ORIGIN)
+    with pytest.raises(ValueError, match="no headline"):
+        fill_readme("<!-- report: speed -->\n<!-- end -->\n", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA GeForce RTX 4090", "rtx4090"),
+        ("Tesla V100-SXM2-32GB", "v100"),
+    ],
+)
+def test_gpu_names_become_folders(name, slug):
+    assert gpu_slug(name) == slug
+
+
+def test_command_shows_no_local_path(monkeypatch, tmp_path):
+    words = [
+        str(tmp_path / "bin/python3"),
+        str(tmp_path / "bin/pytest"),
+        str(reporting.ROOT / "suites/perf"),
+        f"--report={tmp_path / 'out'}",
+    ]
+    monkeypatch.setattr("sys.orig_argv", words)
+    assert reporting.provenance()["command"] == "pytest suites/perf --report=out"
+
+
+class TestDigest:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        (tmp_path / "cpu").mkdir()
+        (tmp_path / "cpu/a.cpp").write_text("int a;")
+        (tmp_path / "b.h").write_text("int b;")
+        return tmp_path
+
+    def test_is_twelve_digits_and_repeats(self, folder):
+        assert len(csrc_digest(folder)) == 12
+        assert csrc_digest(folder) == csrc_digest(folder)
+
+    def test_changes_with_a_name_and_with_content(self, folder):
+        digests = {csrc_digest(folder)}
+        (folder / "b.h").rename(folder / "c.h")
+        digests.add(csrc_digest(folder))
+        (folder / "c.h").write_text("int c;")
+        digests.add(csrc_digest(folder))
+        assert len(digests) == 3
+
+    def test_ignores_what_is_not_source(self, folder):
+        before = csrc_digest(folder)
+        (folder / "notes.txt").write_text("x")
+        assert csrc_digest(folder) == before
+
+    def test_needs_sources(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="no C\\+\\+ or CUDA sources"):
+            csrc_digest(tmp_path / "none")

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What README and the reports say must be what the code does and what the suites found."""
+
+import re
+
+from style_files import ROOT, names, project_files
+
+from suites.reporting import (
+    PROVENANCE,
+    REPORTS,
+    all_reports,
+    fill_readme,
+    index_text,
+    read_provenance,
+)
+
+READS = re.compile(r"""(?:environ(?:\.get\(|\.setdefault\(|\.pop\(|\[)|getenv\()\s*["'](\w+)["']""")
+MEMBER = re.compile(r"""["']([A-Z][A-Z0-9_]+)["'] (?:not )?in os\.environ""")
+README = ROOT / "README.md"
+
+
+def _variables_read() -> set[str]:
+    found = set()
+    for path in project_files():
+        if path.suffix in (".py", ".h", ".inl", ".cuh", ".cpp", ".cu"):
+            if path.is_relative_to(ROOT / "tests"):
+                continue
+            text = path.read_text()
+            found.update(READS.findall(text), MEMBER.findall(text))
+    return found
+
+
+def test_readme_lists_the_environment_variables_that_are_read():
+    section = README.read_text().split("## Environment variables")[1].split("\n## ")[0]
+    listed = re.findall(r"^\| `(\w+)`", section, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(_variables_read())
+
+
+def test_readme_links_lead_somewhere():
+    links = re.findall(r"\]\(([^)#:]+)\)", README.read_text())
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_readme_figures_are_those_of_the_reports():
+    text = README.read_text()
+    assert fill_readme(text) == text, "run: python -m suites.reporting --readme"
+
+
+def test_index_of_the_reports_is_current():
+    index = (REPORTS / "README.md").read_text()
+    assert index == index_text(), "run: python -m suites.reporting"
+
+
+def test_every_report_says_where_it_comes_from():
+    tables = [path for path in project_files() if path.suffix == ".csv" and REPORTS in path.parents]
+    assert not names([path for path in [*all_reports(), *tables] if _lacking(path)])
+
+
+def _lacking(path) -> set[str]:
+    return set(PROVENANCE) - {key for key, value in read_provenance(path).items() if value}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The samples of some output pixels, and the rows of channels that they read.
+#pragma once
+
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "../geometry.h"
+#include "deform_conv2d.h"
+#include "kernels.h"
+
+namespace dcnv2::cpu {
+
+// Channels [begin, end) that belong to one weight group or one deform group.
+struct ChannelSpan {
+  int64_t begin, end;
+  int64_t group;
+  int64_t size() const { return end - begin; }
+};
+
+// [begin, end) cut wherever a group of `per_group` channels ends.
+std::vector<ChannelSpan> cut_by_group(int64_t begin, int64_t end, int64_t per_group);
+
+// Channels that the backward passes work on at once: at most a panel, and narrower where there are
+// few channels, so that a single image still makes work for several threads. The channels alone
+// decide: neither the batch nor the threads may change the order of a sum.
+template <class T>
+int64_t channels_at_once(const ConvGeometry& g) {
+  return g.in_channels >= 8 * kPanel<T> ? kPanel<T> : kPanel<T> / 2;
+}
+
+// Output pixels [first, first + count) of one image.
+struct OutPixels {
+  int64_t image, first, count;
+};
+
+template <class T>
+struct ModulatedSample {
+  Sample<T> place;
+  T mask;  // 1 without a mask
+};
+
+// The samples of a run of output pixels in one deform group, some taps at a time.
+template <class T>
+class SampleTable {
+ public:
+  SampleTable(const ConvOperands& operands, int64_t most_pixels, int64_t most_taps);
+
+  void fill(const OutPixels& pixels, int64_t deform_group, int64_t first_tap, int64_t taps);
+
+  // `tap` counts from first_tap, `pixel` from pixels.first.
+  const ModulatedSample<T>& at(int64_t pixel, int64_t tap) const {
+    return samples_[tap * most_pixels_ + pixel];
+  }
+
+ private:
+  void fill_tap(const OutPixels& pixels, int64_t deform_group, int64_t tap,
+                ModulatedSample<T>* samples);
+
+  const ConvOperands& operands_;
+  int64_t most_pixels_;
+  Buffer<T> y_, x_, mask_;  // offsets and modulation of one tap
+  Buffer<ModulatedSample<T>> samples_;
+};
+
+// The corners of a sample that lie on the map. `index` counts pixels of the image; `corner` is the
+// corner's place in the order of geometry.h.
+template <class T>
+struct ValidCorners {
+  int count = 0;
+  int corner[4];
+  int64_t index[4];
+  T weight[4];
+};
+
+template <class T>
+ValidCorners<T> valid_corners(const Sample<T>& s, const ConvGeometry& g) {
+  const Corners<T> all = make_corners(s, g.height, g.width);
+  const int64_t base = s.y * g.width + s.x;
+  ValidCorners<T> v;
+  for (int i = 0; i < 4; ++i) {
+    if (!all.valid[i]) continue;
+    v.corner[v.count] = i;
+    v.index[v.count] = base + (i >> 1) * g.width + (i & 1);
+    v.weight[v.count++] = all.weight[i];
+  }
+  return v;
+}
+
+// out[c] = the modulated sample of `channels` channels; `image` and `stride` as in ChannelRows.
+template <class T>
+void sample_channels(const Kernels<T>& kernels, const ModulatedSample<T>& sample,
+                     const ConvGeometry& g, const T* image, int64_t stride, int64_t channels,
+                     T* out) {
+  if (sample.place.nan) {
+    std::fill_n(out, channels, std::numeric_limits<T>::quiet_NaN());
+    return;
+  }
+  const ValidCorners<T> corners = valid_corners(sample.place, g);
+  if (corners.count == 0) {
+    std::fill_n(out, channels, sample.mask * T(0));
+    return;
+  }
+  const T* rows[4];
+  T weights[4];
+  for (int i = 0; i < corners.count; ++i) {
+    rows[i] = image + corners.index[i] * stride;
+    weights[i] = corners.weight[i] * sample.mask;
+  }
+  kernels.weighted_sum(rows, weights, corners.count, channels, out);
+}
+
+}  // namespace dcnv2::cpu

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Drives the gradients that go through the samples: column gradients = grad_output * weight for some
+// pixels and channels, then what grad_input and grad_offset_mask make of them. A task owns an image
+// and a slice of its channels.
+#include "conv_grad_samples.h"
+
+namespace dcnv2::cpu {
+namespace {
+
+constexpr int64_t kMostPixels = 96;
+constexpr int64_t kColumnElements = 1 << 15;
+
+template <class T>
+std::vector<ChannelSlice> make_slices(const ConvGeometry& g) {
+  std::vector<ChannelSlice> slices;
+  int64_t spans = 0, parts = 0;
+  for (int64_t begin = 0; begin < g.in_channels; begin += channels_at_once<T>(g)) {
+    const int64_t end = std::min(begin + channels_at_once<T>(g), g.in_channels);
+    slices.push_back({begin, end, cut_by_group(begin, end, g.deform_channels()),
+                      cut_by_group(begin, end, g.group_in()), spans, parts});
+    spans += slices.back().spans.size();
+    parts += slices.back().parts.size();
+  }
+  return slices;
+}
+
+// For every part of every slice and every tap a panel of input channels [group_out, kPanel], zeros
+// beyond the part's channels.
+template <class T>
+class PackedWeight {
+ public:
+  PackedWeight(const ConvGeometry& g, const View& weight, const std::vector<ChannelSlice>& slices)
+      : taps_(g.taps()),
+        panel_size_(g.group_out() * kPanel<T>),
+        data_((slices.back().first_part + slices.back().parts.size()) * taps_ * panel_size_) {
+    run_tasks(slices.size(), [&] {
+      return [&](int64_t task) {
+        int64_t number = slices[task].first_part;
+        for (const ChannelSpan& part : slices[task].parts) pack(g, weight, part, number++);
+      };
+    });
+  }
+
+  const T* panel(int64_t part, int64_t tap) const {
+    return data_.data() + (part * taps_ + tap) * panel_size_;
+  }
+
+ private:
+  void pack(const ConvGeometry& g, const View& weight, const ChannelSpan& part, int64_t number) {
+    T* to = data_.data() + number * taps_ * panel_size_;
+    std::fill_n(to, taps_ * panel_size_, T(0));
+    for (int64_t o = 0; o < g.group_out(); ++o) {
+      load_rows(weight, {part.group * g.group_out() + o, part.begin - part.group * g.group_in(),
+                         part.size(), 0, taps_, g.kernel_w},
+                to + o * kPanel<T>, panel_size_);
+    }
+  }
+
+  int64_t taps_, panel_size_;
+  Buffer<T> data_;
+};
+
+template <class T>
+class GradSamplesWorker {
+ public:
+  GradSamplesWorker(const ConvOperands& operands, const ChannelRows<T>& input,
+                    const ChannelRows<T>& grad_output, const PackedWeight<T>& weight,
+                    const GradOffsetMask<T>& grad_place, const SampleGrads& grads)
+      : g_(operands.g),
+        input_(input),
+        grad_output_(grad_output),
+        weight_(weight),
+        grad_place_(grad_place),
+        grads_(grads),
+        most_pixels_(std::clamp<int64_t>(
+            kColumnElements / (g_.taps() * channels_at_once<T>(g_)) / 12 * 12, 12, kMostPixels)),
+        samples_(operands, most_pixels_, g_.taps()),
+        columns_(most_pixels_ * g_.taps() * channels_at_once<T>(g_)),
+        scratch_(3 * most_pixels_),
+        grad_input_(g_, grads.input ? channels_at_once<T>(g_) : 0) {}
+
+  void operator()(int64_t image, const ChannelSlice& slice) {
+    if (grads_.input) grad_input_.begin(slice.end - slice.begin);
+    const int64_t image_pixels = g_.out_height * g_.out_width;
+    for (int64_t first = 0; first < image_pixels; first += most_pixels_) {
+      const OutPixels pixels{image, first, std::min(most_pixels_, image_pixels - first)};
+      multiply(pixels, slice);
+      hand_out({pixels, columns_.data(), slice.end - slice.begin}, slice);
+    }
+    if (grads_.input) grad_input_.store(grads_.input, image, slice.begin);
+  }
+
+ private:
+  // columns [pixels, taps, channels of the slice]
+  void multiply(const OutPixels& pixels, const ChannelSlice& slice) {
+    const int64_t width = slice.end - slice.begin;
+    int64_t number = slice.first_part;
+    for (const ChannelSpan& part : slice.parts) {
+      PanelProduct<T> product{};
+      product.rows = pixels.count;
+      product.columns = part.size();
+      product.depth = g_.group_out();
+      product.a = grad_output_.image(pixels.image) + pixels.first * grad_output_.stride() +
+                  part.group * g_.group_out();
+      product.a_stride = grad_output_.stride();
+      product.c_stride = g_.taps() * width;
+      for (int64_t tap = 0; tap < g_.taps(); ++tap) {
+        product.b = weight_.panel(number, tap);
+        product.c = columns_.data() + tap * width + part.begin - slice.begin;
+        kernels_.panel_product(product);
+      }
+      ++number;
+    }
+  }
+
+  void hand_out(const GradColumns<T>& columns, const ChannelSlice& slice) {
+    int64_t number = slice.first_span;
+    for (const ChannelSpan& span : slice.spans) {
+      const int64_t offset = span.begin - slice.begin;
+      samples_.fill(columns.pixels, span.group, 0, g_.taps());
+      if (grads_.offset || grads_.mask) {
+        grad_place_.add(columns, samples_, number, offset,
+                        input_.image(columns.pixels.image) + span.begin, input_.stride(),
+                        scratch_.data());
+      }
+      if (grads_.input) grad_input_.add(columns, samples_, span, offset);
+      ++number;
+    }
+  }
+
+  const ConvGeometry& g_;
+  const ChannelRows<T>& input_;
+  const ChannelRows<T>& grad_output_;
+  const PackedWeight<T>& weight_;
+  const GradOffsetMask<T>& grad_place_;
+  const SampleGrads& grads_;
+  const Kernels<T>& kernels_ = kernels<T>();
+  const int64_t most_pixels_;
+  SampleTable<T> samples_;
+  Buffer<T> columns_, scratch_;
+  GradInput<T> grad_input_;
+};
+
+}  // namespace
+
+template <class T>
+void conv_grad_samples(const ConvOperands& operands, const ChannelRows<T>& grad_output,
+                       const SampleGrads& grads) {
+  const ConvGeometry& g = operands.g;
+  const std::vector<ChannelSlice> slices = make_slices<T>(g);
+  std::vector<ChannelSpan> spans;
+  for (const ChannelSlice& slice : slices) {
+    spans.insert(spans.end(), slice.spans.begin(), slice.spans.end());
+  }
+  const ChannelRows<T> input(operands.input, {g.batch, g.in_channels, g.height, g.width});
+  const PackedWeight<T> weight(g, operands.weight, slices);
+  const GradOffsetMask<T> grad_place(g, spans, grads.offset, grads.mask);
+  run_tasks(g.batch * int64_t(slices.size()), [&] {
+    return [&, worker = GradSamplesWorker<T>(operands, input, grad_output, weight, grad_place,
+                                             grads)](int64_t task) mutable {
+      worker(task / int64_t(slices.size()), slices[task % slices.size()]);
+    };
+  });
+  grad_place.finish();
+}
+
+template void conv_grad_samples<float>(const ConvOperands&, const ChannelRows<float>&,
+                                       const SampleGrads&);
+template void conv_grad_samples<double>(const ConvOperands&, const ChannelRows<double>&,
+                                        const SampleGrads&);
+
+}  // namespace dcnv2::cpu

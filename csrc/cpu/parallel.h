@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Work for all of torch's threads, and memory for one of them.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <new>
+
+namespace dcnv2::cpu {
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Calls make_worker() once on every thread and what it returns once for each task, 0 .. tasks - 1.
+// Which thread runs a task is left to chance, so no result may depend on it: every task writes
+// memory of its own, and what tasks do depends on shapes only.
+template <class MakeWorker>
+void run_tasks(int64_t tasks, const MakeWorker& make_worker) {
+  if (tasks <= 0) return;
+  std::atomic<int64_t> next{0};
+  const int64_t threads = std::min<int64_t>(torch::stable::get_num_threads(), tasks);
+  torch::stable::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
+    auto worker = make_worker();
+    for (int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) worker(task);
+  });
+}
+
+// Uninitialised memory, aligned to a cache line.
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t size = 0) : data_(size > 0 ? allocate(size) : nullptr) {}
+
+  T* data() const { return data_.get(); }
+  T& operator[](int64_t i) const { return data_.get()[i]; }
+
+ private:
+  static constexpr std::align_val_t kAlign{64};
+  struct Free {
+    void operator()(T* p) const { ::operator delete[](p, kAlign); }
+  };
+  static T* allocate(int64_t size) {
+    return static_cast<T*>(::operator new[](static_cast<size_t>(size) * sizeof(T), kAlign));
+  }
+
+  std::unique_ptr<T, Free> data_;
+};
+
+}  // namespace dcnv2::cpu

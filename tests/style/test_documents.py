@@ -58,3 +58,12 @@ def test_every_report_says_where_it_comes_from():
 
 def _lacking(path) -> set[str]:
     return set(PROVENANCE) - {key for key, value in read_provenance(path).items() if value}
+
+
+def test_readme_code_runs():
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    assert blocks
+    names_in_use: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, str(README), "exec"), names_in_use)
+    assert names_in_use["y"].shape == (1, 16, 32, 48)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The picture of the offsets shows where the layers really sample."""
+
+import pytest
+import torch
+
+from suites.offset_picture import Sampling, choose_points, trace
+
+
+def _layer(shift=(0.0, 0.0), mask=1.0, size=(9, 11), stride=(1, 1)):
+    offset = torch.tensor(shift).repeat(9).view(18, 1, 1).expand(18, *size).contiguous()
+    return Sampling(offset, torch.full((9, *size), mask), (3, 3), stride, (1, 1), (1, 1), 4.0)
+
+
+def test_plain_layers_make_a_wider_square():
+    places, weights = trace([_layer((5.0, 5.0))] * 3, (4, 5), deformed=False)
+    assert places.shape == (729, 2)
+    assert places.amin(0).tolist() == [1, 2]
+    assert places.amax(0).tolist() == [7, 8]
+    assert (weights == 1).all()
+
+
+def test_offsets_of_all_layers_add_up():
+    layers = [_layer((0.25, -0.5), 0.5), _layer((1.0, 2.0), 0.5)]
+    places, weights = trace(layers, (4, 5), deformed=True)
+    assert places.mean(0).tolist() == pytest.approx([4 + 1.25, 5 + 1.5])
+    assert weights.tolist() == pytest.approx([0.25] * 81)
+
+
+def test_stride_counts():
+    places, _ = trace([_layer(size=(5, 6), stride=(2, 2))], (2, 3), deformed=True)
+    assert places.mean(0).tolist() == [4, 6]
+
+
+def test_samples_outside_the_map_end_there():
+    places, _ = trace([_layer(), _layer()], (0, 0), deformed=False)
+    assert len(places) == 9 * 4
+
+
+def test_points_are_on_objects_and_off_them():
+    detections = {
+        "boxes": torch.tensor([[0.0, 0.0, 20.0, 40.0], [50.0, 50.0, 60.0, 60.0]]),
+        "scores": torch.tensor([0.9, 0.1]),
+    }
+    on, off = choose_points(detections, (64, 64))
+    assert on == (20.0, 10.0)
+    assert off[0] > 40
+    assert off[1] > 20

@@ -2,7 +2,7 @@
 """What the operators accept. Each check names the operand, what was wanted and what came.
 
 They read shapes, dtypes and devices only, so they hold for real, fake and traced tensors alike and
-never wait for a device. The one exception is the batch index of RoIs on a CPU.
+never make the host wait. The one exception is the batch index of RoIs on a CPU.
 """
 
 from __future__ import annotations
@@ -15,6 +15,30 @@ from torch import Tensor
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _HALF = (torch.float16, torch.bfloat16)
+
+
+def pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
+    """Return an option that may be given as one number or two.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(value, (int, torch.SymInt)):
+        return value, value
+    if isinstance(value, Sequence) and len(value) == 2:
+        return whole(name, value[0]), whole(name, value[1])
+    raise TypeError(f"{name} must be one whole number or two (y, x), got {value!r}")
+
+
+def whole(name: str, value: int) -> int:
+    """Return an option that must be a whole number.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if isinstance(value, (int, torch.SymInt)):
+        return value
+    raise TypeError(f"{name} must be a whole number, got {value!r}")
 
 
 def output_size(
@@ -58,16 +82,18 @@ def check_deform_conv2d(
     _check_positive("stride", stride)
     _check_positive("dilation", dilation)
     if padding[0] < 0 or padding[1] < 0:
-        raise ValueError(f"padding must not be negative, got {tuple(padding)}")
+        raise ValueError(f"padding must not be negative, got {_numbers(padding)}")
 
     batch, channels, height, width = input.shape
     out_channels, group_channels, kh, kw = weight.shape
+    if channels < 1:
+        raise ValueError(f"input must have at least one channel, got {shape(input)}")
     if kh < 1 or kw < 1:
-        raise ValueError(f"weight must have a kernel of at least 1x1, got {_shape(weight)}")
+        raise ValueError(f"weight must have a kernel of at least 1 x 1, got {shape(weight)}")
     if group_channels < 1 or channels % group_channels != 0:
         raise ValueError(
             f"weight must have C/groups channels (dim 1) that divide input's C = {channels}, "
-            f"got {group_channels} in {_shape(weight)}"
+            f"got {group_channels} in {shape(weight)}"
         )
     groups = channels // group_channels
     if out_channels % groups != 0 or out_channels < groups:
@@ -78,8 +104,9 @@ def check_deform_conv2d(
     out_height, out_width = output_size((height, width), (kh, kw), stride, padding, dilation)
     if out_height < 1 or out_width < 1:
         raise ValueError(
-            f"input of {height}x{width} is too small: kernel {kh}x{kw}, stride {tuple(stride)}, "
-            f"padding {tuple(padding)}, dilation {tuple(dilation)} leave {out_height}x{out_width}"
+            f"input of {height} x {width} is too small for kernel {kh} x {kw}, stride "
+            f"{_numbers(stride)}, padding {_numbers(padding)}, dilation {_numbers(dilation)}: "
+            f"the output would be {out_height} x {out_width}"
         )
     taps = kh * kw
     deform_groups = offset.shape[1] // (2 * taps)
@@ -146,10 +173,10 @@ def check_deform_psroi_pool(
     trans_std: float,
 ) -> None:
     """Raise if the operands of deform_psroi_pool do not fit together (see check_deform_conv2d)."""
-    for name, value in (("output_size", output_size), ("group_size", group_size),
-                        ("part_size", part_size), ("sample_per_part", sample_per_part)):  # fmt: skip
-        if value < 1:
-            raise ValueError(f"{name} must be positive, got {value}")
+    _check_positive("output_size", (output_size,))
+    _check_positive("group_size", (group_size,))
+    _check_positive("part_size", (part_size,))
+    _check_positive("sample_per_part", (sample_per_part,))
     _check_number("spatial_scale", spatial_scale, positive=True)
     _check_number("trans_std", trans_std)
     _check_rois(input, rois)
@@ -182,27 +209,33 @@ def _check_rois(input: Tensor, rois: Tensor) -> None:
     _check_device(input, rois=rois)
     if rois.shape[1] != 5:
         raise ValueError(
-            f"rois must have 5 columns (batch index, x1, y1, x2, y2), got {_shape(rois)}"
+            f"rois must have 5 columns (batch index, x1, y1, x2, y2), got {shape(rois)}"
         )
     if input.shape[1] < 1 or input.shape[2] < 1 or input.shape[3] < 1:
-        raise ValueError(f"input must have channels and pixels, got {_shape(input)}")
-    if rois.device.type == "cpu" and not torch.compiler.is_compiling():
-        _check_batch_index(rois, input.shape[0])
+        raise ValueError(f"input must have at least one channel and pixel, got {shape(input)}")
 
 
-def _check_batch_index(rois: Tensor, batch: int) -> None:
-    # Elsewhere this would make the host wait; there such a RoI gives NaN (see ops/schema.py).
-    if type(rois) is not Tensor and not isinstance(rois, torch.nn.Parameter):
-        return  # fake, functional or otherwise wrapped: no values to look at
+def check_batch_index(input: Tensor, rois: Tensor) -> None:
+    """Raise if a RoI names no image, where looking does not make the host wait: on a CPU.
+
+    Elsewhere, and in a compiled graph, such a RoI gives NaN (see `dcnv2.ops.portable`).
+
+    Raises:
+        ValueError: a batch index is outside [0, N).
+    """
+    plain = type(rois) in (Tensor, torch.nn.Parameter)  # else fake or wrapped: no values in there
+    if rois.device.type != "cpu" or not plain or torch.compiler.is_compiling():
+        return
     if rois.shape[0] == 0:
         return
     index = rois.detach()[:, 0]
-    outside = ~((index >= 0) & (index < batch))
-    if outside.any():
-        row = int(outside.nonzero()[0])
+    least, most = (float(value) for value in index.aminmax())
+    if not (least >= 0 and most < input.shape[0]):
+        wrong = ~((index >= 0) & (index < input.shape[0]))
+        row = int(wrong.nonzero()[0])
         raise ValueError(
-            f"rois must have batch indices in [0, {batch}) (column 0), got {float(index[row])} "
-            f"in row {row}"
+            f"rois must have batch indices (column 0) in [0, {input.shape[0]}), "
+            f"got {float(index[row])} in row {row}"
         )
 
 
@@ -218,7 +251,8 @@ def _check_roi_operand(
 # ---- one property each
 
 
-def _shape(tensor: Tensor) -> str:
+def shape(tensor: Tensor) -> str:
+    """Write a tensor's shape, for a message."""
     return "[" + ", ".join(str(size) for size in tensor.shape) + "]"
 
 
@@ -227,14 +261,14 @@ def _check_rank(name: str, tensor: Tensor, rank: int, formula: str) -> None:
         raise TypeError(f"{name} must be a tensor {formula}, got {type(tensor).__name__}")
     if tensor.dim() != rank:
         raise ValueError(
-            f"{name} must have {rank} dimension{'s' * (rank > 1)} {formula}, got {_shape(tensor)}"
+            f"{name} must have {rank} dimension{'s' * (rank > 1)} {formula}, got {shape(tensor)}"
         )
 
 
 def _check_shape(name: str, tensor: Tensor, size: tuple[int, ...], formula: str) -> None:
     if tensor.shape != size:
         wanted = ", ".join(str(s) for s in size)
-        raise ValueError(f"{name} must be {formula} = [{wanted}], got {_shape(tensor)}")
+        raise ValueError(f"{name} must be {formula} = [{wanted}], got {shape(tensor)}")
 
 
 def _check_floating(input: Tensor) -> None:
@@ -265,9 +299,13 @@ def _check_device(input: Tensor, **tensors: Tensor) -> None:
             )
 
 
-def _check_positive(name: str, pair: Sequence[int]) -> None:
-    if pair[0] < 1 or pair[1] < 1:
-        raise ValueError(f"{name} must be positive, got {tuple(pair)}")
+def _check_positive(name: str, values: Sequence[int]) -> None:
+    if any(value < 1 for value in values):
+        raise ValueError(f"{name} must be positive, got {_numbers(values)}")
+
+
+def _numbers(values: Sequence[int]) -> str:
+    return " x ".join(str(value) for value in values)
 
 
 def _check_number(name: str, value: float, positive: bool = False) -> None:

@@ -8,9 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import checks, schema
-
-_ops = torch.ops.dcnv2
+from . import autocast, checks
 
 
 def deform_conv2d(
@@ -23,36 +21,40 @@ def deform_conv2d(
     dilation: int | Sequence[int] = 1,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Convolve at places that are moved by `offset` and weighed by `mask`.
+    """Convolve at places that `offset` moves, with samples that `mask` weighs.
 
-    Deformable convolution v1 without a mask, v2 with one (arXiv 1811.11168, section 3.2):
-    y(p) = sum_k w_k · x(p + p_k + offset_k) · mask_k, bilinear, zero outside. The signature is
-    torchvision's.
+    Deformable convolution, v1 without a mask and v2 with one (arXiv 1811.11168, section 3.2):
+    y(p) = sum_k w_k x(p + p_k + offset_k) mask_k, x being bilinear, and zero outside the image.
+    The signature is torchvision's; both group counts follow from the shapes.
 
     Args:
         input: [N, C, H, W], float32, float64, float16 or bfloat16.
-        offset: [N, 2*G*kh*kw, Ho, Wo] in pixels, ordered [G, kh, kw, (y, x)], for G deform groups.
-            In input's dtype, or float32 beside a half one.
-        weight: [O, C/groups, kh, kw], in input's dtype; the group count follows from the shapes.
-        bias: [O], in input's dtype.
-        stride: step between outputs, one number or (y, x).
-        padding: zeros round the input, one number or (y, x).
-        dilation: step between taps, one number or (y, x).
-        mask: [N, G*kh*kw, Ho, Wo], ordered [G, kh, kw], already through its sigmoid. Dtype as
-            offset's.
+        offset: [N, 2*G*kh*kw, Ho, Wo] for G deform groups, in pixels of the input, ordered
+            [G, kh, kw, (y, x)]. In input's dtype, or float32 beside a half input.
+        weight: [O, C/groups, kh, kw] in input's dtype.
+        bias: [O] in input's dtype.
+        stride: step between outputs: one number, or (y, x).
+        padding: zeros round the input: one number, or (y, x).
+        dilation: step between taps: one number, or (y, x).
+        mask: [N, G*kh*kw, Ho, Wo], ordered [G, kh, kw], already through its sigmoid. In input's
+            dtype, or float32 beside a half input.
 
     Returns:
-        [N, O, Ho, Wo] in input's dtype and memory format. Under autocast: in autocast's dtype;
-        offsets are never rounded to a half type.
+        [N, O, Ho, Wo], in input's dtype and memory format. Under autocast input, weight and bias
+        are cast to its dtype; offset and mask stay as they are or become float32.
 
     Raises:
-        TypeError: an operand is not a tensor, or its dtype does not fit.
-        ValueError: a rank, shape, device or number does not fit.
+        TypeError: an argument has the wrong type, or an operand a dtype that does not fit.
+        ValueError: a rank, shape, device or number does not fit; the message names it.
     """
-    stride, padding = _pair("stride", stride), _pair("padding", padding)
-    dilation = _pair("dilation", dilation)
+    stride, padding = checks.pair("stride", stride), checks.pair("padding", padding)
+    dilation = checks.pair("dilation", dilation)
+    if autocast.is_enabled(input):
+        input, offset, weight, bias, mask = autocast.cast_conv(input, offset, weight, bias, mask)
     checks.check_deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
-    return _ops.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
+    return torch.ops.dcnv2.deform_conv2d(
+        input, offset, weight, bias, mask, stride, padding, dilation
+    )
 
 
 def deform_roi_pool(
@@ -65,12 +67,42 @@ def deform_roi_pool(
     sampling_ratio: int = 0,
     gamma: float = 0.1,
 ) -> Tensor:
-    """Average bilinear samples over the bins of each RoI, each bin moved and weighed."""
-    output_size = _pair("output_size", output_size)
-    rois = _as_rois(rois)
+    """Average bilinear samples over the bins of each box, every bin moved and weighed.
+
+    Modulated deformable RoI pooling (arXiv 1811.11168, section 3.2) on RoIAlign's samples: boxes
+    are not rounded, samples sit in the centres of a regular grid in each bin, and those outside
+    [-1, H] x [-1, W] count as zero. Values are mmcv's; the offset's gradient is the derivative of
+    the forward also where coordinates are clamped to the map, where mmcv's is not.
+
+    Args:
+        input: [N, C, H, W], float32, float64, float16 or bfloat16.
+        rois: [R, 5] of (batch index, x1, y1, x2, y2) in pixels of the image, or a list with boxes
+            [R_i, 4] for each image. In input's dtype, or float32 beside a half input. No gradient.
+        offset: [R, 2, ph, pw], channel 0 along x and 1 along y, in units of gamma times the box's
+            width and height. Dtype as for rois.
+        mask: [R, 1, ph, pw], multiplies the bins. Dtype as for rois.
+        output_size: bins a side: one number, or (ph, pw).
+        spatial_scale: pixels of the input for one of the image.
+        sampling_ratio: samples a side in each bin; 0 takes one for every pixel of the bin,
+            rounded up, box by box.
+        gamma: scale of the offsets.
+
+    Returns:
+        [R, C, ph, pw] in input's dtype and memory format, also under autocast.
+
+    Raises:
+        TypeError: an argument has the wrong type, or an operand a dtype that does not fit.
+        ValueError: a rank, shape, device, number or (on a CPU) batch index does not fit.
+    """
+    output_size = checks.pair("output_size", output_size)
+    sampling_ratio = checks.whole("sampling_ratio", sampling_ratio)
+    rois = join_boxes(rois)
+    if autocast.is_enabled(input):
+        rois, offset, mask = autocast.cast_places(input, rois, offset, mask)
     options = (output_size, float(spatial_scale), sampling_ratio, float(gamma))
     checks.check_deform_roi_pool(input, rois, offset, mask, *options)
-    return _ops.deform_roi_pool(input, rois, offset, mask, *options)
+    checks.check_batch_index(input, rois)
+    return torch.ops.dcnv2.deform_roi_pool(input, rois, offset, mask, *options)
 
 
 def deform_psroi_pool(
@@ -85,42 +117,74 @@ def deform_psroi_pool(
     sample_per_part: int = 4,
     trans_std: float = 0.1,
 ) -> Tensor:
-    """Pool position-sensitive maps over the bins of each RoI, as the authors' operator does."""
-    output_size = _square("output_size", output_size)
-    rois = _as_rois(rois)
-    part_size = part_size or output_size
-    options = (output_size, float(spatial_scale), group_size, part_size, sample_per_part,
-               float(trans_std))  # fmt: skip
+    """Pool position-sensitive maps over the bins of each box, as the papers' authors did.
+
+    The operator of the authors' MXNet code: corners of boxes are rounded, then scaled; samples sit
+    at the upper left corners of a grid in each bin; those outside [-0.5, H - 0.5] x [-0.5, W - 0.5]
+    are left out, and the others averaged. Where its gradient differs from theirs, see
+    `dcnv2.ops.portable`.
+
+    Args:
+        input: [N, O*group_size^2, H, W], float32, float64, float16 or bfloat16. Channel
+            (o*group_size + i)*group_size + j serves the bins in cell (i, j) of the box.
+        rois: as in `deform_roi_pool`; the end of a box is a pixel of it.
+        offset: [R, 2*classes, part, part], of each class first x, then y, in units of trans_std
+            times the box's width and height; classes divides O. Dtype as for rois.
+        mask: [R, 1, P, P], multiplies the bins. Dtype as for rois.
+        output_size: P, bins a side: one number, or the same one twice.
+        spatial_scale: pixels of the input for one of the image.
+        group_size: cells a side that have channels of their own.
+        part_size: cells a side that have offsets of their own; None takes P.
+        sample_per_part: samples a side in each bin.
+        trans_std: scale of the offsets.
+
+    Returns:
+        [R, O, P, P] in input's dtype and memory format, also under autocast.
+
+    Raises:
+        TypeError: an argument has the wrong type, or an operand a dtype that does not fit.
+        ValueError: a rank, shape, device, number or (on a CPU) batch index does not fit.
+    """
+    size, width = checks.pair("output_size", output_size)
+    if size != width:
+        raise ValueError(f"output_size must be square, got {size} x {width}")
+    rois = join_boxes(rois)
+    if autocast.is_enabled(input):
+        rois, offset, mask = autocast.cast_places(input, rois, offset, mask)
+    options = (
+        size,
+        float(spatial_scale),
+        checks.whole("group_size", group_size),
+        size if part_size is None else checks.whole("part_size", part_size),
+        checks.whole("sample_per_part", sample_per_part),
+        float(trans_std),
+    )
     checks.check_deform_psroi_pool(input, rois, offset, mask, *options)
-    return _ops.deform_psroi_pool(input, rois, offset, mask, *options)
+    checks.check_batch_index(input, rois)
+    return torch.ops.dcnv2.deform_psroi_pool(input, rois, offset, mask, *options)
 
 
-def _pair(name: str, value: int | Sequence[int]) -> Sequence[int]:
-    if isinstance(value, int):
-        return (value, value)
-    if len(value) != 2:
-        raise ValueError(f"{name} must be one number or two (y, x), got {value}")
-    return tuple(value)
+def join_boxes(rois: Tensor | Sequence[Tensor]) -> Tensor:
+    """Join boxes [R_i, 4] of each image to rois [R, 5], which are passed through.
 
-
-def _square(name: str, value: int | Sequence[int]) -> int:
-    height, width = _pair(name, value)
-    if height != width:
-        raise ValueError(f"{name} must be square, got {height}x{width}")
-    return height
-
-
-def _as_rois(rois: Tensor | Sequence[Tensor]) -> Tensor:
-    """Join a list of boxes [R_i, 4] per image to rois [R, 5]."""
+    Raises:
+        TypeError: `rois` is neither a tensor nor a list of tensors.
+        ValueError: it is an empty list, or boxes are not [R_i, 4].
+    """
     if isinstance(rois, Tensor):
         return rois
-    for number, boxes in enumerate(rois):
-        if not isinstance(boxes, Tensor) or boxes.dim() != 2 or boxes.shape[1] != 4:
-            got = tuple(boxes.shape) if isinstance(boxes, Tensor) else type(boxes).__name__
-            raise ValueError(f"rois[{number}] must be boxes [R_i, 4], got {got}")
+    wanted = "a tensor [R, 5] or a list with boxes [R_i, 4] for each image"
+    if not isinstance(rois, (list, tuple)):
+        raise TypeError(f"rois must be {wanted}, got {type(rois).__name__}")
     if not rois:
-        raise ValueError(
-            "rois must be a tensor [R, 5] or a list with boxes [R_i, 4] for each image"
-        )
-    numbered = [torch.nn.functional.pad(b, (1, 0), value=i) for i, b in enumerate(rois)]
+        raise ValueError(f"rois must be {wanted}, got an empty list")
+    for number, boxes in enumerate(rois):
+        if not isinstance(boxes, Tensor):
+            raise TypeError(f"rois[{number}] must be a tensor, got {type(boxes).__name__}")
+        if boxes.dim() != 2 or boxes.shape[1] != 4:
+            raise ValueError(f"rois[{number}] must be boxes [R_i, 4], got {checks.shape(boxes)}")
+    numbered = [
+        torch.cat([boxes.new_full((boxes.shape[0], 1), number), boxes], dim=1)
+        for number, boxes in enumerate(rois)
+    ]
     return torch.cat(numbered)

@@ -1,32 +1,34 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The operators' schemas, fakes, gradients and portable kernels.
+"""The schemas of torch.ops.dcnv2.*, and what they mean for those who write kernels.
 
 Shapes (the one place that defines them)
-    input   [N, C, H, W]; half, float or double.
+    input   [N, C, H, W]; float16, bfloat16, float32 or float64.
     offset  deform_conv2d: [N, G*kh*kw*2, Ho, Wo], in pixels, ordered [G, kh, kw, (y, x)]: channel
             2*(g*kh*kw + i*kw + j) is the y of tap (i, j) in deform group g, the next one its x.
-            deform_roi_pool: [R, 2, ph, pw] and deform_psroi_pool: [R, 2*classes, part, part], in
-            RoI sizes, planar: even channels are x, odd ones y.
+            deform_roi_pool [R, 2, ph, pw] and deform_psroi_pool [R, 2*classes, part, part]: in
+            shares of the RoI's size, even channels x, odd ones y.
     mask    deform_conv2d: [N, G*kh*kw, Ho, Wo], multiplies the samples; pools: [R, 1, ph, pw],
-            multiplies the bins. Without one, no modulation.
+            multiplies the bins. None is no modulation.
     weight  [O, C/groups, kh, kw]; bias [O].
     rois    [R, 5]: batch index, x1, y1, x2, y2 in image pixels.
 
 What a kernel may assume
-    `dcnv2.ops.checks` has run: ranks, sizes, dtypes, devices and numbers fit; the kernel is at least
-    1x1 and the output at least 1x1. input, weight, bias and grad_output have one dtype; offset, mask
-    and rois have that dtype or, beside a half one, each on its own float32. N, O and R may be 0, and
-    for deform_conv2d H and W too.
+    `dcnv2.ops.checks` has run: ranks, sizes, dtypes, devices and numbers fit; kernel and output are
+    at least 1 x 1, C and O at least 1, group counts divide their channels. input, weight, bias and
+    grad_output share a dtype; offset, mask and rois have that one or, beside a half type, each for
+    itself float32. N and R may be 0, H and W too for deform_conv2d. bool needs: true where a
+    gradient is wanted; it may be true for an operand that is None.
 What it may not
-    Contiguity, alignment or any stride, 0 included, of any operand. Finite values: see the rules in
-    `dcnv2.ops.portable`. A batch index in range: on a CPU that is checked before, elsewhere such a
-    RoI gives NaN bins, and no gradient to the input, without reading outside.
+    Any memory layout: every operand may be strided, offset, overlapping (expanded) or misaligned.
+    Finite values, or boxes and batch indices that make sense: `dcnv2.ops.portable` says what those
+    give. Batch indices are checked on a CPU only; elsewhere the check would make the host wait.
 What it returns
-    Forward: input's dtype. Backward: one gradient per operand and in its dtype (bias: weight's), an
-    empty [0] tensor of grad_output's dtype where `needs` is false or the operand is None.
-    Memory: a 4-d result has the channels_last format where its operand has it and is not also
-    contiguous (forward: input; each gradient: its own operand), else it is contiguous.
-    No result shares memory with an operand.
+    Forward: input's dtype. Backward: a gradient for each operand in that operand's dtype (bias: in
+    weight's), or an empty [0] tensor of grad_output's dtype where `needs` is false or the operand
+    is None.
+    A 4-d result is channels_last in memory where its operand (input for a forward's result, the
+    operand itself for a gradient) is channels_last and not contiguous at once; else contiguous.
+    Nothing shares memory with an operand.
 """
 
 from __future__ import annotations
@@ -36,16 +38,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import checks, portable
-from .portable import conv, pool
+from . import checks
 
 _CONV = "int[2] stride, int[2] padding, int[2] dilation"
+_POOLED = "Tensor input, Tensor rois, Tensor? offset, Tensor? mask"
 _ROI = "int[2] output_size, float spatial_scale, int sampling_ratio, float gamma"
 _PSROI = (
     "int output_size, float spatial_scale, int group_size, int part_size, int sample_per_part, "
     "float trans_std"
 )
-_POOLED = "Tensor input, Tensor rois, Tensor? offset, Tensor? mask"
 SCHEMAS = {
     "deform_conv2d": (
         f"(Tensor input, Tensor offset, Tensor weight, Tensor? bias, Tensor? mask, {_CONV})"
@@ -65,172 +66,68 @@ SCHEMAS = {
     ),
 }
 
-_library = torch.library.Library("dcnv2", "DEF")
+library = torch.library.Library("dcnv2", "DEF")
 for _name, _signature in SCHEMAS.items():
-    _library.define(_name + _signature, tags=(torch.Tag.pt2_compliant_tag,))
+    library.define(_name + _signature, tags=(torch.Tag.pt2_compliant_tag,))
 
 
-def memory_format(tensor: Tensor) -> torch.memory_format:
-    """Return the format that a 4-d result takes from its operand."""
-    if tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous():
-        return torch.channels_last
-    return torch.contiguous_format
+def empty_result(size: Sequence[int], like: Tensor) -> Tensor:
+    """Allocate a 4-d result in the dtype and memory that it takes from its operand."""
+    channels_last = like.is_contiguous(memory_format=torch.channels_last)
+    channels_last = channels_last and not like.is_contiguous()
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=memory_format)
 
 
-def _empty(size: Sequence[int], like: Tensor) -> Tensor:
-    return like.new_empty(size).contiguous(memory_format=memory_format(like))
+# ---- fakes: what comes out, told without computing it; sizes may be symbols
 
 
-def _settle(result: Tensor, like: Tensor) -> Tensor:
-    """Copy `result` into the memory that the schema promises, unless it has it already."""
-    out = torch.empty(
-        result.shape, dtype=result.dtype, device=result.device, memory_format=memory_format(like)
-    )
-    return result if result.stride() == out.stride() else out.copy_(result)
-
-
-def _settle_gradients(
-    grads: Sequence[Tensor | None], operands: Sequence[Tensor | None], like: Tensor
-) -> tuple[Tensor, ...]:
-    return tuple(
-        like.new_empty(0) if grad is None else _settle(grad, operand) if grad.dim() == 4 else grad
-        for grad, operand in zip(grads, operands, strict=True)
-    )
-
-
-def _fake_result(size: Sequence[int], like: Tensor) -> Tensor:
-    return torch.empty(
-        size, dtype=like.dtype, device=like.device, memory_format=memory_format(like)
-    )
+def _fake(name: str):
+    return torch.library.register_fake(f"dcnv2::{name}", lib=library)
 
 
 def _fake_gradients(
-    needs: Sequence[bool], operands: Sequence[Tensor | None], like: Tensor
+    needs: Sequence[bool], operands: Sequence[Tensor | None], grad_output: Tensor
 ) -> tuple[Tensor, ...]:
     return tuple(
-        _fake_result(operand.shape, operand)
-        if needed and operand is not None
-        else like.new_empty(0)
+        grad_output.new_empty(0)
+        if operand is None or not needed
+        else empty_result(operand.shape, operand)
         for needed, operand in zip(needs, operands, strict=True)
     )
 
 
-def _impl(name: str):
-    return torch.library.impl(f"dcnv2::{name}", "CompositeExplicitAutograd", lib=_library)
-
-
-def _fake(name: str):
-    return torch.library.register_fake(f"dcnv2::{name}", lib=_library)
-
-
-# ---- deform_conv2d
-
-
-@_impl("deform_conv2d")
-def _conv(input, offset, weight, bias, mask, stride, padding, dilation):
-    out = conv.forward(input, offset, weight, bias, mask, stride, padding, dilation)
-    return _settle(out, input)
-
-
 @_fake("deform_conv2d")
-def _conv_fake(input, offset, weight, bias, mask, stride, padding, dilation):
+def _(input, offset, weight, bias, mask, stride, padding, dilation):
     checks.check_deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
     size = (input.shape[0], weight.shape[0], offset.shape[2], offset.shape[3])
-    return _fake_result(size, input)
-
-
-@_impl("deform_conv2d_backward")
-def _conv_backward(grad_output, input, offset, weight, mask, stride, padding, dilation, needs):
-    grads = conv.backward(
-        grad_output, input, offset, weight, mask, stride, padding, dilation, needs
-    )
-    return _settle_gradients(grads, (input, offset, weight, None, mask), grad_output)
+    return empty_result(size, input)
 
 
 @_fake("deform_conv2d_backward")
-def _conv_backward_fake(grad_output, input, offset, weight, mask, stride, padding, dilation, needs):
-    g_input, g_offset, g_weight, _, g_mask = _fake_gradients(
-        needs, (input, offset, weight, None, mask), grad_output
+def _(grad_output, input, offset, weight, mask, stride, padding, dilation, needs):
+    *needs, needs_mask = needs
+    needs_bias = needs.pop()
+    *grads, grad_mask = _fake_gradients(
+        [*needs, needs_mask], (input, offset, weight, mask), grad_output
     )
-    g_bias = weight.new_empty(weight.shape[0] if needs[3] else 0)
-    return g_input, g_offset, g_weight, g_bias, g_mask
+    return *grads, weight.new_empty(weight.shape[0] if needs_bias else 0), grad_mask
 
 
-def _conv_setup(ctx, inputs, output):
-    input, offset, weight, bias, mask, *ctx.options = inputs
-    ctx.save_for_backward(input, offset, weight, mask)
+@_fake("deform_roi_pool")
+def _(input, rois, offset, mask, *options):
+    checks.check_deform_roi_pool(input, rois, offset, mask, *options)
+    return empty_result((rois.shape[0], input.shape[1], *options[0]), input)
 
 
-def _conv_vjp(ctx, grad_output):
-    needs = list(ctx.needs_input_grad[:5])  # input, offset, weight, bias, mask
-    grads = torch.ops.dcnv2.deform_conv2d_backward(
-        grad_output, *ctx.saved_tensors, *ctx.options, needs
-    )
-    grads = [grad if needed else None for grad, needed in zip(grads, needs, strict=True)]
-    return *grads, None, None, None
+@_fake("deform_psroi_pool")
+def _(input, rois, offset, mask, *options):
+    checks.check_deform_psroi_pool(input, rois, offset, mask, *options)
+    size, _spatial_scale, group_size, *_ = options
+    return empty_result((rois.shape[0], input.shape[1] // group_size**2, size, size), input)
 
 
-torch.library.register_autograd(
-    "dcnv2::deform_conv2d", _conv_vjp, setup_context=_conv_setup, lib=_library
-)
-
-
-# ---- pools
-
-
-def _register_pool(name: str, forward, backward, fake_size, check) -> None:
-    """Register a pool and its backward, which share their shape but for the options."""
-    grad_op = getattr(torch.ops.dcnv2, name + "_backward")
-
-    @_impl(name)
-    def _forward(input, rois, offset, mask, *options):
-        return _settle(forward(input, rois, offset, mask, *options), input)
-
-    @_fake(name)
-    def _forward_fake(input, rois, offset, mask, *options):
-        check(input, rois, offset, mask, *options)
-        return _fake_result(fake_size(input, rois, *options), input)
-
-    @_impl(name + "_backward")
-    def _backward(grad_output, input, rois, offset, mask, *rest):
-        *options, needs = rest
-        needs = [n and t is not None for n, t in zip(needs, (input, offset, mask), strict=True)]
-        grads = backward(grad_output, input, rois, offset, mask, *options, needs=needs)
-        return _settle_gradients(grads, (input, offset, mask), grad_output)
-
-    @_fake(name + "_backward")
-    def _backward_fake(grad_output, input, rois, offset, mask, *rest):
-        return _fake_gradients(rest[-1], (input, offset, mask), grad_output)
-
-    def setup(ctx, inputs, output):
-        *tensors, ctx.options = *inputs[:4], inputs[4:]
-        ctx.save_for_backward(*tensors)
-
-    def vjp(ctx, grad_output):
-        needs_input, _, needs_offset, needs_mask = ctx.needs_input_grad[:4]
-        needs = [needs_input, needs_offset, needs_mask]
-        grads = grad_op(grad_output, *ctx.saved_tensors, *ctx.options, needs)
-        grads = [grad if needed else None for grad, needed in zip(grads, needs, strict=True)]
-        return grads[0], None, *grads[1:], *(None for _ in ctx.options)
-
-    torch.library.register_autograd(f"dcnv2::{name}", vjp, setup_context=setup, lib=_library)
-
-
-def _roi_size(input, rois, output_size, *_):
-    return rois.shape[0], input.shape[1], output_size[0], output_size[1]
-
-
-def _psroi_size(input, rois, output_size, spatial_scale, group_size, *_):
-    return rois.shape[0], input.shape[1] // group_size**2, output_size, output_size
-
-
-_register_pool(
-    "deform_roi_pool", pool.roi_forward, pool.roi_backward, _roi_size, checks.check_deform_roi_pool
-)
-_register_pool(
-    "deform_psroi_pool",
-    pool.psroi_forward,
-    pool.psroi_backward,
-    _psroi_size,
-    checks.check_deform_psroi_pool,
-)
+@_fake("deform_roi_pool_backward")
+@_fake("deform_psroi_pool_backward")
+def _(grad_output, input, rois, offset, mask, *options):
+    return _fake_gradients(options[-1], (input, offset, mask), grad_output)

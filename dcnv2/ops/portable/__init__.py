@@ -2,31 +2,42 @@
 """The operators in plain PyTorch: they run on every device with nothing compiled.
 
 Coordinates, weights, modulation and sums are float32 (float64 for float64) whatever the dtype.
-Functions here check nothing (`dcnv2.ops` does) and record their own graph, so they can be
-differentiated any number of times; below autograd, `dcnv2.ops.schema` uses the hand-written backward
-of `conv` and `pool`, which keeps nothing and works in pieces of bounded size.
+The functions here check nothing (`dcnv2.ops` does) and record their own graph, so they can be
+differentiated any number of times. Where no graph is wanted, `dcnv2.ops.fallback` takes the
+hand-written gradients of the three modules, which keep nothing and work in pieces of bounded size.
 
-Derivatives are those of the forward, right-sided where it has a kink, in all three operators:
+Rules that hold for every path of the operators:
 
-- Where a RoI pool clamps a coordinate to the map (and at the last pixel itself), the derivative along
-  that axis is 0. mmcv's deform_roi_pool instead extrapolates there with the unclamped coordinate.
-- The authors' operator reads floor and ceil, which coincide at an integer, so its offset gradient is
-  0 there: neither of the two one-sided ones. deform_psroi_pool takes the right-sided one.
-- Jumps (a sample that enters the count, or the band of the last pixel) have no derivative and add
-  none.
-
-A NaN offset makes NaN of the outputs that use the sample, and of the gradients of that offset and of
-its mask; it adds nothing to the input's gradient. An infinite or absurd one reads outside, so zero.
-A box that is not finite, or whose batch index is not that of an image, gives NaN bins.
+- Derivatives are those of the forward, right-sided where it has a kink.
+- Where a RoI pool clamps a coordinate to the map, and at its last pixel, the derivative along that
+  axis is 0. (mmcv's deform_roi_pool extrapolates there from the coordinate before clamping. The
+  authors' operator reads floor and ceil, which coincide at integers, so it gives 0 there too,
+  which is neither of the two one-sided derivatives.)
+- Where a sample enters or leaves, the forward jumps; a jump adds nothing to a derivative.
+- A NaN offset makes NaN of the outputs that use its sample and of no others, and adds nothing to
+  the input's gradient; the gradients by that offset itself, and by its mask, mean nothing. An
+  infinite or absurd offset reads outside, so zero.
+- A box that is not finite, or whose batch index is outside [0, N), gives NaN bins and no gradient
+  to the input. An adaptive bin that wants more than 65536 samples a side gives zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
+import torch
 from torch import Tensor
 
-from . import conv, pool
+from . import conv, psroi_pool, roi_pool
+
+
+def full_precision(tensor: Tensor) -> AbstractContextManager:
+    """Switch autocast off on the tensor's device: it would round the products to a half type."""
+    device = tensor.device.type
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def deform_conv2d(
@@ -40,7 +51,8 @@ def deform_conv2d(
     dilation: Sequence[int],
 ) -> Tensor:
     """Convolve as `torch.ops.dcnv2.deform_conv2d` does, in differentiable PyTorch."""
-    return conv.forward(input, offset, weight, bias, mask, stride, padding, dilation)
+    with full_precision(input):
+        return conv.forward(input, offset, weight, bias, mask, stride, padding, dilation)
 
 
 def deform_roi_pool(
@@ -54,8 +66,9 @@ def deform_roi_pool(
     gamma: float,
 ) -> Tensor:
     """Pool as `torch.ops.dcnv2.deform_roi_pool` does, in differentiable PyTorch."""
-    options = (output_size, spatial_scale, sampling_ratio, gamma)
-    return pool.roi_forward(input, rois, offset, mask, *options)
+    options = roi_pool.Options(output_size, spatial_scale, sampling_ratio, gamma)
+    with full_precision(input):
+        return roi_pool.forward(input, rois, offset, mask, options)
 
 
 def deform_psroi_pool(
@@ -71,5 +84,8 @@ def deform_psroi_pool(
     trans_std: float,
 ) -> Tensor:
     """Pool as `torch.ops.dcnv2.deform_psroi_pool` does, in differentiable PyTorch."""
-    options = (output_size, spatial_scale, group_size, part_size, sample_per_part, trans_std)
-    return pool.psroi_forward(input, rois, offset, mask, *options)
+    options = psroi_pool.Options(
+        output_size, spatial_scale, group_size, part_size, sample_per_part, trans_std
+    )
+    with full_precision(input):
+        return psroi_pool.forward(input, rois, offset, mask, options)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Bilinear samples of feature maps: where a point reads, with what weight, and the way back.
 
-A map is turned into a *table*: one row of channels a pixel, and one row of zeros after the last pixel
-of every image. A corner that lies outside reads that row, so nothing needs masking: values outside
-are zero, gradients that go outside land in a row that is thrown away, and a NaN in the input reaches
-only the samples that touch it.
+A map is turned into a *table*: one row of channels a pixel, and one row of zeros after the last
+pixel of every image. A corner that lies outside reads that row, so nothing needs masking: values
+outside are zero, gradients that go outside land in a row that is dropped, and a NaN in the input
+reaches only the samples that touch it. A point that is not a number has four such corners: its
+weights make its value NaN, and it reaches no pixel on the way back.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+Four = tuple[Tensor, Tensor, Tensor, Tensor]  # top left, top right, bottom left, bottom right
+
 
 class Samples(NamedTuple):
-    """Points in an image, as the four table rows round each and the place between them."""
+    """Points in an image: the table rows of their corners, and where they lie between them."""
 
-    rows: tuple[Tensor, Tensor, Tensor, Tensor]  # top left, top right, bottom left, bottom right
-    ly: Tensor  # distance to the upper corners, in [0, 1), NaN for a point that is not a number
+    rows: Four  # each [...]
+    ly: Tensor  # distance to the upper corners, in [0, 1], or NaN, [...]
     lx: Tensor  # distance to the left corners
 
 
@@ -28,30 +31,51 @@ def compute_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
+# ---- tables
+
+
 def make_table(image: Tensor) -> Tensor:
     """Turn `image` [N, C, H, W] into rows of channels [N, H*W + 1, C], the last one zero."""
-    batch, channels, height, width = image.shape
-    pixels = image.to(compute_dtype(image)).permute(0, 2, 3, 1)
-    pixels = pixels.reshape(batch, height * width, channels)
-    return torch.cat([pixels, pixels.new_zeros(batch, 1, channels)], dim=1)
+    pixels = image.to(compute_dtype(image)).flatten(2).transpose(1, 2)
+    return torch.cat([pixels, pixels.new_zeros(pixels.shape[0], 1, pixels.shape[2])], dim=1)
 
 
 def untable(table: Tensor, height: int, width: int) -> Tensor:
-    """Undo `make_table`: [N, H*W + 1, C] to [N, C, H, W] (a view, channels last in memory)."""
-    batch, _, channels = table.shape
+    """Undo `make_table`: [N, H*W + 1, C] to [N, C, H, W], a view (channels last in memory)."""
     return table[:, :-1].unflatten(1, (height, width)).permute(0, 3, 1, 2)
+
+
+def cut_rows(table: Tensor, parts: int) -> Tensor:
+    """View a table [N, H*W + 1, C] as shorter rows [N*(H*W + 1)*parts, C/parts]."""
+    return table.unflatten(2, (parts, -1)).flatten(0, 2)
+
+
+def shift_rows(samples: Samples, first: Tensor, parts: int, part: Tensor) -> Samples:
+    """Move samples of one image's rows to those of a cut table.
+
+    Args:
+        samples: points, [...].
+        first: the row at which each point's image begins, broadcast to [...].
+        parts: parts that a row is cut into.
+        part: which of them a point reads, broadcast to [...].
+    """
+    rows = tuple((row + first) * parts + part for row in samples.rows)
+    return Samples(rows, samples.ly, samples.lx)
+
+
+# ---- places
 
 
 def zero_padded_samples(y: Tensor, x: Tensor, height: int, width: int) -> Samples:
     """Place points on a map that is zero outside: bilinear in the ring of one pixel round it.
 
-    The lower corner is the floor, so that the derivative at an integer is the right-sided one, at -1
-    as well. Far or infinite points are first drawn to just outside, so no huge number is ever cast.
+    The lower corner is the floor, so that the derivative at an integer is the right-sided one, at
+    -1 as well. Far points are first drawn to just outside, so that no huge number is ever cast.
     """
     y, x = _limit(y, -2, height), _limit(x, -2, width)
-    y, x = y + 0 * x, x + 0 * y  # a NaN in one coordinate is a NaN in both
     top, left = _floor_index(y), _floor_index(x)
-    return Samples(_rows(top, top + 1, left, left + 1, height, width), y - y.floor(), x - x.floor())
+    rows = _rows(top, top + 1, left, left + 1, height, width)
+    return Samples(rows, y - y.floor(), x - x.floor())
 
 
 def clamped_samples(y: Tensor, x: Tensor, height: int, width: int, keep: Tensor) -> Samples:
@@ -60,14 +84,12 @@ def clamped_samples(y: Tensor, x: Tensor, height: int, width: int, keep: Tensor)
     Where a coordinate is clamped its two corners are the same pixel, so that the derivative along
     that axis is exactly 0; elsewhere it is the right-sided one.
     """
-    y, x = y + 0 * x.clamp(0, 0), x + 0 * y.clamp(0, 0)
     above, before = y < 0, x < 0
     y, x = _limit(y, 0, height - 1), _limit(x, 0, width - 1)
     top, left = _floor_index(y), _floor_index(x)
     bottom = torch.where(above, top, (top + 1).clamp(max=height - 1))
     right = torch.where(before, left, (left + 1).clamp(max=width - 1))
-    outside = torch.full_like(top, -1)
-    top, bottom = torch.where(keep, top, outside), torch.where(keep, bottom, outside)
+    top, bottom = torch.where(keep, top, -1), torch.where(keep, bottom, -1)
     return Samples(_rows(top, bottom, left, right, height, width), y - y.floor(), x - x.floor())
 
 
@@ -83,67 +105,66 @@ def _floor_index(coordinate: Tensor) -> Tensor:
 
 def _rows(
     top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, height: int, width: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> Four:
     in_top, in_bottom = (top >= 0) & (top < height), (bottom >= 0) & (bottom < height)
     in_left, in_right = (left >= 0) & (left < width), (right >= 0) & (right < width)
-    zero_row = height * width
+    top, bottom, zero_row = top * width, bottom * width, height * width
     return (
-        torch.where(in_top & in_left, top * width + left, zero_row),
-        torch.where(in_top & in_right, top * width + right, zero_row),
-        torch.where(in_bottom & in_left, bottom * width + left, zero_row),
-        torch.where(in_bottom & in_right, bottom * width + right, zero_row),
+        torch.where(in_top & in_left, top + left, zero_row),
+        torch.where(in_top & in_right, top + right, zero_row),
+        torch.where(in_bottom & in_left, bottom + left, zero_row),
+        torch.where(in_bottom & in_right, bottom + right, zero_row),
     )
 
 
-def shift_rows(samples: Samples, first: Tensor, step: int, part: Tensor) -> Samples:
-    """Address a table that holds several images, cut into `step` parts a row of channels.
-
-    Args:
-        samples: points, [...].
-        first: table row of each point's image, broadcast to [...].
-        step: parts a row is cut into.
-        part: which of them a point reads, broadcast to [...].
-    """
-    rows = tuple((row + first) * step + part for row in samples.rows)
-    return Samples(rows, samples.ly, samples.lx)
+# ---- values and gradients
 
 
-def corner_weights(samples: Samples) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def read(table: Tensor, samples: Samples) -> Four:
+    """Read the corners of `samples` [...] from `table` [rows, C]: four tensors [..., C]."""
+    if table.device.type == "cpu":  # several times faster there; elsewhere its gradient races
+        size = (*samples.ly.shape, table.shape[1])
+        return tuple(table.index_select(0, row.flatten()).view(size) for row in samples.rows)
+    return tuple(table[row] for row in samples.rows)
+
+
+def corner_weights(samples: Samples) -> Four:
     """Return the bilinear weight [...] of each corner."""
     ly, lx = samples.ly, samples.lx
     return (1 - ly) * (1 - lx), (1 - ly) * lx, ly * (1 - lx), ly * lx
 
 
-def interpolate(table: Tensor, samples: Samples) -> Tensor:
-    """Read `samples` [...] from `table` [rows, C]: [..., C]."""
-    value = None
-    for row, weight in zip(samples.rows, corner_weights(samples), strict=True):
-        term = table[row] * weight.unsqueeze(-1)
-        value = term if value is None else value + term
+def blend(corners: Four, samples: Samples, modulation: Tensor | None = None) -> Tensor:
+    """Return the interpolated values [..., C], times `modulation` [...]."""
+    weights = corner_weights(samples)
+    if modulation is not None:
+        weights = [weight * modulation for weight in weights]
+    value = corners[0] * weights[0].unsqueeze(-1)
+    for corner, weight in zip(corners[1:], weights[1:], strict=True):
+        value.addcmul_(corner, weight.unsqueeze(-1))
     return value
 
 
-def scatter(grad_table: Tensor, samples: Samples, grad: Tensor, scale: Tensor | None) -> None:
-    """Add `grad` [..., C], weighted as `interpolate` read, into `grad_table` [rows, C].
+def scatter(grad_table: Tensor, samples: Samples, grad: Tensor, modulation: Tensor | None) -> None:
+    """Add `grad` [..., C] into `grad_table` [rows, C] with the weights that `blend` gave.
 
-    The sum's order is fixed on every device (an accumulating index_put sorts on CUDA).
+    The sum has a fixed order everywhere: one thread's on a CPU, a sorted one in index_put on CUDA.
     """
     for row, weight in zip(samples.rows, corner_weights(samples), strict=True):
-        weight = weight if scale is None else weight * scale
-        # A point that is not a number has no place: its rows are the zero row, dropped later.
-        grad_table.index_put_((row,), grad * weight.unsqueeze(-1), accumulate=True)
+        weight = weight if modulation is None else weight * modulation
+        term = grad * weight.unsqueeze(-1)
+        if grad_table.device.type == "cpu":
+            grad_table.index_add_(0, row.flatten(), term.flatten(0, -2))
+        else:
+            grad_table.index_put_((row,), term, accumulate=True)
 
 
-def corner_dots(table: Tensor, samples: Samples, grad: Tensor) -> list[Tensor]:
-    """Dot `grad` [..., C] with each corner's channels: four tensors [...]."""
-    return [(table[row] * grad).sum(-1) for row in samples.rows]
-
-
-def dots_to_gradients(samples: Samples, dots: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Turn `corner_dots` into the derivatives along the value, y and x, each [...]."""
+def slopes(corners: Four, samples: Samples, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return `grad` [..., C] times the value and its derivatives along y and x, summed: [...]."""
+    dots = [(corner * grad).sum(-1) for corner in corners]
     top_left, top_right, bottom_left, bottom_right = dots
     ly, lx = samples.ly, samples.lx
-    value = sum(w * d for w, d in zip(corner_weights(samples), dots, strict=True))
+    value = sum(dot * weight for dot, weight in zip(dots, corner_weights(samples), strict=True))
     along_y = (bottom_left - top_left) * (1 - lx) + (bottom_right - top_right) * lx
     along_x = (top_right - top_left) * (1 - ly) + (bottom_right - bottom_left) * ly
     return value, along_y, along_x

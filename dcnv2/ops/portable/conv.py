@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Deformable convolution in plain PyTorch: a loop over the taps, a gather and a product for each."""
+"""Deformable convolution in plain PyTorch: tap by tap, a gather and a product for each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Geometry(NamedTuple):
 
 
 def _geometry(input, offset, weight, stride, padding, dilation) -> _Geometry:
-    kernel = (weight.shape[2], weight.shape[3])
+    kernel = (int(weight.shape[2]), int(weight.shape[3]))  # loops need numbers, also when traced
     deform_groups = offset.shape[1] // (2 * kernel[0] * kernel[1])
     groups = input.shape[1] // weight.shape[1]
     return _Geometry(kernel, stride, padding, dilation, deform_groups, groups)
@@ -59,22 +59,27 @@ def _taps(
         yield tap, samples, None if mask is None else mask[:, tap].to(dtype)
 
 
-def _tap_weights(weight: Tensor, groups: int) -> Tensor:
+def _tap_matrices(weight: Tensor, groups: int) -> Tensor:
     """Return `weight` [O, C/g, kh, kw] as one matrix a tap and group: [K, g, C/g, O/g]."""
     matrices = weight.to(bilinear.compute_dtype(weight)).flatten(2).unflatten(0, (groups, -1))
     return matrices.permute(3, 0, 2, 1)
 
 
 def _by_group(pixels: Tensor, groups: int) -> Tensor:
-    """View [..., C] as [g, pixels, C/g]."""
-    return pixels.reshape(-1, groups, pixels.shape[-1] // groups).transpose(0, 1)
+    """View pixels [N, Ho, Wo, C] as [g, N*Ho*Wo, C/g]."""
+    return pixels.flatten(0, 2).unflatten(1, (groups, -1)).transpose(0, 1)
+
+
+def _ungroup(groups: Tensor, size: Sequence[int]) -> Tensor:
+    """Undo `_by_group` for N, Ho, Wo = size."""
+    return groups.transpose(0, 1).flatten(1).unflatten(0, tuple(size))
 
 
 def _chunks(input: Tensor, offset: Tensor) -> list[slice]:
+    """Cut the batch; an empty one is a single empty run."""
     batch, channels = input.shape[:2]
-    per_image = max(1, channels * max(offset.shape[2] * offset.shape[3], 1))
-    size = max(1, _CHUNK // per_image)
-    return [slice(i, min(i + size, batch)) for i in range(0, batch, size)]
+    size = max(1, _CHUNK // int(channels * offset.shape[2] * offset.shape[3]))
+    return [slice(i, min(i + size, batch)) for i in range(0, max(int(batch), 1), size)]
 
 
 def forward(
@@ -89,30 +94,21 @@ def forward(
 ) -> Tensor:
     """Return the convolution [N, O, Ho, Wo] (channels last in memory), as the schema defines it."""
     geometry = _geometry(input, offset, weight, stride, padding, dilation)
-    matrices = _tap_weights(weight, geometry.groups)
+    matrices = _tap_matrices(weight, geometry.groups)
     outputs = []
-    for part in _chunks(input, offset):
-        x, shift = input[part], offset[part]
-        table = bilinear.make_table(x).view(-1, x.shape[1] // geometry.deform_groups)
-        modulation = None if mask is None else mask[part]
+    for run in _chunks(input, offset):
+        modulation = None if mask is None else mask[run]
+        table = bilinear.cut_rows(bilinear.make_table(input[run]), geometry.deform_groups)
         out = None
-        for tap, samples, m in _taps(x, shift, modulation, geometry):
-            value = bilinear.interpolate(table, samples)
-            if m is not None:
-                value = value * m.unsqueeze(-1)
+        for tap, samples, m in _taps(input[run], offset[run], modulation, geometry):
+            value = bilinear.blend(bilinear.read(table, samples), samples, m)
             value = _by_group(value.flatten(-2), geometry.groups)
             term = torch.bmm(value, matrices[tap])
-            out = term if out is None else out + term
-        out = out.transpose(0, 1).reshape(x.shape[0], *offset.shape[2:], weight.shape[0])
+            out = term if out is None else out.add_(term)
+        out = _ungroup(out, samples.ly.shape[:3])
         if bias is not None:
             out = out + bias.to(out.dtype)
         outputs.append(out.to(input.dtype))
-    if not outputs:
-        # A sum over nothing keeps the operands in the graph, so that their gradients are zeros.
-        size = (*offset.shape[2:], weight.shape[0])
-        operands = [t for t in (input, offset, weight, bias, mask) if t is not None]
-        nothing = sum(t.sum() * 0 for t in operands).to(input.dtype)
-        return (input.new_zeros(0, *size) + nothing).permute(0, 3, 1, 2)
     out = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     return out.permute(0, 3, 1, 2)
 
@@ -130,77 +126,74 @@ def backward(
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of input, offset, weight, bias and mask; None where not needed."""
     geometry = _geometry(input, offset, weight, stride, padding, dilation)
-    matrices = _tap_weights(weight, geometry.groups)
     needs_input, needs_offset, needs_weight, needs_bias, needs_mask = needs
     needs_mask = needs_mask and mask is not None
-    taps = geometry.kernel[0] * geometry.kernel[1]
+    matrices = _tap_matrices(weight, geometry.groups)
     grad_matrices = torch.zeros_like(matrices) if needs_weight else None
-    grads = ([], [], [])  # of input, offset and mask, a chunk each
-    for part in _chunks(input, offset):
-        x, m = input[part], None if mask is None else mask[part]
-        g = grad_output[part].to(matrices.dtype).permute(0, 2, 3, 1)
-        chunk = _backward_chunk(
-            g, x, offset[part], m, matrices, grad_matrices, geometry, needs_input,
-            needs_offset or needs_mask,
-        )  # fmt: skip
-        for grad, parts in zip(chunk, grads, strict=True):
-            parts.append(grad)
-    grad_input = _join(grads[0], input) if needs_input else None
-    grad_offset = _join(grads[1], offset) if needs_offset else None
-    grad_mask = _join(grads[2], mask) if needs_mask else None
+    chunks = []
+    if needs_input or needs_offset or needs_weight or needs_mask:
+        for run in _chunks(input, offset):
+            operands = input[run], offset[run], None if mask is None else mask[run]
+            grad = grad_output[run].to(matrices.dtype).permute(0, 2, 3, 1)
+            places = needs_offset or needs_mask
+            chunks.append(
+                _backward_run(
+                    grad, operands, matrices, grad_matrices, geometry, needs_input, places
+                )
+            )
     grad_weight = grad_bias = None
     if needs_weight:
-        size = (weight.shape[0] // geometry.groups, weight.shape[1], taps)
-        grad_weight = grad_matrices.permute(1, 3, 2, 0).reshape(-1, *size[1:])
-        grad_weight = grad_weight.view(weight.shape).to(weight.dtype)
+        grad_weight = grad_matrices.permute(1, 3, 2, 0).flatten(0, 1)
+        grad_weight = grad_weight.unflatten(2, geometry.kernel).to(weight.dtype)
     if needs_bias:
         grad_bias = grad_output.to(matrices.dtype).sum((0, 2, 3)).to(weight.dtype)
+    grad_input, grad_offset, grad_mask = (
+        torch.cat([chunk[which] for chunk in chunks]).to(operand.dtype) if needed else None
+        for which, operand, needed in (
+            (0, input, needs_input), (1, offset, needs_offset), (2, mask, needs_mask)
+        )
+    )  # fmt: skip
     return grad_input, grad_offset, grad_weight, grad_bias, grad_mask
 
 
-def _join(parts: list[Tensor], like: Tensor) -> Tensor:
-    return torch.cat(parts).to(like.dtype) if parts else torch.zeros_like(like)
-
-
-def _backward_chunk(
+def _backward_run(
     grad: Tensor,  # [N, Ho, Wo, O]
-    input: Tensor,
-    offset: Tensor,
-    mask: Tensor | None,
+    operands: tuple[Tensor, Tensor, Tensor | None],
     matrices: Tensor,  # [K, g, C/g, O/g]
     grad_matrices: Tensor | None,  # the same; added to
     geometry: _Geometry,
     needs_input: bool,
-    needs_place: bool,
+    needs_places: bool,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Return the gradients of input, offset and mask for some images."""
-    table = bilinear.make_table(input)
-    grad_table = torch.zeros_like(table) if needs_input else None
-    flat_size = (-1, input.shape[1] // geometry.deform_groups)
-    flat = table.view(flat_size)
-    g = _by_group(grad, geometry.groups)
+    """Return the gradients of input, offset and mask for a run of images."""
+    input, offset, mask = operands
+    full = bilinear.make_table(input)
+    table = bilinear.cut_rows(full, geometry.deform_groups)
+    grad_full = torch.zeros_like(full) if needs_input else None
+    size = grad.shape[:3]
+    grad = _by_group(grad, geometry.groups)
     grad_offset, grad_mask = [], []
     for tap, samples, m in _taps(input, offset, mask, geometry):
+        corners = bilinear.read(table, samples)
         if grad_matrices is not None:
-            value = bilinear.interpolate(flat, samples)
-            value = value if m is None else value * m.unsqueeze(-1)
-            grad_matrices[tap] += torch.bmm(_by_group(value.flatten(-2), geometry.groups).mT, g)
-        if not (needs_input or needs_place):
+            value = bilinear.blend(corners, samples, m).flatten(-2)
+            grad_matrices[tap] += torch.bmm(_by_group(value, geometry.groups).mT, grad)
+        if not (needs_input or needs_places):
             continue
-        grad_value = torch.bmm(g, matrices[tap].mT).transpose(0, 1)
-        grad_value = grad_value.reshape(*samples.ly.shape, flat.shape[1])
+        grad_value = _ungroup(torch.bmm(grad, matrices[tap].mT), size)
+        grad_value = grad_value.unflatten(-1, (geometry.deform_groups, -1))
         if needs_input:
-            bilinear.scatter(grad_table.view(flat_size), samples, grad_value, m)
-        if needs_place:
-            dots = bilinear.corner_dots(flat, samples, grad_value)
-            value, along_y, along_x = bilinear.dots_to_gradients(samples, dots)
+            grad_table = bilinear.cut_rows(grad_full, geometry.deform_groups)
+            bilinear.scatter(grad_table, samples, grad_value, m)
+        if needs_places:
+            value, along_y, along_x = bilinear.slopes(corners, samples, grad_value)
             place = torch.stack([along_y, along_x], dim=1)
             grad_offset.append(place if m is None else place * m.unsqueeze(1))
             grad_mask.append(value)
-    grad_input = bilinear.untable(grad_table, *input.shape[2:]) if needs_input else None
-    if not needs_place:
+    grad_input = bilinear.untable(grad_full, *input.shape[2:]) if needs_input else None
+    if not needs_places:
         return grad_input, None, None
-    # [N, K, 2, Ho, Wo, G] to [N, G, K, 2, Ho, Wo]
+    # from [N, K, 2, Ho, Wo, G] and [N, K, Ho, Wo, G]
     grad_offset = torch.stack(grad_offset, dim=1).permute(0, 5, 1, 2, 3, 4).flatten(1, 3)
     grad_mask = torch.stack(grad_mask, dim=1).permute(0, 4, 1, 2, 3).flatten(1, 2)
     return grad_input, grad_offset, grad_mask

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Gradients of torch.ops.dcnv2.*: the forward's by its backward operator, that one's by PyTorch.
+
+A backward operator is differentiated through the portable path, whatever computed it: second
+derivatives are rare enough (gradient penalties, meta learning) that they get no kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from . import portable, schema
+
+
+def _register(name: str, backward: Callable, setup_context: Callable) -> None:
+    torch.library.register_autograd(
+        f"dcnv2::{name}", backward, setup_context=setup_context, lib=schema.library
+    )
+
+
+def _only(needs: Sequence[bool], grads: Sequence[Tensor]) -> list[Tensor | None]:
+    return [grad if needed else None for needed, grad in zip(needs, grads, strict=True)]
+
+
+def _second_gradients(
+    forward: Callable[..., Tensor],
+    operands: Sequence[Tensor | None],
+    grad_output: Tensor,
+    needs: Sequence[bool],
+    grad_grads: Sequence[Tensor | None],
+) -> tuple[Tensor | None, ...]:
+    """Differentiate a backward operator.
+
+    Args:
+        forward: maps the operands to the output, in differentiable PyTorch.
+        operands: what the backward operator may have given gradients of.
+        grad_output: its gradient of the output.
+        needs: which gradients it gave.
+        grad_grads: the gradients by those gradients.
+
+    Returns:
+        The gradients by grad_output and by each operand.
+    """
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # What needs no gradient itself may still be one that the first gradients are taken by.
+        sources = [
+            t if t is None or t.requires_grad else t.detach().requires_grad_() for t in operands
+        ]
+        if not grad_output.requires_grad:
+            grad_output = grad_output.detach().requires_grad_()
+        out = forward(*sources)
+        pairs = [
+            (source, grad)
+            for source, needed, grad in zip(sources, needs, grad_grads, strict=True)
+            if needed and source is not None and grad is not None
+        ]
+        if not pairs:
+            return (None,) * (1 + len(operands))
+        first = torch.autograd.grad(out, [s for s, _ in pairs], grad_output, create_graph=True)
+        inputs = [t for t in (grad_output, *sources) if t is not None]
+        second = iter(
+            torch.autograd.grad(
+                first, inputs, [g for _, g in pairs], create_graph=create_graph, allow_unused=True
+            )
+        )
+    return tuple(None if t is None else next(second) for t in (grad_output, *sources))
+
+
+# ---- deform_conv2d
+
+
+def _conv_setup(ctx, inputs, output):
+    input, offset, weight, _bias, mask, *ctx.options = inputs
+    ctx.save_for_backward(input, offset, weight, mask)
+
+
+def _conv_backward(ctx, grad_output):
+    needs = list(ctx.needs_input_grad[:5])
+    grads = torch.ops.dcnv2.deform_conv2d_backward(
+        grad_output, *ctx.saved_tensors, *ctx.options, needs
+    )
+    return *_only(needs, grads), None, None, None
+
+
+def _conv_backward_setup(ctx, inputs, output):
+    ctx.set_materialize_grads(False)
+    *tensors, ctx.stride, ctx.padding, ctx.dilation, ctx.needs = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _conv_second(ctx, *grad_grads):
+    grad_output, input, offset, weight, mask = ctx.saved_tensors
+    options = ctx.stride, ctx.padding, ctx.dilation
+    bias = weight.new_zeros(weight.shape[0])  # its value plays no part
+    grads = _second_gradients(
+        lambda *operands: portable.deform_conv2d(*operands, *options),
+        (input, offset, weight, bias, mask),
+        grad_output,
+        ctx.needs,
+        grad_grads,
+    )
+    g_output, g_input, g_offset, g_weight, _, g_mask = grads
+    return g_output, g_input, g_offset, g_weight, g_mask, *(None for _ in range(4))
+
+
+_register("deform_conv2d", _conv_backward, _conv_setup)
+_register("deform_conv2d_backward", _conv_second, _conv_backward_setup)
+
+
+# ---- pools
+
+
+def _register_pool(name: str, portable_forward: Callable[..., Tensor]) -> None:
+    def setup(ctx, inputs, output):
+        input, rois, offset, mask, *ctx.options = inputs
+        ctx.save_for_backward(input, rois, offset, mask)
+
+    def backward(ctx, grad_output):
+        needs_input, _, needs_offset, needs_mask, *rest = ctx.needs_input_grad
+        needs = [needs_input, needs_offset, needs_mask]
+        operator = getattr(torch.ops.dcnv2, name + "_backward")
+        grads = operator(grad_output, *ctx.saved_tensors, *ctx.options, needs)
+        g_input, g_offset, g_mask = _only(needs, grads)
+        return g_input, None, g_offset, g_mask, *(None for _ in rest)
+
+    def backward_setup(ctx, inputs, output):
+        ctx.set_materialize_grads(False)
+        grad_output, input, rois, offset, mask, *ctx.options, ctx.needs = inputs
+        ctx.save_for_backward(grad_output, input, rois, offset, mask)
+
+    def second(ctx, *grad_grads):
+        grad_output, input, rois, offset, mask = ctx.saved_tensors
+        g_output, g_input, g_offset, g_mask = _second_gradients(
+            lambda x, o, m: portable_forward(x, rois, o, m, *ctx.options),
+            (input, offset, mask),
+            grad_output,
+            ctx.needs,
+            grad_grads,
+        )
+        return g_output, g_input, None, g_offset, g_mask, *(None for _ in (*ctx.options, None))
+
+    _register(name, backward, setup)
+    _register(name + "_backward", second, backward_setup)
+
+
+_register_pool("deform_roi_pool", portable.deform_roi_pool)
+_register_pool("deform_psroi_pool", portable.deform_psroi_pool)

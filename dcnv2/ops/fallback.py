@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The portable path as kernels of torch.ops.dcnv2.*, for every device that has none of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from . import schema
+from .portable import conv, full_precision, psroi_pool, roi_pool
+
+
+def _kernel(name: str):
+    return torch.library.impl(f"dcnv2::{name}", "CompositeExplicitAutograd", lib=schema.library)
+
+
+def _settle(result: Tensor, like: Tensor) -> Tensor:
+    """Return `result` in the memory that the schema promises."""
+    out = schema.empty_result(result.shape, like)
+    return result if result.stride() == out.stride() else out.copy_(result)
+
+
+def _settle_all(
+    grads: Sequence[Tensor | None], operands: Sequence[Tensor | None], grad_output: Tensor
+) -> tuple[Tensor, ...]:
+    return tuple(
+        grad_output.new_empty(0) if grad is None else _settle(grad, operand)
+        for grad, operand in zip(grads, operands, strict=True)
+    )
+
+
+@_kernel("deform_conv2d")
+def _(input, offset, weight, bias, mask, stride, padding, dilation):
+    with full_precision(input):
+        out = conv.forward(input, offset, weight, bias, mask, stride, padding, dilation)
+        return _settle(out, input)
+
+
+@_kernel("deform_conv2d_backward")
+def _(grad_output, input, offset, weight, mask, stride, padding, dilation, needs):
+    with full_precision(input):
+        grads = conv.backward(
+            grad_output, input, offset, weight, mask, stride, padding, dilation, needs
+        )
+        g_input, g_offset, g_weight, g_bias, g_mask = grads
+        operands = (input, offset, weight, mask)
+        settled = _settle_all((g_input, g_offset, g_weight, g_mask), operands, grad_output)
+        g_bias = grad_output.new_empty(0) if g_bias is None else g_bias
+        return *settled[:3], g_bias, settled[3]
+
+
+def _register_pool(name: str, module) -> None:
+    @_kernel(name)
+    def _(input, rois, offset, mask, *options):
+        with full_precision(input):
+            out = module.forward(input, rois, offset, mask, module.Options(*options))
+            return _settle(out, input)
+
+    @_kernel(name + "_backward")
+    def _(grad_output, input, rois, offset, mask, *options):
+        *options, needs = options
+        operands = (input, offset, mask)
+        needs = [n and t is not None for n, t in zip(needs, operands, strict=True)]
+        with full_precision(input):
+            options = module.Options(*options)
+            grads = module.backward(grad_output, input, rois, offset, mask, options, needs)
+            return _settle_all(grads, operands, grad_output)
+
+
+_register_pool("deform_roi_pool", roi_pool)
+_register_pool("deform_psroi_pool", psroi_pool)

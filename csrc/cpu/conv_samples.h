@@ -27,7 +27,7 @@ std::vector<ChannelSpan> cut_by_group(int64_t begin, int64_t end, int64_t per_gr
 // decide: neither the batch nor the threads may change the order of a sum.
 template <class T>
 int64_t channels_at_once(const ConvGeometry& g) {
-  return g.in_channels >= 8 * kPanel<T> ? kPanel<T> : kPanel<T> / 2;
+  return g.in_channels >= 4 * kPanel<T> ? kPanel<T> : kPanel<T> / 2;
 }
 
 // Output pixels [first, first + count) of one image.
@@ -79,10 +79,20 @@ ValidCorners<T> valid_corners(const Sample<T>& s, const ConvGeometry& g) {
   const Corners<T> all = make_corners(s, g.height, g.width);
   const int64_t base = s.y * g.width + s.x;
   ValidCorners<T> v;
+  const int64_t index[4] = {base, base + 1, base + g.width, base + g.width + 1};
+  if (all.valid[0] && all.valid[3]) {  // then all are, as nearly always
+    v.count = 4;
+    for (int i = 0; i < 4; ++i) {
+      v.corner[i] = i;
+      v.index[i] = index[i];
+      v.weight[i] = all.weight[i];
+    }
+    return v;
+  }
   for (int i = 0; i < 4; ++i) {
     if (!all.valid[i]) continue;
     v.corner[v.count] = i;
-    v.index[v.count] = base + (i >> 1) * g.width + (i & 1);
+    v.index[v.count] = index[i];
     v.weight[v.count++] = all.weight[i];
   }
   return v;

@@ -7,32 +7,42 @@
 
 namespace dcnv2::cpu::DCNV2_ISA {
 
-template <class T>
+template <class T, int Bytes = kVectorBytes>
 struct VectorOf;
-template <>
-struct VectorOf<float> {
-  typedef float type __attribute__((vector_size(kVectorBytes)));
-  typedef float unaligned __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
-};
-template <>
-struct VectorOf<double> {
-  typedef double type __attribute__((vector_size(kVectorBytes)));
-  typedef double unaligned __attribute__((vector_size(kVectorBytes), aligned(8), may_alias));
-};
+#define DCNV2_VECTOR_OF(T, Bytes)                                                         \
+  template <>                                                                             \
+  struct VectorOf<T, Bytes> {                                                             \
+    typedef T type __attribute__((vector_size(Bytes)));                                   \
+    typedef T unaligned __attribute__((vector_size(Bytes), aligned(sizeof(T)), may_alias)); \
+  };
+DCNV2_VECTOR_OF(float, 16)
+DCNV2_VECTOR_OF(float, 32)
+DCNV2_VECTOR_OF(float, 64)
+DCNV2_VECTOR_OF(double, 16)
+DCNV2_VECTOR_OF(double, 32)
+DCNV2_VECTOR_OF(double, 64)
+#undef DCNV2_VECTOR_OF
 
-template <class T>
-using Vector = typename VectorOf<T>::type;
-template <class T>
-constexpr int kLanes = kVectorBytes / sizeof(T);
+template <class T, int Bytes = kVectorBytes>
+using Vector = typename VectorOf<T, Bytes>::type;
+template <class T, int Bytes = kVectorBytes>
+constexpr int kLanes = Bytes / sizeof(T);
 
-#define DCNV2_LOAD(T, p) (*reinterpret_cast<const typename VectorOf<T>::unaligned*>(p))
-#define DCNV2_STORE(T, p) (*reinterpret_cast<typename VectorOf<T>::unaligned*>(p))
+// References, since a vector wider than the default instruction set's is no good as an argument.
+#define DCNV2_LOAD(T, Bytes, p) \
+  (*reinterpret_cast<const typename VectorOf<T, Bytes>::unaligned*>(p))
+#define DCNV2_STORE(T, Bytes, p) (*reinterpret_cast<typename VectorOf<T, Bytes>::unaligned*>(p))
 
-template <class T>
-T sum_lanes(const Vector<T>& v) {
-  T total = v[0];
-  for (int i = 1; i < kLanes<T>; ++i) total += v[i];
-  return total;
+template <class T, int Bytes>
+T sum_lanes(const Vector<T, Bytes>& v) {
+  T lanes[kLanes<T, Bytes>];
+  DCNV2_STORE(T, Bytes, lanes) = v;
+#pragma GCC unroll 4
+  for (int half = kLanes<T, Bytes> / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
 }
 
 // `Rows` rows and `Width` vectors of c at once.
@@ -46,7 +56,7 @@ void inner_product(const PanelProduct<T>& p, int64_t row, int64_t column, int64_
   for (int64_t k = 0; k < p.depth; ++k) {
     Vector<T> right[Width];
 #pragma GCC unroll 4
-    for (int w = 0; w < Width; ++w) right[w] = DCNV2_LOAD(T, b + w * kLanes<T>);
+    for (int w = 0; w < Width; ++w) right[w] = DCNV2_LOAD(T, kVectorBytes, b + w * kLanes<T>);
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; ++i) {
       const T left = Transposed ? a[i] : a[i * stride];
@@ -64,7 +74,7 @@ void inner_product(const PanelProduct<T>& p, int64_t row, int64_t column, int64_
 #pragma GCC unroll 4
       for (int w = 0; w < Width; ++w) {
         T* to = c + i * p.c_stride + w * kLanes<T>;
-        DCNV2_STORE(T, to) = p.accumulate ? DCNV2_LOAD(T, to) + sum[i][w] : sum[i][w];
+        DCNV2_STORE(T, kVectorBytes, to) = p.accumulate ? DCNV2_LOAD(T, kVectorBytes, to) + sum[i][w] : sum[i][w];
       }
     }
     return;
@@ -73,7 +83,7 @@ void inner_product(const PanelProduct<T>& p, int64_t row, int64_t column, int64_
   for (int i = 0; i < Rows; ++i) {
     T line[kWide];
 #pragma GCC unroll 4
-    for (int w = 0; w < Width; ++w) DCNV2_STORE(T, line + w * kLanes<T>) = sum[i][w];
+    for (int w = 0; w < Width; ++w) DCNV2_STORE(T, kVectorBytes, line + w * kLanes<T>) = sum[i][w];
     T* to = c + i * p.c_stride;
     for (int64_t j = 0; j < columns; ++j) to[j] = p.accumulate ? to[j] + line[j] : line[j];
   }
@@ -108,64 +118,94 @@ void panel_product(const PanelProduct<T>& p) {
   p.a_transposed ? all_columns<T, true>(p) : all_columns<T, false>(p);
 }
 
-template <class T>
-void weighted_sum(const T* const* rows, const T* weights, int64_t count, int64_t channels, T* out) {
-  constexpr int kWidth = 4;
-  int64_t c = 0;
+// The row kernels take as many whole vectors as there are, then the rest in narrower ones: a deform
+// group may have few channels. Each step returns the channel that it came to.
+
+template <class T, int Bytes>
+int64_t sum_from(const T* const* rows, const T* weights, int64_t count, int64_t c, int64_t channels,
+                 T* out) {
+  constexpr int kStep = kLanes<T, Bytes>;
   if (count == 4) {  // a whole bilinear sample
     const T *r0 = rows[0], *r1 = rows[1], *r2 = rows[2], *r3 = rows[3];
     const T w0 = weights[0], w1 = weights[1], w2 = weights[2], w3 = weights[3];
-    for (; c + kLanes<T> <= channels; c += kLanes<T>) {
-      DCNV2_STORE(T, out + c) = w0 * DCNV2_LOAD(T, r0 + c) + w1 * DCNV2_LOAD(T, r1 + c) +
-                                w2 * DCNV2_LOAD(T, r2 + c) + w3 * DCNV2_LOAD(T, r3 + c);
+    for (; c + kStep <= channels; c += kStep) {
+      DCNV2_STORE(T, Bytes, out + c) =
+          w0 * DCNV2_LOAD(T, Bytes, r0 + c) + w1 * DCNV2_LOAD(T, Bytes, r1 + c) +
+          w2 * DCNV2_LOAD(T, Bytes, r2 + c) + w3 * DCNV2_LOAD(T, Bytes, r3 + c);
     }
   }
-  for (; c + kWidth * kLanes<T> <= channels; c += kWidth * kLanes<T>) {
-    Vector<T> sum[kWidth] = {};
+  for (; c + 4 * kStep <= channels; c += 4 * kStep) {
+    Vector<T, Bytes> sum[4] = {};
     for (int64_t i = 0; i < count; ++i) {
 #pragma GCC unroll 4
-      for (int w = 0; w < kWidth; ++w) {
-        sum[w] += weights[i] * DCNV2_LOAD(T, rows[i] + c + w * kLanes<T>);
+      for (int w = 0; w < 4; ++w) {
+        sum[w] += weights[i] * DCNV2_LOAD(T, Bytes, rows[i] + c + w * kStep);
       }
     }
 #pragma GCC unroll 4
-    for (int w = 0; w < kWidth; ++w) DCNV2_STORE(T, out + c + w * kLanes<T>) = sum[w];
+    for (int w = 0; w < 4; ++w) DCNV2_STORE(T, Bytes, out + c + w * kStep) = sum[w];
   }
-  for (; c + kLanes<T> <= channels; c += kLanes<T>) {
-    Vector<T> sum = {};
-    for (int64_t i = 0; i < count; ++i) sum += weights[i] * DCNV2_LOAD(T, rows[i] + c);
-    DCNV2_STORE(T, out + c) = sum;
+  for (; c + kStep <= channels; c += kStep) {
+    Vector<T, Bytes> sum = {};
+    for (int64_t i = 0; i < count; ++i) sum += weights[i] * DCNV2_LOAD(T, Bytes, rows[i] + c);
+    DCNV2_STORE(T, Bytes, out + c) = sum;
   }
-  for (; c < channels; ++c) {
+  if constexpr (Bytes > 16) return sum_from<T, Bytes / 2>(rows, weights, count, c, channels, out);
+  return c;
+}
+
+template <class T>
+void weighted_sum(const T* const* rows, const T* weights, int64_t count, int64_t channels, T* out) {
+  for (int64_t c = sum_from<T, kVectorBytes>(rows, weights, count, 0, channels, out); c < channels;
+       ++c) {
     T sum = 0;
     for (int64_t i = 0; i < count; ++i) sum += weights[i] * rows[i][c];
     out[c] = sum;
   }
 }
 
+template <class T, int Count, int Bytes>
+int64_t dots_from(const T* const* rows, const T* grad, int64_t c, int64_t channels, T* dots) {
+  constexpr int kStep = kLanes<T, Bytes>;
+  if (c + kStep <= channels) {
+    Vector<T, Bytes> sum[Count] = {};
+    for (; c + kStep <= channels; c += kStep) {
+      const Vector<T, Bytes> g = DCNV2_LOAD(T, Bytes, grad + c);
+#pragma GCC unroll 4
+      for (int i = 0; i < Count; ++i) sum[i] += g * DCNV2_LOAD(T, Bytes, rows[i] + c);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < Count; ++i) dots[i] += sum_lanes<T, Bytes>(sum[i]);
+  }
+  if constexpr (Bytes > 16) return dots_from<T, Count, Bytes / 2>(rows, grad, c, channels, dots);
+  return c;
+}
+
+template <class T, int Count>
+void some_dots(const T* const* rows, const T* grad, int64_t channels, T* dots) {
+  for (int i = 0; i < Count; ++i) dots[i] = 0;
+  for (int64_t c = dots_from<T, Count, kVectorBytes>(rows, grad, 0, channels, dots); c < channels;
+       ++c) {
+    for (int i = 0; i < Count; ++i) dots[i] += grad[c] * rows[i][c];
+  }
+}
+
 template <class T>
 void dot_rows(const T* const* rows, int64_t count, const T* grad, int64_t channels, T* dots) {
-  const int64_t whole = channels - channels % kLanes<T>;
-  if (count == 4) {
-    Vector<T> sum[4] = {};
-    for (int64_t c = 0; c < whole; c += kLanes<T>) {
-      const Vector<T> g = DCNV2_LOAD(T, grad + c);
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) sum[i] += g * DCNV2_LOAD(T, rows[i] + c);
-    }
-    for (int i = 0; i < 4; ++i) dots[i] = sum_lanes<T>(sum[i]);
-  } else {
-    for (int64_t i = 0; i < count; ++i) {
-      Vector<T> sum = {};
-      for (int64_t c = 0; c < whole; c += kLanes<T>) {
-        sum += DCNV2_LOAD(T, grad + c) * DCNV2_LOAD(T, rows[i] + c);
-      }
-      dots[i] = sum_lanes<T>(sum);
-    }
+  int64_t i = 0;
+  for (; i + 4 <= count; i += 4) some_dots<T, 4>(rows + i, grad, channels, dots + i);
+  for (; i < count; ++i) some_dots<T, 1>(rows + i, grad, channels, dots + i);
+}
+
+template <class T, int Bytes>
+int64_t add_from(T* row, T weight, const T* grad, int64_t c, int64_t channels) {
+  constexpr int kStep = kLanes<T, Bytes>;
+  for (; c + kStep <= channels; c += kStep) {
+    DCNV2_STORE(T, Bytes, row + c) =
+        DCNV2_LOAD(T, Bytes, row + c) + weight * DCNV2_LOAD(T, Bytes, grad + c);
   }
-  for (int64_t i = 0; i < count; ++i) {
-    for (int64_t c = whole; c < channels; ++c) dots[i] += grad[c] * rows[i][c];
-  }
+  if constexpr (Bytes > 16) return add_from<T, Bytes / 2>(row, weight, grad, c, channels);
+  return c;
 }
 
 template <class T>
@@ -174,11 +214,9 @@ void scatter_rows(T* const* rows, const T* weights, int64_t count, const T* grad
   for (int64_t i = 0; i < count; ++i) {
     T* row = rows[i];
     const T weight = weights[i];
-    int64_t c = 0;
-    for (; c + kLanes<T> <= channels; c += kLanes<T>) {
-      DCNV2_STORE(T, row + c) = DCNV2_LOAD(T, row + c) + weight * DCNV2_LOAD(T, grad + c);
+    for (int64_t c = add_from<T, kVectorBytes>(row, weight, grad, 0, channels); c < channels; ++c) {
+      row[c] += weight * grad[c];
     }
-    for (; c < channels; ++c) row[c] += weight * grad[c];
   }
 }
 

@@ -4,14 +4,30 @@
 namespace dcnv2::cpu {
 namespace {
 
-constexpr int64_t kTile = 16;  // pixels and channels that are transposed at once
+// Copies one number between an element of a tensor and one of the rows.
+struct Load {
+  template <class Element, class T>
+  void operator()(const Element& element, T& value) const {
+    value = static_cast<T>(element);
+  }
+};
+struct Store {
+  template <class Element, class T>
+  void operator()(Element& element, const T& value) const {
+    element = static_cast<Element>(value);
+  }
+};
 
-// One run of pixels that lie `pixel_stride` apart. Move(element of the tensor, element of the rows)
-// copies one number, either way.
-template <class Element, class T, class Move>
+// One run of pixels that lie `pixel_stride` apart.
+template <class Move, class Element, class T>
 void move_run(Element* tensor, int64_t pixel_stride, int64_t channel_stride, T* rows,
-              int64_t row_stride, int64_t pixels, int64_t channels, Move move) {
-  if (channel_stride == 1) {
+              int64_t row_stride, int64_t pixels, int64_t channels) {
+  constexpr Move move;
+  if (channels == 1 && pixel_stride == 1 && row_stride == 1) {
+    for (int64_t p = 0; p < pixels; ++p) move(tensor[p], rows[p]);
+    return;
+  }
+  if (channels == 1 || channel_stride == 1) {
     for (int64_t p = 0; p < pixels; ++p) {
       Element* from = tensor + p * pixel_stride;
       T* to = rows + p * row_stride;
@@ -19,21 +35,31 @@ void move_run(Element* tensor, int64_t pixel_stride, int64_t channel_stride, T* 
     }
     return;
   }
+  // Small blocks inside of larger ones: both sides stay in the cache, and a block in registers.
+  constexpr int64_t kTile = 16, kBlock = 4;
   for (int64_t p0 = 0; p0 < pixels; p0 += kTile) {
     const int64_t p1 = std::min(p0 + kTile, pixels);
-    for (int64_t c0 = 0; c0 < channels; c0 += kTile) {
-      const int64_t c1 = std::min(c0 + kTile, channels);
-      for (int64_t c = c0; c < c1; ++c) {
-        for (int64_t p = p0; p < p1; ++p) {
-          move(tensor[p * pixel_stride + c * channel_stride], rows[p * row_stride + c]);
+    for (int64_t c0 = 0; c0 < channels; c0 += kBlock) {
+      Element* from = tensor + c0 * channel_stride;
+      T* to = rows + c0;
+      const int64_t count = std::min(kBlock, channels - c0);
+      for (int64_t p = p0; p < p1; ++p) {
+        if (count == kBlock) {
+          for (int64_t c = 0; c < kBlock; ++c) {
+            move(from[p * pixel_stride + c * channel_stride], to[p * row_stride + c]);
+          }
+        } else {
+          for (int64_t c = 0; c < count; ++c) {
+            move(from[p * pixel_stride + c * channel_stride], to[p * row_stride + c]);
+          }
         }
       }
     }
   }
 }
 
-template <class Element, class T, class Move>
-void move_range(const View& view, const PixelRange& r, T* rows, int64_t row_stride, Move move) {
+template <class Move, class Element, class T>
+void move_range(const View& view, const PixelRange& r, T* rows, int64_t row_stride) {
   const int64_t* stride = view.stride;
   Element* image = static_cast<Element*>(view.data) + r.image * stride[0] + r.channel * stride[1];
   // Where rows of the image follow each other like pixels of a row, all is one run.
@@ -41,8 +67,8 @@ void move_range(const View& view, const PixelRange& r, T* rows, int64_t row_stri
   for (int64_t done = 0; done < r.pixels;) {
     const int64_t pixel = r.pixel + done, y = pixel / r.width, x = pixel % r.width;
     const int64_t run = flat ? r.pixels : std::min(r.width - x, r.pixels - done);
-    move_run(image + y * stride[2] + x * stride[3], stride[3], stride[1], rows + done * row_stride,
-             row_stride, run, r.channels, move);
+    move_run<Move>(image + y * stride[2] + x * stride[3], stride[3], stride[1],
+                   rows + done * row_stride, row_stride, run, r.channels);
     done += run;
   }
 }
@@ -58,18 +84,14 @@ int64_t even_pixel_stride(const View& view, int64_t height, int64_t width) {
 template <class T>
 void load_rows(const View& from, const PixelRange& range, T* rows, int64_t row_stride) {
   with_element(from.dtype, [&]<class Element>(Element*) {
-    move_range<const Element>(from, range, rows, row_stride, [](const Element& element, T& value) {
-      value = static_cast<T>(element);
-    });
+    move_range<Load, const Element>(from, range, rows, row_stride);
   });
 }
 
 template <class T>
 void store_rows(const View& to, const PixelRange& range, const T* rows, int64_t row_stride) {
   with_element(to.dtype, [&]<class Element>(Element*) {
-    move_range<Element>(to, range, rows, row_stride, [](Element& element, const T& value) {
-      element = static_cast<Element>(value);
-    });
+    move_range<Store, Element>(to, range, rows, row_stride);
   });
 }
 

@@ -7,7 +7,9 @@ made from other sources than today's csrc/; `--readme` also copies the headlines
 
 import argparse
 import csv
+import ctypes
 import datetime
+import json
 import os
 import platform
 import re
@@ -20,6 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 
+import dcnv2
 from dcnv2.csrc_digest import csrc_digest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,8 +74,19 @@ def provenance(command: str | None = None) -> dict[str, str]:
 
 
 def measured_digest() -> str:
-    """Digest of the sources that were measured: csrc/ as it is now."""
-    return csrc_digest(ROOT / "csrc")
+    """Digest of the sources behind the libraries that this process has loaded, else of csrc/.
+
+    Libraries of different sources give all their digests, which makes the report a stale one.
+    """
+    digests = set()
+    for library in sorted((Path(dcnv2.__file__).parent / "lib").glob("*.so")):
+        try:
+            loaded = ctypes.CDLL(str(library), mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+        except OSError:
+            continue
+        loaded.dcnv2_build_info.restype = ctypes.c_char_p
+        digests.add(json.loads(loaded.dcnv2_build_info())["csrc"])
+    return "+".join(sorted(digests)) or csrc_digest(ROOT / "csrc")
 
 
 def report_dir(device: str = "cpu") -> Path:

@@ -132,7 +132,8 @@ def measure(case: Case, gauge: Gauge, benchmark) -> dict[str, object]:
         benchmark.pedantic(to_the_end, setup=begin_cold, rounds=min(rounds, 3), iterations=1)
     row = _identity(case) | _named("cold", cold) | _named("warm", warm)
     row |= _rates(case, problem, gauge, cold[1] / 1e3)
-    row["host_ms"] = statistics.median(benchmark.stats.stats.data) * 1e3
+    if not benchmark.disabled:
+        row["host_ms"] = statistics.median(benchmark.stats.stats.data) * 1e3
     row["workspace_mib"] = workspace_mib
     benchmark.extra_info.update(row)
     return row

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`dcnv2 doctor`: which path each operator takes on each device, and why not a faster one."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+
+import torch
+
+import dcnv2
+
+from .csrc_digest import csrc_digest
+from .ops import checks, library, schema
+
+REBUILD = "pip install --no-build-isolation -e . in a checkout"
+_KEYS = {"cpu": "CPU", "cuda": "CUDA"}
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device that torch sees here."""
+
+    type: str
+    name: str
+    capability: tuple[int, int] | None = None  # CUDA only
+
+
+@dataclass(frozen=True)
+class Route:
+    """The path that an operator takes on a type of device."""
+
+    operator: str
+    device: str
+    dtypes: tuple[str, ...]
+    path: str  # "compiled" or "portable"
+    advice: str  # why not a faster path and how to get it, a sentence; empty for the fastest
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Everything that the report says."""
+
+    devices: tuple[Device, ...]
+    cuda: str  # the state of CUDA, a clause
+    libraries: tuple[library.Library, ...]
+    notes: tuple[str, ...]  # what is wrong or stale, sentences
+    routes: tuple[Route, ...]
+
+
+def report() -> str:
+    """Return what `dcnv2 doctor` prints."""
+    return render(diagnose())
+
+
+def diagnose() -> Diagnosis:
+    """Look at torch, the devices and the libraries, and ask the dispatcher what each call takes."""
+    devices = _devices()
+    notes = [note for device in devices for note in _device_notes(device)]
+    notes += [note for found in library.LIBRARIES.values() for note in _library_notes(found)]
+    device_types = list(dict.fromkeys(device.type for device in devices))
+    routes = [_route(op, device) for device in device_types for op in _operators()]
+    return Diagnosis(
+        devices, _cuda_state(), tuple(library.LIBRARIES.values()), tuple(notes), tuple(routes)
+    )
+
+
+def _operators() -> list[str]:
+    return [name for name in schema.SCHEMAS if not name.endswith("_backward")]
+
+
+def _devices() -> tuple[Device, ...]:
+    devices = [Device("cpu", platform.processor() or platform.machine())]
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            name, capability = torch.cuda.get_device_name(index), None
+            if torch.version.cuda is not None:
+                capability = torch.cuda.get_device_capability(index)
+            devices.append(Device("cuda", name, capability))
+    other = torch.accelerator.current_accelerator(check_available=True)
+    if other is not None and other.type != "cuda":
+        devices.append(Device(other.type, f"{torch.accelerator.device_count()} of it"))
+    return tuple(devices)
+
+
+def _cuda_state() -> str:
+    if torch.version.hip is not None:
+        return f"none: torch is built for ROCm {torch.version.hip}"
+    if torch.version.cuda is None:
+        return "none: torch is built without CUDA"
+    if not torch.cuda.is_available():
+        return f"{torch.version.cuda}, but no device: torch sees no GPU or no driver"
+    return f"{torch.version.cuda}, {torch.cuda.device_count()} device(s)"
+
+
+def _device_notes(device: Device) -> list[str]:
+    found = library.LIBRARIES.get(device.type)
+    if found is None or not found.loaded or device.capability is None:
+        return []
+    why = library.missing_image(found.info.get("arch_list", ""), device.capability)
+    if why is None:
+        return []
+    version = ".".join(str(part) for part in device.capability)
+    return [
+        f"{device.name}: {why}, so calls there fail; build with TORCH_CUDA_ARCH_LIST={version}, "
+        "or set DCNV2_BACKEND=portable."
+    ]
+
+
+def _library_notes(found: library.Library) -> list[str]:
+    built = found.info.get("csrc", "unknown")
+    try:
+        current = csrc_digest()
+    except FileNotFoundError:  # installed without a checkout: nothing to compare with
+        return []
+    if not found.loaded or built in ("unknown", current):
+        return []
+    return [f"{found.path.name} was built from csrc {built}, now {current}: rebuild ({REBUILD})."]
+
+
+def _route(operator: str, device: str) -> Route:
+    dtypes = tuple(str(dtype).removeprefix("torch.") for dtype in checks.DTYPES)
+    key = _KEYS.get(device)
+    compiled = key is not None and all(
+        torch._C._dispatch_has_kernel_for_dispatch_key(f"dcnv2::{name}", key)
+        for name in (operator, operator + "_backward")
+    )
+    if compiled:
+        return Route(operator, device, dtypes, "compiled", "")
+    return Route(operator, device, dtypes, "portable", _advice(operator, device))
+
+
+def _advice(operator: str, device: str) -> str:
+    found = library.LIBRARIES.get(device)
+    if found is None or (device == "cuda" and torch.version.cuda is None):
+        return f"No library is compiled for {device} devices: the portable path is all there is."
+    if found.loaded:
+        return f"{found.path.name} has no {operator}: rebuild it ({REBUILD})."
+    if library.backend() == "portable":
+        return "DCNV2_BACKEND=portable asks for it: unset it for the compiled kernels."
+    needs = "a C++ compiler" if device == "cpu" else "the CUDA toolkit of torch's major version"
+    return f"{found.reason}: have {needs}, then {REBUILD}."
+
+
+def render(diagnosis: Diagnosis) -> str:
+    """Write a diagnosis as text."""
+    lines = [
+        f"dcnv2      {dcnv2.__version__}",
+        f"torch      {torch.__version__}, Python {platform.python_version()}",
+        f"CUDA       {diagnosis.cuda}",
+    ]
+    for device in diagnosis.devices:
+        capability = device.capability
+        text = "" if capability is None else f", compute capability {capability[0]}.{capability[1]}"
+        lines.append(f"device     {device.type}: {device.name}{text}")
+    for found in diagnosis.libraries:
+        lines.append(f"library    {found.device}: {_state(found)}")
+    lines += ["", f"{'operator':<20}{'device':<8}{'path':<10}dtypes"]
+    for route in diagnosis.routes:
+        dtypes = " ".join(route.dtypes)
+        lines.append(f"{route.operator:<20}{route.device:<8}{route.path:<10}{dtypes}")
+    advice = {(r.device, r.advice) for r in diagnosis.routes if r.advice}
+    ends = [f"{device}: {text}" for device, text in sorted(advice)] + list(diagnosis.notes)
+    return "\n".join([*lines, *([""] if ends else []), *ends])
+
+
+def _state(found: library.Library) -> str:
+    if not found.loaded:
+        return f"not loaded: {found.reason}"
+    details = [f"{name} {value}" for name, value in found.info.items() if name != "library"]
+    return ", ".join([f"loaded from {found.path}", *details])

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Finds and loads the two compiled libraries, and remembers what came of it.
+
+Nothing here fails an import: without a library the operators take the portable path, and
+`dcnv2 doctor` says why. One environment variable plays a part, read once at import:
+
+DCNV2_BACKEND: `auto` (the default) loads what was built; `portable` loads nothing, so that every
+operator takes the portable path.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+FOLDER = Path(__file__).resolve().parent.parent / "lib"
+BACKENDS = ("auto", "portable")
+
+
+@dataclass(frozen=True)
+class Library:
+    """What became of a compiled library; `device` is the type of device that it serves."""
+
+    device: str
+    path: Path
+    loaded: bool
+    reason: str = ""  # why it is not loaded: a clause, without a full stop
+    info: dict[str, str] = field(default_factory=dict)  # what it was built from, see build_info.h
+
+
+def backend() -> str:
+    """Return DCNV2_BACKEND.
+
+    Raises:
+        ValueError: it is none of the known ones.
+    """
+    wanted = os.environ.get("DCNV2_BACKEND", "auto")
+    if wanted not in BACKENDS:
+        raise ValueError(f"DCNV2_BACKEND must be one of {', '.join(BACKENDS)}, got '{wanted}'")
+    return wanted
+
+
+def refusal(device: str, path: Path) -> str | None:
+    """Return why a library is not to be loaded, or None: the rule that loading and doctor share."""
+    if backend() == "portable":
+        return "DCNV2_BACKEND=portable asks for the portable path"
+    if device == "cuda" and torch.version.cuda is None:
+        return f"this torch ({torch.__version__}) has no CUDA"
+    if not path.is_file():
+        return f"{path.name} was not built"
+    return None
+
+
+def load(device: str, folder: Path = FOLDER) -> Library:
+    """Load the library of a device type, if there is one; never raises for a broken one."""
+    path = folder / f"libdcnv2_{device}.so"
+    reason = refusal(device, path)
+    if reason is not None:
+        return Library(device, path, loaded=False, reason=reason)
+    try:
+        torch.ops.load_library(path)
+    except Exception as error:  # any: a broken library must not break the import
+        text = " ".join(str(error).split())
+        return Library(device, path, loaded=False, reason=f"{path.name} did not load: {text}")
+    return Library(device, path, loaded=True, info=_build_info(path))
+
+
+def _build_info(path: Path) -> dict[str, str]:
+    try:
+        function = ctypes.CDLL(str(path)).dcnv2_build_info
+    except (OSError, AttributeError):
+        return {}
+    function.restype = ctypes.c_char_p
+    return json.loads(function().decode())
+
+
+def missing_image(arch_list: str, capability: tuple[int, int]) -> str | None:
+    """Return why code built for `arch_list` can't run on a device, or None if it can.
+
+    Args:
+        arch_list: as TORCH_CUDA_ARCH_LIST writes it, such as "8.0;9.0a;9.0+PTX".
+        capability: the device's compute capability.
+    """
+    for entry in arch_list.split(";"):
+        version, _, ptx = entry.partition("+")
+        number = version.rstrip("af")
+        if number.count(".") != 1 or not number.replace(".", "").isdigit():
+            continue  # "unknown", of a library that was built by hand
+        major, minor = (int(part) for part in number.split("."))
+        if version.endswith("a"):
+            fits = capability == (major, minor)
+        else:
+            fits = capability[0] == major and capability[1] >= minor
+            fits = fits or (bool(ptx) and not version.endswith("f") and capability >= (major, minor))
+        if fits:
+            return None
+    wanted = ".".join(str(part) for part in capability)
+    return f"no kernel image for compute capability {wanted} among {arch_list}"
+
+
+LIBRARIES = {device: load(device) for device in ("cpu", "cuda")}

@@ -70,7 +70,9 @@ def _operators() -> list[str]:
 
 
 def _devices() -> tuple[Device, ...]:
-    devices = [Device("cpu", platform.processor() or platform.machine())]
+    instructions = torch.backends.cpu.get_cpu_capability()
+    cpu = f"{platform.machine()}, {instructions}, {torch.get_num_threads()} thread(s)"
+    devices = [Device("cpu", cpu)]
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             name, capability = torch.cuda.get_device_name(index), None

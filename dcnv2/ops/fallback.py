@@ -3,17 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
 from . import schema
 from .portable import conv, full_precision, psroi_pool, roi_pool
 
 
-def _kernel(name: str):
-    return torch.library.impl(f"dcnv2::{name}", "CompositeExplicitAutograd", lib=schema.library)
+KERNELS: dict[str, Callable] = {}  # by operator
+
+
+def _kernel(name: str) -> Callable[[Callable], Callable]:
+    def register(function: Callable) -> Callable:
+        schema.library.impl(name, function, "CompositeExplicitAutograd")
+        KERNELS[name] = function
+        return function
+
+    return register
 
 
 def _settle(result: Tensor, like: Tensor) -> Tensor:

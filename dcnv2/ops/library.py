@@ -96,7 +96,9 @@ def missing_image(arch_list: str, capability: tuple[int, int]) -> str | None:
             fits = capability == (major, minor)
         else:
             fits = capability[0] == major and capability[1] >= minor
-            fits = fits or (bool(ptx) and not version.endswith("f") and capability >= (major, minor))
+            fits = fits or (
+                bool(ptx) and not version.endswith("f") and capability >= (major, minor)
+            )
         if fits:
             return None
     wanted = ".".join(str(part) for part in capability)

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Deformable convolutions as modules; all hold their kernel as nn.Conv2d does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dcnv2.ops import checks, deform_conv2d
+
+
+class DeformConv2d(nn.Module):
+    """A deformable convolution whose offsets are given with each input.
+
+    The signature, the initial weights and the state_dict (`weight`, `bias`) are torchvision's.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: taps: one number, or (kh, kw).
+        stride: step between outputs: one number, or (y, x).
+        padding: zeros round the input: one number, or (y, x).
+        dilation: step between taps: one number, or (y, x).
+        groups: groups of the convolution; deform groups follow from the offset's shape.
+        bias: whether there is a bias.
+
+    Raises:
+        ValueError: a number is not positive, or groups does not divide the channels.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ):
+        super().__init__()
+        for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if channels < 1 or groups < 1 or channels % groups != 0:
+                raise ValueError(
+                    f"{name} must be positive and divisible by groups = {groups}, got {channels}"
+                )
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = checks.pair("kernel_size", kernel_size)
+        self.stride = checks.pair("stride", stride)
+        self.padding = checks.pair("padding", padding)
+        self.dilation = checks.pair("dilation", dilation)
+        self.groups = groups
+        self.weight = nn.Parameter(
+            torch.empty(out_channels, in_channels // groups, *self.kernel_size)
+        )
+        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weight and bias as nn.Conv2d does."""
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            bound = 1 / math.sqrt(self.weight[0].numel())
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, input: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Convolve; the operands and errors are those of `dcnv2.ops.deform_conv2d`.
+
+        Args:
+            input: [N, C, H, W].
+            offset: [N, 2*G*kh*kw, Ho, Wo].
+            mask: [N, G*kh*kw, Ho, Wo].
+
+        Returns:
+            [N, O, Ho, Wo].
+        """
+        options = (self.stride, self.padding, self.dilation)
+        return deform_conv2d(input, offset, self.weight, self.bias, *options, mask)
+
+    def extra_repr(self) -> str:
+        """Return what the module's line says besides its name."""
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
+            f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}, "
+            f"groups={self.groups}, bias={self.bias is not None}"
+        )
+
+
+class _Pack(DeformConv2d):
+    """A deformable convolution with the convolution that predicts its offsets.
+
+    `conv_offset` sees the same input at the same places (stride, padding and dilation included) and
+    starts at zero, so training starts at the plain convolution's places. Weights of an nn.Conv2d
+    load with strict=False, which leaves `conv_offset` as it is.
+    """
+
+    _fields = 2  # numbers that are predicted for each tap
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        deform_groups: int = 1,
+        bias: bool = True,
+    ):
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
+        )
+        if deform_groups < 1 or in_channels % deform_groups != 0:
+            raise ValueError(
+                f"deform_groups must divide in_channels = {in_channels}, got {deform_groups}"
+            )
+        self.deform_groups = deform_groups
+        self.conv_offset = nn.Conv2d(
+            in_channels,
+            self._fields * deform_groups * math.prod(self.kernel_size),
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+        )
+        nn.init.zeros_(self.conv_offset.weight)
+        nn.init.zeros_(self.conv_offset.bias)
+
+    def extra_repr(self) -> str:
+        """Return what the module's line says besides its name."""
+        return f"{super().extra_repr()}, deform_groups={self.deform_groups}"
+
+
+class DeformConv2dPack(_Pack):
+    """A deformable convolution (v1) that predicts its offsets from its input.
+
+    Args: as `DeformConv2d`, and
+        deform_groups: G, groups of channels with offsets of their own.
+
+    state_dict: `weight`, `bias`, `conv_offset.weight` [2*G*kh*kw, C, kh, kw] in the offsets' order,
+    `conv_offset.bias`.
+    """
+
+    def predict(self, input: Tensor) -> tuple[Tensor, None]:
+        """Return the offsets [N, 2*G*kh*kw, Ho, Wo] for an input, and no mask."""
+        return self.conv_offset(input), None
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve [N, C, H, W] to [N, O, Ho, Wo]."""
+        return super().forward(input, *self.predict(input))
+
+
+class ModulatedDeformConv2dPack(_Pack):
+    """A modulated deformable convolution (v2) that predicts offsets and masks from its input.
+
+    Args: as `DeformConv2d`, and
+        deform_groups: G, groups of channels with offsets and masks of their own.
+        mask_scale: the mask is mask_scale * sigmoid. The paper's 1 starts at half the plain
+            convolution (arXiv 1811.11168, section 3.2); 2, as in the code that its authors
+            released, starts exactly at it, so a trained net is converted unchanged.
+
+    state_dict: `weight`, `bias`, `conv_offset.weight` [3*G*kh*kw, C, kh, kw]: first the offsets in
+    their order, then G*kh*kw logits of the mask; `conv_offset.bias`.
+    """
+
+    _fields = 3
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        deform_groups: int = 1,
+        bias: bool = True,
+        mask_scale: float = 1.0,
+    ):
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            deform_groups,
+            bias,
+        )
+        self.mask_scale = mask_scale
+
+    def predict(self, input: Tensor) -> tuple[Tensor, Tensor]:
+        """Return offsets [N, 2*G*kh*kw, Ho, Wo] and mask [N, G*kh*kw, Ho, Wo] for an input."""
+        taps = self.deform_groups * math.prod(self.kernel_size)
+        offset, logits = self.conv_offset(input).split([2 * taps, taps], dim=1)
+        mask = logits.sigmoid()
+        return offset, mask if self.mask_scale == 1 else mask * self.mask_scale
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve [N, C, H, W] to [N, O, Ho, Wo]."""
+        return super().forward(input, *self.predict(input))
+
+    def extra_repr(self) -> str:
+        """Return what the module's line says besides its name."""
+        return f"{super().extra_repr()}, mask_scale={self.mask_scale}"

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Options, targets and closing tables of the correctness suite."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from suites import backends, judging
+from suites.ledger import LEDGER, Case
+from suites.summary import summarise, write_report
+
+PROFILES = {
+    "default": {"factor": 1.0, "shrink": True, "derandomize": True},
+    "thorough": {"factor": 50.0, "shrink": True, "derandomize": False},
+}
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("deformable operators")
+    group.addoption(
+        "--backend",
+        action="append",
+        metavar="NAME",
+        help="implementation to judge, repeatable: dcnv2, portable, torchvision, mmcv, or a "
+        "convolution of yours as module.path:function, with @torchvision, @mmcv or @charlesshang "
+        "if its argument names do not show its calling convention. Default: dcnv2 and portable.",
+    )
+    group.addoption(
+        "--device",
+        action="append",
+        choices=("cpu", "cuda"),
+        help="where to judge, repeatable; default: the CPU, and the GPU if there is one",
+    )
+    group.addoption(
+        "--profile",
+        choices=PROFILES,
+        default="default",
+        help="thorough draws 50 times as many problems, new ones on every run",
+    )
+    group.addoption(
+        "--report",
+        metavar="DIR",
+        help="write correctness.md and correctness.csv into this folder",
+    )
+
+
+MARKS = (
+    "ours: holds of this library's own paths, not of every correct implementation",
+    "library: holds of dcnv2.ops alone",
+    "cpu_only: has a meaning on the CPU alone",
+    "cuda_only: has a meaning on a GPU alone",
+)
+
+
+def pytest_configure(config):
+    for mark in MARKS:
+        config.addinivalue_line("markers", mark)
+    judging.PROFILE.update(PROFILES[config.getoption("--profile")])
+    # Problems are tiny, and threads that wait for one another on a busy machine are not. What
+    # threads may change has claims of its own, which set their number.
+    torch.set_num_threads(1)
+    try:
+        config.targets = [
+            backends.Target(backends.get_backend(name), device)
+            for name in config.getoption("--backend") or ("dcnv2", "portable")
+            for device in config.getoption("--device") or backends.devices()
+        ]
+    except (ValueError, ImportError, AttributeError) as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def pytest_report_header(config):
+    names = ", ".join(target.name for target in config.targets)
+    found = ["cpu"]
+    if torch.cuda.is_available():
+        found += [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(_gpus())]
+    return [
+        f"judged: {names}; profile {config.getoption('--profile')}",
+        f"devices: {', '.join(found)}",
+    ]
+
+
+def _gpus() -> int:
+    return torch.cuda.device_count()
+
+
+def pytest_generate_tests(metafunc):
+    if "target" in metafunc.fixturenames:
+        targets = [t for t in metafunc.config.targets if _wanted(metafunc.definition, t)]
+        metafunc.parametrize("target", targets, ids=[target.name for target in targets])
+
+
+def _wanted(definition, target) -> bool:
+    """Marks say where a claim has a meaning: `ours`, `cuda_only`, `cpu_only`."""
+    if definition.get_closest_marker("ours") and not target.backend.ours:
+        return False
+    if definition.get_closest_marker("library") and target.backend.name != "dcnv2":
+        return False
+    if definition.get_closest_marker("cuda_only") and target.device != "cuda":
+        return False
+    return not (definition.get_closest_marker("cpu_only") and target.device != "cpu")
+
+
+@pytest.fixture(autouse=True)
+def _case(request):
+    """The ledger's entry for this test."""
+    spec = getattr(request.node, "callspec", None)
+    target = spec.params.get("target") if spec else None
+    if target is None:
+        yield
+        return
+    variant = spec.id.replace(target.name, "").strip("-")
+    claim = request.node.originalname.removeprefix("test_").replace("_", " ")
+    LEDGER.begin(request.node.nodeid, Case(claim, target.name, variant))
+    yield
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    case = LEDGER.cases.get(item.nodeid)
+    if case and (report.when == "call" or report.failed):
+        skipped = "unsupported" if report.skipped else ""
+        case.outcome = "failed" if report.failed else skipped or "passed"
+
+
+def pytest_collection_modifyitems(config, items):
+    config.whole_suite = not (
+        config.getoption("keyword") or config.getoption("markexpr") or config.getoption("lf", False)
+    ) and _whole_folder(config.args)
+
+
+def _whole_folder(arguments) -> bool:
+    folder = Path(__file__).parent
+    return any(folder.is_relative_to(Path(a.split("::")[0]).resolve()) for a in arguments)
+
+
+def pytest_sessionfinish(session, exitstatus):
+    config = session.config
+    complete = getattr(config, "whole_suite", False) and not config.getoption("collectonly")
+    config.missing = LEDGER.never_drawn() if complete and exitstatus == 0 else []
+    if config.missing:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if not LEDGER.cases:
+        return
+    for heading, lines in summarise(LEDGER):
+        terminalreporter.section(heading)
+        for line in lines:
+            terminalreporter.line(line)
+    for option in config.missing:
+        terminalreporter.line(f"never drawn: {option}", red=True)
+    if config.getoption("--report"):
+        written = write_report(LEDGER, Path(config.getoption("--report")))
+        terminalreporter.line(f"wrote {written}")

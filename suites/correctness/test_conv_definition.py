@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Deformable convolution is what the formula says: result and all five gradients."""
+
+import pytest
+from hypothesis import strategies as st
+
+from suites.bounds import prices
+from suites.evaluation import evaluate
+from suites.isolation import run_isolated
+from suites.judging import assert_equals_reference, claim, needs
+from suites.problems import ConvProblem
+from suites.strategies import DTYPES, STRANGE, conv_problems
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@claim(lambda dtype: conv_problems(dtype=dtype), 120)
+def test_equals_the_reference(target, problem, dtype):
+    assert_equals_reference(target, problem, target.run(problem))
+
+
+@claim(conv_problems(offsets=STRANGE), 80)
+def test_strange_offsets_spoil_only_what_uses_them(target, problem):
+    assert_equals_reference(target, problem, run_isolated(target, problem))
+
+
+@pytest.mark.parametrize("width", [300, 1500])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_coordinates_are_exact_far_from_the_origin(target, dtype, width):
+    """In half precision a coordinate beyond 128 is an eighth of a pixel wide."""
+    problem = ConvProblem(
+        batch=1, in_channels=4, out_channels=2, height=3, width=width, kernel=(2, 3),
+        deform_groups=2, dtype=dtype, offsets="smooth", seed=1,
+    )  # fmt: skip
+    needs(target, problem)
+    assert_equals_reference(target, problem, target.run(problem))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_many_samples_of_one_pixel_add_up(target, dtype):
+    """Every tap of every output reads around one pixel, so its gradient has thousands of terms."""
+    problem = ConvProblem(
+        batch=1, in_channels=8, out_channels=8, height=33, width=31, kernel=(3, 3), groups=1,
+        stride=(1, 1), padding=(1, 1), dilation=(1, 1), deform_groups=2, dtype=dtype, seed=3,
+        offsets="one pixel",
+    )  # fmt: skip
+    needs(target, problem)
+    assert_equals_reference(target, problem, target.run(problem))
+
+
+@claim(st.builds(lambda p: p.but(layouts=()), conv_problems(dtype="float32", empty=False)), 20)
+def test_integers_and_pairs_mean_the_same(target, problem):
+    square = problem.but(
+        stride=(problem.stride[0],) * 2, padding=(3, 3), dilation=(problem.dilation[1],) * 2,
+        height=max(problem.height, 7), width=max(problem.width, 9),
+    )  # fmt: skip
+    operands, grad = square.operands(target.device), square.grad_output(target.device)
+    function = target.backend.operator(square.op)
+
+    def with_integers(stride, padding, dilation, **tensors):
+        return function(stride=stride[0], padding=padding[0], dilation=dilation[0], **tensors)
+
+    got = evaluate(with_integers, square, operands, grad)
+    assert_equals_reference(target, square, got)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@claim(lambda dtype: conv_problems(dtype=dtype, offsets=("zero", "integer", "kink")), 40)
+def test_slope_at_a_kink_is_the_right_sided_one(target, problem, dtype):
+    """With y0 = floor(y), also at -1: zero offsets with padding 1 lie there at the first step."""
+    got = target.run(problem)
+    assert_equals_reference(target, problem, got, prices(problem, at_kinks=True))

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The gradients of deformable convolution: true ones, in every setting that autograd allows."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from suites.bounds import kinks, prices
+from suites.evaluation import call, evaluate, expected
+from suites.judging import assert_same_bits, assert_within, claim, needs, outcome, slack
+from suites.offsets import NEAR_KINK
+from suites.problems import ConvProblem
+from suites.strategies import PRECISE, conv_problems
+
+ANY = conv_problems(dtype=PRECISE)
+OPERANDS = ConvProblem.differentiable
+
+
+def _tiny(problem):
+    """At most a few hundred numbers, so that every one can be moved."""
+    return problem.but(
+        batch=min(problem.batch, 2),
+        in_channels=12 if problem.in_channels > 18 else problem.in_channels,
+        out_channels=2 * problem.groups,
+        height=min(problem.height, 4),
+        width=min(problem.width, 3),
+        padding=tuple(max(p, 3 * (k - 1)) for p, k in zip(problem.padding, (2, 3), strict=True)),
+        stride=(3, 4),
+        kernel=(2, 3),
+        deform_groups=min(problem.deform_groups, 3),
+        bias=True,
+        mask=True,
+    )
+
+
+SMOOTH = conv_problems(dtype="float64", offsets=("smooth",), layouts=("contiguous", "transposed"))
+SMOOTH = SMOOTH.map(_tiny).filter(lambda p: p.in_channels % p.deform_groups == 0)
+
+
+@pytest.mark.parametrize("operand", OPERANDS)
+@claim(SMOOTH, 4)
+def test_difference_quotients_give_the_gradient_of(target, problem, operand):
+    operands = problem.operands(target.device)
+    function = target.backend.operator(problem.op)
+
+    def result(leaf):
+        return call(function, problem, {**operands, operand: leaf})
+
+    assert torch.autograd.gradcheck(result, operands[operand].detach().requires_grad_())
+
+
+@pytest.mark.library
+@claim(SMOOTH, 2)
+def test_difference_quotients_give_the_second_derivatives(target, problem):
+    problem = problem.but(batch=1, height=2, width=3, out_channels=problem.groups)
+    leaves = [t.detach().requires_grad_() for t in problem.operands(target.device).values()]
+    function = target.backend.operator(problem.op)
+
+    def result(*values):
+        return call(function, problem, dict(zip(problem.operand_names, values, strict=True)))
+
+    assert torch.autograd.gradgradcheck(result, leaves, atol=1e-4)
+
+
+@claim(conv_problems(dtype=PRECISE, offsets=("zero", "integer", "kink")), 40)
+def test_slope_at_a_kink_lies_between_the_one_sided_ones(target, problem):
+    """Whichever side an implementation takes, also at -1 and beyond the last pixel."""
+    got = target.run(problem, ("offset",))["grad_offset"].cpu().double()
+    right, left = expected(problem)["grad_offset"], torch.empty_like(got)
+    exact, grad = problem.rounded(), problem.rounded_grad_output()
+    for axis in (0, 1):
+        before = exact["offset"].clone()
+        before[:, axis::2] -= NEAR_KINK / 2  # slopes are constant from one pixel to the next
+        slopes = evaluate(problem.reference, problem, {**exact, "offset": before}, grad)
+        left[:, axis::2] = slopes["grad_offset"][:, axis::2]
+    room = prices(problem, at_kinks=True)["grad_offset"].maximum
+    on_kink = kinks(problem)[0].repeat_interleave(2, 1)
+    low, high = torch.minimum(left, right) - room, torch.maximum(left, right) + room
+    assert ((low <= got) & (got <= high))[on_kink].all()
+
+
+@claim(conv_problems(dtype=PRECISE, layouts=("contiguous",)), 4)
+def test_frozen_operands_leave_the_other_gradients_as_they_are(target, problem):
+    problem = problem.but(bias=True, mask=True)
+    whole, allowed = target.run(problem), slack(problem)
+    for count in range(1, len(OPERANDS)):
+        for wanted in itertools.combinations(OPERANDS, count):
+            got = target.run(problem, wanted)
+            assert got.keys() == {"output", *(f"grad_{name}" for name in wanted)}
+            assert_within(allowed, got, whole)
+
+
+@pytest.mark.parametrize(
+    "kind", ["sum", "channels_last", "transposed", "strided", "storage_offset"]
+)
+@claim(lambda kind: ANY, 12)
+def test_layout_of_the_gradient_changes_nothing(target, problem, kind):
+    """`sum` sends one number with strides of 0."""
+    plain = problem.but(layouts=())
+    grad = plain.grad_output(target.device)
+    if kind == "sum":
+        grad = torch.ones((), dtype=grad.dtype, device=grad.device).expand_as(grad)
+        same = torch.ones_like(grad, memory_format=torch.contiguous_format)
+    else:
+        same, grad = grad, plain.but(layouts=(("grad_output", kind),)).grad_output(target.device)
+    got = outcome(target, plain, grad_output=grad)
+    want = outcome(target, plain, grad_output=same)
+    assert_within(slack(plain, grad_output=same), got, want)
+
+
+@claim(ANY, 10)
+def test_gradients_accumulate_over_steps(target, problem):
+    """Two backward passes leave twice the gradient, with the graph kept as with a new one."""
+    leaves = {
+        name: None if t is None else t.detach().clone().requires_grad_()
+        for name, t in problem.operands(target.device).items()
+    }
+    function, grad = target.backend.operator(problem.op), problem.grad_output(target.device)
+    out = call(function, problem, leaves)
+    out.backward(grad, retain_graph=True)
+    out.backward(grad)
+    call(function, problem, leaves).backward(grad)
+    got = {f"grad_{n}": t.grad for n, t in leaves.items() if t is not None}
+    want = {name: 3 * result for name, result in outcome(target, problem).items()}
+    assert_within(slack(problem, 6), got, want)
+
+
+@claim(conv_problems(dtype=PRECISE, empty=False, layouts=("contiguous",)), 10)
+def test_chain_rule_through_a_module(target, problem):
+    """Offsets and masks that a convolution of the same input predicts, as in every network."""
+    problem = problem.but(mask=True)
+    operands, grad = problem.operands(target.device), problem.grad_output(target.device)
+    function = target.backend.operator(problem.op)
+    channels = problem.deform_groups * problem.taps * 3
+    shape = (channels, problem.in_channels, *problem.kernel)
+    head = (0.1 * problem.normal("head", *shape)).to(grad).requires_grad_()
+    input = operands["input"].requires_grad_()
+
+    def predicted(source):
+        out = F.conv2d(source, head, None, **problem.options())
+        return out[:, : channels // 3 * 2], out[:, channels // 3 * 2 :].sigmoid()
+
+    offset, mask = predicted(input)
+    out = call(function, problem, {**operands, "offset": offset, "mask": mask})
+    got = torch.autograd.grad(out, (input, head), grad)
+
+    parts = evaluate(
+        function, problem, {**operands, "offset": offset, "mask": mask}, grad,
+        ("input", "offset", "mask"),
+    )  # fmt: skip
+    back = torch.autograd.grad(
+        predicted(input), (input, head), (parts["grad_offset"], parts["grad_mask"])
+    )
+    torch.testing.assert_close(got[0], parts["grad_input"] + back[0])
+    torch.testing.assert_close(got[1], back[1])
+
+
+def test_gradient_of_nothing_is_nothing(target):
+    """An empty batch has gradients: empty ones, and zeros for the weight and the bias."""
+    problem = ConvProblem(batch=0)
+    needs(target, problem)
+    got = target.run(problem)
+    want = {name: torch.zeros_like(result) for name, result in got.items()}
+    assert_same_bits(got, want)
+    assert got["grad_weight"].shape == (6, 6, 3, 2)

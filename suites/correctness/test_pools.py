@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Both deformable RoI poolings: what the formulas say, and what must hold of them anyway."""
+
+import itertools
+
+import pytest
+import torch
+
+from suites.evaluation import call
+from suites.judging import (
+    assert_equals_reference,
+    assert_same_bits,
+    assert_within,
+    claim,
+    needs,
+    outcome,
+    slack,
+)
+from suites.problems import RoIProblem
+from suites.strategies import DTYPES, PRECISE, pool_problems
+
+FINITE = ("none", "zero", "small", "large", "far")
+BOTH = pytest.mark.parametrize("kind", ["roi", "psroi"])
+
+
+def _precise(kind, **more):
+    return pool_problems(kind=kind, dtype=PRECISE, offsets=FINITE, **more)
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", DTYPES)
+@claim(lambda kind, dtype: pool_problems(kind, dtype, offsets=FINITE), 60)
+def test_pool_equals_the_reference(target, problem, kind, dtype):
+    assert_equals_reference(target, problem, target.run(problem))
+
+
+@BOTH
+@claim(lambda kind: pool_problems(kind, offsets=("nan", "infinite")), 60)
+def test_strange_offsets_spoil_only_their_bins(target, problem, kind):
+    assert_equals_reference(target, problem, target.run(problem))
+
+
+def _smooth(problem):
+    """Few numbers; offsets of odd size on odd grids, so that no sample is near a jump."""
+    return problem.but(
+        height=5, width=4, bins=(2, 2), regions=problem.regions[:2] or ("inside",),
+        channels=problem.classes * 2, group_size=min(problem.group_size, 2), offsets="small",
+        offset_scale=0.0703, scale=0.5, mask=True, layouts=(), samples=problem.samples or 2,
+    )  # fmt: skip
+
+
+@BOTH
+@pytest.mark.parametrize("operand", RoIProblem.differentiable)
+@claim(lambda kind, operand: pool_problems(kind, "float64").map(_smooth), 4)
+def test_difference_quotients_give_the_gradient_of_a_pool(target, problem, kind, operand):
+    operands = problem.operands(target.device)
+    function, decided = target.backend.operator(problem.op), _decided(problem, target.device)
+
+    def result(leaf):
+        return call(function, problem, {**operands, operand: leaf}) * decided
+
+    leaf = operands[operand].detach().requires_grad_()
+    assert torch.autograd.gradcheck(result, leaf, eps=2.0**-20)
+
+
+def _decided(problem, device):
+    from suites.regions import undecided_bins
+
+    return (~undecided_bins(problem)).to(device)
+
+
+@BOTH
+@claim(lambda kind: _precise(kind), 25)
+def test_zero_offset_is_no_offset(target, problem, kind):
+    problem = problem.but(offsets="zero")
+    zero = outcome(target, problem, ("input", "mask"))
+    none = outcome(target, problem, ("input", "mask"), offset=None)
+    assert_same_bits(zero, none)
+
+
+@BOTH
+@claim(lambda kind: _precise(kind).filter(lambda p: p.mask), 25)
+def test_mask_multiplies_the_bins(target, problem, kind):
+    mask = problem.operands(target.device)["mask"]
+    masked, plain = outcome(target, problem, ()), outcome(target, problem, (), mask=None)
+    assert_within(slack(problem), masked, {"output": plain["output"] * mask})
+
+
+@BOTH
+@claim(lambda kind: _precise(kind).filter(lambda p: len(p.regions) > 1), 25)
+def test_regions_are_independent(target, problem, kind):
+    """In another order, each twice, or each by itself: the same bins; the input's gradient adds."""
+    operands, grad = problem.operands(target.device), problem.grad_output(target.device)
+    each = {n: t for n, t in operands.items() if n != "input" and t is not None}
+    count = len(problem.regions)
+    order = torch.randperm(count, generator=problem.generator("order")).to(target.device)
+    twice = torch.cat((order, order))
+    want = outcome(target, problem)
+    got = outcome(
+        target, problem, grad_output=grad[twice], **{n: t[twice] for n, t in each.items()}
+    )
+    assert_within(slack(problem, 4), got, {"grad_input": 2 * want["grad_input"]})
+    for name in ("output", *(f"grad_{n}" for n in each if n != "rois")):
+        for half in (got[name][:count], got[name][count:]):
+            assert_within(slack(problem), {name: half}, {name: want[name][order]})
+    for index in range(count):
+        one = slice(index, index + 1)
+        alone = outcome(
+            target, problem, (), grad_output=grad[one], **{n: t[one] for n, t in each.items()}
+        )
+        want_one = {"output": want["output"][one]}
+        assert_within(slack(problem), alone, want_one)
+
+
+@BOTH
+@claim(lambda kind: _precise(kind), 25)
+def test_pool_is_linear_in_its_input(target, problem, kind):
+    u, v = (
+        p.operands(target.device)["input"] for p in (problem, problem.but(seed=problem.seed + 1))
+    )
+    # Other tensors of the second problem differ too; only its input is used.
+    names = ("offset", "mask")
+    first, second, mixed = (
+        outcome(target, problem, names, input=value) for value in (u, v, 0.5 * u - 2 * v)
+    )
+    combined = {name: 0.5 * first[name] - 2 * second[name] for name in first}
+    assert_within(slack(problem, input=0.5 * u.abs() + 2 * v.abs()), mixed, combined)
+
+
+@BOTH
+@claim(lambda kind: _precise(kind, layouts=("contiguous",)), 4)
+def test_frozen_operands_leave_the_other_gradients_of_a_pool(target, problem, kind):
+    problem = problem.but(mask=True, offsets="small")
+    whole, allowed = target.run(problem), slack(problem)
+    for count in (1, 2):
+        for wanted in itertools.combinations(problem.differentiable, count):
+            got = target.run(problem, wanted)
+            assert got.keys() == {"output", *(f"grad_{name}" for name in wanted)}
+            assert_within(allowed, got, whole)
+
+
+@claim(_precise("roi", layouts=("contiguous",)).filter(lambda p: p.regions), 30)
+def test_without_offset_the_centred_pool_is_roi_align(target, problem):
+    """torchvision's, aligned; the regions of which it says nothing (inverted) left out."""
+    roi_align = pytest.importorskip("torchvision").ops.roi_align
+    regions = tuple(r for r in problem.regions if r not in ("inverted", "degenerate"))
+    problem = problem.but(regions=regions or ("inside",), offsets="none", mask=False)
+    operands = {n: t.cpu() for n, t in problem.operands().items() if t is not None}
+    out = roi_align(
+        operands["input"], operands["rois"], problem.bins, problem.scale, problem.samples or -1,
+        aligned=True,
+    )  # fmt: skip
+    decided = _decided(problem, "cpu")
+    got = outcome(target, problem, ())["output"].cpu() * decided
+    assert_within(slack(problem), {"output": got}, {"output": out * decided})
+
+
+@claim(_precise("roi", layouts=("contiguous",)), 25)
+def test_a_common_offset_moves_the_region(target, problem):
+    """By gamma times its size, an offset of a half: powers of two, so the boxes stay exact."""
+    problem = problem.but(offsets="zero", offset_scale=0.25)
+    operands = problem.operands(target.device)
+    boxes = operands["rois"].clone()
+    size = boxes[:, 3:] - boxes[:, 1:3]
+    boxes[:, 1:] += 0.25 * 0.5 * torch.cat((size, size), 1)
+    offset = torch.full_like(operands["offset"], 0.5)
+    decided = _decided(problem, target.device)
+    moved = outcome(target, problem, (), rois=boxes, offset=None)["output"] * decided
+    shifted = outcome(target, problem, (), offset=offset)["output"] * decided
+    smooth = _same_side(problem, boxes, offset).to(target.device)
+    allowed = slack(problem, 4, rois=boxes, offset=None)
+    assert_within(allowed, {"output": moved * smooth}, {"output": shifted * smooth})
+
+
+def _same_side(problem, boxes, offset):
+    """Bins that are decided with the boxes moved, and with the bins moved."""
+    from suites.regions import undecided_among
+
+    rois = problem.rounded()["rois"]
+    offset = offset.cpu().double()
+    moved = undecided_among(problem, boxes.cpu().double(), None)
+    return ~(moved | undecided_among(problem, rois, offset))
+
+
+@claim(_precise("psroi").filter(lambda p: p.classes > 1 and p.offsets != "none"), 25)
+def test_classes_are_separate_poolings(target, problem):
+    operands, whole = problem.operands(target.device), outcome(target, problem)
+    grad, each = problem.grad_output(target.device), problem.channels // problem.classes
+    maps = operands["input"].shape[1] // problem.classes
+    joined = {name: torch.zeros_like(result) for name, result in whole.items()}
+    for index in range(problem.classes):
+        outs = slice(index * each, (index + 1) * each)
+        channels, pair = slice(index * maps, (index + 1) * maps), slice(2 * index, 2 * index + 2)
+        part = {"input": operands["input"][:, channels], "offset": operands["offset"][:, pair]}
+        got = outcome(target, problem, grad_output=grad[:, outs], **part)
+        joined["output"][:, outs] = got["output"]
+        joined["grad_input"][:, channels] = got["grad_input"]
+        joined["grad_offset"][:, pair] = got["grad_offset"]
+        if "grad_mask" in got:
+            joined["grad_mask"] += got["grad_mask"]
+    assert_within(slack(problem), whole, joined)
+
+
+@claim(_precise("psroi").filter(lambda p: p.group_size > 1), 25)
+def test_groups_read_channels_by_place(target, problem):
+    """Each bin of a grouped pool is that bin of an ungrouped one, of its own channels."""
+    operands, whole = problem.operands(target.device), outcome(target, problem, ())["output"]
+    maps, bins = problem.group_size, problem.bins[0]
+    joined = torch.zeros_like(whole)
+    single = problem.but(group_size=1)
+    for row, col in itertools.product(range(maps), repeat=2):
+        part = operands["input"].unflatten(1, (-1, maps, maps))[:, :, row, col]
+        got = outcome(target, single, (), input=part)["output"]
+        place = torch.arange(bins, device=got.device) * maps // bins
+        here = (place[:, None] == row) & (place[None] == col)
+        joined = torch.where(here, got, joined)
+    assert_within(slack(problem), {"output": whole}, {"output": joined})
+
+
+@BOTH
+def test_no_regions_give_no_bins_and_zero_gradients(target, kind):
+    problem = RoIProblem(kind=kind, bins=(2, 2), regions=())
+    needs(target, problem)
+    got = target.run(problem)
+    assert got["output"].shape == (0, 3, 2, 2)
+    assert got["grad_offset"].shape == (0, 2, 2, 2)
+    assert not got["grad_input"].any()
+
+
+@BOTH
+@pytest.mark.library
+def test_boxes_may_come_image_by_image(target, kind):
+    problem = RoIProblem(kind=kind, bins=(2, 2), regions=("inside", "border", "whole"))
+    needs(target, problem)
+    operands = problem.operands(target.device)
+    rois = operands["rois"][operands["rois"][:, 0].argsort()]
+    boxes = [rois[rois[:, 0] == image, 1:] for image in range(problem.batch)]
+    function = target.backend.operator(problem.op)
+    table = call(function, problem, {**operands, "rois": rois})
+    assert torch.equal(call(function, problem, {**operands, "rois": boxes}), table)
+
+
+@BOTH
+@pytest.mark.library
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("index", [-1.0, 2.0, float("nan")])
+def test_batch_index_out_of_range_is_an_error(target, kind, index):
+    problem = RoIProblem(kind=kind, bins=(2, 2))
+    needs(target, problem)
+    operands = problem.operands(target.device)
+    operands["rois"][1, 0] = index
+    with pytest.raises(ValueError, match="rois"):
+        call(target.backend.operator(problem.op), problem, operands)
+
+
+@pytest.mark.library
+@pytest.mark.cuda_only
+@BOTH
+@pytest.mark.parametrize("index", [-1.0, 2.0, 1e9, float("nan")])
+def test_batch_index_out_of_range_spoils_only_its_bins(target, kind, index):
+    """On a GPU nobody looks at the values before the kernel runs."""
+    problem = RoIProblem(kind=kind, bins=(2, 2))
+    needs(target, problem)
+    rois = problem.operands("cuda")["rois"].clone()
+    want = outcome(target, problem, ())["output"]
+    rois[1, 0] = index
+    got = outcome(target, problem, ("input",), rois=rois)
+    assert got["output"][1].isnan().all()
+    assert torch.equal(got["output"][[0, 2]], want[[0, 2]])
+    assert got["grad_input"].isfinite().all()

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The library's operators as PyTorch sees them: opcheck, autocast, compile."""
+
+import itertools
+
+import pytest
+import torch
+
+from suites.bounds import prices
+from suites.evaluation import call, evaluate, expected
+from suites.judging import claim, needs
+from suites.ledger import LEDGER
+from suites.problems import ConvProblem, RoIProblem
+from suites.strategies import conv_problems
+
+pytestmark = pytest.mark.library
+SMALL = [
+    ConvProblem(batch=1, height=4, width=5, dtype="float32"),
+    ConvProblem(batch=1, height=4, width=5, dtype="float32", bias=False, mask=False),
+    RoIProblem(dtype="float32"),
+    RoIProblem(kind="psroi", bins=(2, 2), dtype="float32", mask=False),
+    RoIProblem(kind="psroi", bins=(2, 2), dtype="float32", offsets="none"),
+]
+
+
+def _arguments(problem, device):
+    """Positional arguments of the operator's schema."""
+    operands, options = problem.operands(device), problem.options()
+    if problem.op == "deform_psroi_pool":
+        options["part_size"] = options["part_size"] or problem.bins[0]
+    order = ("input", "offset", "weight", "bias", "mask")
+    names = order if problem.op == "deform_conv2d" else problem.operand_names
+    return [operands[name] for name in names], list(options.values())
+
+
+@pytest.mark.parametrize("problem", SMALL, ids=lambda p: f"{p.op}-{p.mask}-{p.offsets}")
+def test_opcheck(target, problem):
+    needs(target, problem)
+    tensors, options = _arguments(problem, target.device)
+    differentiable = [
+        t if t is None or name == "rois" else t.requires_grad_()
+        for name, t in zip(problem.operand_names, tensors, strict=True)
+    ]
+    operator = getattr(torch.ops.dcnv2, problem.op).default
+    torch.library.opcheck(operator, (*differentiable, *options))
+
+
+@pytest.mark.parametrize("problem", SMALL, ids=lambda p: f"{p.op}-{p.mask}-{p.offsets}")
+def test_opcheck_of_the_backward(target, problem):
+    needs(target, problem)
+    tensors, options = _arguments(problem, target.device)
+    names = problem.operand_names
+    needed = [t is not None for name, t in zip(names, tensors, strict=True) if name != "rois"]
+    if problem.op == "deform_conv2d":
+        tensors.pop(3)  # the bias
+    operator = getattr(torch.ops.dcnv2, problem.op + "_backward").default
+    arguments = (problem.grad_output(target.device), *tensors, *options, needed)
+    torch.library.opcheck(operator, arguments)
+
+
+HALVES = {"cpu": ("bfloat16", "float16"), "cuda": ("float16", "bfloat16")}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@claim(lambda dtype: conv_problems(dtype=dtype, layouts=("contiguous",)), 4)
+def test_autocast_takes_every_mixture_of_dtypes(target, problem, dtype):
+    """Results come in autocast's dtype, gradients in their operand's; offsets are never rounded."""
+    problem = problem.but(bias=True, mask=True)
+    operands, grad = problem.operands(target.device), problem.grad_output(target.device)
+    function, want, priced = (
+        target.backend.operator(problem.op),
+        expected(problem),
+        prices(problem),
+    )
+    for widened in itertools.product((False, True), repeat=3):
+        names = [n for n, wide in zip(("input", "weight", "bias"), widened, strict=True) if wide]
+        given = {n: t.float() if n in names else t for n, t in operands.items()}
+
+        def autocast_call(**arguments):
+            with torch.autocast(target.device, problem.operand_dtype("input")):
+                return function(**arguments)
+
+        got = evaluate(autocast_call, problem, given, grad)
+        assert got["output"].dtype == problem.operand_dtype("input")
+        for name, tensor in given.items():
+            assert got[f"grad_{name}"].dtype == tensor.dtype, name
+        for name, result in got.items():
+            share = priced[name].spent(result, want[name])
+            LEDGER.spend(target, problem, name, share)
+            assert share <= 1, f"{name} is off by {share:.3g} times its price, float32: {names}"
+
+
+@pytest.mark.parametrize("kind", ["roi", "psroi"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_autocast_of_pools(target, dtype, kind):
+    problem = RoIProblem(kind=kind, bins=(2, 2), dtype=dtype, dtypes=(("rois", "float32"),))
+    needs(target, problem)
+    operands, function = problem.operands(target.device), target.backend.operator(problem.op)
+    operands["input"] = operands["input"].float().requires_grad_()
+    with torch.autocast(target.device, problem.operand_dtype("input")):
+        out = call(function, problem, operands)
+    (grad,) = torch.autograd.grad(out, operands["input"], problem.grad_output(target.device))
+    assert out.dtype == problem.operand_dtype("input")
+    assert grad.dtype == torch.float32
+    for name, result in (("output", out), ("grad_input", grad)):
+        assert prices(problem)[name].spent(result, expected(problem)[name]) <= 1
+
+
+def test_compiled_equals_eager_for_any_size(target):
+    """One graph, without a break, for all sizes of batch and image."""
+    problem = ConvProblem(dtype="float32", seed=4)
+    needs(target, problem)
+    torch.compiler.reset()
+    graphs = []
+
+    def counting(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    def conv(input, offset, weight, bias, mask, **options):
+        out = target.backend.operator("deform_conv2d")(
+            input, offset * 0.5, weight, bias, mask=mask.sigmoid(), **options
+        )
+        return out.relu()
+
+    compiled = torch.compile(conv, backend=counting, fullgraph=True, dynamic=True)
+    for batch, height, width in ((2, 7, 6), (3, 9, 8), (5, 11, 13)):
+        case = problem.but(batch=batch, height=height, width=width)
+        operands, grad = case.operands(target.device), case.grad_output(target.device)
+        eager = evaluate(conv, case, operands, grad)
+        for name, result in evaluate(compiled, case, operands, grad).items():
+            torch.testing.assert_close(result, eager[name])
+    assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("problem", SMALL, ids=lambda p: f"{p.op}-{p.mask}-{p.offsets}")
+def test_compiled_gradients_equal_eager_ones(target, problem):
+    """Forward and backward traced ahead of time, with dynamic shapes."""
+    needs(target, problem)
+    torch.compiler.reset()
+    function = target.backend.operator(problem.op)
+    compiled = torch.compile(function, backend="aot_eager", fullgraph=True, dynamic=True)
+    operands, grad = problem.operands(target.device), problem.grad_output(target.device)
+    eager = evaluate(function, problem, operands, grad)
+    for name, result in evaluate(compiled, problem, operands, grad).items():
+        torch.testing.assert_close(result, eager[name])

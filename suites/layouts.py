@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The memory layouts that an operand may have; a layout never changes the operand's values.
+
+`expanded` alone needs values that repeat; `repeat_values` makes them so.
+"""
+
+from torch import Tensor, empty
+
+LAYOUTS = (
+    "contiguous",
+    "channels_last",
+    "transposed",
+    "strided",
+    "expanded",
+    "storage_offset",
+)
+
+
+def repeat_values(tensor: Tensor, layout: str) -> Tensor:
+    """The tensor with its first entry repeated along dimension 0, where the layout asks for it."""
+    if layout != "expanded" or tensor.shape[0] < 2:
+        return tensor
+    return tensor[:1].expand_as(tensor)
+
+
+def lay_out(tensor: Tensor, layout: str) -> Tensor:
+    """The same values in another layout. What lies between and around them is NaN.
+
+    Args:
+        tensor: of any rank.
+        layout: one of `LAYOUTS`. `channels_last` moves dimension 1 to the end in memory,
+            `transposed` swaps the last two dimensions in memory, `strided` takes every second
+            element of a wider tensor, `expanded` has stride 0 along dimension 0,
+            `storage_offset` begins one element into its storage, so it is not aligned.
+    """
+    if layout == "contiguous" or tensor.numel() == 0:
+        return tensor.contiguous()
+    if layout == "channels_last":
+        return tensor.movedim(1, -1).contiguous().movedim(-1, 1) if tensor.dim() > 2 else tensor
+    if layout == "transposed":
+        return tensor.mT.contiguous().mT if tensor.dim() > 1 else tensor
+    if layout == "strided":
+        wide = empty(*tensor.shape[:-1], 2 * tensor.shape[-1], dtype=tensor.dtype)
+        wide = wide.to(tensor.device).fill_(float("nan"))
+        wide[..., ::2] = tensor
+        return wide[..., ::2]
+    if layout == "expanded":
+        return tensor[:1].contiguous().expand_as(tensor)
+    if layout == "storage_offset":
+        flat = tensor.new_full((tensor.numel() + 1,), float("nan"))
+        flat[1:] = tensor.flatten()
+        return flat[1:].view(tensor.shape)
+    raise ValueError(f"layout must be one of {LAYOUTS}, got {layout}")

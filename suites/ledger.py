@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What one run of the correctness suite saw: cases, options drawn, and the price spent."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+from suites.problems import Problem
+from suites.strategies import CONV_OPTIONS, POOL_OPTIONS, conv_options, pool_options
+
+
+@dataclass
+class Case:
+    """One claim about one target."""
+
+    claim: str
+    target: str
+    variant: str = ""
+    judged: int = 0
+    unsupported: Counter = field(default_factory=Counter)  # reason -> problems
+    outcome: str = ""
+    failing: Problem | None = None  # the smallest one found
+
+
+class Ledger:
+    """Collects, over a session."""
+
+    def __init__(self):
+        self.cases: dict[str, Case] = {}
+        self.current: Case | None = None
+        self.drawn: dict[str, Counter] = {"convolution": Counter(), "pooling": Counter()}
+        self.spent: dict[tuple[str, str, str, str], list[float]] = defaultdict(list)
+
+    def begin(self, key: str, case: Case) -> None:
+        """A test starts."""
+        self.cases[key] = self.current = case
+
+    def admit(self, target, problem: Problem) -> bool:
+        """Count a problem as judged, or as unsupported by the target, which False says."""
+        reason = target.supports(problem)
+        case = self.current
+        if reason:
+            case.unsupported[reason] += 1
+            return False
+        case.judged += 1
+        case.failing = problem  # until the claim holds
+        conv = problem.op == "deform_conv2d"
+        drawn = self.drawn["convolution" if conv else "pooling"]
+        for option, names in (conv_options if conv else pool_options)(problem).items():
+            for name in names if isinstance(names, tuple) else (names,):
+                drawn[option, name] += 1
+        return True
+
+    def spend(self, target, problem: Problem, result: str, share: float) -> None:
+        """Note the share of its price that a result took."""
+        self.spent[target.name, problem.op, problem.dtype, result].append(share)
+
+    def never_drawn(self) -> list[str]:
+        """Options that no judged problem had."""
+        return [
+            f"{space}, {option}: {name}"
+            for space, options in (("convolution", CONV_OPTIONS), ("pooling", POOL_OPTIONS))
+            for option, names in options.items()
+            for name in names
+            if not self.drawn[space][option, name]
+        ]
+
+
+LEDGER = Ledger()

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The ledger as tables: verdicts, price spent, options drawn; on a terminal and as a report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from statistics import median
+
+import pandas as pd
+
+from suites.ledger import Ledger
+from suites.strategies import CONV_OPTIONS, POOL_OPTIONS
+
+
+def verdicts(ledger: Ledger) -> pd.DataFrame:
+    """A row for each claim and target."""
+    rows = [
+        {
+            "claim": case.claim,
+            "variant": case.variant,
+            "target": case.target,
+            "verdict": case.outcome,
+            "judged": case.judged,
+            "unsupported": sum(case.unsupported.values()),
+            "reasons": "; ".join(case.unsupported),
+            "failing": repr(case.failing) if case.outcome == "failed" else "",
+        }
+        for case in ledger.cases.values()
+    ]
+    return pd.DataFrame(rows)
+
+
+def verdict_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Claims by targets: how many problems held, or what else came out."""
+
+    def cell(group: pd.DataFrame) -> str:
+        failed = (group["verdict"] == "failed").sum()
+        if failed:
+            return f"**fails** {failed} of {len(group)}" if len(group) > 1 else "**fails**"
+        if (group["verdict"] == "unsupported").all():
+            return "unsupported"
+        return "holds"
+
+    table = rows.groupby(["claim", "target"], sort=False)[["verdict"]].apply(cell)
+    return table.unstack("target", fill_value="").reset_index()
+
+
+def price_table(ledger: Ledger) -> pd.DataFrame:
+    """The share of the price that each target spent, by dtype and result."""
+    rows = [
+        {
+            "target": target,
+            "operator": op,
+            "dtype": dtype,
+            "result": result,
+            "median": median(shares),
+            "max": max(shares),
+            "results": len(shares),
+        }
+        for (target, op, dtype, result), shares in ledger.spent.items()
+    ]
+    columns = ["target", "operator", "dtype", "result", "median", "max", "results"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.sort_values(columns[:4], ignore_index=True)
+
+
+def option_table(ledger: Ledger) -> pd.DataFrame:
+    """How often each option was drawn and judged."""
+    rows = [
+        {
+            "space": space,
+            "option": option,
+            "value": name,
+            "drawn": ledger.drawn[space][option, name],
+        }
+        for space, options in (("convolution", CONV_OPTIONS), ("pooling", POOL_OPTIONS))
+        for option, names in options.items()
+        for name in names
+    ]
+    return pd.DataFrame(rows)
+
+
+def summarise(ledger: Ledger) -> list[tuple[str, list[str]]]:
+    """Headings and lines for a terminal."""
+    rows = verdicts(ledger)
+    counts = [
+        f"{target}: "
+        + ", ".join(f"{n} {what}" for what, n in Counter(group["verdict"]).items())
+        + f"; {group['judged'].sum()} problems judged, {group['unsupported'].sum()} unsupported"
+        for target, group in rows.groupby("target", sort=False)
+    ]
+    priced = price_table(ledger)
+    spent = []
+    if len(priced):
+        keys = ["target", "operator", "dtype"]
+        best = priced.groupby(keys).agg({"median": "median", "max": "max"}).reset_index()
+        spent = best.to_string(index=False, float_format="%.3f").splitlines()
+    drawn = [
+        f"{space}, {option}: "
+        + "  ".join(f"{v} {n}" for v, n in zip(g["value"], g["drawn"], strict=True))
+        for (space, option), g in option_table(ledger).groupby(["space", "option"], sort=False)
+    ]
+    return [
+        ("claims", counts),
+        ("share of the price spent (1 is allowed)", spent),
+        ("options drawn", drawn),
+    ]
+
+
+def write_report(ledger: Ledger, directory: Path) -> Path:
+    """Write correctness.md and correctness.csv.
+
+    Returns:
+        Path of the Markdown file.
+    """
+    from suites import reporting
+
+    rows = verdicts(ledger)
+    failing = rows[rows["verdict"] == "failed"]
+    sections = {
+        "Verdicts": verdict_table(rows),
+        "Share of the price spent": price_table(ledger),
+        "Space covered": _covered(ledger),
+    }
+    if len(failing):
+        columns = ["claim", "variant", "target", "failing"]
+        sections["Smallest failing problems"] = failing[columns]
+    return reporting.write_report(
+        "correctness",
+        rows,
+        title="Correctness",
+        sections=sections,
+        headline=_headline(rows),
+        directory=directory,
+    )
+
+
+def _headline(rows: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "implementation": target,
+                "claims that hold": (group["verdict"] == "passed").sum(),
+                "that fail": (group["verdict"] == "failed").sum(),
+                "unsupported": (group["verdict"] == "unsupported").sum(),
+                "problems judged": group["judged"].sum(),
+            }
+            for target, group in rows.groupby("target", sort=False)
+        ]
+    )
+
+
+def _covered(ledger: Ledger) -> pd.DataFrame:
+    table = option_table(ledger)
+    rows = [
+        {
+            "space": space,
+            "option": option,
+            "drawn": ", ".join(f"{v}: {n}" for v, n in zip(g["value"], g["drawn"], strict=True)),
+        }
+        for (space, option), g in table.groupby(["space", "option"], sort=False)
+    ]
+    return pd.DataFrame(rows)

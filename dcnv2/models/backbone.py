@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Body plus neck: which maps the RPN and the RoI heads see, and ImageNet weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model_weights
+from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from dcnv2.models.config import BackboneConfig
+from dcnv2.models.layers import make_norm
+from dcnv2.models.resnet import ResNet
+from dcnv2.models.small import SmallNet
+
+log = logging.getLogger(__name__)
+
+
+class Backbone(nn.Module):
+    """Base of the necks: a body and what is known of its output.
+
+    Attributes:
+        rpn_levels: names of the maps for the RPN, finest first.
+        rpn_channels: their width.
+        roi_levels: names of the maps for the RoI heads, finest first.
+        out_channels: their width.
+        strides: stride of each map by name.
+    """
+
+    rpn_levels: tuple[str, ...]
+    roi_levels: tuple[str, ...]
+    rpn_channels: int
+    out_channels: int
+    strides: dict[str, int]
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.strides = dict(body.strides)
+
+
+class SingleMapBackbone(Backbone):
+    """RPN and RoI heads share the body's last map."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__(body)
+        self.rpn_levels = self.roi_levels = ("c5",)
+        self.rpn_channels = self.out_channels = body.channels["c5"]
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Maps [N, 3, H, W] to `c5`."""
+        return {"c5": self.body(x)["c5"]}
+
+
+class C5Backbone(Backbone):
+    """RPN on conv4, RoI heads on conv5 reduced by a 1x1 convolution and ReLU (section 5.1)."""
+
+    def __init__(self, body: ResNet) -> None:
+        super().__init__(body)
+        config = body.config
+        norm = None if config.norm == "frozen" else lambda width: make_norm(config.norm, width)
+        self.reduce = Conv2dNormActivation(
+            body.channels["c5"], config.channels, kernel_size=1, norm_layer=norm
+        )
+        self.rpn_levels, self.roi_levels = ("c4",), ("c5",)
+        self.rpn_channels, self.out_channels = body.channels["c4"], config.channels
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Maps [N, 3, H, W] to `c4` as it is and `c5` reduced, both at stride 16."""
+        maps = self.body(x)
+        return {"c4": maps["c4"], "c5": self.reduce(maps["c5"])}
+
+
+class FPNBackbone(Backbone):
+    """torchvision's feature pyramid over `c2`..`c5`, plus `pool` at stride 64 for the RPN."""
+
+    def __init__(self, body: ResNet) -> None:
+        super().__init__(body)
+        config = body.config
+        norm = None if config.norm == "frozen" else lambda width: make_norm(config.norm, width)
+        self.fpn = FeaturePyramidNetwork(
+            list(body.channels.values()), config.channels, LastLevelMaxPool(), norm_layer=norm
+        )
+        self.roi_levels = tuple(body.channels)
+        self.rpn_levels = (*self.roi_levels, "pool")
+        self.rpn_channels = self.out_channels = config.channels
+        self.strides["pool"] = 2 * self.strides["c5"]
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Maps [N, 3, H, W] to `c2`..`c5` and `pool`, strides 4 to 64."""
+        return self.fpn(self.body(x))
+
+
+def build_backbone(config: BackboneConfig) -> Backbone:
+    """Builds the backbone with fresh weights; see `load_imagenet_weights` for trained ones."""
+    if config.arch == "small":
+        return SingleMapBackbone(SmallNet(config))
+    body = ResNet(config)
+    return FPNBackbone(body) if config.topology == "fpn" else C5Backbone(body)
+
+
+def load_imagenet_weights(body: nn.Module, arch: str, weights: str) -> None:
+    """Loads ImageNet weights by name; 3x3 kernels go into deformable convolutions as they are.
+
+    Args:
+        body: a `ResNet`.
+        arch: torchvision's name of the net.
+        weights: a `.safetensors` or `.pth` file, or a torchvision weights name.
+
+    Raises:
+        FileNotFoundError: neither a file nor a weights name of this net.
+        ValueError: tensors of the body other than offset convolutions found nothing, sizes differ,
+            or the norms are of another kind.
+    """
+    state = _read_weights(arch, weights)
+    own = body.state_dict()
+    if "bn1.running_mean" in state and "bn1.running_mean" not in own:
+        raise ValueError(f"{weights}: trained with BatchNorm, but backbone.norm has no statistics")
+    shared = {name: value for name, value in state.items() if name in own}
+    for name, value in shared.items():
+        if value.shape != own[name].shape:
+            raise ValueError(
+                f"{weights}: {name} is {list(value.shape)}, the model wants {list(own[name].shape)}"
+            )
+    missing = [
+        name
+        for name in own
+        if name not in shared and ".conv_offset." not in name and "num_batches" not in name
+    ]
+    if missing:
+        raise ValueError(
+            f"{weights}: {len(missing)} of {len(own)} tensors are missing, {missing[0]} among them"
+        )
+    body.load_state_dict(shared, strict=False)
+    log.info("%s: loaded %d tensors, left out %d", weights, len(shared), len(state) - len(shared))
+
+
+def _read_weights(arch: str, weights: str) -> Mapping[str, Tensor]:
+    path = Path(weights)
+    if path.is_file():
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    known = get_model_weights(arch).__members__
+    if weights not in known:
+        raise FileNotFoundError(
+            f"backbone.weights: {weights} is neither a file nor one of {', '.join(known)} of {arch}"
+        )
+    return known[weights].get_state_dict(progress=False, check_hash=True)

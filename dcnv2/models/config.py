@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a detector is made of, as plain dataclasses: nothing here imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+ConvKind = Literal["plain", "dcnv1", "dcnv2"]
+NormKind = Literal["group", "frozen", "batch", "sync"]
+PoolKind = Literal["align", "dpool", "mdpool"]
+Topology = Literal["c5", "fpn"]
+Arch = Literal["resnet50", "resnet101", "resnext101_32x8d", "resnext101_64x4d", "small"]
+
+
+@dataclass
+class BackboneConfig:
+    """The convolutional body and its neck.
+
+    Attributes:
+        arch: `small` is a four-stage GroupNorm net with one stride-8 map, for training on a CPU.
+        convs: kind of the 3x3 convolutions in conv2, conv3, conv4 and conv5.
+        norm: `group` has 32 groups; `frozen` keeps statistics and affine as loaded.
+        topology: `c5` dilates conv5 at stride 16 and reduces it 1x1 (RPN on conv4, RoI heads on
+            conv5); `fpn` is the feature pyramid. Ignored by `small`.
+        channels: width of the maps that the RoI heads see.
+        stride_in_1x1: stride in the first 1x1 convolution (the original ResNet) instead of the 3x3
+            (torchvision's weights).
+        freeze_at: the first that many of (stem, conv2, ..., conv5) get no updates.
+        deform_groups: groups of offsets in each deformable convolution.
+        mask_scale: modulation is this times the sigmoid: 1.0 as in the paper (0.5 at the start),
+            2.0 as in the authors' released example (a converted net starts as it was).
+        weights: ImageNet weights: a file (`.safetensors`, `.pth`) or a name that torchvision has
+            for the arch, such as `IMAGENET1K_V1`.
+    """
+
+    arch: Arch = "resnet50"
+    convs: tuple[ConvKind, ConvKind, ConvKind, ConvKind] = ("plain", "plain", "plain", "plain")
+    norm: NormKind = "frozen"
+    topology: Topology = "c5"
+    channels: int = 256
+    stride_in_1x1: bool = False
+    freeze_at: int = 0
+    deform_groups: int = 1
+    mask_scale: float = 1.0
+    weights: str | None = None
+
+
+@dataclass
+class RPNConfig:
+    """Region proposals; `anchor_sizes` has one list a level, in pixels of the resized image."""
+
+    anchor_sizes: list[list[int]] = field(default_factory=lambda: [[32, 64, 128, 256, 512]])
+    aspect_ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
+    pre_nms_train: int = 2000
+    pre_nms_test: int = 1000
+    post_nms_train: int = 2000
+    post_nms_test: int = 1000
+    nms: float = 0.7
+    positive_iou: float = 0.7
+    negative_iou: float = 0.3
+    batch_per_image: int = 256
+    positive_fraction: float = 0.5
+
+
+@dataclass
+class PoolConfig:
+    """How a RoI becomes a grid of bins.
+
+    Attributes:
+        kind: RoIAlign, deformable pooling (DCNv1) or modulated deformable pooling (DCNv2).
+        sampling_ratio: samples a bin and side; 0 adapts to the RoI's size.
+        gamma: factor on the predicted offsets (in units of the RoI's width and height).
+        hidden_channels: width of the two fc layers that predict offsets and modulation.
+        aligned: shift samples by half a pixel; False is torchvision's default RoIAlign.
+    """
+
+    kind: PoolKind = "align"
+    sampling_ratio: int = 2
+    gamma: float = 0.1
+    hidden_channels: int = 1024
+    aligned: bool = True
+
+
+@dataclass
+class OHEMConfig:
+    """Online hard example mining in the box head.
+
+    Attributes:
+        kind: `batch` keeps the `keep` RoIs of the batch with the highest classification loss, for
+            that loss alone; `image` keeps those of each image with the highest sum of both losses,
+            for both.
+        keep: how many.
+    """
+
+    kind: Literal["none", "batch", "image"] = "none"
+    keep: int = 256
+
+
+@dataclass
+class BoxHeadConfig:
+    """Classification and box regression: pooling to 7x7, two fc layers with ReLU, predictor."""
+
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    pool_size: int = 7
+    hidden_channels: int = 1024
+    positive_iou: float = 0.5
+    batch_per_image: int = 512
+    positive_fraction: float = 0.25
+    score_threshold: float = 0.05
+    nms: float = 0.5
+    detections_per_image: int = 100
+    smooth_l1_beta: float = 1 / 9
+    ohem: OHEMConfig = field(default_factory=OHEMConfig)
+
+
+@dataclass
+class MaskHeadConfig:
+    """Mask branch: pooling to 14x14, 3x3 convolutions, a deconvolution to 28x28, logits."""
+
+    enabled: bool = True
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    pool_size: int = 14
+    convs: tuple[int, ...] = (256, 256, 256, 256)
+    deconv_channels: int = 256
+
+
+@dataclass
+class MimicConfig:
+    """R-CNN feature mimicking, training only.
+
+    The paper leaves some choices open; the defaults are the plainest reading of it.
+
+    Attributes:
+        boxes_per_image: positive proposals that are drawn.
+        crop_size: side of the resized patches; the paper's 224 gives 14x14 maps at stride 16.
+        min_side: proposals with a shorter side, in pixels of the network's input, are left out: a
+            patch of a few pixels says nothing of its class.
+        stop_gradient: no gradient of the cosine term into the features of the patch (`rcnn`) or of
+            the box in its image (`frcnn`). The paper trains both jointly: by default neither.
+        normalise: the sum over boxes is divided by their number (`box`), by that of the images or
+            by 1. The paper writes the sum; the mean goes with its cross-entropy term, and lets the
+            weight 0.1 mean the same for any number of boxes.
+    """
+
+    enabled: bool = False
+    boxes_per_image: int = 32
+    crop_size: int = 224
+    min_side: float = 1.0
+    stop_gradient: Literal["none", "rcnn", "frcnn"] = "none"
+    normalise: Literal["box", "image", "none"] = "box"
+
+
+@dataclass
+class ModelConfig:
+    """A whole detector.
+
+    Attributes:
+        task: `detection` has the box head and, if enabled, the mask head; `proposals` has the RPN
+            alone.
+        num_classes: classes of objects, background not counted.
+        min_size: shorter side of the image, training and test alike; with several values training
+            draws one an image and test takes the last.
+        max_size: bound of the longer side.
+        image_mean: subtracted from RGB in [0, 1].
+        image_std: divides RGB in [0, 1].
+    """
+
+    task: Literal["detection", "proposals"] = "detection"
+    num_classes: int = 80
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    rpn: RPNConfig = field(default_factory=RPNConfig)
+    box: BoxHeadConfig = field(default_factory=BoxHeadConfig)
+    mask: MaskHeadConfig = field(default_factory=MaskHeadConfig)
+    mimic: MimicConfig = field(default_factory=MimicConfig)
+    min_size: list[int] = field(default_factory=lambda: [800])
+    max_size: int = 1333
+    image_mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
+    image_std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])

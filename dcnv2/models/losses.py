@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Losses of the box head, with online hard example mining (OHEM)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dcnv2.models.config import OHEMConfig
+
+
+def box_losses(
+    logits: Tensor,
+    deltas: Tensor,
+    labels: list[Tensor],
+    targets: list[Tensor],
+    ohem: OHEMConfig,
+    beta: float,
+) -> dict[str, Tensor]:
+    """Cross-entropy over the RoIs, and smooth L1 of the positive ones over their number.
+
+    Without mining these are torchvision's. `ohem.kind` "batch" keeps the RoIs of the whole batch
+    with the highest cross-entropy, for the classification alone. "image" keeps those of each image
+    with the highest sum of both losses, for both (Shrivastava et al. 2016, section 4.2).
+
+    Args:
+        logits: [R, classes + 1].
+        deltas: [R, 4 * (classes + 1)], regression a class.
+        labels: one [R_i] an image, 0 is background.
+        targets: one [R_i, 4] an image, regression targets.
+        ohem: what is kept.
+        beta: where smooth L1 turns from quadratic to linear.
+
+    Returns:
+        `loss_classifier` and `loss_box_reg`, scalars.
+    """
+    counts = [len(image) for image in labels]
+    label, target = torch.cat(labels), torch.cat(targets)
+    per_class = F.cross_entropy(logits, label, reduction="none")
+    positive = torch.where(label > 0)[0]
+    chosen = deltas.unflatten(1, (-1, 4))[positive, label[positive]]
+    per_positive = F.smooth_l1_loss(chosen, target[positive], beta=beta, reduction="none").sum(1)
+    per_box = per_positive.new_zeros(len(label)).index_put((positive,), per_positive)
+
+    if ohem.kind == "batch":
+        kept = hardest(per_class.detach(), ohem.keep)
+        return {
+            "loss_classifier": _mean(per_class[kept]),
+            "loss_box_reg": per_box.sum() / max(len(label), 1),
+        }
+    if ohem.kind == "image":
+        hardness = (per_class + per_box).detach().split(counts)
+        starts = torch.tensor([0, *counts]).cumsum(0).tolist()
+        kept = torch.cat(
+            [hardest(h, ohem.keep) + s for h, s in zip(hardness, starts, strict=False)]
+        )
+        per_class, per_box = per_class[kept], per_box[kept]
+    return {"loss_classifier": _mean(per_class), "loss_box_reg": _mean(per_box)}
+
+
+def hardest(loss: Tensor, count: int) -> Tensor:
+    """Indices of the `count` highest losses of [R], or of all where there are fewer."""
+    return loss.topk(min(count, len(loss))).indices
+
+
+def _mean(loss: Tensor) -> Tensor:
+    """The mean, 0 of nothing."""
+    return loss.sum() / max(len(loss), 1)

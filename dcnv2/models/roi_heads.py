@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""RoI pooling over one or several maps, and the box and mask heads on top of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import (
+    RoIHeads,
+    maskrcnn_inference,
+    maskrcnn_loss,
+)
+from torchvision.ops.poolers import LevelMapper
+
+from dcnv2.models.backbone import Backbone
+from dcnv2.models.config import BoxHeadConfig, ModelConfig, PoolConfig
+from dcnv2.models.layers import make_pool
+from dcnv2.models.losses import box_losses
+
+
+class RoIPooler(nn.Module):
+    """Pools every RoI from the map that fits its size (FPN's rule), by RoIAlign or deformably.
+
+    Each map has a pooling layer of its own, since the branch that predicts offsets sees features of
+    that map only.
+    """
+
+    def __init__(self, backbone: Backbone, config: PoolConfig, output_size: int) -> None:
+        super().__init__()
+        self.levels = backbone.roi_levels
+        strides = [backbone.strides[level] for level in self.levels]
+        self.pools = nn.ModuleList(
+            make_pool(config, backbone.out_channels, output_size, 1.0 / stride)
+            for stride in strides
+        )
+        finest = strides[0].bit_length() - 1
+        self.assign_levels = LevelMapper(finest, finest + len(strides) - 1)
+
+    def forward(self, features: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+        """Pools the boxes of a batch.
+
+        Args:
+            features: maps [N, C, H, W] by name.
+            boxes: one [R_i, 4] an image, (x1, y1, x2, y2) in pixels of the padded batch.
+
+        Returns:
+            [sum R_i, C, size, size] in the order of the boxes.
+        """
+        index = torch.cat([b.new_full((len(b), 1), image) for image, b in enumerate(boxes)])
+        rois = torch.cat([index, torch.cat(boxes)], dim=1)
+        if len(self.pools) == 1:
+            return self.pools[0](features[self.levels[0]], rois)
+        level_of = self.assign_levels(boxes)
+        order, pooled = [], []
+        for level, (name, pool) in enumerate(zip(self.levels, self.pools, strict=True)):
+            chosen = torch.where(level_of == level)[0]
+            order.append(chosen)
+            pooled.append(pool(features[name], rois[chosen]))
+        return torch.cat(pooled)[torch.cat(order).argsort()]
+
+
+class BoxMaskHeads(RoIHeads):
+    """torchvision's RoI heads with our poolers, and with a choice of losses.
+
+    Sampling, box coding and post-processing are inherited, and so are the names of all parameters.
+    """
+
+    def __init__(self, config: BoxHeadConfig, *parts: nn.Module, **mask_parts: nn.Module) -> None:
+        super().__init__(
+            *parts,
+            fg_iou_thresh=config.positive_iou,
+            bg_iou_thresh=config.positive_iou,
+            batch_size_per_image=config.batch_per_image,
+            positive_fraction=config.positive_fraction,
+            bbox_reg_weights=None,
+            score_thresh=config.score_threshold,
+            nms_thresh=config.nms,
+            detections_per_img=config.detections_per_image,
+            **mask_parts,
+        )
+        self.config = config
+
+    def box_features(self, features: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+        """What the box predictor reads: [sum R_i, hidden] of boxes [R_i, 4] an image."""
+        return self.box_head(self.box_roi_pool(features, boxes))
+
+    def mask_logits(self, features: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+        """[sum R_i, classes + 1, 28, 28] of boxes [R_i, 4] an image."""
+        return self.mask_predictor(self.mask_head(self.mask_roi_pool(features, boxes)))
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]] | None = None,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """Detections in evaluation, losses in training (the other is empty).
+
+        Args:
+            features: maps of the backbone by name.
+            proposals: [R_i, 4] an image.
+            image_shapes: (height, width) of each image without padding.
+            targets: `boxes`, `labels` and, with masks, `masks` of each image, in training.
+        """
+        if self.training:
+            return [], self._losses(features, proposals, targets)
+        return self._detections(features, proposals, image_shapes), {}
+
+    def _losses(self, features, proposals, targets) -> dict[str, Tensor]:
+        boxes, matched, labels, regression = self.select_training_samples(proposals, targets)
+        logits, deltas = self.box_predictor(self.box_features(features, boxes))
+        config = self.config
+        losses = box_losses(logits, deltas, labels, regression, config.ohem, config.smooth_l1_beta)
+        if self.has_mask():
+            positive = [torch.where(label > 0)[0] for label in labels]
+            chosen = [b[p] for b, p in zip(boxes, positive, strict=True)]
+            losses["loss_mask"] = maskrcnn_loss(
+                self.mask_logits(features, chosen),
+                chosen,
+                [target["masks"] for target in targets],
+                [target["labels"] for target in targets],
+                [m[p] for m, p in zip(matched, positive, strict=True)],
+            )
+        return losses
+
+    def _detections(self, features, proposals, image_shapes) -> list[dict[str, Tensor]]:
+        logits, deltas = self.box_predictor(self.box_features(features, proposals))
+        columns = self.postprocess_detections(logits, deltas, proposals, image_shapes)
+        results = [
+            {"boxes": boxes, "scores": scores, "labels": labels}
+            for boxes, scores, labels in zip(*columns, strict=True)
+        ]
+        if self.has_mask():
+            logits = self.mask_logits(features, [result["boxes"] for result in results])
+            masks = maskrcnn_inference(logits, [result["labels"] for result in results])
+            for result, mask in zip(results, masks, strict=True):
+                result["masks"] = mask
+        return results
+
+
+def build_roi_heads(config: ModelConfig, backbone: Backbone) -> BoxMaskHeads:
+    """The heads over a backbone; classes are counted with background as 0."""
+    box, mask = config.box, config.mask
+    channels, classes = backbone.out_channels, config.num_classes + 1
+    mask_parts = {}
+    if mask.enabled:
+        mask_parts = {
+            "mask_roi_pool": RoIPooler(backbone, mask.pool, mask.pool_size),
+            "mask_head": MaskRCNNHeads(channels, mask.convs, dilation=1),
+            "mask_predictor": MaskRCNNPredictor(
+                mask.convs[-1] if mask.convs else channels, mask.deconv_channels, classes
+            ),
+        }
+    return BoxMaskHeads(
+        box,
+        RoIPooler(backbone, box.pool, box.pool_size),
+        TwoMLPHead(channels * box.pool_size**2, box.hidden_channels),
+        FastRCNNPredictor(box.hidden_channels, classes),
+        **mask_parts,
+    )

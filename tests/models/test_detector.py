@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The detector trains and predicts in every form, on images with and without objects."""
+
+import pytest
+import torch
+from toys import total, toy_config, toy_images, toy_targets
+
+from dcnv2.models import build_model
+
+FORMS = [
+    pytest.param({"pool": "align"}, id="small-plain"),
+    pytest.param({"pool": "dpool"}, id="small-dcnv1"),
+    pytest.param({"pool": "mdpool", "deform_groups": 2}, id="small-dcnv2"),
+    pytest.param({"arch": "resnet50", "norm": "group"}, id="r50-c5-group"),
+    pytest.param({"arch": "resnet50", "norm": "frozen", "topology": "fpn"}, id="r50-fpn-frozen"),
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_one_step_gives_every_parameter_a_finite_gradient(form):
+    torch.manual_seed(0)
+    model = build_model(toy_config(**form))
+    images = toy_images()
+    losses = model(images, toy_targets(images))
+    assert len(losses) == 5
+    total(losses).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("boxes", [(), ((12, 9, 40, 33),)], ids=["no-object", "one-object"])
+@pytest.mark.parametrize("pool", ["align", "dpool", "mdpool"])
+def test_batches_with_few_objects_train(pool, boxes):
+    torch.manual_seed(0)
+    model = build_model(toy_config(pool))
+    images = toy_images()
+    losses = model(images, toy_targets(images, boxes))
+    total(losses).backward()
+    assert all(loss.isfinite() for loss in losses.values())
+    assert not [name for name, p in model.named_parameters() if p.grad is None]
+    if not boxes:
+        assert losses["loss_mask"] == 0
+
+
+def test_one_empty_image_beside_a_full_one_trains():
+    model = build_model(toy_config())
+    images = toy_images()
+    targets = [toy_targets(images)[0], toy_targets(images, ())[1]]
+    assert total(model(images, targets)).isfinite()
+
+
+def test_predictions_have_the_size_of_the_images():
+    model = build_model(toy_config()).eval()
+    model.roi_heads.score_thresh = 0.0
+    images = toy_images()
+    with torch.no_grad():
+        outputs = model(images)
+    for image, output in zip(images, outputs, strict=True):
+        count = len(output["boxes"])
+        assert 0 < count <= 100
+        assert output["masks"].shape == (count, 1, *image.shape[1:])
+        assert output["labels"].min() >= 1
+        assert output["labels"].max() <= 3
+
+
+def test_box_only_model_has_no_masks():
+    config = toy_config()
+    config.mask.enabled = False
+    model = build_model(config)
+    images = toy_images()
+    assert "loss_mask" not in model(images, toy_targets(images))
+    with torch.no_grad():
+        assert "masks" not in model.eval()(images)[0]
+
+
+def test_same_seed_same_losses():
+    images = toy_images()
+
+    def losses():
+        torch.manual_seed(3)
+        return build_model(toy_config())(images, toy_targets(images))
+
+    first, second = losses(), losses()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_anchor_sizes_must_pair_with_levels():
+    config = toy_config()
+    config.rpn.anchor_sizes = [[16], [32]]
+    with pytest.raises(ValueError, match=r"rpn\.anchor_sizes: wanted a list for each of c5, got 2"):
+        build_model(config)
+
+
+def test_proposal_network_scores_its_proposals():
+    config = toy_config()
+    config.task = "proposals"
+    model = build_model(config)
+    images = toy_images()
+    losses = model(images, toy_targets(images))
+    assert losses.keys() == {"loss_objectness", "loss_rpn_box_reg"}
+    with torch.no_grad():
+        outputs = model.eval()(images)
+    for output in outputs:
+        assert len(output["boxes"]) == len(output["scores"]) > 0
+        assert (output["scores"].diff() <= 0).all()
+        assert (output["labels"] == 1).all()
+
+
+def test_a_box_without_area_is_refused_by_its_image():
+    model = build_model(toy_config())
+    images = toy_images()
+    targets = toy_targets(images)
+    targets[1]["boxes"][1, 2] = targets[1]["boxes"][1, 0]
+    targets[1]["image_id"] = torch.tensor(77)
+    with pytest.raises(ValueError, match="box 1 of image 77 has no area"):
+        model(images, targets)
+
+
+def test_training_wants_targets():
+    with pytest.raises(ValueError, match="wanted one for each of 2 images, got none"):
+        build_model(toy_config())(toy_images())

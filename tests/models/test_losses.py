@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Box losses with and without hard example mining, and matching in chunks."""
+
+import pytest
+import torch
+from torchvision.models.detection._utils import Matcher
+from torchvision.models.detection.roi_heads import fastrcnn_loss
+from torchvision.ops import box_iou
+
+from dcnv2.models.config import OHEMConfig
+from dcnv2.models.losses import box_losses
+from dcnv2.models.matching import BoxPairs, ChunkedMatcher
+
+BETA = 1 / 9
+
+
+@pytest.fixture
+def batch():
+    """Logits, deltas, labels and regression targets of images with 9, 0 and 6 RoIs, 3 classes."""
+    random = torch.Generator().manual_seed(0)
+    counts = (9, 0, 6)
+    logits = torch.randn(15, 4, generator=random)
+    deltas = torch.randn(15, 16, generator=random)
+    labels = [torch.randint(0, 4, (n,), generator=random) for n in counts]
+    targets = [torch.randn(n, 4, generator=random) for n in counts]
+    return logits, deltas, labels, targets
+
+
+def _terms(batch):
+    """Both losses of each RoI, plainly."""
+    logits, deltas, labels, targets = batch
+    label, target = torch.cat(labels), torch.cat(targets)
+    classes, boxes = [], []
+    for i, wanted in enumerate(label.tolist()):
+        classes.append(-logits[i].log_softmax(0)[wanted])
+        error = (deltas[i, 4 * wanted : 4 * wanted + 4] - target[i]).abs()
+        smooth = torch.where(error < BETA, 0.5 * error**2 / BETA, error - BETA / 2).sum()
+        boxes.append(smooth if wanted else smooth * 0)
+    return torch.stack(classes), torch.stack(boxes)
+
+
+def test_without_mining_losses_are_torchvisions(batch):
+    losses = box_losses(*batch, OHEMConfig(), BETA)
+    torch.testing.assert_close(tuple(losses.values()), fastrcnn_loss(*batch))
+
+
+def test_mining_the_batch_keeps_the_hardest_classifications(batch):
+    losses = box_losses(*batch, OHEMConfig("batch", 5), BETA)
+    classes, boxes = _terms(batch)
+    torch.testing.assert_close(losses["loss_classifier"], classes.sort().values[-5:].mean())
+    torch.testing.assert_close(losses["loss_box_reg"], boxes.sum() / 15)
+
+
+def test_mining_images_ranks_by_both_losses_and_drops_boxes_too(batch):
+    losses = box_losses(*batch, OHEMConfig("image", 4), BETA)
+    classes, boxes = _terms(batch)
+    kept = []
+    for start, stop in ((0, 9), (9, 15)):
+        rank = (classes + boxes)[start:stop].argsort(descending=True)[:4]
+        kept += (rank + start).tolist()
+    torch.testing.assert_close(losses["loss_classifier"], classes[kept].mean())
+    torch.testing.assert_close(losses["loss_box_reg"], boxes[kept].sum() / 8)
+
+
+@pytest.mark.parametrize("kind", ["none", "batch", "image"])
+def test_no_rois_give_zero_losses_with_gradients(kind):
+    logits, deltas = torch.zeros(0, 4, requires_grad=True), torch.zeros(0, 16, requires_grad=True)
+    empty = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, 4)]
+    losses = box_losses(logits, deltas, *empty, OHEMConfig(kind, 4), BETA)
+    assert list(losses.values()) == [0, 0]
+    sum(losses.values()).backward()
+
+
+@pytest.mark.parametrize("low_quality", [True, False])
+@pytest.mark.parametrize("entries", [7, 64, 10**6])
+def test_matching_in_chunks_is_torchvisions(entries, low_quality):
+    random = torch.Generator().manual_seed(1)
+
+    def boxes(count):
+        corner = torch.rand(count, 2, generator=random) * 50
+        return torch.cat([corner, corner + 5 + 40 * torch.rand(count, 2, generator=random)], 1)
+
+    objects, anchors = boxes(6), boxes(83)
+    anchors[40:43] = anchors[7]
+    matcher = ChunkedMatcher(0.6, 0.3, allow_low_quality_matches=low_quality)
+    matcher.chunk_entries = entries
+    wanted = Matcher(0.6, 0.3, low_quality)(box_iou(objects, anchors))
+    assert torch.equal(matcher(BoxPairs(objects, anchors)), wanted)

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Run configurations: dataclasses, YAML files that name a `base:`, and the command line.
+
+Precedence, weakest first: the dataclasses' defaults, the base file, the file, `--key=value`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from dcnv2.models.config import ModelConfig
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+@dataclass
+class DataConfig:
+    """Where images and annotations are.
+
+    Attributes:
+        root: a COCO-format folder.
+        train: name of the training split in it.
+        val: name of the split to evaluate on.
+        flip: probability of a horizontal flip in training.
+        workers: loader processes; 0 loads in the training process.
+        skip_bad: skip and count annotations that are no use, instead of refusing them.
+    """
+
+    root: str = "data/shapes"
+    train: str = "train"
+    val: str = "val"
+    flip: float = 0.5
+    workers: int = 2
+    skip_bad: bool = False
+
+
+@dataclass
+class OptimConfig:
+    """Optimiser and schedule.
+
+    Attributes:
+        lr: rate at the full batch; scale it with the batch size.
+        offset_lr_factor: on the rate of convolutions that predict offsets (the paper's 0.1).
+        decay_norms: weight decay on norm layers too.
+        schedule: `step` multiplies by `gamma` at each milestone, `cosine` goes to 0.
+        milestones: in steps.
+        warmup_factor: share of the rate at the first step.
+        clip_norm: bound on the norm of the whole gradient, None for none.
+    """
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.02
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    offset_lr_factor: float = 0.1
+    decay_norms: bool = True
+    schedule: Literal["step", "cosine"] = "step"
+    milestones: list[int] = field(default_factory=list)
+    gamma: float = 0.1
+    warmup_steps: int = 500
+    warmup_factor: float = 0.001
+    clip_norm: float | None = None
+
+
+@dataclass
+class LossWeights:
+    """Factors on the terms of the loss, by torchvision's names."""
+
+    loss_classifier: float = 1.0
+    loss_box_reg: float = 1.0
+    loss_mask: float = 1.0
+    loss_objectness: float = 1.0
+    loss_rpn_box_reg: float = 1.0
+    loss_mimic_cls: float = 0.1
+    loss_mimic_cos: float = 0.1
+
+
+@dataclass
+class TrainConfig:
+    """The loop.
+
+    Attributes:
+        steps: updates in all.
+        batch_size: images an update.
+        precision: `bfloat16` runs the forward pass under autocast (CUDA only).
+        channels_last: memory layout of weights and images.
+        deterministic: refuse PyTorch operations that are not reproducible.
+        log_every: steps between rows in metrics.csv.
+        checkpoint_every: steps between checkpoints; the last step always makes one.
+        eval_every: steps between evaluations; 0 for none before the end.
+    """
+
+    steps: int = 90000
+    batch_size: int = 16
+    seed: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+    deterministic: bool = False
+    loss_weights: LossWeights = field(default_factory=LossWeights)
+    log_every: int = 20
+    checkpoint_every: int = 2500
+    keep_checkpoints: int = 2
+    eval_every: int = 0
+
+
+@dataclass
+class EvalConfig:
+    """Images a batch in evaluation, and the least score of detections that are drawn."""
+
+    batch_size: int = 1
+    draw_threshold: float = 0.5
+
+
+@dataclass
+class RunConfig:
+    """Everything a run needs; `name` names its folder under `output`."""
+
+    name: str = "run"
+    output: str = "runs"
+    device: str = "auto"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run."""
+        return Path(self.output) / self.name
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used, with the key and the file that are wrong."""
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a configuration.
+
+    Args:
+        source: a YAML file, a run folder, or the name of a file in `dcnv2/configs`.
+        overrides: command-line words such as `--train.steps=100`.
+
+    Raises:
+        FileNotFoundError: no such file; the message lists near names.
+        ConfigError: an unknown key (with the nearest known one), or a value of a wrong type.
+    """
+    path = find_config(source)
+    values = read_yaml(path)
+    values.setdefault("name", f"{path.parent.name}_{path.stem}")
+    return parse_values(values, overrides, str(path))
+
+
+def parse_values(values: dict, overrides: Sequence[str] = (), source: str = "values") -> RunConfig:
+    """Builds the typed configuration from nested values and command-line words."""
+    check_keys(values, RunConfig, source)
+    check_words(overrides)
+    parser = ArgumentParser(exit_on_error=False, default_env=False)
+    parser.add_class_arguments(RunConfig)
+    try:
+        base = parser.parse_object(values)
+        parsed = parser.parse_args(list(overrides), namespace=base)
+        config = RunConfig(**parser.instantiate(parsed))
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{source}: {reason}") from None
+    check_numbers(config)
+    return config
+
+
+def find_config(source: str | Path) -> Path:
+    """The file meant by a path, a run folder or a bare name."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    if (path / "config.yaml").is_file():
+        return path / "config.yaml"
+    named = CONFIGS / f"{path}.yaml"
+    if named.is_file():
+        return named
+    known = [p.relative_to(CONFIGS).with_suffix("").as_posix() for p in CONFIGS.rglob("*.yaml")]
+    near = difflib.get_close_matches(str(path), known, n=3, cutoff=0.4)
+    hint = f"; near names: {', '.join(near)}" if near else ""
+    raise FileNotFoundError(f"{source}: no such configuration file or name{hint}")
+
+
+def read_yaml(path: Path) -> dict:
+    """Reads a file and what its `base:` (relative to it) names, merged."""
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: wanted a mapping, got {type(values).__name__}")
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    base_path = path.parent / base
+    if not base_path.is_file():
+        raise ConfigError(f"{path}: base: {base}: no such file")
+    if base_path.resolve() == path.resolve():
+        raise ConfigError(f"{path}: base: {base} names itself")
+    merged = read_yaml(base_path)
+    merged.pop("name", None)
+    return merge(merged, values)
+
+
+def merge(base: dict, change: dict) -> dict:
+    """`base` with the leaves of `change` put over it; lists are replaced whole."""
+    merged = dict(base)
+    for key, value in change.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            value = merge(merged[key], value)
+        merged[key] = value
+    return merged
+
+
+def known_keys(kind: type, prefix: str = "") -> list[str]:
+    """Dotted names of all fields of a dataclass, nested ones included."""
+    keys = []
+    hints = get_type_hints(kind)
+    for entry in dataclasses.fields(kind):
+        name = prefix + entry.name
+        keys.append(name)
+        if dataclasses.is_dataclass(hints[entry.name]):
+            keys += known_keys(hints[entry.name], name + ".")
+    return keys
+
+
+def check_keys(values: dict, kind: type, source: str, prefix: str = "") -> None:
+    """Raises `ConfigError` at the first key that the dataclass has not, naming the nearest."""
+    hints = get_type_hints(kind)
+    names = {entry.name for entry in dataclasses.fields(kind)}
+    for key, value in values.items():
+        if key not in names:
+            raise ConfigError(f"{source}: unknown key {prefix}{key}{nearest_key(f'{prefix}{key}')}")
+        if dataclasses.is_dataclass(hints[key]):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{source}: {prefix}{key}: wanted a mapping, got {value!r}")
+            check_keys(value, hints[key], source, f"{prefix}{key}.")
+
+
+def check_numbers(config: RunConfig) -> None:
+    """Raises `ConfigError` where a number is not finite or a count is too small."""
+    counts = {"train.steps": 1, "train.batch_size": 1, "eval.batch_size": 1, "data.workers": 0}
+    counts |= {"train.log_every": 1, "train.checkpoint_every": 1, "train.keep_checkpoints": 1}
+    for key in known_keys(RunConfig):
+        value = config
+        for name in key.split("."):
+            value = getattr(value, name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key}: wanted a finite number, got {value}")
+        if key in counts and value < counts[key]:
+            raise ConfigError(f"{key}: wanted at least {counts[key]}, got {value}")
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Raises `ConfigError` at the first word that is not `--known.key=value`."""
+    known = set(known_keys(RunConfig))
+    for word in words:
+        key, equals, _ = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not equals:
+            raise ConfigError(f"command line: wanted --key=value, got {word}")
+        if key not in known:
+            raise ConfigError(f"command line: unknown key {key}{nearest_key(key)}")
+
+
+def nearest_key(dotted: str) -> str:
+    """A hint with the known key nearest to an unknown one: same parent first, then same leaf."""
+    known = known_keys(RunConfig)
+    parent, _, leaf = dotted.rpartition(".")
+    leaves = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == parent}
+    near = difflib.get_close_matches(leaf, leaves, n=1)
+    if near:
+        return f"; did you mean {leaves[near[0]]}?"
+    near = [key for key in known if key.rpartition(".")[2] == leaf]
+    near = near or difflib.get_close_matches(dotted, known, n=1, cutoff=0)
+    return f"; did you mean {near[0]}?"
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The configuration in full, as YAML that `load_config` reads back."""
+    return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Optimiser, its parameter groups, and the learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+
+import torch
+from torch import nn
+
+from dcnv2.engine.config import OptimConfig
+
+NORM_TYPES = (nn.GroupNorm, nn.LayerNorm, nn.modules.batchnorm._BatchNorm)
+
+
+def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict]:
+    """Splits the trainable parameters by learning rate and weight decay.
+
+    Convolutions that predict offsets (and modulation) get `offset_lr_factor` times the rate (DCNv2
+    paper, section 3.2); the fc layers of deformable RoI pooling do not.
+
+    Returns:
+        Groups for a torch optimiser, each with a `name`; empty groups are left out.
+    """
+    offsets, norms = set(), set()
+    for module in model.modules():
+        if isinstance(getattr(module, "conv_offset", None), nn.Module):
+            offsets.update(id(p) for p in module.conv_offset.parameters())
+        if isinstance(module, NORM_TYPES):
+            norms.update(id(p) for p in module.parameters(recurse=False))
+    members: dict[str, list[nn.Parameter]] = {"main": [], "offset": [], "norm": []}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            name = "norm" if id(parameter) in norms else "main"
+            members["offset" if id(parameter) in offsets else name].append(parameter)
+    rates = {"main": 1.0, "offset": config.offset_lr_factor, "norm": 1.0}
+    norm_decay = config.weight_decay if config.decay_norms else 0.0
+    decays = {"main": config.weight_decay, "offset": config.weight_decay, "norm": norm_decay}
+    return [
+        {
+            "name": name,
+            "params": params,
+            "lr": config.lr * rates[name],
+            "weight_decay": decays[name],
+        }
+        for name, params in members.items()
+        if params
+    ]
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW, over `parameter_groups`."""
+    groups = parameter_groups(model, config)
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+    return torch.optim.AdamW(groups, lr=config.lr)
+
+
+def lr_factor(step: int, total_steps: int, config: OptimConfig) -> float:
+    """Factor on the learning rate of the update with index `step` (from 0).
+
+    Linear warm-up from `warmup_factor` to 1, times either `gamma` per milestone passed or a half
+    cosine from 1 to 0 over the steps after the warm-up.
+    """
+    warmup = config.warmup_steps
+    if step < warmup:
+        return config.warmup_factor + (1 - config.warmup_factor) * step / warmup
+    if config.schedule == "step":
+        return config.gamma ** bisect_right(config.milestones, step)
+    progress = (step - warmup) / max(total_steps - warmup, 1)
+    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def set_lr(optimizer: torch.optim.Optimizer, step: int, total_steps: int, config: OptimConfig):
+    """Writes the rate of update `step` into the groups: a function of the step alone, so resuming
+    needs no scheduler state."""
+    factor = lr_factor(step, total_steps, config)
+    for group in optimizer.param_groups:
+        scale = config.offset_lr_factor if group["name"] == "offset" else 1.0
+        group["lr"] = config.lr * scale * factor

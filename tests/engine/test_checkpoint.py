@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Checkpoints are whole or absent."""
+
+import pytest
+import torch
+from torch import nn
+
+from dcnv2.engine import checkpoint
+from dcnv2.engine.checkpoint import (
+    last_checkpoint,
+    list_checkpoints,
+    load_meta,
+    load_model,
+    load_optimizer,
+    save_checkpoint,
+)
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+
+def _adam(net):
+    optimizer = torch.optim.AdamW(net.parameters())
+    net(torch.rand(2, 3, 5, 5)).sum().backward()
+    optimizer.step()
+    return optimizer
+
+
+def test_what_was_saved_comes_back(tmp_path, net):
+    net.to(memory_format=torch.channels_last)
+    optimizer = _adam(net)
+    path = save_checkpoint(tmp_path, 12, net, optimizer, {"classes": ["a"]})
+    other = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    state = torch.optim.AdamW(other.parameters())
+    load_model(path, other)
+    load_optimizer(path, state)
+    assert load_meta(path) == {"step": 12, "classes": ["a"]}
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+    for index, moments in optimizer.state_dict()["state"].items():
+        for key, value in moments.items():
+            assert torch.equal(value, state.state_dict()["state"][index][key])
+
+
+def test_only_the_newest_are_kept(tmp_path, net):
+    optimizer = _adam(net)
+    for step in (5, 10, 15, 15):
+        save_checkpoint(tmp_path, step, net, optimizer, {}, keep=2)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step_00000010", "step_00000015"]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("victim", ["save_file", "torch.save", "os.fsync", "Path.rename"])
+def test_dying_while_writing_leaves_the_last_whole_one(tmp_path, net, monkeypatch, victim):
+    optimizer = _adam(net)
+    first = save_checkpoint(tmp_path, 5, net, optimizer, {})
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"dcnv2.engine.checkpoint.{victim}", die)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path, 10, net, optimizer, {})
+    monkeypatch.undo()
+    assert last_checkpoint(tmp_path) == first
+    load_model(first, net)
+    save_checkpoint(tmp_path, 10, net, optimizer, {})
+    assert len(list(tmp_path.iterdir())) == 2, "leftovers are removed by the next one"
+
+
+def test_broken_and_foreign_weights_are_named(tmp_path, net):
+    path = save_checkpoint(tmp_path, 1, net, _adam(net), {})
+    with pytest.raises(ValueError, match=r"0\.bias is \[4\].* has \[5\]"):
+        load_model(path, nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5)))
+    with pytest.raises(ValueError, match=r"has no 2\.weight"):
+        load_model(path, nn.Sequential(*net, nn.Linear(1, 1)))
+    file = path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match="broken file"):
+        load_model(path, net)
+
+
+def test_a_folder_without_meta_is_no_checkpoint(tmp_path):
+    assert checkpoint.last_checkpoint(tmp_path / "nowhere") is None
+    with pytest.raises(FileNotFoundError, match="not a checkpoint"):
+        load_meta(tmp_path)

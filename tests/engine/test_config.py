@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Configurations: files, bases, overrides, and what a wrong one is told."""
+
+import dataclasses
+
+import pytest
+import yaml
+
+from dcnv2.engine.config import (
+    CONFIGS,
+    ConfigError,
+    RunConfig,
+    find_config,
+    load_config,
+    parse_values,
+    to_yaml,
+)
+
+ROWS = sorted(
+    path.relative_to(CONFIGS).with_suffix("").as_posix()
+    for path in CONFIGS.rglob("*.yaml")
+    if path.parent.name != "base"
+)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_shipped_rows_load_and_hold_only_their_difference(name):
+    config = load_config(name)
+    assert config.name == name.replace("/", "_")
+    values = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    base_path = (CONFIGS / name).parent / values.pop("base")
+    base = yaml.safe_load(to_yaml(load_config(base_path)))
+    assert not list(_repeated(values, base))
+
+
+def _repeated(values, base):
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _repeated(value, base[key])
+        elif value == base[key]:
+            yield key
+
+
+def test_precedence_is_default_base_file_command_line(tmp_path):
+    (tmp_path / "base.yaml").write_text("optim: {lr: 1e-3, gamma: 0.5}\ntrain: {steps: 7}\n")
+    (tmp_path / "row.yaml").write_text("base: base.yaml\ntrain: {steps: 8, seed: 3}\n")
+    config = load_config(tmp_path / "row.yaml", ["--train.seed=4", "--model.mimic.enabled=true"])
+    assert (config.optim.lr, config.optim.gamma, config.optim.momentum) == (1e-3, 0.5, 0.9)
+    assert (config.train.steps, config.train.seed) == (8, 4)
+    assert config.model.mimic.enabled
+
+
+def test_a_resolved_configuration_reads_back_equal(tmp_path):
+    config = load_config("smoke/dcnv2", ["--optim.clip_norm=35", "--model.mask.convs=[8,8]"])
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert load_config(tmp_path) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"train": {"stepz": 1}}, r"unknown key train\.stepz; did you mean train\.steps\?"),
+        ({"steps": 1}, r"unknown key steps; did you mean train\.steps\?"),
+        (
+            {"model": {"box": {"pool": {"knd": "dpool"}}}},
+            r"unknown key model\.box\.pool\.knd; did you mean model\.box\.pool\.kind\?",
+        ),
+        ({"model": 3}, "model: wanted a mapping, got 3"),
+        ({"train": {"steps": "many"}}, r"train\.steps.*many"),
+        ({"model": {"backbone": {"convs": ["plain"] * 3}}}, r"model\.backbone\.convs"),
+        ({"model": {"backbone": {"convs": ["dcnv3"] * 4}}}, "dcnv3"),
+        ({"optim": {"lr": float("nan")}}, r"optim\.lr: wanted a finite number, got nan"),
+        ({"train": {"batch_size": 0}}, r"train\.batch_size: wanted at least 1, got 0"),
+    ],
+)
+def test_bad_values_name_their_key(values, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_values(values)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("--train.step=1", r"unknown key train\.step; did you mean train\.steps\?"),
+        ("train.steps=1", "wanted --key=value, got train.steps=1"),
+        ("--train.steps=x", r"train\.steps"),
+    ],
+)
+def test_bad_words_name_their_key(word, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_values({}, [word])
+
+
+def test_bad_files_are_named(tmp_path):
+    path = tmp_path / "bad.yaml"
+    for text, message in [
+        ("train: [", "not YAML"),
+        ("- 1", "wanted a mapping"),
+        ("base: nowhere.yaml", r"nowhere\.yaml: no such file"),
+        ("base: bad.yaml", "names itself"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            load_config(path)
+
+
+def test_unknown_names_get_near_ones():
+    with pytest.raises(FileNotFoundError, match="near names: smoke/dcnv2"):
+        find_config("smoke/dcnv3")
+
+
+def test_every_field_is_documented_by_type():
+    """Configurations are plain data: nothing in them needs torch, and all of it is YAML."""
+    yaml.safe_load(to_yaml(RunConfig()))
+    assert dataclasses.is_dataclass(RunConfig)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What the gradients of input, offset and mask share: the gradient of the columns, computed for some
-// pixels and some channels at a time and handed to each of them while it is in the cache.
+// What the gradients of input, offset and mask share: the gradient of the columns, computed for
+// some pixels and channels at a time and handed to each of them while it is in the cache.
 #pragma once
 
 #include "conv_samples.h"

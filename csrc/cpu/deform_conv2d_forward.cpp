@@ -73,7 +73,8 @@ class ForwardWorker {
       sample(pixels, tap, taps);
       multiply(pixels.count, tap, taps);
     }
-    store_rows(output_, {pixels.image, 0, g_.out_channels, pixels.first, pixels.count, g_.out_width},
+    store_rows(output_,
+               {pixels.image, 0, g_.out_channels, pixels.first, pixels.count, g_.out_width},
                result_.data(), g_.out_channels);
   }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// grad_mask is the dot product of a column's gradient with the sample's value, grad_offset that with
-// its slopes, times the mask. All follow from the dot products with the four corners.
+// grad_mask is the dot product of a column's gradient with the sample's value, grad_offset that
+// with its slopes, times the mask. All follow from the dot products with the four corners.
 #include "conv_grad_samples.h"
 
 namespace dcnv2::cpu {
@@ -12,7 +12,7 @@ GradOffsetMask<T>::GradOffsetMask(const ConvGeometry& g, std::vector<ChannelSpan
       spans_(std::move(spans)),
       grad_offset_(grad_offset),
       grad_mask_(grad_mask),
-      several_(int64_t(spans_.size()) > g.deform_groups),
+      several_((grad_offset || grad_mask) && int64_t(spans_.size()) > g.deform_groups),
       shares_(several_ ? int64_t(spans_.size()) * g.taps() * 3 * g.out_pixels() : 0) {}
 
 template <class T>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Drives the gradients that go through the samples: column gradients = grad_output * weight for some
-// pixels and channels, then what grad_input and grad_offset_mask make of them. A task owns an image
-// and a slice of its channels.
+// Drives the gradients that go through the samples: column gradients = grad_output * weight for
+// some pixels and channels, then what grad_input and grad_offset_mask make of them. A task owns an
+// image and a slice of its channels.
 #include "conv_grad_samples.h"
 
 namespace dcnv2::cpu {

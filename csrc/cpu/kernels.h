@@ -40,7 +40,12 @@ struct Kernels {
                        int64_t channels);
 };
 
-// The kernels for the best instruction set that this processor has.
+enum class Instructions { kBaseline, kAvx2, kAvx512 };
+
+// What the kernels were chosen for: the best that this processor has, unless the environment keeps
+// torch's own CPU kernels to less (ATEN_CPU_CAPABILITY=default or avx2).
+Instructions instructions();
+
 template <class T>
 const Kernels<T>& kernels();
 

@@ -9,10 +9,10 @@ namespace dcnv2::cpu::DCNV2_ISA {
 
 template <class T, int Bytes = kVectorBytes>
 struct VectorOf;
-#define DCNV2_VECTOR_OF(T, Bytes)                                                         \
-  template <>                                                                             \
-  struct VectorOf<T, Bytes> {                                                             \
-    typedef T type __attribute__((vector_size(Bytes)));                                   \
+#define DCNV2_VECTOR_OF(T, Bytes)                                                           \
+  template <>                                                                               \
+  struct VectorOf<T, Bytes> {                                                               \
+    typedef T type __attribute__((vector_size(Bytes)));                                     \
     typedef T unaligned __attribute__((vector_size(Bytes), aligned(sizeof(T)), may_alias)); \
   };
 DCNV2_VECTOR_OF(float, 16)
@@ -28,11 +28,11 @@ using Vector = typename VectorOf<T, Bytes>::type;
 template <class T, int Bytes = kVectorBytes>
 constexpr int kLanes = Bytes / sizeof(T);
 
-// References, since a vector wider than the default instruction set's is no good as an argument.
 #define DCNV2_LOAD(T, Bytes, p) \
   (*reinterpret_cast<const typename VectorOf<T, Bytes>::unaligned*>(p))
 #define DCNV2_STORE(T, Bytes, p) (*reinterpret_cast<typename VectorOf<T, Bytes>::unaligned*>(p))
 
+// Vectors travel by reference: how one is passed by value depends on the instruction set.
 template <class T, int Bytes>
 T sum_lanes(const Vector<T, Bytes>& v) {
   T lanes[kLanes<T, Bytes>];
@@ -74,7 +74,8 @@ void inner_product(const PanelProduct<T>& p, int64_t row, int64_t column, int64_
 #pragma GCC unroll 4
       for (int w = 0; w < Width; ++w) {
         T* to = c + i * p.c_stride + w * kLanes<T>;
-        DCNV2_STORE(T, kVectorBytes, to) = p.accumulate ? DCNV2_LOAD(T, kVectorBytes, to) + sum[i][w] : sum[i][w];
+        DCNV2_STORE(T, kVectorBytes, to) =
+            p.accumulate ? DCNV2_LOAD(T, kVectorBytes, to) + sum[i][w] : sum[i][w];
       }
     }
     return;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The pixels that a bin of a RoI pooling reads. Samples lie on a grid, and weights and limits belong
-// to one axis each, so a bin is the outer product of two short lists of weighted rows and columns.
+// The pixels that a bin of a RoI pooling reads. Samples lie on a grid, and weights and limits
+// belong to one axis each, so a bin is the outer product of two short lists of weighted rows and
+// columns.
 #pragma once
 
 #include <cmath>

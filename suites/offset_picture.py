@@ -22,6 +22,7 @@ from dcnv2.engine.checkpoint import last_checkpoint, load_model
 from dcnv2.engine.config import load_config
 from dcnv2.engine.predict import predict, read_image
 from dcnv2.models import build_model
+from dcnv2.nn import DeformConv2dPack, ModulatedDeformConv2dPack
 
 COLOURS = ("#ff9f1c", "#e71d36", "#2ec4b6")
 _LAYERS = 3
@@ -91,26 +92,22 @@ def record(model: nn.Module, image: Tensor) -> tuple[list[Sampling], dict[str, T
     kept: list[Sampling] = []
     inner: dict[str, tuple[int, ...]] = {}
 
-    def keep(pack: nn.Module, inputs: tuple[Tensor, ...], predicted: Tensor) -> None:
-        taps, groups = pack.kernel_size[0] * pack.kernel_size[1], pack.deform_groups
-        offset, logits = (
-            predicted[0].float().split([2 * taps * groups, predicted.shape[1] - 2 * taps * groups])
-        )
-        mask = logits.sigmoid()[:taps] * pack.mask_scale if len(logits) else torch.ones(taps, 1, 1)
+    def keep(pack: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+        taps = pack.kernel_size[0] * pack.kernel_size[1]
+        offset, mask = pack.predict(inputs[0][:1])
+        mask = offset.new_ones(1, taps, *offset.shape[2:]) if mask is None else mask
         geometry = (pack.kernel_size, pack.stride, pack.padding, pack.dilation)
         # From the map to the net's image, and from there to the picture as it was given.
         scale = inner["batch"][-1] / inputs[0].shape[-1] * image.shape[-1] / inner["image"][-1]
-        mask = mask.expand(taps, *offset.shape[1:])
-        kept.append(Sampling(offset[: 2 * taps], mask, *geometry, scale))
+        kept.append(Sampling(offset[0, : 2 * taps], mask[0, :taps], *geometry, scale))
 
     def remember(_transform: nn.Module, _inputs: tuple, output: tuple) -> None:
         inner["batch"], inner["image"] = output[0].tensors.shape, output[0].image_sizes[0]
 
     handles = [model.transform.register_forward_hook(remember)]
-    for pack in model.backbone.modules():
-        if hasattr(pack, "conv_offset"):
-            hook = lambda _conv, inputs, output, pack=pack: keep(pack, inputs, output)  # noqa: E731
-            handles.append(pack.conv_offset.register_forward_hook(hook))
+    for module in model.backbone.modules():
+        if isinstance(module, DeformConv2dPack | ModulatedDeformConv2dPack):
+            handles.append(module.register_forward_hook(keep))
     try:
         detections = predict(model, [image], torch.device("cpu"))[0]
     finally:
@@ -158,7 +155,7 @@ def draw(model: nn.Module, images: Sequence[Tensor], path: Path) -> None:
 
 
 def _draw_panel(panel, image: Tensor, layers: Sequence[Sampling], points, deformed: bool) -> None:
-    panel.imshow(image.permute(1, 2, 0), interpolation="nearest")
+    panel.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
     panel.set_axis_off()
     first, last = layers[0], layers[-1]
     size = last.offset.shape[1:]
@@ -166,9 +163,9 @@ def _draw_panel(panel, image: Tensor, layers: Sequence[Sampling], points, deform
     for point, colour in zip(points, COLOURS, strict=False):
         at = [min(int(c / out_scale), n - 1) for c, n in zip(point, size, strict=True)]
         places, weights = trace(layers, tuple(at), deformed)
-        places = (places + 0.5) * first.scale - 0.5
+        y, x = ((places + 0.5) * first.scale - 0.5).numpy().T
         alpha = (weights / weights.max()).clamp(0.08, 1).numpy()
-        panel.scatter(places[:, 1], places[:, 0], s=5, c=colour, alpha=alpha, linewidths=0)
+        panel.scatter(x, y, s=5, c=colour, alpha=alpha, linewidths=0)
         centre = [(c + 0.5) * out_scale - 0.5 for c in at]
         panel.plot(centre[1], centre[0], "o", color=colour, markersize=7, markeredgecolor="white")
     panel.set_xlim(-0.5, image.shape[2] - 0.5)

@@ -7,9 +7,7 @@ made from other sources than today's csrc/; `--readme` also copies the headlines
 
 import argparse
 import csv
-import ctypes
 import datetime
-import json
 import os
 import platform
 import re
@@ -22,7 +20,6 @@ from pathlib import Path
 
 import pandas as pd
 
-import dcnv2
 from dcnv2.csrc_digest import csrc_digest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,14 +75,10 @@ def measured_digest() -> str:
 
     Libraries of different sources give all their digests, which makes the report a stale one.
     """
-    digests = set()
-    for library in sorted((Path(dcnv2.__file__).parent / "lib").glob("*.so")):
-        try:
-            loaded = ctypes.CDLL(str(library), mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
-        except OSError:
-            continue
-        loaded.dcnv2_build_info.restype = ctypes.c_char_p
-        digests.add(json.loads(loaded.dcnv2_build_info())["csrc"])
+    from dcnv2.ops.library import LIBRARIES
+
+    loaded = [library for library in LIBRARIES.values() if library.loaded]
+    digests = {library.info.get("csrc", "unknown") for library in loaded}
     return "+".join(sorted(digests)) or csrc_digest(ROOT / "csrc")
 
 

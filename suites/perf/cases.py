@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from suites.layers import SETS, Layer, sweep
 from suites.perf.implementations import IMPLEMENTATIONS
 from suites.perf.measure import Gauge, percentiles
-from suites.perf.problems import Problem, matmul_mode
+from suites.perf.pools import OPERATORS, PoolCase
+from suites.perf.problems import DTYPES, Problem, matmul_mode
 
 SWEPT = ("channels", "pixels", "batch")
 MAGNITUDES_PX = ("0", "0.5", "1", "2", "4", "8", "16", "32", "64")
@@ -36,10 +37,42 @@ class Case:
         parts = (self.layer.name, *kind, self.implementation, self.dtype, self.layout, self.passes)
         return "-".join(parts)
 
+    @property
+    def name(self) -> str:
+        """The name of what is measured, whoever does it."""
+        return self.layer.name
+
     def problem(self, device: str) -> Problem:
         """The case's operands, on a device."""
         implementation = IMPLEMENTATIONS[self.implementation]
         return Problem(self.layer, implementation, self.dtype, device, self.layout, self.offsets)
+
+    def identity(self) -> dict[str, object]:
+        """The columns that say what was measured."""
+        layer = dataclasses.asdict(self.layer)
+        layer["layer"] = layer.pop("name")
+        for name in ("kernel", "stride", "padding", "dilation"):
+            layer[name] = "x".join(map(str, layer[name]))
+        return {
+            "op": "deform_conv2d",
+            "set": self.group,
+            "value": self.value,
+            **layer,
+            "offsets": self.offsets,
+            "implementation": self.implementation,
+            "dtype": self.dtype,
+            "layout": self.layout,
+            "pass": self.passes,
+        }
+
+    def moved_bytes(self) -> int:
+        """Least traffic with memory."""
+        deformable = IMPLEMENTATIONS[self.implementation].deformable
+        return self.layer.moved_bytes(self.passes, DTYPES[self.dtype].itemsize, deformable)
+
+    def flops(self) -> int:
+        """Operations of the matrix products."""
+        return self.layer.flops(self.passes)
 
 
 @dataclass(frozen=True)
@@ -109,12 +142,29 @@ class Selection:
                 ]
         return cases
 
+    def pool_cases(self) -> list[PoolCase]:
+        """Both RoI poolings with the bins of a box head and of a mask head, if chosen."""
+        if "pools" not in self.sets:
+            return []
+        return [
+            PoolCase(op, bins, name, dtype, passes, self.device)
+            for op in OPERATORS
+            for bins in (7, 14)
+            for name in ("dcnv2", "portable", "roi_align")
+            for dtype in self.dtypes
+            for passes in self.passes
+            if passes != "both"
+            if name == "roi_align" or name in self.implementations
+            # On a GPU's workload the portable path would measure the allocator.
+            if name != "portable" or not self.device.startswith("cuda")
+            if dtype != "tf32" and not (name == "roi_align" and dtype == "bf16")
+        ]
 
-def measure(case: Case, gauge: Gauge, benchmark) -> dict[str, object]:
+
+def measure(case: Case | PoolCase, gauge: Gauge, benchmark) -> dict[str, object]:
     """Time a case on the device, and by pytest-benchmark on the host's clock; return its row."""
     with matmul_mode(case.dtype):
-        problem = case.problem(gauge.device)
-        call = getattr(problem, case.passes)
+        call = getattr(case.problem(gauge.device), case.passes)
         rounds = gauge.warm_up(call)
         cold = percentiles(gauge.times_ms(call, rounds, cold=True))
         warm = percentiles(gauge.times_ms(call, rounds, cold=False))
@@ -128,10 +178,10 @@ def measure(case: Case, gauge: Gauge, benchmark) -> dict[str, object]:
             gauge.flush()
             gauge.synchronize()
 
-        benchmark.group = f"{case.layer.name} {case.passes}"
+        benchmark.group = f"{case.name} {case.passes}"
         benchmark.pedantic(to_the_end, setup=begin_cold, rounds=min(rounds, 3), iterations=1)
-    row = _identity(case) | _named("cold", cold) | _named("warm", warm)
-    row |= _rates(case, problem, gauge, cold[1] / 1e3)
+    row = case.identity() | _named("cold", cold) | _named("warm", warm)
+    row |= _rates(case, gauge, cold[1] / 1e3)
     if not benchmark.disabled:
         row["host_ms"] = statistics.median(benchmark.stats.stats.data) * 1e3
     row["workspace_mib"] = workspace_mib
@@ -139,36 +189,14 @@ def measure(case: Case, gauge: Gauge, benchmark) -> dict[str, object]:
     return row
 
 
-def _identity(case: Case) -> dict[str, object]:
-    layer = dataclasses.asdict(case.layer)
-    layer["layer"] = layer.pop("name")
-    for name in ("kernel", "stride", "padding", "dilation"):
-        layer[name] = "x".join(map(str, layer[name]))
-    return {
-        "op": "deform_conv2d",
-        "set": case.group,
-        "value": case.value,
-        **layer,
-        "offsets": case.offsets,
-        "implementation": case.implementation,
-        "dtype": case.dtype,
-        "layout": case.layout,
-        "pass": case.passes,
-    }
-
-
 def _named(cache: str, times: tuple[float, float, float]) -> dict[str, float]:
     return dict(zip((f"{cache}_{p}_ms" for p in ("p20", "p50", "p80")), times, strict=True))
 
 
-def _rates(case: Case, problem: Problem, gauge: Gauge, seconds: float) -> dict[str, float]:
-    deformable = problem.implementation.deformable
-    size = problem.grad_output.element_size()
-    gbps = case.layer.moved_bytes(case.passes, size, deformable) / seconds / 1e9
-    tflops = case.layer.flops(case.passes) / seconds / 1e12
-    return {
-        "gbps": gbps,
-        "tflops": tflops,
-        "bandwidth_share": gbps / gauge.copy_gbps(),
-        "matmul_share": tflops / gauge.matmul_tflops(case.dtype),
-    }
+def _rates(case: Case | PoolCase, gauge: Gauge, seconds: float) -> dict[str, float]:
+    gbps = case.moved_bytes() / seconds / 1e9
+    rates = {"gbps": gbps, "bandwidth_share": gbps / gauge.copy_gbps()}
+    if flops := case.flops():
+        tflops = flops / seconds / 1e12
+        rates |= {"tflops": tflops, "matmul_share": tflops / gauge.matmul_tflops(case.dtype)}
+    return rates

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Options of the perf suite, the cases that they choose, and the report at the end of a run."""
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("perf", "what the perf suite measures (lists with commas)")
     add = group.addoption
     add("--device", help="cpu or cuda (default: cuda if there is one)")
-    add("--set", help=f"of {', '.join(SETS)}, sweeps (default: eight, on a CPU cpu)")
+    add("--set", help=f"of {', '.join(SETS)}, pools, sweeps (default: eight,pools; CPU: cpu,pools)")
     add("--dtype", help=f"of {', '.join(DTYPES)} (default: bf16,fp16,tf32,fp32, on a CPU fp32)")
     add("--impl", help=f"of {', '.join(IMPLEMENTATIONS)} (default: all that are installed)")
     add("--pass", dest="passes", help=f"of {', '.join(PASSES)} (default: all)")
@@ -55,11 +56,12 @@ def pytest_configure(config: pytest.Config) -> None:
     installed = [
         name for name in IMPLEMENTATIONS if name != "mmcv" or importlib.util.find_spec("mmcv")
     ]
+    sets = "eight,pools" if gpu else "cpu,pools"
     dtypes = "bf16,fp16,tf32,fp32" if gpu else "fp32"
     layouts = ",".join(LAYOUTS) if gpu else "contiguous"
     config.stash[_SELECTION] = Selection(
         device=device,
-        sets=_choose(config, "set", "eight" if gpu else "cpu", (*SETS, "sweeps")),
+        sets=_choose(config, "set", sets, (*SETS, "pools", "sweeps")),
         dtypes=_choose(config, "dtype", dtypes, tuple(DTYPES)),
         implementations=_choose(config, "impl", ",".join(installed), tuple(IMPLEMENTATIONS)),
         passes=_choose(config, "passes", ",".join(PASSES), PASSES),
@@ -80,6 +82,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         _parametrize(metafunc, "layer_case", selection.layer_cases())
     if "sweep_case" in metafunc.fixturenames:
         _parametrize(metafunc, "sweep_case", selection.sweep_cases())
+    if "pool_case" in metafunc.fixturenames:
+        _parametrize(metafunc, "pool_case", selection.pool_cases())
+    if "pool_variant" in metafunc.fixturenames:
+        cases = [dataclasses.replace(case, passes="both") for case in selection.pool_cases()]
+        ours = [case for case in dict.fromkeys(cases) if case.implementation != "roi_align"]
+        _parametrize(metafunc, "pool_variant", ours)
     if "variant" in metafunc.fixturenames:
         variants = [
             (layer, *variant)

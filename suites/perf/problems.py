@@ -2,7 +2,7 @@
 """Layers with tensors in them, and their three passes as calls without arguments."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -85,7 +85,43 @@ def make_offsets(layer: Layer, kind: str, generator: torch.Generator) -> Tensor:
         raise ValueError(f"no offsets of kind '{kind}'") from None
 
 
-class Problem:
+class Passes:
+    """A recorded call and its three passes.
+
+    Args:
+        record: Gives the output, with its graph.
+        operands: What gets a gradient, by name.
+        grad_output: The output's gradient.
+    """
+
+    def __init__(
+        self, record: Callable[[], Tensor], operands: dict[str, Tensor], grad_output: Tensor
+    ):
+        self.operands, self.grad_output = operands, grad_output
+        self._record, self._output = record, None
+
+    def forward(self) -> Tensor:
+        """The output alone, as in inference."""
+        with torch.no_grad():
+            return self._record()
+
+    def backward(self) -> tuple[Tensor, ...]:
+        """Every gradient, from a forward that the first call runs and the others share."""
+        if self._output is None:
+            self._output = self._record()
+        return self._gradients(self._output, retain_graph=True)
+
+    def both(self) -> tuple[Tensor, ...]:
+        """The output and every gradient."""
+        output = self._record()
+        return output, *self._gradients(output)
+
+    def _gradients(self, output: Tensor, retain_graph: bool = False) -> tuple[Tensor, ...]:
+        operands = tuple(self.operands.values())
+        return torch.autograd.grad(output, operands, self.grad_output, retain_graph=retain_graph)
+
+
+class Problem(Passes):
     """A layer's operands for one implementation, dtype and layout, made from a seed."""
 
     def __init__(
@@ -98,7 +134,7 @@ class Problem:
         offsets: str = "2",
         seed: int = 0,
     ):
-        self.layer, self.implementation = layer, implementation
+        self.layer = layer
         generator = torch.Generator(device).manual_seed(seed)
 
         def draw(name: str) -> Tensor:
@@ -113,36 +149,11 @@ class Problem:
             "mask": draw("mask").sigmoid(),
             "output": draw("output"),
         }
-        memory_format = LAYOUTS[layout]
-        for name, value in values.items():
-            value = value.to(DTYPES[dtype])
-            values[name] = (
-                value.contiguous(memory_format=memory_format) if value.dim() == 4 else value
-            )
-        self.grad_output = values.pop("output")
-        self.operands = {name: values[name].requires_grad_() for name in implementation.operands}
-        self._output = None
+        values = {name: _laid_out(value, dtype, layout) for name, value in values.items()}
+        operands = {name: values[name].requires_grad_() for name in implementation.operands}
+        super().__init__(lambda: implementation.call(layer, operands), operands, values["output"])
 
-    def record(self) -> Tensor:
-        """The output, with its graph."""
-        return self.implementation.call(self.layer, self.operands)
 
-    def forward(self) -> Tensor:
-        """The output alone, as in inference."""
-        with torch.no_grad():
-            return self.record()
-
-    def backward(self) -> tuple[Tensor, ...]:
-        """Every gradient, from a forward that the first call runs and the others share."""
-        if self._output is None:
-            self._output = self.record()
-        return self._gradients(self._output, retain_graph=True)
-
-    def both(self) -> tuple[Tensor, ...]:
-        """The output and every gradient."""
-        output = self.record()
-        return output, *self._gradients(output)
-
-    def _gradients(self, output: Tensor, retain_graph: bool = False) -> tuple[Tensor, ...]:
-        operands = tuple(self.operands.values())
-        return torch.autograd.grad(output, operands, self.grad_output, retain_graph=retain_graph)
+def _laid_out(value: Tensor, dtype: str, layout: str) -> Tensor:
+    value = value.to(DTYPES[dtype])
+    return value.contiguous(memory_format=LAYOUTS[layout]) if value.dim() == 4 else value

@@ -115,7 +115,7 @@ def _shown(ours: pd.DataFrame) -> pd.DataFrame:
         "workspace_mib": "MiB",
         "torchvision_mib": "torchvision MiB",
     }
-    return ours[list(columns)].rename(columns=columns).dropna(axis=1, how="all")
+    return ours.reindex(columns=list(columns)).rename(columns=columns).dropna(axis=1, how="all")
 
 
 def _ceilings_table(ceilings: dict[str, float]) -> pd.DataFrame:
@@ -146,6 +146,19 @@ def _adversarial_table(ours: pd.DataFrame) -> pd.DataFrame:
     return table.dropna(axis=1, how="all")
 
 
+def _pools_table(pools: pd.DataFrame) -> pd.DataFrame:
+    """Times side by side. torchvision's roi_align, without offsets, is the limit."""
+    keys = ["layer", "dtype", "pass"]
+    table = pools.pivot_table(
+        index=keys, columns="implementation", values="cold_p50_ms", sort=False
+    )
+    table = table.add_suffix(" ms").reset_index()
+    if "workspace_mib" in pools and pools.workspace_mib.notna().any():
+        ours = pools[pools.implementation == "dcnv2"].set_index(keys).workspace_mib
+        table["MiB"] = ours.reindex(pd.MultiIndex.from_frame(table[keys])).to_numpy()
+    return table
+
+
 def write(rows: Rows, directory: Path) -> Path:
     """Write perf.csv, perf.md and the sweeps' plots; return the Markdown file."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -163,6 +176,9 @@ def write(rows: Rows, directory: Path) -> Path:
     adversarial = ours[ours["set"] == "adversarial"]
     if len(adversarial):
         sections["Offsets made to hurt"] = _adversarial_table(adversarial)
+    pools = times[times["set"] == "pools"]
+    if len(pools):
+        sections["RoI pooling"] = _pools_table(pools)
     if rows.overheads:
         sections["What an eager call keeps the host"] = _overhead_table(rows.overheads)
     if rows.errors:

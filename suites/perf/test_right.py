@@ -8,9 +8,10 @@ from torch import Tensor
 
 from suites.layers import Layer
 from suites.perf.implementations import IMPLEMENTATIONS
-from suites.perf.problems import DTYPES, Problem, matmul_mode
+from suites.perf.problems import DTYPES, Passes, Problem, matmul_mode
 
 OURS = ("dcnv2", "portable")
+_CHECKED_REGIONS = 8
 # Relative rounding of an operand on its way into a matrix product.
 _STEP = {"bf16": 2**-7, "fp16": 2**-10, "tf32": 2**-9, "fp32": 2**-22, "fp64": 2**-48}
 
@@ -53,20 +54,20 @@ def _reference(problem: Problem) -> dict[str, Tensor]:
     return {"output": output.detach(), **named}
 
 
-def _errors(problem: Problem) -> dict[str, float]:
-    """Relative L2 error of the output and of each gradient."""
-    expected = _reference(problem)
+def _errors(problem: Passes, expected: dict[str, Tensor]) -> dict[str, float]:
+    """Relative L2 error of the output and of each gradient.
+
+    `expected` may hold the first images or regions alone: the others' gradients must be zero.
+    """
     output, *gradients = problem.both()
-    got = {"output": output.detach()[:1]}
+    got = {"output": output.detach()[: len(expected["output"])]}
     for name, gradient in zip(problem.operands, gradients, strict=True):
         got[f"grad_{name}"] = gradient
     errors = {}
     for name, wanted in expected.items():
         value = got[name].double()
-        if value.shape != wanted.shape:  # of the images that got no gradient, all must be zero
-            padded = torch.zeros_like(value)
-            padded[:1] = wanted
-            wanted = padded
+        if len(value) > len(wanted):
+            wanted = torch.cat([wanted, torch.zeros_like(value[len(wanted) :])])
         errors[name] = (torch.linalg.vector_norm(value - wanted) / wanted.norm()).item()
     return errors
 
@@ -79,13 +80,26 @@ def test_layer_is_right(variant, selection, rows):
         )
         _first_image_only(problem.grad_output)
         assert problem.grad_output.dtype == DTYPES[dtype]
-        errors = _errors(problem)
+        errors = _errors(problem, _reference(problem))
+    _judge((layer.name, name, dtype, layout), errors, _limit(layer, dtype), rows)
+
+
+def test_pool_is_right(pool_variant, rows):
+    case = pool_variant
+    problem = case.problem(case.device)
+    problem.grad_output[_CHECKED_REGIONS:] = 0
+    errors = _errors(problem, problem.reference(_CHECKED_REGIONS))
+    # Coordinates are rounded to float32, of the size of the map.
+    limit = _STEP[case.dtype] + 4 * case.load.width * torch.finfo(torch.float32).eps
+    _judge((case.name, case.implementation, case.dtype, case.layout), errors, limit, rows)
+
+
+def _judge(variant: tuple[str, str, str, str], errors: dict[str, float], limit: float, rows):
     rows.errors.append(
-        {"layer": layer.name, "implementation": name, "dtype": dtype, "layout": layout, **errors}
+        dict(zip(("layer", "implementation", "dtype", "layout"), variant, strict=True)) | errors
     )
-    if name in OURS:
-        limit = _limit(layer, dtype)
+    if variant[1] in OURS:
         wrong = {key: error for key, error in errors.items() if not error <= limit}
         if wrong:
-            rows.wrong.add((layer.name, name, dtype, layout))
+            rows.wrong.add(variant)
         assert not wrong, f"relative errors beyond {limit:.2g}: {wrong}"

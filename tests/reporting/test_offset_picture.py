@@ -4,7 +4,9 @@
 import pytest
 import torch
 
-from suites.offset_picture import Sampling, choose_points, trace
+from dcnv2.engine.config import load_config
+from dcnv2.models import build_model
+from suites.offset_picture import Sampling, choose_points, draw, record, trace
 
 
 def _layer(shift=(0.0, 0.0), mask=1.0, size=(9, 11), stride=(1, 1)):
@@ -46,3 +48,29 @@ def test_points_are_on_objects_and_off_them():
     assert on == (20.0, 10.0)
     assert off[0] > 40
     assert off[1] > 20
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return build_model(load_config("smoke/dcnv2").model, pretrained=False).eval()
+
+
+@pytest.fixture(scope="module")
+def image():
+    pixels = torch.randint(256, (3, 64, 96), generator=torch.Generator().manual_seed(0))
+    return pixels.to(torch.uint8)
+
+
+def test_recorded_layers_are_those_of_the_net(model, image):
+    layers, _ = record(model, image)
+    assert len(layers) == 3
+    for layer in layers:
+        assert layer.mask.unique().tolist() == [0.5]  # an untrained net's
+        assert layer.offset.count_nonzero() == 0
+        assert layer.scale * layer.offset.shape[2] == pytest.approx(image.shape[2], rel=0.4)
+
+
+def test_picture_is_written(model, image, tmp_path):
+    draw(model, [image, image], tmp_path / "deep" / "offsets.png")
+    assert (tmp_path / "deep" / "offsets.png").stat().st_size > 10_000

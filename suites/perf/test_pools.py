@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Times of both RoI poolings."""
+
+import pytest
+
+from suites.perf.cases import measure
+
+
+def test_pool(benchmark, pool_case, gauge, rows):
+    case = pool_case
+    if (case.name, case.implementation, case.dtype, case.layout) in rows.wrong:
+        pytest.fail("not timed, since its results are wrong")
+    rows.times.append(measure(case, gauge, benchmark))

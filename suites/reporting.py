@@ -199,7 +199,10 @@ def index_text(directory: Path = REPORTS) -> str:
 
 
 def fill_readme(text: str, directory: Path = REPORTS) -> str:
-    """README's text with each `<!-- report: NAME -->` ... `<!-- end -->` block made anew.
+    """README's text with its blocks made anew, each up to its `<!-- end -->`.
+
+    `<!-- report: NAME -->` holds the report's headline, `<!-- picture: NAME, CAPTION -->` a picture
+    once there is one.
 
     Raises:
         ValueError: A block names a report that is there but has no headline.
@@ -211,7 +214,14 @@ def fill_readme(text: str, directory: Path = REPORTS) -> str:
         body = _readme_block(report, link) if report.exists() else "Not measured yet."
         return f"<!-- report: {match[1]} -->\n{body}\n<!-- end -->"
 
-    return re.sub(r"<!-- report: (\S+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+    def picture(match: re.Match) -> str:
+        name, caption = match[1], match[2]
+        shown = f"![{caption}]({directory.name}/{name})\n" if (directory / name).exists() else ""
+        return f"<!-- picture: {name}, {caption} -->\n{shown}<!-- end -->"
+
+    text = re.sub(r"<!-- report: (\S+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+    pattern = r"<!-- picture: (\S+), ([^\n]+) -->\n.*?<!-- end -->"
+    return re.sub(pattern, picture, text, flags=re.DOTALL)
 
 
 def _readme_block(report: Path, link: str) -> str:

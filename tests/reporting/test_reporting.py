@@ -71,6 +71,13 @@ def test_readme_gets_the_headline_and_its_origin(make_report, tmp_path):
     assert fill_readme(filled, tmp_path) == filled
 
 
+def test_readme_shows_a_picture_once_there_is_one(tmp_path):
+    text = "<!-- picture: a.png, what it shows -->\n<!-- end -->\n"
+    assert fill_readme(text, tmp_path) == text
+    (tmp_path / "a.png").touch()
+    assert f"![what it shows]({tmp_path.name}/a.png)\n" in fill_readme(text, tmp_path)
+
+
 def test_readme_says_what_is_not_measured(tmp_path):
     text = "<!-- report: speed -->\n<!-- end -->\n"
     assert "Not measured yet." in fill_readme(text, tmp_path)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -57,6 +57,19 @@ class SingleMapBackbone(Backbone):
         return {"c5": self.body(x)["c5"]}
 
 
+class C4Backbone(Backbone):
+    """RPN and RoI heads on conv4; the heads bring conv5 along (`roi_heads.Conv5`)."""
+
+    def __init__(self, body: ResNet) -> None:
+        super().__init__(body)
+        self.rpn_levels = self.roi_levels = ("c4",)
+        self.rpn_channels = self.out_channels = body.channels["c4"]
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Maps [N, 3, H, W] to `c4` at stride 16."""
+        return {"c4": self.body(x)["c4"]}
+
+
 class C5Backbone(Backbone):
     """RPN on conv4, RoI heads on conv5 reduced by a 1x1 convolution and ReLU (section 5.1)."""
 
@@ -100,44 +113,46 @@ def build_backbone(config: BackboneConfig) -> Backbone:
     """Builds the backbone with fresh weights; see `load_imagenet_weights` for trained ones."""
     if config.arch == "small":
         return SingleMapBackbone(SmallNet(config))
-    body = ResNet(config)
-    return FPNBackbone(body) if config.topology == "fpn" else C5Backbone(body)
+    kinds = {"c4": C4Backbone, "c5": C5Backbone, "fpn": FPNBackbone}
+    return kinds[config.topology](ResNet(config))
 
 
-def load_imagenet_weights(body: nn.Module, arch: str, weights: str) -> None:
+def load_imagenet_weights(parts: Sequence[nn.Module], arch: str, weights: str) -> None:
     """Loads ImageNet weights by name; 3x3 kernels go into deformable convolutions as they are.
 
     Args:
-        body: a `ResNet`.
+        parts: a `ResNet`, and modules that hold its other stages under the same names.
         arch: torchvision's name of the net.
         weights: a `.safetensors` or `.pth` file, or a torchvision weights name.
 
     Raises:
         FileNotFoundError: neither a file nor a weights name of this net.
-        ValueError: tensors of the body other than offset convolutions found nothing, sizes differ,
+        ValueError: tensors of a part other than offset convolutions found nothing, sizes differ,
             or the norms are of another kind.
     """
     state = _read_weights(arch, weights)
-    own = body.state_dict()
-    if "bn1.running_mean" in state and "bn1.running_mean" not in own:
-        raise ValueError(f"{weights}: trained with BatchNorm, but backbone.norm has no statistics")
-    shared = {name: value for name, value in state.items() if name in own}
-    for name, value in shared.items():
-        if value.shape != own[name].shape:
+    for part in parts:
+        own = part.state_dict()
+        statistics = {name for name in state if name.endswith("running_mean")}
+        if statistics and not statistics & own.keys():
+            raise ValueError(f"{weights}: trained with BatchNorm, but backbone.norm has none")
+        shared = {name: value for name, value in state.items() if name in own}
+        for name, value in shared.items():
+            if value.shape != own[name].shape:
+                raise ValueError(
+                    f"{weights}: {name} is {list(value.shape)}, wanted {list(own[name].shape)}"
+                )
+        missing = [
+            name
+            for name in own.keys() - shared.keys()
+            if ".conv_offset." not in name and "num_batches" not in name
+        ]
+        if missing:
             raise ValueError(
-                f"{weights}: {name} is {list(value.shape)}, the model wants {list(own[name].shape)}"
+                f"{weights}: {len(missing)} of {len(own)} tensors are missing: {min(missing)}, ..."
             )
-    missing = [
-        name
-        for name in own
-        if name not in shared and ".conv_offset." not in name and "num_batches" not in name
-    ]
-    if missing:
-        raise ValueError(
-            f"{weights}: {len(missing)} of {len(own)} tensors are missing, {missing[0]} among them"
-        )
-    body.load_state_dict(shared, strict=False)
-    log.info("%s: loaded %d tensors, left out %d", weights, len(shared), len(state) - len(shared))
+        part.load_state_dict(shared, strict=False)
+        log.info("%s: loaded %d of %d tensors", weights, len(shared), len(own))
 
 
 def _read_weights(arch: str, weights: str) -> Mapping[str, Tensor]:

@@ -9,7 +9,7 @@ from typing import Literal
 ConvKind = Literal["plain", "dcnv1", "dcnv2"]
 NormKind = Literal["group", "frozen", "batch", "sync"]
 PoolKind = Literal["align", "dpool", "mdpool"]
-Topology = Literal["c5", "fpn"]
+Topology = Literal["c4", "c5", "fpn"]
 Arch = Literal["resnet50", "resnet101", "resnext101_32x8d", "resnext101_64x4d", "small"]
 
 
@@ -21,8 +21,9 @@ class BackboneConfig:
         arch: `small` is a four-stage GroupNorm net with one stride-8 map, for training on a CPU.
         convs: kind of the 3x3 convolutions in conv2, conv3, conv4 and conv5.
         norm: `group` has 32 groups; `frozen` keeps statistics and affine as loaded.
-        topology: `c5` dilates conv5 at stride 16 and reduces it 1x1 (RPN on conv4, RoI heads on
-            conv5); `fpn` is the feature pyramid. Ignored by `small`.
+        topology: `c4` has RPN and pooling on conv4, and conv5 in the RoI heads; `c5` dilates conv5
+            at stride 16 and reduces it 1x1 (RPN on conv4, RoI heads on conv5); `fpn` is the feature
+            pyramid. Ignored by `small`.
         channels: width of the maps that the RoI heads see.
         stride_in_1x1: stride in the first 1x1 convolution (the original ResNet) instead of the 3x3
             (torchvision's weights).
@@ -116,13 +117,18 @@ class BoxHeadConfig:
 
 @dataclass
 class MaskHeadConfig:
-    """Mask branch: pooling to 14x14, 3x3 convolutions, a deconvolution to 28x28, logits."""
+    """Mask branch: pooling to 14x14, 3x3 convolutions, a deconvolution to 28x28, logits.
+
+    With the `c4` topology conv5 stands in the place of `convs`, and masks are 14x14; `shared` then
+    takes the box head's conv5 and pooling instead of separate ones.
+    """
 
     enabled: bool = True
     pool: PoolConfig = field(default_factory=PoolConfig)
     pool_size: int = 14
     convs: tuple[int, ...] = (256, 256, 256, 256)
     deconv_channels: int = 256
+    shared: bool = False
 
 
 @dataclass

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
@@ -119,8 +119,3 @@ def _check_targets(images: list[Tensor], targets: list[dict[str, Tensor]] | None
             box = int(empty.nonzero()[0])
             name = f"image {int(target['image_id'])}" if "image_id" in target else f"target {index}"
             raise ValueError(f"box {box} of {name} has no area: {boxes[box].tolist()}")
-
-
-def trainable(module: nn.Module) -> int:
-    """Number of parameters that are updated."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -17,7 +17,7 @@ from dcnv2.models.config import ModelConfig, RPNConfig
 from dcnv2.models.detector import Detector, LevelRPN
 from dcnv2.models.matching import BoxPairs, ChunkedMatcher
 from dcnv2.models.mimic import FeatureMimicking
-from dcnv2.models.roi_heads import build_roi_heads
+from dcnv2.models.roi_heads import Conv5, build_roi_heads
 
 
 def build_rpn(config: RPNConfig, backbone: Backbone) -> LevelRPN:
@@ -61,14 +61,19 @@ def build_model(config: ModelConfig, pretrained: bool = True) -> Detector:
         ValueError: parts of the configuration that do not go together.
     """
     backbone = build_backbone(config.backbone)
-    if pretrained and config.backbone.weights is not None:
-        load_imagenet_weights(backbone.body, config.backbone.arch, config.backbone.weights)
     heads = build_roi_heads(config, backbone) if config.task == "detection" else None
     mimic = None
     if config.mimic.enabled:
         if heads is None:
             raise ValueError("mimic.enabled: a proposal network has no box features to mimic")
-        mimic = FeatureMimicking(config.mimic, config.box.hidden_channels, config.num_classes)
+        mimic = FeatureMimicking(
+            config.mimic, heads.box_predictor.cls_score.in_features, config.num_classes
+        )
+    if pretrained and config.backbone.weights is not None:
+        conv5 = [m for m in heads.modules() if isinstance(m, Conv5)] if heads else []
+        load_imagenet_weights(
+            [backbone.body, *conv5], config.backbone.arch, config.backbone.weights
+        )
     transform = GeneralizedRCNNTransform(
         config.min_size, config.max_size, config.image_mean, config.image_std
     )

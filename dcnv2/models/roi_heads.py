@@ -15,9 +15,10 @@ from torchvision.models.detection.roi_heads import (
 from torchvision.ops.poolers import LevelMapper
 
 from dcnv2.models.backbone import Backbone
-from dcnv2.models.config import BoxHeadConfig, ModelConfig, PoolConfig
+from dcnv2.models.config import BackboneConfig, BoxHeadConfig, ModelConfig, PoolConfig
 from dcnv2.models.layers import make_pool
 from dcnv2.models.losses import box_losses
+from dcnv2.models.resnet import make_stage, stage_channels
 
 
 class RoIPooler(nn.Module):
@@ -61,10 +62,35 @@ class RoIPooler(nn.Module):
         return torch.cat(pooled)[torch.cat(order).argsort()]
 
 
+class Conv5(nn.Module):
+    """conv5 of a ResNet on pooled conv4 features, for the `c4` topology."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.layer4 = make_stage(config, 3, stage_channels(2), stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[R, 1024, 14, 14] -> [R, 2048, 7, 7]."""
+        return self.layer4(x)
+
+
+class Conv5BoxHead(Conv5):
+    """conv5, then the mean over the bins."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[R, 1024, 14, 14] -> [R, 2048]."""
+        return self.average(super().forward(x))
+
+    def average(self, maps: Tensor) -> Tensor:
+        """[R, 2048, 7, 7] -> [R, 2048]."""
+        return maps.mean((2, 3))
+
+
 class BoxMaskHeads(RoIHeads):
     """torchvision's RoI heads with our poolers, and with a choice of losses.
 
     Sampling, box coding and post-processing are inherited, and so are the names of all parameters.
+    With a mask predictor but no mask head, masks are predicted from the box head's conv5 maps.
     """
 
     def __init__(self, config: BoxHeadConfig, *parts: nn.Module, **mask_parts: nn.Module) -> None:
@@ -87,8 +113,21 @@ class BoxMaskHeads(RoIHeads):
         return self.box_head(self.box_roi_pool(features, boxes))
 
     def mask_logits(self, features: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
-        """[sum R_i, classes + 1, 28, 28] of boxes [R_i, 4] an image."""
-        return self.mask_predictor(self.mask_head(self.mask_roi_pool(features, boxes)))
+        """[sum R_i, classes + 1, size, size] of boxes [R_i, 4] an image."""
+        if self.shared:
+            maps = self.box_head.layer4(self.box_roi_pool(features, boxes))
+        else:
+            maps = self.mask_head(self.mask_roi_pool(features, boxes))
+        return self.mask_predictor(maps)
+
+    def has_mask(self) -> bool:
+        """Whether masks are predicted."""
+        return self.mask_predictor is not None
+
+    @property
+    def shared(self) -> bool:
+        """Whether masks are predicted from the box head's conv5 maps."""
+        return self.has_mask() and self.mask_head is None
 
     def forward(
         self,
@@ -111,19 +150,28 @@ class BoxMaskHeads(RoIHeads):
 
     def _losses(self, features, proposals, targets) -> dict[str, Tensor]:
         boxes, matched, labels, regression = self.select_training_samples(proposals, targets)
-        logits, deltas = self.box_predictor(self.box_features(features, boxes))
+        if self.shared:
+            maps = self.box_head.layer4(self.box_roi_pool(features, boxes))
+            logits, deltas = self.box_predictor(self.box_head.average(maps))
+        else:
+            logits, deltas = self.box_predictor(self.box_features(features, boxes))
         config = self.config
         losses = box_losses(logits, deltas, labels, regression, config.ohem, config.smooth_l1_beta)
-        if self.has_mask():
-            positive = [torch.where(label > 0)[0] for label in labels]
-            chosen = [b[p] for b, p in zip(boxes, positive, strict=True)]
-            losses["loss_mask"] = maskrcnn_loss(
-                self.mask_logits(features, chosen),
-                chosen,
-                [target["masks"] for target in targets],
-                [target["labels"] for target in targets],
-                [m[p] for m, p in zip(matched, positive, strict=True)],
-            )
+        if not self.has_mask():
+            return losses
+        positive = [torch.where(label > 0)[0] for label in labels]
+        chosen = [b[p] for b, p in zip(boxes, positive, strict=True)]
+        if self.shared:
+            mask_logits = self.mask_predictor(maps[torch.cat(labels) > 0])
+        else:
+            mask_logits = self.mask_logits(features, chosen)
+        losses["loss_mask"] = maskrcnn_loss(
+            mask_logits,
+            chosen,
+            [target["masks"] for target in targets],
+            [target["labels"] for target in targets],
+            [m[p] for m, p in zip(matched, positive, strict=True)],
+        )
         return losses
 
     def _detections(self, features, proposals, image_shapes) -> list[dict[str, Tensor]]:
@@ -145,19 +193,29 @@ def build_roi_heads(config: ModelConfig, backbone: Backbone) -> BoxMaskHeads:
     """The heads over a backbone; classes are counted with background as 0."""
     box, mask = config.box, config.mask
     channels, classes = backbone.out_channels, config.num_classes + 1
+    conv5 = config.backbone.arch != "small" and config.backbone.topology == "c4"
+    if mask.shared and not conv5:
+        raise ValueError("mask.shared: only the c4 topology has features that masks can share")
+    if conv5:
+        box_head, box_channels = Conv5BoxHead(config.backbone), stage_channels(3)
+    else:
+        box_head = TwoMLPHead(channels * box.pool_size**2, box.hidden_channels)
+        box_channels = box.hidden_channels
     mask_parts = {}
     if mask.enabled:
-        mask_parts = {
-            "mask_roi_pool": RoIPooler(backbone, mask.pool, mask.pool_size),
-            "mask_head": MaskRCNNHeads(channels, mask.convs, dilation=1),
-            "mask_predictor": MaskRCNNPredictor(
-                mask.convs[-1] if mask.convs else channels, mask.deconv_channels, classes
-            ),
-        }
+        mask_channels = box_channels if conv5 else ([channels, *mask.convs])[-1]
+        mask_parts["mask_predictor"] = MaskRCNNPredictor(
+            mask_channels, mask.deconv_channels, classes
+        )
+    if mask.enabled and not mask.shared:
+        mask_parts["mask_roi_pool"] = RoIPooler(backbone, mask.pool, mask.pool_size)
+        mask_parts["mask_head"] = (
+            Conv5(config.backbone) if conv5 else MaskRCNNHeads(channels, mask.convs, dilation=1)
+        )
     return BoxMaskHeads(
         box,
         RoIPooler(backbone, box.pool, box.pool_size),
-        TwoMLPHead(channels * box.pool_size**2, box.hidden_channels),
-        FastRCNNPredictor(box.hidden_channels, classes),
+        box_head,
+        FastRCNNPredictor(box_channels, classes),
         **mask_parts,
     )

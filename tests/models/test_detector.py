@@ -12,6 +12,7 @@ FORMS = [
     pytest.param({"pool": "dpool"}, id="small-dcnv1"),
     pytest.param({"pool": "mdpool", "deform_groups": 2}, id="small-dcnv2"),
     pytest.param({"arch": "resnet50", "norm": "group"}, id="r50-c5-group"),
+    pytest.param({"arch": "resnet50", "norm": "frozen", "topology": "c4"}, id="r50-c4-frozen"),
     pytest.param({"arch": "resnet50", "norm": "frozen", "topology": "fpn"}, id="r50-fpn-frozen"),
 ]
 
@@ -62,6 +63,26 @@ def test_predictions_have_the_size_of_the_images():
         assert output["masks"].shape == (count, 1, *image.shape[1:])
         assert output["labels"].min() >= 1
         assert output["labels"].max() <= 3
+
+
+def test_masks_can_share_conv5_of_the_box_head():
+    config = toy_config(arch="resnet50", topology="c4", norm="frozen")
+    config.mask.shared = True
+    model = build_model(config)
+    assert model.roi_heads.mask_head is None
+    images = toy_images()
+    losses = model(images, toy_targets(images))
+    losses["loss_mask"].backward()
+    assert model.roi_heads.box_head.layer4[0].conv1.weight.grad.any()
+    with torch.no_grad():
+        assert model.eval()(images)[0]["masks"].shape[2:] == images[0].shape[1:]
+
+
+def test_only_the_c4_form_can_share():
+    config = toy_config()
+    config.mask.shared = True
+    with pytest.raises(ValueError, match=r"mask\.shared"):
+        build_model(config)
 
 
 def test_box_only_model_has_no_masks():

@@ -40,7 +40,7 @@ def test_resnet50_weights_load(tmp_path, imagenet, conv, suffix):
         convs=("plain", conv, conv, conv), topology="fpn", mask_scale=2.0, norm="frozen"
     )
     body = ResNet(config)
-    load_imagenet_weights(body, "resnet50", str(path))
+    load_imagenet_weights([body], "resnet50", str(path))
     x = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
         wanted = imagenet.maxpool(imagenet.relu(imagenet.bn1(imagenet.conv1(x))))
@@ -55,19 +55,19 @@ def test_incomplete_weights_are_refused(tmp_path, imagenet):
     del state["layer3.2.conv2.weight"]
     torch.save(state, tmp_path / "w.pth")
     with pytest.raises(ValueError, match=r"layer3\.2\.conv2\.weight"):
-        load_imagenet_weights(ResNet(BackboneConfig()), "resnet50", str(tmp_path / "w.pth"))
+        load_imagenet_weights([ResNet(BackboneConfig())], "resnet50", str(tmp_path / "w.pth"))
 
 
 def test_batch_norm_weights_are_refused_by_group_norm(tmp_path, imagenet):
     torch.save(imagenet.state_dict(), tmp_path / "w.pth")
     body = ResNet(BackboneConfig(norm="group"))
     with pytest.raises(ValueError, match="trained with BatchNorm"):
-        load_imagenet_weights(body, "resnet50", str(tmp_path / "w.pth"))
+        load_imagenet_weights([body], "resnet50", str(tmp_path / "w.pth"))
 
 
 def test_unknown_weights_name_the_known_ones():
     with pytest.raises(FileNotFoundError, match="IMAGENET1K_V1"):
-        load_imagenet_weights(ResNet(BackboneConfig()), "resnet50", "IMAGENET1K_V9")
+        load_imagenet_weights([ResNet(BackboneConfig())], "resnet50", "IMAGENET1K_V9")
 
 
 def test_fpn_form_is_torchvisions_mask_rcnn():
@@ -115,3 +115,20 @@ def test_frozen_parts_get_no_gradient():
     assert frozen == wanted
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in body.layer1.modules())
     assert any(isinstance(m, torch.nn.BatchNorm2d) for m in body.layer2.modules())
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_c4_form_loads_conv5_into_its_heads(tmp_path, imagenet, shared):
+    torch.save(imagenet.state_dict(), tmp_path / "w.pth")
+    config = ModelConfig(
+        num_classes=3,
+        backbone=BackboneConfig(topology="c4", weights=str(tmp_path / "w.pth")),
+        box=BoxHeadConfig(pool_size=14),
+        mask=MaskHeadConfig(shared=shared),
+    )
+    heads = build_model(config).roi_heads
+    conv5 = [heads.box_head] if shared else [heads.box_head, heads.mask_head]
+    for head in conv5:
+        for name, value in imagenet.layer4.state_dict().items():
+            if "num_batches" not in name:
+                assert torch.equal(head.layer4.state_dict()[name], value), name

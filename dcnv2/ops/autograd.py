@@ -46,13 +46,7 @@ def _second_gradients(
     """
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        # What needs no gradient itself may still be one that the first gradients are taken by.
-        sources = [
-            t if t is None or t.requires_grad else t.detach().requires_grad_() for t in operands
-        ]
-        if not grad_output.requires_grad:
-            grad_output = grad_output.detach().requires_grad_()
-        out = forward(*sources)
+        output_source, *sources = (_source(t) for t in (grad_output, *operands))
         pairs = [
             (source, grad)
             for source, needed, grad in zip(sources, needs, grad_grads, strict=True)
@@ -60,14 +54,25 @@ def _second_gradients(
         ]
         if not pairs:
             return (None,) * (1 + len(operands))
-        first = torch.autograd.grad(out, [s for s, _ in pairs], grad_output, create_graph=True)
-        inputs = [t for t in (grad_output, *sources) if t is not None]
+        out = forward(*sources)
+        first = torch.autograd.grad(out, [s for s, _ in pairs], output_source, create_graph=True)
+        inputs = [t for t in (output_source, *sources) if t is not None]
         second = iter(
             torch.autograd.grad(
                 first, inputs, [g for _, g in pairs], create_graph=create_graph, allow_unused=True
             )
         )
-    return tuple(None if t is None else next(second) for t in (grad_output, *sources))
+    return tuple(None if t is None else next(second) for t in (output_source, *sources))
+
+
+def _source(tensor: Tensor | None) -> Tensor | None:
+    """Return a tensor to differentiate by: its own node, behind which no gradient is followed.
+
+    The operands may depend on each other (grad_output on all of them), which must not count here.
+    """
+    if tensor is None:
+        return None
+    return tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
 
 
 # ---- deform_conv2d

@@ -213,6 +213,8 @@ def _check_rois(input: Tensor, rois: Tensor) -> None:
         )
     if input.shape[1] < 1 or input.shape[2] < 1 or input.shape[3] < 1:
         raise ValueError(f"input must have at least one channel and pixel, got {shape(input)}")
+    if input.shape[0] == 0 and rois.shape[0] != 0:
+        raise ValueError(f"rois must be empty where input has no image, got {shape(rois)}")
 
 
 def check_batch_index(input: Tensor, rois: Tensor) -> None:
@@ -309,6 +311,7 @@ def _numbers(values: Sequence[int]) -> str:
 
 
 def _check_number(name: str, value: float, positive: bool = False) -> None:
-    if not math.isfinite(value) or (positive and value <= 0):
+    # Not math.isfinite, which torch.compile cannot trace of a number that it keeps symbolic.
+    if not -math.inf < value < math.inf or (positive and value <= 0):
         wanted = "finite and positive" if positive else "finite"
         raise ValueError(f"{name} must be {wanted}, got {value}")

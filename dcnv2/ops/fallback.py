@@ -10,7 +10,6 @@ from torch import Tensor
 from . import schema
 from .portable import conv, full_precision, psroi_pool, roi_pool
 
-
 KERNELS: dict[str, Callable] = {}  # by operator
 
 

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Loading of the compiled libraries, and what `dcnv2 doctor` says of it."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dcnv2 import doctor
+from dcnv2.ops import library
+
+
+@pytest.mark.parametrize(
+    ("archs", "capability", "fits"),
+    [
+        ("8.0;9.0a", (8, 0), True),
+        ("8.0;9.0a", (8, 6), True),  # a later minor version of the same major one
+        ("8.6", (8, 0), False),
+        ("8.0", (9, 0), False),
+        ("8.0+PTX", (9, 0), True),  # compiled by the driver
+        ("9.0+PTX", (8, 0), False),
+        ("9.0a", (9, 0), True),
+        ("9.0a", (10, 0), False),
+        ("9.0a+PTX", (10, 0), False),
+        ("10.0f", (10, 3), True),
+        ("10.0f", (12, 0), False),
+        ("12.0+PTX", (12, 1), True),
+        ("unknown", (9, 0), False),
+        ("", (9, 0), False),
+    ],
+)
+def test_which_devices_a_list_of_architectures_serves(archs, capability, fits):
+    reason = library.missing_image(archs, capability)
+    assert (reason is None) == fits
+    if not fits:
+        assert reason.startswith("no kernel image for compute capability")
+
+
+def test_a_library_that_was_not_built_is_named(tmp_path):
+    found = library.load("cpu", tmp_path)
+    assert not found.loaded
+    assert found.reason == "libdcnv2_cpu.so was not built"
+
+
+def test_a_broken_library_leaves_its_error_and_fails_nothing(tmp_path):
+    (tmp_path / "libdcnv2_cpu.so").write_bytes(b"no library")
+    found = library.load("cpu", tmp_path)
+    assert not found.loaded
+    assert found.reason.startswith("libdcnv2_cpu.so did not load: ")
+    assert "libdcnv2_cpu.so" in found.reason.split(": ", 1)[1]
+
+
+def _python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_backend_portable_loads_nothing():
+    code = (
+        "import torch, dcnv2.ops as ops\n"
+        "assert not any(found.loaded for found in ops.library.LIBRARIES.values())\n"
+        "print(ops.deform_conv2d(torch.ones(1, 1, 2, 2), torch.zeros(1, 2, 2, 2),"
+        " torch.ones(1, 1, 1, 1)).sum().item())\n"
+        "from dcnv2.doctor import report; print(report())"
+    )
+    result = _python(code, DCNV2_BACKEND="portable")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("4.0\n")
+    assert "DCNV2_BACKEND=portable asks for the portable path" in result.stdout
+    assert "unset it for the compiled kernels" in result.stdout
+
+
+def test_an_unknown_backend_is_an_error():
+    result = _python("import dcnv2.ops", DCNV2_BACKEND="fast")
+    assert result.returncode != 0
+    assert "DCNV2_BACKEND must be one of auto, portable, got 'fast'" in result.stderr
+
+
+def test_report_names_every_operator_and_its_path_on_the_cpu():
+    text = doctor.report()
+    path = "compiled" if library.LIBRARIES["cpu"].loaded else "portable"
+    for name in ("deform_conv2d", "deform_roi_pool", "deform_psroi_pool"):
+        assert f"{name:<20}cpu     {path}" in text
+    for dtype in ("float64", "float32", "float16", "bfloat16"):
+        assert dtype in text
+
+
+@pytest.fixture
+def missing(monkeypatch):
+    """Pretend that neither library was built."""
+    for device, found in library.LIBRARIES.items():
+        gone = dataclasses.replace(
+            found, loaded=False, reason=f"{found.path.name} was not built", info={}
+        )
+        monkeypatch.setitem(library.LIBRARIES, device, gone)
+    monkeypatch.setattr(
+        doctor.torch._C, "_dispatch_has_kernel_for_dispatch_key", lambda name, key: False
+    )
+
+
+def test_report_says_how_to_get_what_was_not_built(missing):
+    text = doctor.report()
+    assert "cpu: libdcnv2_cpu.so was not built: have a C++ compiler, then pip install" in text
+    assert "deform_conv2d       cpu     portable" in text
+
+
+@pytest.mark.parametrize(
+    ("cuda", "hip", "available", "state"),
+    [
+        (None, None, False, "none: torch is built without CUDA"),
+        (None, "6.4", True, "none: torch is built for ROCm 6.4"),
+        ("13.0", None, False, "13.0, but no device: torch sees no GPU or no driver"),
+    ],
+)
+def test_no_cuda_and_no_device_are_told_apart(monkeypatch, cuda, hip, available, state):
+    monkeypatch.setattr(doctor.torch.version, "cuda", cuda)
+    monkeypatch.setattr(doctor.torch.version, "hip", hip)
+    monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: available)
+    assert doctor._cuda_state() == state
+
+
+def test_a_device_without_a_kernel_image_is_told(monkeypatch):
+    loaded = library.Library("cuda", library.FOLDER / "libdcnv2_cuda.so", True,
+                             info={"arch_list": "9.0a"})  # fmt: skip
+    monkeypatch.setitem(library.LIBRARIES, "cuda", loaded)
+    (note,) = doctor._device_notes(doctor.Device("cuda", "Some GPU", (8, 6)))
+    assert "no kernel image for compute capability 8.6 among 9.0a" in note
+    assert "TORCH_CUDA_ARCH_LIST=8.6" in note
+    assert doctor._device_notes(doctor.Device("cuda", "Some GPU", (9, 0))) == []
+
+
+def test_a_stale_library_is_told(monkeypatch):
+    monkeypatch.setattr(doctor, "csrc_digest", lambda: "new")
+    stale = library.Library("cpu", library.FOLDER / "libdcnv2_cpu.so", True, info={"csrc": "old"})
+    (note,) = doctor._library_notes(stale)
+    assert "built from csrc old, now new: rebuild" in note

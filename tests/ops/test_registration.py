@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What PyTorch asks of registered operators: opcheck, compile, export, second derivatives."""
+
+import pytest
+import torch
+from op_cases import CONV_OPTIONS, OUT_SIZE, ROIS, conv_operands, generator, pool_operands
+
+from dcnv2.ops import deform_conv2d, deform_psroi_pool, deform_roi_pool, portable
+
+OPTIONS = tuple(CONV_OPTIONS.values())
+ROI_OPTIONS = ((3, 4), 0.5, 2, 0.1)
+PSROI_OPTIONS = (3, 0.5, 2, 2, 2, 0.1)
+
+
+def _grad(*size):
+    return torch.randn(*size, generator=generator(3)).requires_grad_()
+
+
+def _conv_call(modulated=True):
+    operands = conv_operands(dtype=torch.float32)
+    return (*operands, *OPTIONS) if modulated else (*operands[:3], None, None, *OPTIONS)
+
+
+def _conv_backward_call():
+    input, offset, weight, _, mask = conv_operands(dtype=torch.float32)
+    grad = _grad(2, 6, *OUT_SIZE)
+    return (grad, input, offset, weight, mask, *OPTIONS, [True, True, True, True, True])
+
+
+def _roi_operands():
+    return pool_operands(8, (2, 3, 4), (1, 3, 4), torch.float32)
+
+
+def _psroi_operands():
+    return pool_operands(8, (4, 2, 2), (1, 3, 3), torch.float32)
+
+
+CALLS = {
+    "deform_conv2d": _conv_call,
+    "deform_conv2d_backward": _conv_backward_call,
+    "deform_roi_pool": lambda: (*_roi_operands(), *ROI_OPTIONS),
+    "deform_roi_pool_backward": lambda: (
+        _grad(4, 8, 3, 4), *_roi_operands(), *ROI_OPTIONS, [True, True, True]
+    ),
+    "deform_psroi_pool": lambda: (*_psroi_operands(), *PSROI_OPTIONS),
+    "deform_psroi_pool_backward": lambda: (
+        _grad(4, 2, 3, 3), *_psroi_operands(), *PSROI_OPTIONS, [True, False, True]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_opcheck_passes(name, path):
+    arguments = CALLS[name]()
+    operator = getattr(torch.ops.dcnv2, name).default
+    if not name.endswith("_backward"):
+        torch.library.opcheck(operator, arguments)
+        return
+    # Tracing a second derivative takes a minute, and nobody compiles one.
+    torch.library.opcheck(
+        operator, arguments,
+        test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
+    )  # fmt: skip
+    detached = [a.detach() if isinstance(a, torch.Tensor) else a for a in arguments]
+    torch.library.opcheck(operator, detached)
+
+
+def test_opcheck_passes_without_optional_operands(path):
+    torch.library.opcheck(torch.ops.dcnv2.deform_conv2d.default, _conv_call(modulated=False))
+    input, rois, _, _ = _roi_operands()
+    adaptive = ((3, 4), 0.5, 0, 0.1)
+    torch.library.opcheck(
+        torch.ops.dcnv2.deform_roi_pool.default, (input, rois, None, None, *adaptive)
+    )
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_fakes_agree_with_the_kernels_on_strides(path, channels_last):
+    calls = {name: call() for name, call in CALLS.items()}
+    for name, arguments in calls.items():
+        if channels_last:
+            arguments = [
+                a.detach().contiguous(memory_format=torch.channels_last)
+                if isinstance(a, torch.Tensor) and a.dim() == 4
+                else a
+                for a in arguments
+            ]
+        torch.library.opcheck(
+            getattr(torch.ops.dcnv2, name).default, arguments, test_utils="test_faketensor"
+        )
+
+
+# ---- compile and export; aot_eager traces forward and backward as inductor does
+
+
+def _compiled(function):
+    torch._dynamo.reset()
+    return torch.compile(function, fullgraph=True, dynamic=True, backend="aot_eager")
+
+
+def test_compiled_convolution_with_dynamic_shapes(path):
+    def block(input, offset, weight, bias, mask):
+        return deform_conv2d(input, offset, weight, bias, 1, (1, 0), 1, mask).relu()
+
+    compiled = _compiled(block)
+    weight, bias = torch.randn(4, 3, 3, 2, requires_grad=True), torch.randn(4)
+    for batch, height, width in ((2, 5, 7), (3, 6, 9), (1, 4, 4)):
+        input = torch.randn(batch, 6, height, width, requires_grad=True)
+        offset = torch.randn(batch, 24, height, width - 1, requires_grad=True)
+        mask = torch.rand(batch, 12, height, width - 1, requires_grad=True)
+        operands = (input, offset, weight, bias, mask)
+        needed = (input, offset, weight, mask)
+        out, wanted = compiled(*operands), block(*operands)
+        torch.testing.assert_close(out, wanted)
+        torch.testing.assert_close(
+            torch.autograd.grad(out.sum(), needed), torch.autograd.grad(wanted.sum(), needed)
+        )
+
+
+def test_compiled_pools_with_a_dynamic_number_of_rois(path):
+    def pools(input, rois, offset):
+        both = deform_roi_pool(input, rois, offset, None, (3, 2), 0.5)
+        return both + 1, deform_psroi_pool(input, rois, None, None, 3, sample_per_part=2)
+
+    compiled = _compiled(pools)
+    input = torch.randn(2, 6, 9, 7, requires_grad=True)
+    for count in (4, 3, 0):
+        rois = torch.tensor(ROIS)[:count]
+        offset = torch.randn(count, 2, 3, 2, requires_grad=True)
+        out, wanted = compiled(input, rois, offset), pools(input, rois, offset)
+        torch.testing.assert_close(out, wanted)
+        grads = [torch.autograd.grad(a.sum() + b.sum(), (input, offset)) for a, b in (out, wanted)]
+        torch.testing.assert_close(*grads)
+
+
+def test_compiled_pool_of_boxes_whose_number_depends_on_data(path):
+    def pool(input, boxes, scores):
+        kept = boxes[(scores > 0.5).nonzero().squeeze(1)]
+        return deform_roi_pool(input, [kept], None, None, 2)
+
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        compiled = _compiled(pool)
+        input, boxes = torch.randn(1, 3, 6, 5), torch.tensor(ROIS)[:, 1:]
+        for scores in (torch.tensor([0.9, 0.1, 0.8, 0.2]), torch.tensor([0.9, 0.7, 0.8, 0.2])):
+            torch.testing.assert_close(compiled(input, boxes, scores), pool(input, boxes, scores))
+
+
+def test_compiled_under_autocast(path):
+    def block(input, offset, weight):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return deform_conv2d(input, offset, weight, padding=1)
+
+    operands = (torch.randn(1, 4, 5, 6), torch.randn(1, 18, 5, 6), torch.randn(2, 4, 3, 3))
+    out = _compiled(block)(*operands)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out, block(*operands))
+
+
+def test_exported_program_holds_the_operator_and_takes_other_sizes(path):
+    class Layer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.randn(2, 4, 3, 3))
+
+        def forward(self, input, offset):
+            return deform_conv2d(input, offset, self.weight, padding=1)
+
+    auto = torch.export.Dim.AUTO
+    sizes = {0: auto, 2: auto, 3: auto}
+    layer = Layer()
+    example = (torch.randn(2, 4, 8, 9), torch.randn(2, 18, 8, 9))
+    program = torch.export.export(layer, example, dynamic_shapes=(sizes, sizes))
+    assert torch.ops.dcnv2.deform_conv2d.default in [node.target for node in program.graph.nodes]
+    other = (torch.randn(3, 4, 5, 6), torch.randn(3, 18, 5, 6))
+    torch.testing.assert_close(program.module()(*other), layer(*other))
+
+
+# ---- derivatives
+
+
+def test_convolution_passes_gradcheck(path):
+    operands = conv_operands(batch=1)
+    torch.autograd.gradcheck(
+        lambda x, o, w, b, m: deform_conv2d(x, o, w, b, **CONV_OPTIONS, mask=m),
+        operands,
+        fast_mode=True,
+    )
+
+
+@pytest.mark.parametrize("modulated", [True, False])
+def test_convolution_passes_gradgradcheck(path, modulated):
+    operands = conv_operands(batch=1)[: 5 if modulated else 4]
+    torch.autograd.gradgradcheck(
+        lambda x, o, w, b, m=None: deform_conv2d(x, o, w, b, **CONV_OPTIONS, mask=m),
+        operands,
+        fast_mode=True,
+    )
+
+
+def test_pools_pass_gradgradcheck(path):
+    input, rois, offset, mask = pool_operands(8, (2, 3, 4), (1, 3, 4))
+    torch.autograd.gradgradcheck(
+        lambda x, o, m: deform_roi_pool(x, rois, o, m, (3, 4), 0.5),
+        (input, offset, mask),
+        fast_mode=True,
+    )
+    input, rois, offset, mask = pool_operands(8, (4, 2, 2), (1, 3, 3))
+    torch.autograd.gradgradcheck(
+        lambda x, o, m: deform_psroi_pool(x, rois, o, m, 3, 0.5, 2, 2, 2, 0.1),
+        (input, offset, mask),
+        fast_mode=True,
+    )
+
+
+def _value(op, operands):
+    input, offset, weight, bias, mask = operands
+    return op(input, offset, weight, bias, mask, *OPTIONS).pow(3).sum()
+
+
+def test_derivatives_of_derivatives_are_those_of_plain_autograd(path):
+    operands = conv_operands(batch=1)
+    results = []
+    for op in (torch.ops.dcnv2.deform_conv2d, portable.deform_conv2d):
+        # The gradient that comes in depends on the operands too, and must count once.
+        grads = torch.autograd.grad(_value(op, operands), operands, create_graph=True)
+        grads = torch.autograd.grad(
+            sum(grad.square().sum() for grad in grads), operands, create_graph=True
+        )
+        third = torch.autograd.grad(sum(grad.square().sum() for grad in grads), operands)
+        results.append((*grads, *third))
+    torch.testing.assert_close(*results)

@@ -70,6 +70,7 @@ def _pool(image: Tensor, y: Tensor, x: Tensor, group_size: int) -> Tensor:
     full = (classes, bins, bins, samples, samples)
     y, x = y.expand(full), x.expand(full)
     skipped = (y < -0.5) | (y > height - 0.5) | (x < -0.5) | (x > width - 0.5)
+    skipped = skipped & ~(y.isnan() | x.isnan())  # what is not a number is not off the map either
 
     # Output channel c of class k in bin (i, j) reads input channel (c*G + gh)*G + gw.
     place = arange(bins, device=image.device)

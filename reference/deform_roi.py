@@ -58,6 +58,7 @@ def _pool(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
     out_h, out_w, grid_h, _ = y.shape
     grid_w = x.shape[3]
     off = (y < -1) | (y > height) | (x < -1) | (x > width)
+    off = off & ~(y.isnan() | x.isnan())  # what is not a number is not off the map either
     full = (out_h, out_w, grid_h, grid_w)
     points = (1, out_h * out_w * grid_h * grid_w)
     values = interpolate_clamped(

@@ -79,7 +79,8 @@ def deform_roi_pool(
                 if offset is not None:
                     x += gamma * (x2 - x1) * offset[r, 0, i, j]
                     y += gamma * (y2 - y1) * offset[r, 1, i, j]
-                if y < -1 or y > height or x < -1 or x > width:
+                number = not (isnan(y) or isnan(x))
+                if number and (y < -1 or y > height or x < -1 or x > width):
                     continue
                 y, x = _clamped(y, height), _clamped(x, width)
                 out[r, c, i, j] += _sum_over_pixels(input[batch, c], y, x) / (rows * cols)
@@ -129,7 +130,8 @@ def deform_psroi_pool(
             for b in range(sample_per_part):
                 y = y0 + (i + a / sample_per_part) * roi_h / bins + shift_y
                 x = x0 + (j + b / sample_per_part) * roi_w / bins + shift_x
-                if y < -0.5 or y > height - 0.5 or x < -0.5 or x > width - 0.5:
+                number = not (isnan(y) or isnan(x))
+                if number and (y < -0.5 or y > height - 0.5 or x < -0.5 or x > width - 0.5):
                     continue
                 y, x = _clamped(y, height), _clamped(x, width)
                 total += _sum_over_pixels(input[batch, channel], y, x)

@@ -40,15 +40,17 @@ HALF = (torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
 class Price:
-    """Allowed error of one tensor, in both norms, over the entries that `counted` marks."""
+    """Allowed error of one tensor, in both norms, over the entries `counted`, or over all."""
 
     euclidean: float
     maximum: float
-    counted: Tensor
+    counted: Tensor | None
 
     def spent(self, got: Tensor, want: Tensor) -> float:
         """The share of the price that an error takes, in the worse norm; above 1 it is too much."""
-        error = (got.detach().cpu().double() - want)[self.counted]
+        error = got.detach().cpu().double() - want
+        if self.counted is not None:
+            error = error[self.counted]
         if not error.isfinite().all():
             return math.inf
         return max(
@@ -72,11 +74,11 @@ def _share(error: float, allowed: float) -> float:
     return error / allowed if allowed else math.inf
 
 
-def rounding_price(
-    truth: Tensor, size: Tensor, terms: int, dtype: torch.dtype, counted: Tensor
-) -> Price:
+def rounding_price(truth: Tensor, size: Tensor, terms: int, dtype: torch.dtype) -> Price:
     """The price without a plain evaluation: the second and third term alone."""
-    return _price(truth, [], size, terms, dtype, dtype, counted)
+    everywhere = torch.ones_like(size, dtype=torch.bool)
+    price = _price(truth, [], size, terms, dtype, dtype, everywhere)
+    return Price(price.euclidean, price.maximum, None)
 
 
 def _price(truth, plains, size, terms, dtype, compute, counted) -> Price:
@@ -124,8 +126,8 @@ def decided(problem: Problem, name: str, at_kinks: bool = False) -> Tensor:
     rounding decides.
     """
     everywhere = torch.ones_like(expected(problem)[name], dtype=torch.bool)
-    if problem.op != "deform_conv2d":
-        return ~undecided_bins(problem) if name == "output" else everywhere
+    if isinstance(problem, RoIProblem):
+        return _decided_of_pool(problem, name, everywhere)
     if name not in ("grad_offset", "grad_mask"):
         return everywhere
     on_kink, is_nan = kinks(problem)
@@ -135,8 +137,34 @@ def decided(problem: Problem, name: str, at_kinks: bool = False) -> Tensor:
     return ~left_out.reshape(everywhere.shape)
 
 
+def _decided_of_pool(problem: RoIProblem, name: str, everywhere: Tensor) -> Tensor:
+    if name == "output":
+        return ~undecided_bins(problem)
+    offset = problem.rounded()["offset"]
+    if offset is None or name == "grad_input":
+        return everywhere
+    moved = offset.unflatten(1, (-1, 2))  # [R, classes, 2, parts, parts], x then y
+    if problem.kind == "roi":  # an infinite offset of a region without size is no number either
+        boxes = problem.rounded()["rois"]
+        moved = moved * (boxes[:, 3:] - boxes[:, 1:3])[:, None, :, None, None]
+    is_nan = moved.isnan().any(2)  # [R, classes, parts, parts]
+    if name == "grad_offset":
+        return ~is_nan.repeat_interleave(2, 1)
+    rows, cols = _parts(problem)
+    return ~is_nan[:, :, rows[:, None], cols].any(1, keepdim=True)
+
+
+def _parts(problem: RoIProblem) -> tuple[Tensor, Tensor]:
+    """The row, and the column, of the part whose offset each bin takes."""
+    rows, cols = (
+        torch.arange(bins) * parts // bins
+        for bins, parts in zip(problem.bins, problem.parts, strict=True)
+    )
+    return rows, cols
+
+
 def kinks(problem: ConvProblem) -> tuple[Tensor, Tensor]:
-    """Which points of a convolution lie on an integer coordinate, which are NaN; [N, G*K, Ho, Wo]."""
+    """Points of a convolution that lie on an integer, and that are NaN; each [N, G*K, Ho, Wo]."""
     y, x = (p.flatten(1, 2) for p in problem.points(problem.rounded()["offset"]))
     return (y == y.round()) | (x == x.round()), y.isnan() | x.isnan()
 
@@ -237,20 +265,12 @@ def pool_sizes(problem: RoIProblem, **changed: Tensor | None) -> Results:
     by_class = slopes.unflatten(1, (problem.classes, -1)).sum(2)  # [R, classes, ph, pw]
     both = by_class[:, :, None] * extent[:, None, :, None, None]
     size = torch.zeros_like(operands["offset"])
-    rows, cols = (
-        torch.arange(bins) * parts // bins
-        for bins, parts in zip(problem.bins, problem.parts, strict=True)
-    )
-    at = (slice(None), slice(None), rows[:, None], cols[None])
-    size = size.index_put(_spread(at, size), both.flatten(1, 2), accumulate=True)
+    regions = torch.arange(size.shape[0])[:, None, None, None]
+    channels = torch.arange(size.shape[1])[:, None, None]
+    rows, cols = _parts(problem)
+    at = (regions, channels, rows[:, None], cols)
+    size = size.index_put(at, both.flatten(1, 2), accumulate=True)
     return {**sizes, "grad_offset": size}
-
-
-def _spread(at: tuple, like: Tensor) -> tuple[Tensor, ...]:
-    """Indices in full, for index_put: every entry of the first two dimensions."""
-    first = torch.arange(like.shape[0])[:, None, None, None]
-    second = torch.arange(like.shape[1])[None, :, None, None]
-    return first, second, at[2][None, None], at[3][None, None]
 
 
 def expected_terms(problem: Problem) -> dict[str, int]:

@@ -96,7 +96,8 @@ def _skip_if_none_judged() -> None:
 
 def needs(target: Target, *problems: Problem) -> None:
     """Count fixed problems as judged; skip the test if the target does not support one of them."""
-    if not all([LEDGER.admit(target, problem) for problem in problems]):
+    admitted = [LEDGER.admit(target, problem) for problem in problems]
+    if not all(admitted):
         LEDGER.current.judged = 0
         _skip_if_none_judged()
 
@@ -164,8 +165,8 @@ def slack(problem: Problem, factor: float = 2, **changed: Tensor | None) -> dict
     terms, dtype = expected_terms(problem), problem.operand_dtype("input")
     priced = {}
     for name, size in sizes.items():
-        one = rounding_price(size, size, terms[name], dtype, torch.ones_like(size).bool())
-        priced[name] = Price(factor * one.euclidean, factor * one.maximum, one.counted)
+        one = rounding_price(size, size, terms[name], dtype)
+        priced[name] = Price(factor * one.euclidean, factor * one.maximum, None)
     return priced
 
 

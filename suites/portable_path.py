@@ -11,55 +11,42 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dcnv2.ops.portable import conv, psroi_pool, roi_pool
+from dcnv2.ops.fallback import KERNELS
 
 
-class _Conv(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, input, offset, weight, bias, mask, *options):
-        ctx.save_for_backward(input, offset, weight, mask)
-        ctx.options = options
-        return conv.forward(input, offset, weight, bias, mask, *options)
+def _function(op: str, count: int, saved: tuple[int, ...], needed: tuple[int, ...]) -> Callable:
+    """Make a differentiable function of an operator's `count` tensors and its options.
 
-    @staticmethod
-    def backward(ctx, grad_output):
-        needs = list(ctx.needs_input_grad[:5])
-        grads = conv.backward(grad_output, *ctx.saved_tensors, *ctx.options, needs)
-        return *_needed(grads, needs), None, None, None
+    Args:
+        op: the operator.
+        count: how many tensors it takes.
+        saved: which of them its backward takes.
+        needed: which of them have a gradient.
+    """
 
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *arguments):
+            tensors, ctx.options = arguments[:count], arguments[count:]
+            ctx.save_for_backward(*(tensors[index] for index in saved))
+            return KERNELS[op](*arguments)
 
-class _RoIPool(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, input, rois, offset, mask, options):
-        ctx.save_for_backward(input, rois, offset, mask)
-        ctx.options = options
-        return roi_pool.forward(input, rois, offset, mask, options)
+        @staticmethod
+        def backward(ctx, grad_output):
+            needs = [ctx.needs_input_grad[index] for index in needed]
+            backward = KERNELS[op + "_backward"]
+            grads = iter(backward(grad_output, *ctx.saved_tensors, *ctx.options, needs))
+            by_tensor = [next(grads) if index in needed else None for index in range(count)]
+            wanted = ctx.needs_input_grad[:count]
+            kept = [g if w else None for g, w in zip(by_tensor, wanted, strict=True)]
+            return *kept, *(None for _ in ctx.options)
 
-    @staticmethod
-    def backward(ctx, grad_output):
-        needs = [ctx.needs_input_grad[i] for i in (0, 2, 3)]
-        grads = roi_pool.backward(grad_output, *ctx.saved_tensors, ctx.options, needs)
-        grads = _needed(grads, needs)
-        return grads[0], None, *grads[1:], None
-
-
-class _PSRoIPool(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, input, rois, offset, mask, options):
-        ctx.save_for_backward(input, rois, offset, mask)
-        ctx.options = options
-        return psroi_pool.forward(input, rois, offset, mask, options)
-
-    @staticmethod
-    def backward(ctx, grad_output):
-        needs = [ctx.needs_input_grad[i] for i in (0, 2, 3)]
-        grads = psroi_pool.backward(grad_output, *ctx.saved_tensors, ctx.options, needs)
-        grads = _needed(grads, needs)
-        return grads[0], None, *grads[1:], None
+    return Function.apply
 
 
-def _needed(grads, needs):
-    return [grad if needed else None for grad, needed in zip(grads, needs, strict=True)]
+_conv = _function("deform_conv2d", 5, (0, 1, 2, 4), (0, 1, 2, 3, 4))
+_roi = _function("deform_roi_pool", 4, (0, 1, 2, 3), (0, 2, 3))
+_psroi = _function("deform_psroi_pool", 4, (0, 1, 2, 3), (0, 2, 3))
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
@@ -67,15 +54,13 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation) -> Tensor:
-    options = (_pair(stride), _pair(padding), _pair(dilation))
-    return _Conv.apply(input, offset, weight, bias, mask, *options)
+    return _conv(input, offset, weight, bias, mask, _pair(stride), _pair(padding), _pair(dilation))
 
 
 def _deform_roi_pool(
     input, rois, offset, mask, output_size, spatial_scale, sampling_ratio, gamma
 ) -> Tensor:
-    options = roi_pool.Options(output_size, spatial_scale, sampling_ratio, gamma)
-    return _RoIPool.apply(input, rois, offset, mask, options)
+    return _roi(input, rois, offset, mask, output_size, spatial_scale, sampling_ratio, gamma)
 
 
 def _deform_psroi_pool(
@@ -90,10 +75,8 @@ def _deform_psroi_pool(
     sample_per_part,
     trans_std,
 ) -> Tensor:
-    part_size = part_size or output_size
-    shared = (group_size, part_size, sample_per_part, trans_std)
-    options = psroi_pool.Options(output_size, spatial_scale, *shared)
-    return _PSRoIPool.apply(input, rois, offset, mask, options)
+    options = (group_size, part_size or output_size, sample_per_part, trans_std)
+    return _psroi(input, rois, offset, mask, output_size, spatial_scale, *options)
 
 
 _OPERATORS = {

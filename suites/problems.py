@@ -241,5 +241,7 @@ class RoIProblem(Problem):
         """Zero in bins on whose side of a jump rounding decides."""
         from suites.regions import undecided_bins
 
-        grad = super().rounded_grad_output()
-        return grad.masked_fill(undecided_bins(self), 0.0)
+        undecided = undecided_bins(self)
+        if self.layout("grad_output") == "expanded":  # one gradient for all regions
+            undecided = undecided.any(0, keepdim=True)
+        return super().rounded_grad_output().masked_fill(undecided, 0.0)

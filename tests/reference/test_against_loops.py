@@ -75,13 +75,15 @@ ROIS = np.array(
 )
 
 
-def _pool_operands(bins, channels, parts=None, classes=1):
+def _pool_operands(bins, channels, parts=None, classes=1, strange=()):
     rng = np.random.default_rng(11)
     parts = parts or bins
+    offset = rng.normal(size=(len(ROIS), 2 * classes, *parts))
+    offset.flat[: len(strange)] = strange
     return {
         "input": rng.normal(size=(2, channels, 5, 6)),
         "rois": ROIS,
-        "offset": rng.normal(size=(len(ROIS), 2 * classes, *parts)),
+        "offset": offset,
         "mask": rng.random((len(ROIS), 1, *bins)),
     }
 
@@ -116,6 +118,20 @@ def test_deform_psroi_pool_equals_loops(bins, group_size, part_size, classes, sa
     tensors = {name: torch.from_numpy(array) for name, array in operands.items()}
     got = reference.deform_psroi_pool(**tensors, **options)
     np.testing.assert_allclose(got.numpy(), want, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["deform_roi_pool", "deform_psroi_pool"])
+def test_strange_offsets_of_pools_equal_loops(name):
+    """NaN is never off the map, infinity always is; in the third region either axis leaves it."""
+    bins = (2, 2)
+    strange = [np.nan, np.inf, -np.inf, 0.5, 1e6, 0.5, np.nan, np.inf, np.nan, 0.0]
+    operands = _pool_operands(bins, 2, strange=strange)
+    options = {"output_size": bins if name == "deform_roi_pool" else 2, "spatial_scale": 0.5}
+    want = getattr(loops, name)(**operands, **options)
+    tensors = {key: torch.from_numpy(array) for key, array in operands.items()}
+    got = getattr(reference, name)(**tensors, **options)
+    np.testing.assert_allclose(got.numpy(), want, rtol=1e-12, atol=1e-12)
+    assert np.isnan(want).any()
 
 
 @pytest.mark.parametrize("axis", [0, 1])

@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""COCO folders, the 2014 and 2017 layouts and the embedded set's alike."""
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from dcnv2.data.dataset import DetectionDataset
+from dcnv2.data.images import BadImageError, probe
+from dcnv2.data.table import Annotation, Problem, Table, TableBuilder, box_fault
+
+SPLITS = {
+    "train": ("train", "train2017", "train2014"),
+    "val": ("val", "val2017", "val2014"),
+    "minival": ("minival", "minival2014"),
+    "valminusminival": ("valminusminival", "valminusminival2014"),
+}
+"""Short names of splits -> the names in files that are tried, in this order."""
+
+
+def locate(root: str | Path, split: str) -> tuple[Path, Path]:
+    """Finds the images and annotations of a split.
+
+    Annotations are `annotations/instances_<name>.json`, or `image_info_<name>.json` for test sets.
+    Images are in `images/<name>`, `<name>`, or beside them the year's `val` for minival and
+    valminusminival. For a set of another layout, `split` is the path of its annotation file, as
+    it is or from `root`, and file names in it count from `root`.
+
+    Args:
+        root: Folder of the data set.
+        split: A key of SPLITS, a name as in the files such as `train2017`, or a path to a JSON.
+
+    Returns:
+        Folder of the images, and annotation file.
+
+    Raises:
+        FileNotFoundError: Names every path that was tried.
+    """
+    root = Path(root)
+    if str(split).endswith(".json"):
+        tried = [root / split, Path(split)]
+        return root, _first(tried, Path.is_file, f"{split}: no such annotation file")
+    names = SPLITS.get(split, (split,))
+    files = [
+        root / "annotations" / f"{prefix}_{name}.json"
+        for name in names
+        for prefix in ("instances", "image_info")
+    ]
+    file = _first(files, Path.is_file, f"{root} has no annotations of split '{split}'")
+    name = file.stem.removeprefix("instances_").removeprefix("image_info_")
+    folders = [name]
+    if "minival" in name:
+        folders += ["val2014", "val2017", "val"]
+    if name.startswith("test-dev"):
+        folders.append(name.replace("-dev", ""))
+    tried = [root / parent / folder for folder in folders for parent in ("images", ".")]
+    return _first(tried, Path.is_dir, f"{root} has no images of split '{split}'"), file
+
+
+def _first(paths: list[Path], found: Callable[[Path], bool], message: str) -> Path:
+    for path in paths:
+        if found(path):
+            return path
+    tried = "\n".join(f"  {path}" for path in paths)
+    raise FileNotFoundError(f"{message}; tried\n{tried}")
+
+
+class CocoDataset(DetectionDataset):
+    """A split of a COCO folder. See `DetectionDataset` for items and attributes, and `locate`.
+
+    Args:
+        root: Folder of the data set.
+        split: Name of the split, or path of an annotation file.
+        transforms: Called as `transforms(image, target)`.
+        crowd: Serve crowd regions too, flagged by `iscrowd`; training must not see them.
+        masks: Serve masks; without, segmentations are not even looked at.
+        on_bad: "raise" refuses a set with problems, "skip" leaves out and counts them.
+        limit: Serve the first that many images of the file alone, by id.
+        decode: Decode every image when checking, not just its header and end.
+
+    Raises:
+        FileNotFoundError: No annotation file or image folder; names what was tried.
+        BadDataError: Problems were found and `on_bad` is "raise".
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        transforms: Callable | None = None,
+        *,
+        crowd: bool = False,
+        masks: bool = True,
+        on_bad: str = "raise",
+        limit: int | None = None,
+        decode: bool = False,
+    ) -> None:
+        self.folder, self.annotation_file = locate(root, split)
+        document = load_document(self.annotation_file)
+        table, problems = read_table(document, self.folder, masks, limit, decode)
+        super().__init__(
+            table, problems, str(self.annotation_file), transforms, crowd, masks, on_bad
+        )
+
+
+def load_document(path: str | Path) -> dict:
+    """Reads a COCO annotation file.
+
+    Raises:
+        ValueError: Not JSON, or without images and categories.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a JSON file: {error}") from None
+    for key in ("images", "categories"):
+        if not isinstance(document, dict) or not isinstance(document.get(key), list):
+            raise ValueError(f"{path}: not a COCO annotation file: it has no list of {key}")
+    return document
+
+
+def read_table(
+    document: dict, folder: Path, masks: bool, limit: int | None = None, decode: bool = False
+) -> tuple[Table, list[Problem]]:
+    """Checks a COCO document and its image files, and keeps what is good.
+
+    An annotation is judged only if its image is good.
+
+    Args:
+        document: As `load_document` returns it.
+        folder: Where the images are.
+        masks: Whether annotations must have masks.
+        limit: Look at the first that many images alone, by id.
+        decode: Decode every image.
+
+    Returns:
+        The table of good images and annotations by id, and what is wrong with the others.
+    """
+    problems: list[Problem] = []
+    categories = sorted(document["categories"], key=lambda category: category["id"])
+    labels = {category["id"]: k for k, category in enumerate(categories, start=1)}
+    entries = _image_entries(document["images"], problems)
+    known = {entry["id"] for entry in entries}
+    entries = sorted(entries, key=lambda entry: entry["id"])[:limit]
+    entries = _good_images(entries, folder, decode, problems)
+    sizes = {entry["id"]: (entry["width"], entry["height"]) for entry in entries}
+
+    by_image: dict[int, list[Annotation]] = {image_id: [] for image_id in sizes}
+    seen: set[int] = set()
+    for raw in document.get("annotations", []):
+        image_id = raw.get("image_id")
+        if image_id in sizes or image_id not in known:
+            fault = _annotation_fault(raw, seen, sizes, labels)
+            fault = fault or _read_annotation(raw, sizes[image_id], labels, masks)
+            if isinstance(fault, Annotation):
+                by_image[image_id].append(fault)
+            else:
+                where = f"annotation {raw.get('id')} on image {image_id}"
+                problems.append(Problem(fault[0], where, fault[1], image_id, raw.get("id")))
+
+    builder = TableBuilder(list(labels), [str(category["name"]) for category in categories])
+    for entry in entries:
+        image_id = entry["id"]
+        builder.add(image_id, str(folder / entry["file_name"]), sizes[image_id], by_image[image_id])
+    return builder.build(), problems
+
+
+def _image_entries(raw: Iterable[dict], problems: list[Problem]) -> list[dict]:
+    """Image entries with an id of their own, a file name and a size."""
+    entries: dict[int, dict] = {}
+    for entry in raw:
+        where = f"image {entry.get('id')} ({entry.get('file_name')})"
+        lacking = [k for k in ("id", "file_name", "width", "height") if entry.get(k) is None]
+        if lacking:
+            what = f"has no {' and no '.join(lacking)}"
+            problems.append(Problem("invalid image entry", where, what, entry.get("id")))
+        elif entry["id"] in entries:
+            what = f"the id is that of {entries[entry['id']]['file_name']}"
+            problems.append(Problem("duplicate image id", where, what, entry["id"]))
+        else:
+            entries[entry["id"]] = entry
+    return list(entries.values())
+
+
+def _good_images(
+    entries: list[dict], folder: Path, decode: bool, problems: list[Problem]
+) -> list[dict]:
+    """Entries whose files are there and whole."""
+
+    def fault(entry: dict) -> Problem | None:
+        path = folder / entry["file_name"]
+        if not path.is_file():
+            return Problem("missing image", f"image {entry['id']}", f"no file {path}", entry["id"])
+        try:
+            probe(path, (entry["width"], entry["height"]), decode)
+        except BadImageError as error:
+            return Problem("broken image", f"image {entry['id']}", str(error), entry["id"])
+        return None
+
+    with ThreadPoolExecutor() as pool:  # files on network disks are waited for side by side
+        faults = list(pool.map(fault, entries))
+    problems += [problem for problem in faults if problem is not None]
+    return [entry for entry, problem in zip(entries, faults, strict=True) if problem is None]
+
+
+def _annotation_fault(
+    raw: dict, seen: set[int], sizes: dict[int, tuple[int, int]], labels: dict[int, int]
+) -> tuple[str, str] | None:
+    """What is wrong with an annotation's references, as (kind, what)."""
+    lacking = [k for k in ("id", "image_id", "category_id", "bbox") if raw.get(k) is None]
+    if lacking:
+        return "invalid annotation", f"has no {' and no '.join(lacking)}"
+    if raw["id"] in seen:
+        return "duplicate annotation id", "the id occurred before"
+    seen.add(raw["id"])
+    if raw["image_id"] not in sizes:
+        return "unknown image", "the image is not listed"
+    if raw["category_id"] not in labels:
+        known = ", ".join(str(i) for i in list(labels)[:12]) + (", ..." if len(labels) > 12 else "")
+        return "unknown category", f"category {raw['category_id']} is not among {known}"
+    return None
+
+
+def _read_annotation(
+    raw: dict, size: tuple[int, int], labels: dict[int, int], masks: bool
+) -> Annotation | tuple[str, str]:
+    """The annotation for the table, or (kind, what) is wrong with its box or mask."""
+    box = raw["bbox"]
+    if len(box) != 4 or not all(map(math.isfinite, box)):
+        return "invalid annotation", f"wanted a box of four finite numbers, got {box}"
+    fault = box_fault(box, size)
+    if fault is not None:
+        return fault
+    code = b""
+    if masks:
+        if not raw.get("segmentation"):
+            return "missing mask", "no segmentation"
+        fault, code = encode(raw["segmentation"], size)
+        if fault is not None:
+            return fault
+    area = raw.get("area", box[2] * box[3])
+    crowd = bool(raw.get("iscrowd", 0))
+    return Annotation(raw["id"], labels[raw["category_id"]], tuple(box), area, crowd, code)
+
+
+def encode(segmentation: Any, size: tuple[int, int]) -> tuple[tuple[str, str] | None, bytes]:
+    """Turns a COCO segmentation into a compressed run-length code.
+
+    Args:
+        segmentation: Polygons, or run lengths, compressed or not.
+        size: Width and height of the image.
+
+    Returns:
+        What is wrong as (kind, what), or None; and the code, empty if something is.
+    """
+    width, height = size
+    if isinstance(segmentation, dict):
+        fault = _rle_fault(segmentation, size)
+        if fault is not None:
+            return fault, b""
+        if isinstance(segmentation["counts"], list):
+            code = coco_mask.frPyObjects(segmentation, height, width)
+        else:
+            counts = segmentation["counts"]
+            counts = counts.encode("ascii") if isinstance(counts, str) else counts
+            code = {"size": [height, width], "counts": counts}
+    else:
+        fault = _polygon_fault(segmentation)
+        if fault is not None:
+            return fault, b""
+        code = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    if coco_mask.area(code) == 0:
+        return ("empty mask", "the segmentation has no pixel"), b""
+    return None, code["counts"]
+
+
+def _polygon_fault(polygons: Any) -> tuple[str, str] | None:
+    if not isinstance(polygons, list) or not all(isinstance(part, list) for part in polygons):
+        return "invalid polygon", f"wanted a list of lists of numbers, got {str(polygons)[:60]}"
+    for part in polygons:
+        if len(part) % 2:
+            return "invalid polygon", f"{len(part)} coordinates are an odd count"
+        if len(part) < 6:
+            return "invalid polygon", f"{len(part) // 2} points, wanted three or more"
+        if not np.isfinite(np.asarray(part, np.float64)).all():
+            return "invalid polygon", "a coordinate is not finite"
+    return None
+
+
+def _rle_fault(code: dict, size: tuple[int, int]) -> tuple[str, str] | None:
+    width, height = size
+    if list(code.get("size", [])) != [height, width]:
+        return "invalid RLE", f"size is {code.get('size')}, the image is [{height}, {width}]"
+    counts = code.get("counts")
+    if isinstance(counts, list):
+        if min(counts, default=-1) < 0 or sum(counts) != height * width:
+            return "invalid RLE", f"runs add up to {sum(counts)} of {height * width} pixels"
+    elif not isinstance(counts, str | bytes):
+        return "invalid RLE", f"counts is {type(counts).__name__}, wanted a list or text"
+    elif (total := _code_length(counts)) != height * width:
+        return "invalid RLE", f"runs add up to {total} of {height * width} pixels"
+    return None
+
+
+def _code_length(counts: str | bytes) -> int:
+    """How many pixels a compressed code runs over; pycocotools does not look.
+
+    The format: numbers of 5 bits a character from '0' on, lowest bits first, 0x20 for "more to
+    come", sign in bit 0x10 of the last; from the third run on, differences to the run before last.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for byte in counts.encode("latin-1", "replace") if isinstance(counts, str) else counts:
+        bits = byte - 48
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if not bits & 0x20:
+            if bits & 0x10:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return -1 if shift or min(runs, default=-1) < 0 else sum(runs)

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Loaders whose batches depend on the seed and the step alone.
+
+Step s yields the same images, augmented alike, whatever the number of workers, after any resume and
+however the batch is split over ranks.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from dcnv2.data.dataset import DetectionDataset
+
+
+class StepSampler(Sampler):
+    """Yields for each step the (index, seed) pairs of its batch, epoch after epoch, for ever.
+
+    Wide and tall images do not meet in a batch, where padding would be wasted. Each epoch shows
+    every image; a group that does not fill its last batch begins again with its first images.
+
+    Args:
+        aspect_ratios: Width / height of every image, [I].
+        batch_size: Images a step, over all ranks.
+        seed: Decides the order and the images' own seeds.
+        start: First step.
+        stop: Step to end before, or None for no end.
+        rank: Which share of each batch to yield.
+        world_size: How many shares there are.
+
+    Raises:
+        ValueError: No images, or a batch that does not divide by `world_size`.
+    """
+
+    def __init__(
+        self,
+        aspect_ratios: Sequence[float],
+        batch_size: int,
+        seed: int = 0,
+        start: int = 0,
+        stop: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if len(aspect_ratios) == 0:
+            raise ValueError("the data set has no images to train on")
+        if batch_size < 1 or batch_size % world_size:
+            raise ValueError(f"batch_size: {batch_size} does not divide by {world_size} ranks")
+        self.batch_size, self.seed = batch_size, seed
+        self.start, self.stop = start, stop
+        self.rank, self.world_size = rank, world_size
+        tall = np.asarray(aspect_ratios) < 1
+        self.groups = [g for g in (np.flatnonzero(~tall), np.flatnonzero(tall)) if len(g)]
+        self.steps_per_epoch = sum(-(-len(group) // batch_size) for group in self.groups)
+
+    def __len__(self) -> int:
+        if self.stop is None:
+            raise TypeError("a sampler without `stop` has no length")
+        return max(self.stop - self.start, 0)
+
+    def epoch(self, number: int) -> np.ndarray:
+        """Returns the image indices of an epoch's batches, int64 [steps_per_epoch, batch_size]."""
+        generator = np.random.default_rng((self.seed, number))
+        batches = []
+        for group in self.groups:
+            filled = -(-len(group) // self.batch_size) * self.batch_size
+            batches.append(np.resize(generator.permutation(group), filled))
+        batches = np.concatenate(batches).reshape(-1, self.batch_size)
+        return batches[generator.permutation(len(batches))]
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        step, number = self.start, -1
+        while self.stop is None or step < self.stop:
+            if step // self.steps_per_epoch != number:
+                number = step // self.steps_per_epoch
+                batches = self.epoch(number)
+            batch = batches[step % self.steps_per_epoch].tolist()
+            seeds = np.random.SeedSequence((self.seed, step)).generate_state(self.batch_size)
+            pairs = list(zip(batch, seeds.tolist(), strict=True))
+            yield pairs[self.rank :: self.world_size]
+            step += 1
+
+
+class Seeded(Dataset):
+    """Serves dataset[index] for a pair (index, seed), drawing what is random from that seed."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, pair: tuple[int, int]):
+        index, seed = pair
+        states = random.getstate(), np.random.get_state()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed)
+            try:
+                return self.dataset[index]
+            finally:
+                random.setstate(states[0])
+                np.random.set_state(states[1])
+
+
+def collate(items: list[tuple[torch.Tensor, dict]]) -> tuple[list[torch.Tensor], list[dict]]:
+    """Returns the images and the targets of a batch, each as a list: sizes may differ."""
+    images, targets = zip(*items, strict=True)
+    return list(images), list(targets)
+
+
+def train_loader(
+    dataset: DetectionDataset,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    start: int = 0,
+    stop: int | None = None,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+) -> DataLoader:
+    """Returns batches `(images, targets)` for the steps from `start` to before `stop`.
+
+    Args:
+        dataset: What to train on, with its transforms.
+        batch_size: Images a step, over all ranks.
+        seed: See `StepSampler`, as for the others.
+        start: First step; a resumed run gives the step at which it goes on.
+        stop: Step to end before, or None for no end.
+        workers: Processes that load; 0 loads in this one.
+        rank: This process among those that share a batch.
+        world_size: How many they are.
+        pin_memory: Copy batches to page-locked memory, for CUDA.
+    """
+    sampler = StepSampler(dataset.aspect_ratios(), batch_size, seed, start, stop, rank, world_size)
+    return DataLoader(
+        Seeded(dataset),
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+    )
+
+
+def eval_loader(
+    dataset: DetectionDataset,
+    batch_size: int = 1,
+    *,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+) -> DataLoader:
+    """Returns batches `(images, targets)` that hold each image once, over all ranks, in order."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=range(rank, len(dataset), world_size),
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+    )

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Pipelines of torchvision.transforms.v2 for training and evaluation.
+
+They turn images to float and targets to plain tensors. They do not resize or normalise: that is the
+detector's own `GeneralizedRCNNTransform`, and doing it twice would blur.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+PER_OBJECT = ("boxes", "labels", "masks", "area", "iscrowd")
+"""Entries of a target with one row an object."""
+
+
+class DropEmptyObjects(torch.nn.Module):
+    """Clips boxes to the image, and drops objects that a crop or warp left without area or mask.
+
+    Args:
+        min_side: Least width and height of a box that is kept, in pixels.
+    """
+
+    def __init__(self, min_side: float = 1e-2) -> None:
+        super().__init__()
+        self.min_side = min_side
+
+    def forward(self, image: torch.Tensor, target: dict) -> tuple[torch.Tensor, dict]:
+        boxes = v2.functional.clamp_bounding_boxes(target["boxes"])
+        target = {**target, "boxes": boxes}
+        keep = ((boxes[:, 2:] - boxes[:, :2]) >= self.min_side).all(dim=1)
+        if "masks" in target:
+            keep = keep & target["masks"].flatten(1).any(dim=1)
+        if keep.all():
+            return image, target
+        for key in PER_OBJECT:
+            if key in target:
+                target[key] = tv_tensors.wrap(target[key][keep], like=target[key])
+        return image, target
+
+
+def train_transforms(flip: float = 0.5, augment: Sequence[str | Mapping] = ()) -> v2.Compose:
+    """Returns the pipeline for training.
+
+    Args:
+        flip: Probability of a horizontal flip.
+        augment: Further transforms of torchvision.transforms.v2 before the flip, each by its name,
+            or as {name: {argument: value}}.
+
+    Raises:
+        ValueError: An unknown name (with the nearest known one), or arguments that do not fit.
+    """
+    steps = [_named(entry) for entry in augment]
+    if flip > 0:
+        steps.append(v2.RandomHorizontalFlip(flip))
+    return v2.Compose([*steps, DropEmptyObjects(), *_to_plain_float()])
+
+
+def eval_transforms() -> v2.Compose:
+    """Returns the pipeline for evaluation: objects stay as they are."""
+    return v2.Compose(_to_plain_float())
+
+
+def _to_plain_float() -> list[torch.nn.Module]:
+    to_float = v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True)
+    return [to_float, v2.ToPureTensor()]
+
+
+def _named(entry: str | Mapping) -> torch.nn.Module:
+    if isinstance(entry, str):
+        entry = {entry: {}}
+    if len(entry) != 1:
+        raise ValueError(f"augment: wanted one name with its arguments, got {dict(entry)}")
+    ((name, arguments),) = entry.items()
+    kind = getattr(v2, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, v2.Transform)):
+        near = difflib.get_close_matches(name, dir(v2), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"augment: torchvision.transforms.v2 has no {name}{hint}")
+    try:
+        return kind(**(arguments or {}))
+    except TypeError as error:
+        raise ValueError(f"augment: {name}: {error}") from None

@@ -2,7 +2,6 @@
 // deform_conv2d and its backward on the CPU, as torch sees them.
 #include <torch/csrc/stable/library.h>
 
-#include <cstring>
 #include <tuple>
 
 #include "deform_conv2d.h"

@@ -3,25 +3,14 @@
 
 namespace dcnv2::cpu {
 
-std::vector<ChannelSpan> cut_by_group(int64_t begin, int64_t end, int64_t per_group) {
-  std::vector<ChannelSpan> spans;
-  while (begin < end) {
-    const int64_t group = begin / per_group;
-    const int64_t next = std::min(end, (group + 1) * per_group);
-    spans.push_back({begin, next, group});
-    begin = next;
-  }
-  return spans;
-}
-
 template <class T>
 SampleTable<T>::SampleTable(const ConvOperands& operands, int64_t most_pixels, int64_t most_taps)
     : operands_(operands),
       most_pixels_(most_pixels),
-      y_(most_pixels),
-      x_(most_pixels),
-      mask_(most_pixels),
-      samples_(most_pixels * most_taps) {}
+      y_({most_pixels}),
+      x_({most_pixels}),
+      mask_({most_pixels}),
+      samples_({most_pixels, most_taps}) {}
 
 template <class T>
 void SampleTable<T>::fill(const OutPixels& pixels, int64_t deform_group, int64_t first_tap,

@@ -4,31 +4,13 @@
 
 #include <algorithm>
 #include <limits>
-#include <vector>
 
 #include "../geometry.h"
+#include "channel_spans.h"
 #include "deform_conv2d.h"
 #include "kernels.h"
 
 namespace dcnv2::cpu {
-
-// Channels [begin, end) that belong to one weight group or one deform group.
-struct ChannelSpan {
-  int64_t begin, end;
-  int64_t group;
-  int64_t size() const { return end - begin; }
-};
-
-// [begin, end) cut wherever a group of `per_group` channels ends.
-std::vector<ChannelSpan> cut_by_group(int64_t begin, int64_t end, int64_t per_group);
-
-// Channels that the backward passes work on at once: at most a panel, and narrower where there are
-// few channels, so that a single image still makes work for several threads. The channels alone
-// decide: neither the batch nor the threads may change the order of a sum.
-template <class T>
-int64_t channels_at_once(const ConvGeometry& g) {
-  return g.in_channels >= 4 * kPanel<T> ? kPanel<T> : kPanel<T> / 2;
-}
 
 // Output pixels [first, first + count) of one image.
 struct OutPixels {

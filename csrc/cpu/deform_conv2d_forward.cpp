@@ -6,7 +6,9 @@
 namespace dcnv2::cpu {
 namespace {
 
-constexpr int64_t kPixels = 96;            // a multiple of the rows that the kernels keep
+// Columns of so many pixels, a multiple of the rows that a kernel keeps in registers, and of about
+// so many elements are in the cache at once.
+constexpr int64_t kPixels = 96;
 constexpr int64_t kColumnElements = 1 << 16;
 
 // The weight of every group in panels of output channels, each [taps, group_in, kPanel]; zeros
@@ -17,7 +19,7 @@ class PackedWeight {
   PackedWeight(const ConvGeometry& g, const View& weight)
       : panels_(ceil_div(g.group_out(), kPanel<T>)),
         depth_(g.taps() * g.group_in()),
-        data_(g.groups * panels_ * depth_ * kPanel<T>) {
+        data_({g.groups, panels_, depth_, kPanel<T>}) {
     run_tasks(g.groups * panels_, [&] {
       return [&](int64_t task) {
         const int64_t group = task / panels_, first = task % panels_ * kPanel<T>;
@@ -60,8 +62,8 @@ class ForwardWorker {
         taps_at_once_(std::clamp<int64_t>(kColumnElements / (kPixels * g_.in_channels), 1,
                                           g_.taps())),
         samples_(operands, kPixels, taps_at_once_),
-        columns_(kPixels * taps_at_once_ * g_.in_channels),
-        result_(kPixels * g_.out_channels) {}
+        columns_({kPixels, taps_at_once_, g_.in_channels}),
+        result_({kPixels, g_.out_channels}) {}
 
   void operator()(const OutPixels& pixels) {
     for (int64_t p = 0; p < pixels.count; ++p) {
@@ -137,7 +139,7 @@ void conv_forward(const ConvOperands& operands, const View& bias, const View& ou
   const ConvGeometry& g = operands.g;
   const ChannelRows<T> input(operands.input, {g.batch, g.in_channels, g.height, g.width});
   const PackedWeight<T> weight(g, operands.weight);
-  Buffer<T> bias_row(bias ? g.out_channels : 0);
+  Buffer<T> bias_row({bias ? g.out_channels : 0});
   if (bias) load_rows(bias, {0, 0, g.out_channels, 0, 1, 1}, bias_row.data(), g.out_channels);
 
   const int64_t image_pixels = g.out_height * g.out_width, chunks = ceil_div(image_pixels, kPixels);

@@ -8,7 +8,7 @@ namespace dcnv2::cpu {
 
 template <class T>
 GradInput<T>::GradInput(const ConvGeometry& g, int64_t most_channels)
-    : g_(g), sums_(g.height * g.width * most_channels) {}
+    : g_(g), sums_({g.height, g.width, most_channels}) {}
 
 template <class T>
 void GradInput<T>::begin(int64_t channels) {

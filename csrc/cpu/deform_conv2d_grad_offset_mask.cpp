@@ -13,7 +13,8 @@ GradOffsetMask<T>::GradOffsetMask(const ConvGeometry& g, std::vector<ChannelSpan
       grad_offset_(grad_offset),
       grad_mask_(grad_mask),
       several_((grad_offset || grad_mask) && int64_t(spans_.size()) > g.deform_groups),
-      shares_(several_ ? int64_t(spans_.size()) * g.taps() * 3 * g.out_pixels() : 0) {}
+      shares_({several_ ? int64_t(spans_.size()) : 0, g.batch, g.taps(), 3, g.out_height,
+               g.out_width}) {}
 
 template <class T>
 void GradOffsetMask<T>::add(const GradColumns<T>& columns, const SampleTable<T>& samples,

@@ -7,6 +7,8 @@
 namespace dcnv2::cpu {
 namespace {
 
+// Column gradients of at most so many pixels and elements are in the cache at once. Pixels come in
+// multiples of 12, the rows that the widest kernel keeps in registers.
 constexpr int64_t kMostPixels = 96;
 constexpr int64_t kColumnElements = 1 << 15;
 
@@ -14,8 +16,9 @@ template <class T>
 std::vector<ChannelSlice> make_slices(const ConvGeometry& g) {
   std::vector<ChannelSlice> slices;
   int64_t spans = 0, parts = 0;
-  for (int64_t begin = 0; begin < g.in_channels; begin += channels_at_once<T>(g)) {
-    const int64_t end = std::min(begin + channels_at_once<T>(g), g.in_channels);
+  const int64_t width = channels_at_once<T>(g.in_channels);
+  for (int64_t begin = 0; begin < g.in_channels; begin += width) {
+    const int64_t end = std::min(begin + width, g.in_channels);
     slices.push_back({begin, end, cut_by_group(begin, end, g.deform_channels()),
                       cut_by_group(begin, end, g.group_in()), spans, parts});
     spans += slices.back().spans.size();
@@ -32,7 +35,8 @@ class PackedWeight {
   PackedWeight(const ConvGeometry& g, const View& weight, const std::vector<ChannelSlice>& slices)
       : taps_(g.taps()),
         panel_size_(g.group_out() * kPanel<T>),
-        data_((slices.back().first_part + slices.back().parts.size()) * taps_ * panel_size_) {
+        data_({slices.back().first_part + int64_t(slices.back().parts.size()), taps_,
+               panel_size_}) {
     run_tasks(slices.size(), [&] {
       return [&](int64_t task) {
         int64_t number = slices[task].first_part;
@@ -72,12 +76,13 @@ class GradSamplesWorker {
         weight_(weight),
         grad_place_(grad_place),
         grads_(grads),
-        most_pixels_(std::clamp<int64_t>(
-            kColumnElements / (g_.taps() * channels_at_once<T>(g_)) / 12 * 12, 12, kMostPixels)),
+        most_width_(channels_at_once<T>(g_.in_channels)),
+        most_pixels_(std::clamp<int64_t>(kColumnElements / (g_.taps() * most_width_) / 12 * 12, 12,
+                                         kMostPixels)),
         samples_(operands, most_pixels_, g_.taps()),
-        columns_(most_pixels_ * g_.taps() * channels_at_once<T>(g_)),
-        scratch_(3 * most_pixels_),
-        grad_input_(g_, grads.input ? channels_at_once<T>(g_) : 0) {}
+        columns_({most_pixels_, g_.taps(), most_width_}),
+        scratch_({3, most_pixels_}),
+        grad_input_(g_, grads.input ? most_width_ : 0) {}
 
   void operator()(int64_t image, const ChannelSlice& slice) {
     if (grads_.input) grad_input_.begin(slice.end - slice.begin);
@@ -135,7 +140,7 @@ class GradSamplesWorker {
   const GradOffsetMask<T>& grad_place_;
   const SampleGrads& grads_;
   const Kernels<T>& kernels_ = kernels<T>();
-  const int64_t most_pixels_;
+  const int64_t most_width_, most_pixels_;
   SampleTable<T> samples_;
   Buffer<T> columns_, scratch_;
   GradInput<T> grad_input_;

@@ -18,8 +18,8 @@ class GradWeightWorker {
         grad_output_(grad_output),
         grad_weight_(grad_weight),
         samples_(operands, kPixels, 1),
-        columns_((kPixels + 1) * kPanel<T>),
-        sums_(g_.out_channels * kPanel<T>) {}
+        columns_({kPixels + 1, kPanel<T>}),
+        sums_({g_.out_channels, kPanel<T>}) {}
 
   // Channels [begin, end), at most a panel, of one tap.
   void operator()(int64_t tap, int64_t begin, int64_t end) {
@@ -90,7 +90,8 @@ void conv_grad_weight(const ConvOperands& operands, const ChannelRows<T>& grad_o
                       const View& grad_weight) {
   const ConvGeometry& g = operands.g;
   const ChannelRows<T> input(operands.input, {g.batch, g.in_channels, g.height, g.width});
-  const int64_t width = channels_at_once<T>(g), blocks = ceil_div(g.in_channels, width);
+  const int64_t width = channels_at_once<T>(g.in_channels);
+  const int64_t blocks = ceil_div(g.in_channels, width);
   run_tasks(g.taps() * blocks, [&] {
     return [&, worker = GradWeightWorker<T>(operands, input, grad_output, grad_weight)](
                int64_t task) mutable {

@@ -109,7 +109,7 @@ ChannelRows<T>::ChannelRows(const View& view, const int64_t (&sizes)[4], int64_t
 
   pixel_stride_ = channels;
   image_stride_ = channels * height * width;
-  copy_ = Buffer<T>(batch * image_stride_);
+  copy_ = Buffer<T>({batch, channels, height, width});
   data_ = copy_.data();
   const int64_t block = channels / groups;
   run_tasks(batch * height, [&] {

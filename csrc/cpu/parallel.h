@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <new>
 
@@ -28,11 +29,20 @@ void run_tasks(int64_t tasks, const MakeWorker& make_worker) {
   });
 }
 
-// Uninitialised memory, aligned to a cache line.
+// Uninitialised memory of some extents, aligned to a cache line. Throws where their product is more
+// than memory can be: a tensor whose strides are 0 may have any size.
 template <class T>
 class Buffer {
  public:
-  explicit Buffer(int64_t size = 0) : data_(size > 0 ? allocate(size) : nullptr) {}
+  Buffer() = default;
+  explicit Buffer(std::initializer_list<int64_t> extents) {
+    int64_t bytes = sizeof(T);
+    for (const int64_t extent : extents) {
+      if (__builtin_mul_overflow(bytes, extent, &bytes)) throw std::bad_array_new_length();
+    }
+    if (bytes <= 0) return;
+    data_.reset(static_cast<T*>(::operator new[](static_cast<size_t>(bytes), kAlign)));
+  }
 
   T* data() const { return data_.get(); }
   T& operator[](int64_t i) const { return data_.get()[i]; }
@@ -42,9 +52,6 @@ class Buffer {
   struct Free {
     void operator()(T* p) const { ::operator delete[](p, kAlign); }
   };
-  static T* allocate(int64_t size) {
-    return static_cast<T*>(::operator new[](static_cast<size_t>(size) * sizeof(T), kAlign));
-  }
 
   std::unique_ptr<T, Free> data_;
 };

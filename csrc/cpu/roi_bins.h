@@ -116,7 +116,7 @@ template <class T>
 class Rois {
  public:
   explicit Rois(const RoiOperands& operands)
-      : operands_(operands), boxes_(operands.g.rois * 5), images_(operands.g.rois) {
+      : operands_(operands), boxes_({operands.g.rois, 5}), images_({operands.g.rois}) {
     const RoiPoolGeometry& g = operands.g;
     // As pixels of one column, so that any strides do.
     const View rows{operands.rois.data, operands.rois.dtype,

@@ -4,7 +4,7 @@
 // that those of a bin are adjacent.
 #pragma once
 
-#include "conv_samples.h"
+#include "channel_spans.h"
 #include "kernels.h"
 #include "roi_bins.h"
 
@@ -41,7 +41,7 @@ class PoolWorker {
         output_(output),
         classes_(cut_by_group(0, g_.out_channels, g_.out_channels / g_.classes)),
         bin_(operands),
-        result_(g_.pooled_w * g_.out_channels) {}
+        result_({g_.pooled_w, g_.out_channels}) {}
 
   // One row of bins.
   void operator()(int64_t r, int64_t bin_y) {
@@ -109,7 +109,7 @@ struct BinShares {
   Buffer<T> data;  // [spans, rois, bins, 3]
 
   BinShares(const RoiPoolGeometry& g, int64_t spans)
-      : bins(g.pooled_h * g.pooled_w), data(spans * g.rois * bins * 3) {}
+      : bins(g.pooled_h * g.pooled_w), data({spans, g.rois, g.pooled_h, g.pooled_w, 3}) {}
   T* at(const RoiPoolGeometry& g, int64_t span, int64_t r, int64_t bin) const {
     return data.data() + ((span * g.rois + r) * bins + bin) * 3;
   }
@@ -123,7 +123,7 @@ struct PoolSlice {
 
 template <class T>
 std::vector<PoolSlice> pool_slices(const RoiPoolGeometry& g) {
-  const int64_t width = g.out_channels >= 8 * kPanel<T> ? kPanel<T> : kPanel<T> / 2;
+  const int64_t width = channels_at_once<T>(g.out_channels);
   std::vector<PoolSlice> slices;
   int64_t spans = 0;
   for (int64_t begin = 0; begin < g.out_channels; begin += width) {
@@ -149,7 +149,7 @@ class PoolBackwardWorker {
         shares_(shares),
         grads_(grads),
         bin_(operands),
-        sums_(grads.input ? g_.height * g_.width * kPanel<T> : 0) {}
+        sums_({grads.input ? g_.height : 0, g_.width, kPanel<T>}) {}
 
   void operator()(int64_t image, int64_t cell, const PoolSlice& slice) {
     const int64_t width = slice.end - slice.begin, pixels = g_.height * g_.width;
@@ -242,7 +242,7 @@ void finish_shares(const RoiOperands& operands, const Rois<T>& rois, const BinSh
                    const std::vector<PoolSlice>& slices, const RoiGrads& grads, int64_t r) {
   const RoiPoolGeometry& g = operands.g;
   const int64_t parts_w = Rule::parts_w(g), parts = Rule::parts_h(g) * parts_w;
-  std::vector<T> offset(2 * g.classes * parts, T(0)), mask(shares.bins, T(0));
+  std::vector<T> offset(grads.offset ? 2 * g.classes * parts : 0, T(0)), mask(shares.bins, T(0));
   for (const PoolSlice& slice : slices) {
     for (size_t i = 0; i < slice.spans.size(); ++i) {
       for (int64_t bin = 0; bin < shares.bins; ++bin) {
@@ -250,12 +250,13 @@ void finish_shares(const RoiOperands& operands, const Rois<T>& rois, const BinSh
         const T* share = rois.image(r) < 0
                              ? poison
                              : shares.at(g, slice.first_span + int64_t(i), r, bin);
+        mask[bin] += share[2];
+        if (!grads.offset) continue;
         const int64_t part = Rule::part(g, bin / g.pooled_w, g.pooled_h) * parts_w +
                              Rule::part(g, bin % g.pooled_w, g.pooled_w);
         T* to = offset.data() + 2 * slice.spans[i].group * parts + part;
         to[0] += share[0];
         to[parts] += share[1];
-        mask[bin] += share[2];
       }
     }
   }

@@ -162,6 +162,18 @@ def test_needs_of_a_wrong_length(needs):
             problem.backward(needs)
 
 
+def test_sizes_beyond_memory_raise():
+    # Strides of 0 make operands of any size, which pass every check.
+    side = 2**31 - 1
+    problem = roi_problem(rois=1, batch=1, channels=1, offset=False, mask=False)
+    problem.options = ([side, side], *problem.options[1:])
+    problem.grad_output = torch.zeros((), dtype=D).expand(1, 1, side, side)
+    with pytest.raises((RuntimeError, MemoryError)):
+        problem.forward()
+    with pytest.raises((RuntimeError, MemoryError)):
+        problem.backward()
+
+
 def test_the_library_says_what_it_was_built_from(library):
     assert library.info["library"] == "cpu"
     assert set(library.info) == {"library", "compiler", "torch", "csrc", "instructions"}

@@ -54,4 +54,4 @@ def pool_operands(channels, offset_size, mask_size, dtype=torch.float64, seed=0)
 def gradients(out, operands, seed=1):
     """Return the gradients of `operands` for a drawn gradient of `out`."""
     grad = torch.randn(out.shape, generator=generator(seed), dtype=torch.float64)
-    return torch.autograd.grad(out, operands, grad.to(out.dtype))
+    return torch.autograd.grad(out, operands, grad.to(out))

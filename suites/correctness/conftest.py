@@ -126,9 +126,20 @@ def pytest_runtest_makereport(item, call):
 
 
 def pytest_collection_modifyitems(config, items):
+    # A claim that has no meaning for any target on this machine is not one that was skipped.
+    without = [item for item in items if _has_no_target(item)]
+    items[:] = [item for item in items if not _has_no_target(item)]
+    config.hook.pytest_deselected(items=without)
     config.whole_suite = not (
         config.getoption("keyword") or config.getoption("markexpr") or config.getoption("lf", False)
     ) and _whole_folder(config.args)
+
+
+def _has_no_target(item) -> bool:
+    spec = getattr(item, "callspec", None)
+    return spec is not None and not isinstance(
+        spec.params.get("target", None), (backends.Target, type(None))
+    )
 
 
 def _whole_folder(arguments) -> bool:

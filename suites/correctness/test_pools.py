@@ -42,9 +42,9 @@ def test_strange_offsets_spoil_only_their_bins(target, problem, kind):
 def _smooth(problem):
     """Few numbers; offsets of odd size on odd grids, so that no sample is near a jump."""
     return problem.but(
-        height=5, width=4, bins=(2, 2), regions=problem.regions[:2] or ("inside",),
-        channels=problem.classes * 2, group_size=min(problem.group_size, 2), offsets="small",
-        offset_scale=0.0703, scale=0.5, mask=True, layouts=(), samples=problem.samples or 2,
+        batch=1, height=5, width=4, bins=(2, 2), regions=problem.regions[:2] or ("inside",),
+        channels=problem.classes, group_size=min(problem.group_size, 2), offsets="small",
+        offset_scale=0.0703, scale=0.5, mask=True, layouts=(), samples=min(problem.samples, 2) or 2,
     )  # fmt: skip
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The reference against its loop-by-loop counterpart: values, and one-sided slopes as derivatives."""
+"""The reference against its loop-by-loop counterpart: values, and one-sided slopes."""
 
 import numpy as np
 import pytest

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Claims: what is unsupported never passes, failures name the smallest problem, options count."""
+
+import pytest
+import torch
+
+import reference
+from suites import judging, summary
+from suites.backends import Target
+from suites.evaluation import expected
+from suites.judging import (
+    assert_equals_reference,
+    assert_same_bits,
+    assert_within,
+    claim,
+    draws,
+    needs,
+    slack,
+)
+from suites.ledger import Case, Ledger
+from suites.problems import ConvProblem
+from suites.strategies import conv_problems
+
+
+class Reference:
+    """The reference as a backend; `wrong` scales its results, `only` restricts it."""
+
+    name = "reference"
+    ours = False
+
+    def __init__(self, wrong=1.0, only=None):
+        self.wrong, self.only = wrong, only
+
+    def supports(self, problem, device):
+        return None if self.only in (None, problem.dtype) else f"no {problem.dtype}"
+
+    def operator(self, op):
+        function = getattr(reference, op)
+
+        def exact(**arguments):
+            dtype = arguments["input"].dtype
+            tensors = {k: t.double() for k, t in arguments.items() if isinstance(t, torch.Tensor)}
+            return (self.wrong * function(**{**arguments, **tensors})).to(dtype)
+
+        return exact
+
+
+@pytest.fixture
+def ledger(monkeypatch):
+    fresh = Ledger()
+    monkeypatch.setattr(judging, "LEDGER", fresh)
+    fresh.begin("here", Case("a claim", "reference-cpu"))
+    return fresh
+
+
+@claim(conv_problems(), 30)
+def equals(target, problem):
+    """A claim, not collected by pytest."""
+    assert_equals_reference(target, problem, target.run(problem))
+
+
+def test_claim_that_holds_counts_its_problems(ledger):
+    equals(Target(Reference(only="float64"), "cpu"))
+    case = ledger.current
+    assert case.judged > 0
+    assert sum(case.unsupported.values()) > 0
+    assert case.judged + sum(case.unsupported.values()) == 30
+    assert case.failing is None
+
+
+def test_claim_that_judged_nothing_is_skipped_with_reasons(ledger):
+    with pytest.raises(pytest.skip.Exception, match="no float32"):
+        equals(Target(Reference(only="float128"), "cpu"))
+
+
+def test_claim_that_fails_keeps_the_smallest_problem(ledger):
+    with pytest.raises(AssertionError, match="price"):
+        equals(Target(Reference(wrong=1.02), "cpu"))
+    assert isinstance(ledger.current.failing, ConvProblem)
+    assert ledger.current.failing.layouts == ()
+
+
+def test_same_problems_are_drawn_for_every_target(ledger):
+    seen = []
+
+    @claim(conv_problems(), 10)
+    def look(target, problem):
+        seen.append(problem)
+
+    for backend in (Reference(), Reference(only="float64")):
+        look(Target(backend, "cpu"))
+    assert seen[:10] != seen[10:]
+    assert [p for p in seen[:10] if p.dtype == "float64"] == seen[10:]
+
+
+def test_needs_counts_or_skips(ledger):
+    target = Target(Reference(only="float64"), "cpu")
+    needs(target, ConvProblem(dtype="float64"))
+    assert ledger.current.judged == 1
+    with pytest.raises(pytest.skip.Exception, match="no float16"):
+        needs(target, ConvProblem(dtype="float64"), ConvProblem(dtype="float16"))
+    assert ledger.current.judged == 0
+
+
+def test_profile_scales_the_draws(monkeypatch):
+    monkeypatch.setitem(judging.PROFILE, "factor", 50)
+    assert draws(40).max_examples == 2000
+
+
+def test_missing_nan_and_additional_nan_are_told_apart(ledger):
+    problem, target = ConvProblem(offsets="nan"), Target(Reference(), "cpu")
+    got = dict(expected(problem))
+    assert_equals_reference(target, problem, got)
+    with pytest.raises(AssertionError, match="lacks a NaN"):
+        assert_equals_reference(target, problem, {**got, "output": got["output"].nan_to_num()})
+    spoiled = got["output"].clone()
+    spoiled.view(-1)[got["output"].view(-1).isfinite().nonzero()[0]] = float("nan")
+    with pytest.raises(AssertionError, match="does not have"):
+        assert_equals_reference(target, problem, {**got, "output": spoiled})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(lambda t: t[:1], "shape"), (lambda t: t.float(), "dtype"), (lambda t: t * 1.001, "price")],
+)
+def test_wrong_shape_dtype_or_value_is_named(ledger, change, message):
+    problem, target = ConvProblem(), Target(Reference(), "cpu")
+    got = dict(expected(problem))
+    with pytest.raises(AssertionError, match=message):
+        assert_equals_reference(target, problem, {**got, "grad_input": change(got["grad_input"])})
+
+
+def test_missing_gradient_is_no_equality(ledger):
+    problem, target = ConvProblem(), Target(Reference(), "cpu")
+    with pytest.raises(AssertionError):
+        assert_equals_reference(target, problem, {"output": expected(problem)["output"]})
+
+
+def test_identity_within_rounding():
+    problem = ConvProblem(dtype="float32")
+    results, allowed = expected(problem), slack(problem)
+    assert_within(allowed, results, {n: t * (1 + 1e-7) for n, t in results.items()})
+    with pytest.raises(AssertionError, match="grad_weight"):
+        assert_within(allowed, results, {"grad_weight": results["grad_weight"] * 1.0001})
+
+
+def test_same_bits_sees_one_bit_and_takes_nan_for_itself():
+    a = {"output": torch.tensor([1.0, float("nan")])}
+    assert_same_bits(a, {"output": a["output"].clone()})
+    with pytest.raises(AssertionError, match="bits"):
+        assert_same_bits(a, {"output": torch.tensor([1.0 + 2e-7, float("nan")])})
+
+
+def test_undrawn_options_are_told(ledger):
+    equals(Target(Reference(), "cpu"))
+    missing = ledger.never_drawn()
+    assert "pooling, kind: roi" in missing
+    assert "convolution, offsets: nan" in missing
+    assert "convolution, dtype: float64" not in missing
+
+
+def test_summary_and_tables(ledger, tmp_path):
+    ledger.current.outcome = "failed"
+    ledger.current.failing = ConvProblem()
+    ledger.begin("there", Case("another claim", "other-cpu", outcome="unsupported"))
+    rows = summary.verdicts(ledger)
+    table = summary.verdict_table(rows)
+    assert table.loc[table["claim"] == "a claim", "reference-cpu"].item() == "**fails**"
+    assert table.loc[table["claim"] == "another claim", "other-cpu"].item() == "unsupported"
+    path = summary.write_report(ledger, tmp_path)
+    assert "Smallest failing problems" in path.read_text()
+    assert (tmp_path / "correctness.csv").exists()

@@ -18,6 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from dcnv2.engine.config import RunConfig
+from dcnv2.models import build_model
+
 PREFIX = "step_"
 
 
@@ -115,3 +118,29 @@ def load_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> None:
     """Loads the optimiser's state (momentum, moments, step counts)."""
     state = torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True)
     optimizer.load_state_dict(state)
+
+
+def restore(
+    config: RunConfig, checkpoint: Path | None, device: torch.device
+) -> tuple[nn.Module, dict]:
+    """Builds the configured model with the weights of a checkpoint, in evaluation mode.
+
+    Args:
+        config: the run.
+        checkpoint: its folder, or None for the run's newest.
+        device: where the model goes.
+
+    Returns:
+        The model, and the checkpoint's meta data.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint, or none at all.
+    """
+    if checkpoint is None:
+        checkpoint = last_checkpoint(config.folder / "checkpoints")
+        if checkpoint is None:
+            raise FileNotFoundError(f"{config.folder} has no checkpoint: train it first")
+    meta = load_meta(checkpoint)
+    model = build_model(config.model, pretrained=False)
+    load_model(checkpoint, model)
+    return model.to(device).eval(), meta

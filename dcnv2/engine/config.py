@@ -30,17 +30,25 @@ class DataConfig:
         root: a COCO-format folder.
         train: name of the training split in it.
         val: name of the split to evaluate on.
+        train_limit: train on the first that many images alone, by id.
+        val_limit: evaluate on the first that many images alone.
         flip: probability of a horizontal flip in training.
+        augment: names of further transforms of torchvision.transforms.v2 in training, before the
+            flip, with their arguments: `{ColorJitter: {brightness: 0.2}}`.
         workers: loader processes; 0 loads in the training process.
-        skip_bad: skip and count annotations that are no use, instead of refusing them.
+        on_bad: `raise` refuses a set with useless images or annotations, `skip` leaves them out
+            and logs them.
     """
 
     root: str = "data/shapes"
     train: str = "train"
     val: str = "val"
+    train_limit: int | None = None
+    val_limit: int | None = None
     flip: float = 0.5
+    augment: list[str | dict[str, dict[str, Any] | None]] = field(default_factory=list)
     workers: int = 2
-    skip_bad: bool = False
+    on_bad: Literal["raise", "skip"] = "raise"
 
 
 @dataclass
@@ -93,7 +101,7 @@ class TrainConfig:
         batch_size: images an update.
         precision: `bfloat16` runs the forward pass under autocast (CUDA only).
         channels_last: memory layout of weights and images.
-        deterministic: refuse PyTorch operations that are not reproducible.
+        deterministic: have PyTorch take reproducible algorithms only.
         log_every: steps between rows in metrics.csv.
         checkpoint_every: steps between checkpoints; the last step always makes one.
         eval_every: steps between evaluations; 0 for none before the end.

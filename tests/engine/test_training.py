@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Training on a toy set: records, interruption, resuming, evaluation, prediction, command line."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dcnv2 import cli
+from dcnv2.data.images import BadImageError
+from dcnv2.data.shapes import write_shapes
+from dcnv2.engine import train as training
+from dcnv2.engine.checkpoint import last_checkpoint
+from dcnv2.engine.config import parse_values
+from dcnv2.engine.evaluate import evaluate_checkpoint
+from dcnv2.engine.predict import predict_files
+from dcnv2.engine.train import NonFiniteLossError, Trainer, train
+
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    return write_shapes(tmp_path_factory.mktemp("shapes"), train=6, val=3, size=64)
+
+
+@pytest.fixture
+def make_config(shapes, tmp_path):
+    def make(name="run", **train_options):
+        model = {
+            "num_classes": 8,
+            "min_size": [64],
+            "max_size": 64,
+            "backbone": {
+                "arch": "small",
+                "channels": 16,
+                "convs": ["plain", "plain", "plain", "dcnv2"],
+            },
+            "rpn": {"anchor_sizes": [[16, 32]], "post_nms_train": 20, "post_nms_test": 20},
+            "box": {
+                "hidden_channels": 16,
+                "batch_per_image": 16,
+                "pool": {"kind": "mdpool", "hidden_channels": 8},
+            },
+            "mask": {"convs": [16], "deconv_channels": 16},
+            "mimic": {"enabled": True, "crop_size": 32},
+        }
+        options = {"steps": STEPS, "batch_size": 2, "log_every": 3, "checkpoint_every": 2}
+        return parse_values(
+            {
+                "name": name,
+                "output": str(tmp_path),
+                "device": "cpu",
+                "model": model,
+                "data": {"root": str(shapes), "workers": 0},
+                "optim": {"name": "adamw", "lr": 0.01, "warmup_steps": 2, "clip_norm": 10.0},
+                "train": options | train_options,
+            }
+        )
+
+    return make
+
+
+def _weights(config):
+    return load_file(last_checkpoint(config.folder / "checkpoints") / "model.safetensors")
+
+
+def test_a_run_leaves_its_records(make_config):
+    config = make_config(eval_every=2)
+    row = train(config)
+    folder = config.folder
+    assert {"config.yaml", "log.txt", "metrics.csv", "eval.csv", "checkpoints", "tensorboard"} <= {
+        path.name for path in folder.iterdir()
+    }
+    metrics = pd.read_csv(folder / "metrics.csv")
+    assert metrics["step"].tolist() == [3, 4]
+    assert {"loss", "loss_mask", "loss_mimic_cos", "lr", "grad_norm"} <= set(metrics.columns)
+    assert pd.read_csv(folder / "eval.csv")["step"].tolist() == [2, 4]
+    assert row["images"].item() == 3
+    assert {"box_AP", "mask_AP50"} <= set(row.columns)
+
+
+@pytest.mark.parametrize("checkpoint_at", [2, 3])
+def test_resuming_gives_what_an_uninterrupted_run_gives(make_config, monkeypatch, checkpoint_at):
+    whole = make_config("whole")
+    train(whole)
+    cut = make_config("cut", checkpoint_every=checkpoint_at)
+    with monkeypatch.context() as patch:
+        update = Trainer.update
+
+        def interrupted(self, *batch):
+            if self.step == 3:
+                raise KeyboardInterrupt
+            return update(self, *batch)
+
+        patch.setattr(Trainer, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(cut)
+    train(cut, resume=True)
+    for name, value in _weights(whole).items():
+        assert torch.equal(value, _weights(cut)[name]), name
+    untimed = ["data_ms", "step_ms"]
+    tables = [pd.read_csv(c.folder / "metrics.csv").drop(columns=untimed) for c in (whole, cut)]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+def test_a_run_is_not_overwritten_nor_resumed_from_nothing(make_config):
+    config = make_config(steps=1)
+    with pytest.raises(FileNotFoundError, match="no checkpoint to resume"):
+        train(config, resume=True)
+    train(config)
+    with pytest.raises(FileExistsError, match="resume that run"):
+        train(config)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(make_config, monkeypatch):
+    config = make_config()
+    trainer = Trainer(config)
+    forward = trainer.model.roi_heads.mask_logits
+    calls = []
+
+    def poisoned(*operands):
+        calls.append(None)
+        return forward(*operands) * (float("nan") if len(calls) > 2 else 1.0)
+
+    monkeypatch.setattr(trainer.model.roi_heads, "mask_logits", poisoned)
+    with pytest.raises(NonFiniteLossError, match="step 2: loss_mask is nan"):
+        trainer.run()
+    assert last_checkpoint(config.folder / "checkpoints").name == "step_00000002"
+    assert "loss_mask is nan" in (config.folder / "log.txt").read_text()
+
+
+def test_loss_weights_scale_the_terms(make_config):
+    config = make_config()
+    batch = next(iter(training.train_batches(Trainer(config).train_set, config, 0)))
+    plain = Trainer(config).update(*batch)
+    config.train.loss_weights.loss_mask = 0.25
+    scaled = Trainer(config).update(*batch)
+    assert scaled["loss_mask"] == pytest.approx(0.25 * plain["loss_mask"])
+    assert scaled["loss_box_reg"] == plain["loss_box_reg"]
+    assert scaled["loss"] == pytest.approx(plain["loss"] - 0.75 * plain["loss_mask"])
+
+
+@pytest.mark.parametrize("change", ["rename", "drop"])
+def test_other_categories_are_refused(make_config, shapes, tmp_path, change):
+    root = tmp_path / "other"
+    shutil.copytree(shapes, root)
+    path = root / "annotations" / "instances_val.json"
+    document = json.loads(path.read_text())
+    if change == "rename":
+        document["categories"][2]["name"] = "pear"
+        message = "class 3 is pear in this data set, but crescent in training"
+    else:
+        removed = document["categories"].pop()["id"]
+        document["annotations"] = [
+            a for a in document["annotations"] if a["category_id"] != removed
+        ]
+        message = "num_classes is 8, but the data set has 7 categories"
+    path.write_text(json.dumps(document))
+    config = make_config()
+    config.data.root = str(root)
+    with pytest.raises(ValueError, match=message):
+        Trainer(config)
+
+
+def test_a_checkpoint_is_evaluated_and_drawn(make_config, shapes, tmp_path):
+    config = make_config(steps=1)
+    row = train(config)
+    again, per_class = evaluate_checkpoint(config)
+    timed = ["image_ms"]
+    pd.testing.assert_frame_equal(again.drop(columns=timed), row.drop(columns=timed))
+    assert len(per_class) == 16
+    config.eval.draw_threshold = 0.0
+    image = shapes / "images" / "val" / "000001.png"
+    pictures = [path for path, _ in predict_files(config, [image, image], tmp_path / "out")]
+    assert [path.name for path in pictures] == ["000001.png", "000001_2.png"]
+    assert all(path.stat().st_size for path in pictures)
+    (tmp_path / "broken.png").write_bytes(image.read_bytes()[:200])
+    for bad, message in [("nowhere.png", "no such image"), ("broken.png", "broken image")]:
+        with pytest.raises(BadImageError, match=message):
+            list(predict_files(config, [tmp_path / bad], tmp_path / "out"))
+
+
+def test_proposal_network_is_scored_by_recall(make_config):
+    config = make_config(steps=1)
+    config.model.task, config.model.mimic.enabled = "proposals", False
+    row = train(config)
+    assert {"box_AR100", "box_AR1000", "box_ARs"} <= set(row.columns)
+    assert not any(column.startswith("mask") for column in row.columns)
+
+
+def test_command_line_trains_evaluates_and_predicts(make_config, shapes, tmp_path, capsys):
+    config = make_config(steps=1)
+    text = training.to_yaml(config)
+    (tmp_path / "toy.yaml").write_text(text)
+    words = [str(tmp_path / "toy.yaml"), "--name=by_cli"]
+    assert cli.main(["train", *words]) == 0
+    run = str(tmp_path / "by_cli")
+    assert cli.main(["eval", run, "--csv", str(tmp_path / "row.csv")]) == 0
+    assert pd.read_csv(tmp_path / "row.csv")["step"].item() == 1
+    image = str(shapes / "images" / "val" / "000002.png")
+    assert cli.main(["predict", run, image]) == 0
+    assert (tmp_path / "by_cli" / "predictions" / "000002.png").is_file()
+    capsys.readouterr()
+    assert cli.main(["train", run, "--train.stepz=3"]) == 1
+    assert "did you mean train.steps?" in capsys.readouterr().err
+    assert cli.main(["data", "check", str(shapes), "train", "val"]) == 0
+
+
+def test_doctor_needs_no_detection_extras(tmp_path):
+    """In a process where no extra can be imported, doctor works and train says what to install."""
+    program = """
+import sys
+from dcnv2 import cli
+for name in cli.DETECTION_EXTRA - {"numpy"}:
+    sys.modules[name] = None
+assert cli.main(["doctor"]) == 0
+assert cli.main(["train", "smoke/dcnv2"]) == 1
+"""
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "pip install dcnv2[detection]" in done.stderr

@@ -2,17 +2,13 @@
 """COCO folders, the 2014 and 2017 layouts and the embedded set's alike."""
 
 import json
-import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from pycocotools import mask as coco_mask
 
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.images import BadImageError, probe
+from dcnv2.data.segmentation import encode, finite
 from dcnv2.data.table import Annotation, Problem, Table, TableBuilder, box_fault
 
 SPLITS = {
@@ -113,7 +109,7 @@ def load_document(path: str | Path) -> dict:
     """Reads a COCO annotation file.
 
     Raises:
-        ValueError: Not JSON, or without images and categories.
+        ValueError: Not JSON, without images or categories, or with two categories of one id.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -123,6 +119,9 @@ def load_document(path: str | Path) -> dict:
     for key in ("images", "categories"):
         if not isinstance(document, dict) or not isinstance(document.get(key), list):
             raise ValueError(f"{path}: not a COCO annotation file: it has no list of {key}")
+    ids = [category["id"] for category in document["categories"]]
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"{path}: two categories have the same id, among {sorted(ids)}")
     return document
 
 
@@ -233,7 +232,7 @@ def _read_annotation(
 ) -> Annotation | tuple[str, str]:
     """The annotation for the table, or (kind, what) is wrong with its box or mask."""
     box = raw["bbox"]
-    if len(box) != 4 or not all(map(math.isfinite, box)):
+    if not isinstance(box, list) or len(box) != 4 or not finite(box):
         return "invalid annotation", f"wanted a box of four finite numbers, got {box}"
     fault = box_fault(box, size)
     if fault is not None:
@@ -248,82 +247,3 @@ def _read_annotation(
     area = raw.get("area", box[2] * box[3])
     crowd = bool(raw.get("iscrowd", 0))
     return Annotation(raw["id"], labels[raw["category_id"]], tuple(box), area, crowd, code)
-
-
-def encode(segmentation: Any, size: tuple[int, int]) -> tuple[tuple[str, str] | None, bytes]:
-    """Turns a COCO segmentation into a compressed run-length code.
-
-    Args:
-        segmentation: Polygons, or run lengths, compressed or not.
-        size: Width and height of the image.
-
-    Returns:
-        What is wrong as (kind, what), or None; and the code, empty if something is.
-    """
-    width, height = size
-    if isinstance(segmentation, dict):
-        fault = _rle_fault(segmentation, size)
-        if fault is not None:
-            return fault, b""
-        if isinstance(segmentation["counts"], list):
-            code = coco_mask.frPyObjects(segmentation, height, width)
-        else:
-            counts = segmentation["counts"]
-            counts = counts.encode("ascii") if isinstance(counts, str) else counts
-            code = {"size": [height, width], "counts": counts}
-    else:
-        fault = _polygon_fault(segmentation)
-        if fault is not None:
-            return fault, b""
-        code = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    if coco_mask.area(code) == 0:
-        return ("empty mask", "the segmentation has no pixel"), b""
-    return None, code["counts"]
-
-
-def _polygon_fault(polygons: Any) -> tuple[str, str] | None:
-    if not isinstance(polygons, list) or not all(isinstance(part, list) for part in polygons):
-        return "invalid polygon", f"wanted a list of lists of numbers, got {str(polygons)[:60]}"
-    for part in polygons:
-        if len(part) % 2:
-            return "invalid polygon", f"{len(part)} coordinates are an odd count"
-        if len(part) < 6:
-            return "invalid polygon", f"{len(part) // 2} points, wanted three or more"
-        if not np.isfinite(np.asarray(part, np.float64)).all():
-            return "invalid polygon", "a coordinate is not finite"
-    return None
-
-
-def _rle_fault(code: dict, size: tuple[int, int]) -> tuple[str, str] | None:
-    width, height = size
-    if list(code.get("size", [])) != [height, width]:
-        return "invalid RLE", f"size is {code.get('size')}, the image is [{height}, {width}]"
-    counts = code.get("counts")
-    if isinstance(counts, list):
-        if min(counts, default=-1) < 0 or sum(counts) != height * width:
-            return "invalid RLE", f"runs add up to {sum(counts)} of {height * width} pixels"
-    elif not isinstance(counts, str | bytes):
-        return "invalid RLE", f"counts is {type(counts).__name__}, wanted a list or text"
-    elif (total := _code_length(counts)) != height * width:
-        return "invalid RLE", f"runs add up to {total} of {height * width} pixels"
-    return None
-
-
-def _code_length(counts: str | bytes) -> int:
-    """How many pixels a compressed code runs over; pycocotools does not look.
-
-    The format: numbers of 5 bits a character from '0' on, lowest bits first, 0x20 for "more to
-    come", sign in bit 0x10 of the last; from the third run on, differences to the run before last.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for byte in counts.encode("latin-1", "replace") if isinstance(counts, str) else counts:
-        bits = byte - 48
-        value |= (bits & 0x1F) << shift
-        shift += 5
-        if not bits & 0x20:
-            if bits & 0x10:
-                value -= 1 << shift
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    return -1 if shift or min(runs, default=-1) < 0 else sum(runs)

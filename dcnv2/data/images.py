@@ -111,7 +111,8 @@ def _shown_size(image: Image.Image) -> tuple[int, int]:
 
 
 def _check_size(image: Image.Image, path: str | Path, size: tuple[int, int] | None) -> None:
-    if size is not None and size not in (image.size, _shown_size(image)):
+    # The stored size first: Pillow decodes a PNG to tell its orientation.
+    if size is not None and size != image.size and size != _shown_size(image):
         got, wanted = "{} x {}".format(*_shown_size(image)), "{} x {}".format(*size)
         raise BadImageError(f"{path}: image is {got}, annotated as {wanted}")
 

@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 
 from dcnv2.data import outlines, paint, raster
 from dcnv2.data.images import write_png
+from dcnv2.data.segmentation import run_lengths
 
 VERSION = "1.0"
 """Changes whenever the same seed would draw something else."""
@@ -244,26 +245,16 @@ def _check_options(train: int, val: int, size: int, names: Sequence[str], warp: 
 def _describe(instance: Instance) -> dict:
     """Segmentation, area, box and crowd flag in COCO's form."""
     mask = instance.mask
-    code = coco_mask.encode(np.asfortranarray(mask, np.uint8))
-    polygons = None if instance.crowd else raster.trace_polygons(mask)
     if instance.crowd:
-        code["counts"] = run_lengths(mask)
-    else:
-        code["counts"] = code["counts"].decode("ascii")
+        segmentation = {"size": list(mask.shape), "counts": run_lengths(mask)}
+    elif (segmentation := raster.trace_polygons(mask)) is None:
+        segmentation = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+        segmentation["counts"] = segmentation["counts"].decode("ascii")
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     x, y = int(columns[0]), int(rows[0])
     return {
-        "segmentation": polygons or code,
+        "segmentation": segmentation,
         "area": int(np.count_nonzero(mask)),
         "bbox": [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1],
         "iscrowd": int(instance.crowd),
     }
-
-
-def run_lengths(mask: np.ndarray) -> list[int]:
-    """COCO's uncompressed code: lengths of runs of 0 and 1 in turn, down the columns."""
-    flat = np.concatenate([[0], mask.T.ravel(), [0]]).astype(np.int8)
-    starts = np.flatnonzero(np.diff(flat))
-    ends = np.concatenate([[0], starts, [mask.size]])
-    lengths = np.diff(ends)
-    return lengths[: len(lengths) - (lengths[-1] == 0)].tolist()

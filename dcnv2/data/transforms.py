@@ -32,7 +32,7 @@ class DropEmptyObjects(torch.nn.Module):
         target = {**target, "boxes": boxes}
         keep = ((boxes[:, 2:] - boxes[:, :2]) >= self.min_side).all(dim=1)
         if "masks" in target:
-            keep = keep & target["masks"].flatten(1).any(dim=1)
+            keep = keep & target["masks"].flatten(1).bool().any(dim=1)
         if keep.all():
             return image, target
         for key in PER_OBJECT:

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Batches depend on seed and step alone; transforms keep boxes and masks together."""
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+import torch
+from coco_folders import annotation, document, image_entry, write_coco
+from torchvision import tv_tensors
+from torchvision.ops import masks_to_boxes
+
+from dcnv2.data.coco import CocoDataset
+from dcnv2.data.loader import Seeded, StepSampler, collate, eval_loader, train_loader
+from dcnv2.data.shapes import write_shapes
+from dcnv2.data.transforms import DropEmptyObjects, eval_transforms, train_transforms
+
+RATIOS = [1.5, 0.7, 1.0, 1.2, 0.5, 0.6, 2.0, 1.1, 0.9, 1.3, 1.4]
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    return write_shapes(tmp_path_factory.mktemp("shapes"), train=18, val=7, size=64)
+
+
+def _steps(start, stop, **options):
+    return list(StepSampler(RATIOS, 4, seed=3, start=start, stop=stop, **options))
+
+
+@pytest.mark.parametrize("start", [0, 1, 2, 3, 7, 50])
+def test_a_sampler_that_starts_later_goes_on_as_the_first_did(start):
+    assert _steps(start, 60) == _steps(0, 60)[start:]
+
+
+def test_a_sampler_without_an_end_goes_on_for_ever():
+    endless = StepSampler(RATIOS, 4, seed=3)
+    assert list(itertools.islice(endless, 60)) == _steps(0, 60)
+    with pytest.raises(TypeError):
+        len(endless)
+
+
+def test_epochs_show_every_image_in_another_order_and_seeds_never_repeat():
+    sampler = StepSampler(RATIOS, 4, seed=3)
+    assert sampler.steps_per_epoch == 3
+    epochs = [sampler.epoch(number) for number in range(4)]
+    assert all(set(epoch.ravel().tolist()) == set(range(len(RATIOS))) for epoch in epochs)
+    assert len({epoch.tobytes() for epoch in epochs}) == 4
+    seeds = [seed for batch in _steps(0, 60) for _, seed in batch]
+    assert len(set(seeds)) == len(seeds)
+    assert _steps(0, 6) != list(StepSampler(RATIOS, 4, seed=4, stop=6))
+
+
+def test_wide_and_tall_images_do_not_meet():
+    for batch in _steps(0, 30):
+        assert len({RATIOS[index] < 1 for index, _ in batch}) == 1
+
+
+def test_groups_smaller_than_a_batch_fill_it_by_repetition():
+    batches = list(StepSampler([1.0, 0.5], 4, stop=2))
+    assert sorted([index for index, _ in batch] for batch in batches) == [[0] * 4, [1] * 4]
+
+
+def test_ranks_share_each_batch():
+    whole = _steps(0, 20)
+    shares = [_steps(0, 20, rank=rank, world_size=2) for rank in range(2)]
+    for step, batch in enumerate(whole):
+        assert sorted(shares[0][step] + shares[1][step]) == sorted(batch)
+        assert len(shares[0][step]) == 2
+
+
+def test_samplers_refuse_what_they_cannot_serve():
+    with pytest.raises(ValueError, match="no images"):
+        StepSampler([], 4)
+    with pytest.raises(ValueError, match="3 ranks"):
+        StepSampler(RATIOS, 4, world_size=3)
+    with pytest.raises(ValueError, match="batch_size"):
+        StepSampler(RATIOS, 0)
+
+
+def _same(left, right):
+    for (images, targets), (others, wanted) in zip(left, right, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(images, others, strict=True))
+        for target, want in zip(targets, wanted, strict=True):
+            assert target.keys() == want.keys()
+            for key, value in target.items():
+                assert torch.equal(torch.as_tensor(value), torch.as_tensor(want[key]))
+
+
+def test_workers_and_resume_change_nothing_in_the_batches(shapes):
+    augmented = train_transforms(0.5, ["RandomPhotometricDistort", {"RandomGrayscale": {"p": 0.3}}])
+    dataset = CocoDataset(shapes, "train", augmented)
+    whole = list(train_loader(dataset, 4, seed=5, stop=6))
+    torch.rand(3)
+    _same(whole[2:], list(train_loader(dataset, 4, seed=5, start=2, stop=6, workers=2)))
+    shares = [
+        list(train_loader(dataset, 4, seed=5, stop=6, rank=rank, world_size=2)) for rank in (0, 1)
+    ]
+    _same([(images[1::2], targets[1::2]) for images, targets in whole], shares[1])
+
+
+def test_items_draw_from_their_own_seed_and_leave_the_generators_alone():
+    class Draws(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return torch.rand(1).item(), random.random(), np.random.rand()
+
+    dataset = Seeded(Draws())
+    torch.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)
+    expected = Draws()[0]
+    torch.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)
+    first = dataset[0, 7]
+    assert Draws()[0] == expected
+    assert dataset[0, 7] == first
+    assert dataset[0, 8] != first
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_evaluation_sees_each_image_once(shapes, world_size):
+    dataset = CocoDataset(shapes, "val", eval_transforms())
+    seen = [
+        target["image_id"]
+        for rank in range(world_size)
+        for _, targets in eval_loader(dataset, 2, rank=rank, world_size=world_size)
+        for target in targets
+    ]
+    assert sorted(seen) == dataset.image_ids.tolist()
+
+
+def test_images_without_objects_are_collated(tmp_path):
+    content = document([image_entry(1, "1.png"), image_entry(2, "2.png")], [annotation(1, 1)])
+    dataset = CocoDataset(write_coco(tmp_path, content), "val2017", train_transforms())
+    images, targets = collate([dataset[0], dataset[1]])
+    assert [len(target["boxes"]) for target in targets] == [1, 0]
+    assert targets[1]["boxes"].shape == (0, 4)
+    assert len(images) == 2
+
+
+def test_flips_move_boxes_with_masks(shapes):
+    plain, flipped = (
+        CocoDataset(shapes, "train", train_transforms(flip=flip)) for flip in (0.0, 1.0)
+    )
+    for index in range(len(plain)):
+        image, target = plain[index]
+        mirrored, moved = flipped[index]
+        assert image.dtype == torch.float32
+        assert 0 <= image.min() <= image.max() <= 1
+        assert torch.equal(mirrored, image.flip(-1))
+        assert torch.equal(moved["masks"], target["masks"].flip(-1))
+        if len(moved["boxes"]):
+            boxes = masks_to_boxes(moved["masks"]) + torch.tensor([0, 0, 1, 1])
+            assert torch.equal(moved["boxes"], boxes)
+
+
+def test_pipelines_give_plain_tensors_and_evaluation_keeps_all(shapes):
+    dataset = CocoDataset(shapes, "val", eval_transforms())
+    image, target = dataset[0]
+    assert type(image) is type(target["boxes"]) is type(target["masks"]) is torch.Tensor
+    assert len(target["boxes"]) == len(CocoDataset(shapes, "val")[0][1]["boxes"])
+
+
+def test_objects_that_a_crop_leaves_empty_are_dropped_from_every_entry():
+    masks = torch.zeros(4, 10, 10, dtype=torch.uint8)
+    masks[0, 2:5, 2:5] = masks[1, 2:5, 2:5] = masks[3, 2:5, 2:5] = 1
+    boxes = [[2, 2, 5, 5], [12, 2, 15, 5], [2, 2, 5, 5], [-3, 2, 5, 5]]
+    target = {
+        "boxes": tv_tensors.BoundingBoxes(
+            torch.tensor(boxes).float(), format="XYXY", canvas_size=(10, 10)
+        ),
+        "masks": tv_tensors.Mask(masks),
+        "labels": torch.arange(4),
+        "area": torch.arange(4.0),
+        "iscrowd": torch.zeros(4, dtype=torch.uint8),
+        "image_id": 5,
+    }
+    _, kept = DropEmptyObjects()(torch.zeros(3, 10, 10), target)
+    assert kept["labels"].tolist() == kept["area"].tolist() == [0, 3]
+    assert kept["boxes"].tolist() == [[2, 2, 5, 5], [0, 2, 5, 5]]
+    assert len(kept["masks"]) == len(kept["iscrowd"]) == 2
+    assert isinstance(kept["boxes"], tv_tensors.BoundingBoxes)
+    assert len(target["labels"]) == 4
+
+
+def test_crops_by_name_keep_boxes_and_masks_together(shapes):
+    crop = {"RandomIoUCrop": {"min_scale": 0.4}}
+    dataset = Seeded(CocoDataset(shapes, "train", train_transforms(augment=[crop])))
+    for index in range(18):
+        image, target = dataset[index, index]
+        assert target["masks"].shape[1:] == image.shape[1:]
+        for box, mask in zip(target["boxes"], target["masks"], strict=True):
+            tight = masks_to_boxes(mask[None])[0]
+            assert (box[:2] <= tight[:2]).all()
+            assert (box[2:] >= tight[2:]).all()
+
+
+@pytest.mark.parametrize(
+    ("augment", "words"),
+    [
+        ("RandomGreyscale", "did you mean RandomGrayscale"),
+        ({"RandomGrayscale": {"prob": 1}}, "RandomGrayscale: .*prob"),
+        ({"A": {}, "B": {}}, "one name"),
+        ("functional", "no functional"),
+    ],
+)
+def test_augmentations_that_do_not_exist(augment, words):
+    with pytest.raises(ValueError, match=words):
+        train_transforms(augment=[augment])

@@ -73,10 +73,11 @@ def plan(root: Path, digest: str) -> tuple[list[Library], list[str]]:
         return [cpu], [f"built without CUDA: {why}"]
 
     archs = os.environ.get("TORCH_CUDA_ARCH_LIST") or DEFAULT_ARCH_LIST
+    hopper = ["-DDCNV2_SM90A"] if "compute_90a" in " ".join(gencode_flags(archs)) else []
     cuda = Library(
         "dcnv2_cuda",
-        sorted(p for p in (root / "csrc/cuda").iterdir() if p.suffix in (".cu", ".cpp")),
-        [*common, *hidden, "-DUSE_CUDA", f"-isystem{toolkit.root / 'include'}"],
+        sorted(p for p in (root / "csrc/cuda").rglob("*.c*") if p.suffix in (".cu", ".cpp")),
+        [*common, *hidden, *hopper, "-DUSE_CUDA", f"-isystem{toolkit.root / 'include'}"],
         [*link, "-ltorch_cuda", str(toolkit.runtime_library())],
         [info, f'-DDCNV2_ARCH_LIST=\\"{archs.replace(" ", ";")}\\"'],
         toolkit,
@@ -121,7 +122,7 @@ def _ninja_text(libraries: list[Library], build_dir: Path, out_dir: Path) -> str
     for library in libraries:
         objects = []
         for source in library.sources:
-            objects.append(f"{library.name}/{source.name}.o")
+            objects.append(f"{library.name}/{source.parent.name}_{source.name}.o")
             device = source.suffix == ".cu"
             flags = library.nvcc_flags if device else library.cxx_flags
             if source.name == "build_info.cpp":

@@ -17,6 +17,12 @@
 
 namespace dcnv2 {
 
+// Where the kernel's row or column `step` reads for output position `out`, along one axis.
+template <class Int>
+DCNV2_HD Int undeformed(Int out, Int stride, Int pad, Int step, Int dilation) {
+  return out * stride - pad + step * dilation;
+}
+
 // Sizes of one deformable convolution.
 struct ConvGeometry {
   int64_t batch, in_channels, height, width;
@@ -35,10 +41,10 @@ struct ConvGeometry {
 
   // Undeformed sample position, in input pixels, of a tap at an output position.
   DCNV2_HD int64_t tap_y(int64_t out_y, int64_t tap) const {
-    return out_y * stride_h - pad_h + (tap / kernel_w) * dilation_h;
+    return undeformed(out_y, stride_h, pad_h, tap / kernel_w, dilation_h);
   }
   DCNV2_HD int64_t tap_x(int64_t out_x, int64_t tap) const {
-    return out_x * stride_w - pad_w + (tap % kernel_w) * dilation_w;
+    return undeformed(out_x, stride_w, pad_w, tap % kernel_w, dilation_w);
   }
 };
 

@@ -53,6 +53,9 @@ DCNV2_HD RoiAxis<T> psroi_roi_axis(T first, T last, T scale) {
   return {start, extent > T(0.1) ? extent : T(0.1)};
 }
 
+// More samples than this along one axis of a bin mean a roi that is no roi (infinite, say): none.
+constexpr int64_t kMostSamples = int64_t(1) << 16;
+
 // The samples of one bin along one axis: position i is at first + i * step.
 template <class T>
 struct BinAxis {
@@ -67,7 +70,7 @@ DCNV2_HD BinAxis<T> align_bin_axis(const RoiAxis<T>& roi, int64_t bin, int64_t b
                                    T offset, T offset_scale) {
   const T size = roi.extent / T(bins);
   const T wanted = sampling > 0 ? T(sampling) : ceil_of(size);
-  const int64_t count = wanted >= T(1) ? static_cast<int64_t>(wanted) : 0;
+  const int64_t count = wanted >= T(1) && wanted <= T(kMostSamples) ? static_cast<int64_t>(wanted) : 0;
   const T step = count > 0 ? size / T(count) : T(0);
   const T slope = offset_scale * roi.extent;
   return {roi.start + slope * offset + T(bin) * size + T(0.5) * step, step, count, slope};

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "operands.h"
+#include "paths.h"
 
 namespace dcnv2::cuda {
 namespace {
@@ -36,7 +37,13 @@ Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& we
   a.bias = bias ? bias->data_ptr() : nullptr;
   a.bias_stride = bias ? bias->stride(0) : 0;
   a.output = output.written.data_ptr();
-  launch_forward(a, stream);
+  const Path path = choose_path(a, current_capability()).path;
+  if (path == Path::kPlain) {
+    launch_forward(a, stream);
+  } else {
+    const Tensor workspace = new_workspace(input, fused_forward_workspace(a));
+    launch_fused_forward(a, path == Path::kWgmma, workspace.data_ptr(), stream);
+  }
   return output.finish(stream);
 }
 

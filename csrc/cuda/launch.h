@@ -28,6 +28,7 @@ struct View4 {
 struct ConvArgs {
   ConvGeometry g;
   Dtype dtype;        // of input, weight, bias, output and grad_output
+  bool allow_tf32;    // float32 may be multiplied with 11 bits
   const void* input;  // [batch, height, width, in_channels]
   View4 offset;       // [batch, deform_groups * taps * 2, out_height, out_width]
   View4 mask;         // [batch, deform_groups * taps, out_height, out_width]
@@ -44,6 +45,10 @@ struct ConvArgs {
 };
 
 void launch_forward(const ConvArgs& a, cudaStream_t stream);
+
+// The fused kernels: tensor cores, no columns. `hopper`: by warpgroup instructions.
+size_t fused_forward_workspace(const ConvArgs& a);
+void launch_fused_forward(const ConvArgs& a, bool hopper, void* workspace, cudaStream_t stream);
 
 // Gathers each pixel's share from samples sorted by their base pixel. The workspace is
 // grad_input_workspace(a) bytes.

@@ -37,10 +37,12 @@ inline Tensor new_workspace(const Tensor& like, size_t bytes) {
   return new_strided(like, {int64_t(bytes)}, {1}, aoti_torch_dtype_uint8());
 }
 
-// The tensor itself where its channels lie last in memory, else such a copy of it.
+// The tensor itself where its channels lie last in memory (and vectors of them are aligned), else
+// such a copy of it.
 inline Tensor channels_last(const Tensor& t, cudaStream_t stream) {
   const Shape sizes = sizes_of(t);
-  if (t.numel() == 0 || lies_as(t, channels_last_strides(sizes))) return t;
+  const bool aligned = reinterpret_cast<uintptr_t>(t.data_ptr()) % 16 == 0;
+  if (t.numel() == 0 || (aligned && lies_as(t, channels_last_strides(sizes)))) return t;
   Tensor copy = new_result(t, sizes, true);
   launch_copy(view(t), view(copy), sizes.data(), stream);
   return copy;

@@ -8,7 +8,7 @@ namespace dcnv2::cuda {
 
 template <class Acc, bool kPsroi>
 struct RoiBin {
-  int64_t image;  // -1: the batch index is not one of the input
+  int64_t image;  // -1: the batch index is not one of the input, or the box is not finite
   BinAxis<Acc> y, x;
 
   // The bin (bin_y, bin_x) of roi r with the offset of class `cls`.
@@ -18,7 +18,8 @@ struct RoiBin {
       return load_as<Acc>(a.rois.data, a.rois.dtype, a.rois.index(r, i, 0, 0));
     };
     const Acc index = roi(0);
-    image = index >= Acc(0) && index < Acc(g.batch) ? static_cast<int64_t>(index) : -1;
+    const bool usable = isfinite(roi(1) + roi(2) + roi(3) + roi(4)) && index >= Acc(0);
+    image = usable && index < Acc(g.batch) ? static_cast<int64_t>(index) : -1;
 
     const int64_t part_y = kPsroi ? psroi_part(bin_y, g.pooled_h, g.part_size) : bin_y;
     const int64_t part_x = kPsroi ? psroi_part(bin_x, g.pooled_w, g.part_size) : bin_x;

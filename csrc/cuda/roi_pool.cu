@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // output[r, bin, c] = mask * average of the bin's samples, and the gradients of offset and mask.
-// A batch index that is not one of the input gives NaN.
+// A batch index that is not one of the input, or a box that is not finite, gives NaN.
 #include "roi_bin.cuh"
 
 namespace dcnv2::cuda {

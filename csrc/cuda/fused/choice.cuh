@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Which tile and which product a fused kernel takes, and how it is launched.
+#pragma once
+
+#include <type_traits>
+
+#include "../common.cuh"
+#include "ring.cuh"
+#include "wgmma.cuh"
+
+namespace dcnv2::cuda {
+
+inline size_t element_size(Dtype dtype) {
+  return dtype == Dtype::kFloat64 ? 8 : dtype == Dtype::kFloat32 ? 4 : 2;
+}
+
+// Columns of a tile for a product of `cols` columns: few where there are few, else so many that what
+// fills the rows is shared by as many columns as possible without padding more of them.
+inline int tile_cols(int64_t cols) {
+  if (cols <= 64) return 64;
+  return ceil_div(cols, 256) * 256 <= ceil_div(cols, 128) * 128 ? 256 : 128;
+}
+
+template <class T>
+struct Type {
+  using type = T;
+};
+template <int kValue>
+using Int = std::integral_constant<int, kValue>;
+
+// Calls f(Type<the multiplying warps>, Int<rows>, Int<columns>) for a tile of `cols` columns.
+template <class F>
+void dispatch_product(const ConvArgs& a, bool hopper, int cols, F f) {
+  auto with_tile = [&](auto rows, auto columns) {
+    constexpr int kRows = rows(), kCols = columns();
+    auto half = [&](auto element, auto plain) {
+      hopper ? f(Type<Wgmma<decltype(element), kRows, kCols>>{}, rows, columns)
+             : f(Type<MmaSync<decltype(plain), kRows, kCols>>{}, rows, columns);
+    };
+    switch (a.dtype) {
+      case Dtype::kFloat16:
+        return half(__half{}, HalfProduct{});
+      case Dtype::kBFloat16:
+        return half(__nv_bfloat16{}, BFloat16Product{});
+      default:
+        return a.allow_tf32 ? f(Type<MmaSync<Tf32Product, kRows, kCols>>{}, rows, columns)
+                            : f(Type<MmaSync<Float32Product, kRows, kCols>>{}, rows, columns);
+    }
+  };
+  switch (cols) {
+    case 64:
+      return with_tile(Int<128>{}, Int<64>{});
+    case 128:
+      return with_tile(Int<128>{}, Int<128>{});
+    default:
+      return with_tile(Int<64>{}, Int<256>{});
+  }
+}
+
+// As many blocks as the device has multiprocessors, or fewer tiles.
+template <class Args>
+void launch_persistent(void (*kernel)(Args), const Args& args, int tiles, int threads,
+                       size_t shared_bytes, cudaStream_t stream) {
+  int device = 0, multiprocessors = 0;
+  check(cudaGetDevice(&device), "device");
+  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "device");
+  const int bytes = static_cast<int>(shared_bytes) + kSharedAlignment;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+        "shared memory");
+  kernel<<<std::min(tiles, multiprocessors), threads, bytes, stream>>>(args);
+}
+
+// Two neighbouring elements of a row, of which the first is at an even index.
+__device__ __forceinline__ void store_pair(__half* to, float a, float b) {
+  *reinterpret_cast<uint32_t*>(to) = pack_pair(a, b, __half{});
+}
+__device__ __forceinline__ void store_pair(__nv_bfloat16* to, float a, float b) {
+  *reinterpret_cast<uint32_t*>(to) = pack_pair(a, b, __nv_bfloat16{});
+}
+__device__ __forceinline__ void store_pair(float* to, float a, float b) {
+  *reinterpret_cast<float2*>(to) = {a, b};
+}
+
+}  // namespace dcnv2::cuda

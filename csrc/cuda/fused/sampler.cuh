@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The sampling warps: they turn offsets into weights of four corners, and corners into a slab of
+// modulated samples in shared memory. Eight lanes share a row, so that a corner of 64 halves (or 32
+// floats) is one line of 128 bytes.
+#pragma once
+
+#include "../common.cuh"
+#include "pixels.cuh"
+#include "slab.cuh"
+
+namespace dcnv2::cuda {
+
+constexpr int kTableTaps = 9;  // taps whose corners a table holds at a time
+
+// One sample to take: an output pixel, a tap, a deform group. Not wanted: nothing is read.
+struct Place {
+  Pixel pixel;
+  int tap, deform_group;
+  bool wanted;
+};
+
+// The elements of `view` at several places, as float. All are asked for before the first is used.
+template <int kCount>
+__device__ __forceinline__ void load_many(const View4& view, const Place (&places)[kCount],
+                                          const int (&channel)[kCount], float (&values)[kCount]) {
+  auto load = [&](auto element) {
+    using T = decltype(element);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const Pixel& p = places[i].pixel;
+      const int64_t at = view.index(p.n, channel[i], p.y, p.x);
+      if (places[i].wanted) values[i] = widen(__ldg(static_cast<const T*>(view.data) + at));
+    }
+  };
+  switch (view.dtype) {
+    case Dtype::kFloat16:
+      return load(__half{});
+    case Dtype::kBFloat16:
+      return load(__nv_bfloat16{});
+    default:
+      return load(float{});
+  }
+}
+
+// Several samples and their modulation, 1 without a mask.
+template <int kCount>
+__device__ __forceinline__ void load_samples(const ConvArgs& a, const Place (&places)[kCount],
+                                             Sample<float> (&samples)[kCount],
+                                             float (&mask)[kCount]) {
+  const ConvGeometry& g = a.g;
+  const int kernel_w = int(g.kernel_w), taps = int(g.taps());
+  float dy[kCount] = {}, dx[kCount] = {};
+  int channel[kCount], channel_y[kCount], channel_x[kCount];
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    channel[i] = places[i].deform_group * taps + places[i].tap;
+    channel_y[i] = 2 * channel[i];
+    channel_x[i] = 2 * channel[i] + 1;
+    mask[i] = 1;
+  }
+  load_many(a.offset, places, channel_y, dy);
+  load_many(a.offset, places, channel_x, dx);
+  if (a.mask.data != nullptr) load_many(a.mask, places, channel, mask);
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    if (!places[i].wanted) continue;
+    const Pixel& p = places[i].pixel;
+    const int row = places[i].tap / kernel_w, column = places[i].tap - row * kernel_w;
+    const int y = undeformed(p.y, int(g.stride_h), int(g.pad_h), row, int(g.dilation_h));
+    const int x = undeformed(p.x, int(g.stride_w), int(g.pad_w), column, int(g.dilation_w));
+    samples[i] = make_sample<float>(float(y) + dy[i], float(x) + dx[i], g.height, g.width);
+  }
+}
+
+// Where a sample reads: the address of channel 0 of its upper left pixel, the bytes to the pixels on
+// the right and below, and the modulated weights of the corners. Corners off the map have no weight
+// and stand on one that is on it; a sample that is off the map altogether, or NaN, reads zeros.
+struct Reading {
+  const char* at;
+  int right, down;
+  float4 weight;
+};
+
+// The input as sampling sees it, and a row of zeros of in_channels elements.
+struct Source {
+  const char* input;
+  const char* zeros;
+  int pixel_bytes, line_bytes;
+};
+
+template <class T>
+__device__ __forceinline__ Source make_source(const ConvArgs& a, const void* zeros) {
+  const int pixel_bytes = int(a.g.in_channels) * int(sizeof(T));
+  return {static_cast<const char*>(a.input), static_cast<const char*>(zeros), pixel_bytes,
+          int(a.g.width) * pixel_bytes};
+}
+
+__device__ __forceinline__ Reading make_reading(const ConvArgs& a, const Source& source, int n,
+                                                const Sample<float>& s, float mask) {
+  const int height = int(a.g.height), width = int(a.g.width);
+  if (s.nan || mask != mask) return {source.zeros, 0, 0, {NAN, 0, 0, 0}};
+  if (!s.inside) return {source.zeros, 0, 0, {0, 0, 0, 0}};
+  const Corners<float> c = make_corners(s, height, width);
+  const int y = max(s.y, 0), x = max(s.x, 0);
+  Reading r;
+  r.at = source.input + (int64_t(n * height + y) * width + x) * source.pixel_bytes;
+  r.right = s.x >= 0 && s.x + 1 < width ? source.pixel_bytes : 0;
+  r.down = s.y >= 0 && s.y + 1 < height ? source.line_bytes : 0;
+  r.weight = {c.valid[0] ? mask * c.weight[0] : 0, c.valid[1] ? mask * c.weight[1] : 0,
+              c.valid[2] ? mask * c.weight[2] : 0, c.valid[3] ? mask * c.weight[3] : 0};
+  return r;
+}
+
+template <int kCount>
+__device__ __forceinline__ void load_readings(const ConvArgs& a, const Source& source,
+                                              const Place (&places)[kCount],
+                                              Reading (&readings)[kCount]) {
+  Sample<float> samples[kCount];
+  float mask[kCount];
+  load_samples(a, places, samples, mask);
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    readings[i] = {source.zeros, 0, 0, {0, 0, 0, 0}};
+    if (places[i].wanted) {
+      readings[i] = make_reading(a, source, places[i].pixel.n, samples[i], mask[i]);
+    }
+  }
+}
+
+// The readings of a tile's rows, for up to kTableTaps taps of one deform group.
+template <int kRows>
+struct ReadingTable {
+  int4 place[kTableTaps][kRows];  // at (two words), right, down
+  float4 weight[kTableTaps][kRows];
+
+  // Rows past the last pixel read zeros.
+  template <int kThreads>
+  __device__ void fill(const ConvArgs& a, const Source& source, const RowPixels<kRows>& rows,
+                       int deform_group, int tap0, int taps, int thread) {
+    constexpr int kBatch = 2;
+    for (int begin = thread; begin < taps * kRows; begin += kBatch * kThreads) {
+      Place places[kBatch];
+      Reading readings[kBatch];
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        const int entry = begin + i * kThreads, row = entry % kRows;
+        places[i] = {rows.pixel(row), tap0 + entry / kRows, deform_group,
+                     entry < taps * kRows && rows.exists(row)};
+      }
+      load_readings(a, source, places, readings);
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        const int entry = begin + i * kThreads;
+        if (entry >= taps * kRows) break;
+        const uint64_t at = reinterpret_cast<uint64_t>(readings[i].at);
+        place[0][entry] = {int(uint32_t(at)), int(uint32_t(at >> 32)), readings[i].right,
+                           readings[i].down};
+        weight[0][entry] = readings[i].weight;
+      }
+    }
+  }
+
+  __device__ Reading reading(int tap, int row) const {
+    const int4 p = place[tap][row];
+    const uint64_t at = uint64_t(uint32_t(p.y)) << 32 | uint32_t(p.x);
+    return {reinterpret_cast<const char*>(at), p.z, p.w, weight[tap][row]};
+  }
+};
+
+// Whether a slab never holds channels of two deform groups, so that a table serves whole rows.
+inline bool rows_share_readings(const ConvGeometry& g, int slab) {
+  return g.deform_channels() % g.group_in() == 0 ||
+         (g.deform_channels() % slab == 0 && g.group_in() % g.deform_channels() == 0);
+}
+
+// Some samples at one chunk, on their way.
+template <int kCount>
+struct Corners4 {
+  uint4 value[kCount][4];
+  float4 weight[kCount];
+
+  // Of the rows row0, row0 + row_step, ...; reading(row) tells where they are.
+  template <class GetReading>
+  __device__ void load(int row0, int row_step, GetReading reading) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const Reading r = reading(row0 + i * row_step);
+      value[i][0] = load_chunk(r.at);
+      value[i][1] = load_chunk(r.at + r.right);
+      value[i][2] = load_chunk(r.at + r.down);
+      value[i][3] = load_chunk(r.at + r.down + r.right);
+      weight[i] = r.weight;
+    }
+  }
+  template <class T>
+  __device__ void store(char* to, int step_bytes) const {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      float v[kVector<T>] = {};
+      add_chunk(value[i][0], weight[i].x, v, T{});
+      add_chunk(value[i][1], weight[i].y, v, T{});
+      add_chunk(value[i][2], weight[i].z, v, T{});
+      add_chunk(value[i][3], weight[i].w, v, T{});
+      *reinterpret_cast<uint4*>(to + i * step_bytes) = make_chunk(v, T{});
+    }
+  }
+};
+template <>
+struct Corners4<0> {
+  template <class GetReading>
+  __device__ void load(int, int, GetReading) {}
+  template <class T>
+  __device__ void store(char*, int) const {}
+};
+
+}  // namespace dcnv2::cuda

@@ -3,11 +3,10 @@
 
 import json
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dcnv2.data.dataset import DetectionDataset
-from dcnv2.data.images import BadImageError, probe
+from dcnv2.data.images import probe_all
 from dcnv2.data.segmentation import encode, finite
 from dcnv2.data.table import Annotation, Problem, Table, TableBuilder, box_fault
 
@@ -193,20 +192,12 @@ def _good_images(
 ) -> list[dict]:
     """Entries whose files are there and whole."""
 
-    def fault(entry: dict) -> Problem | None:
-        path = folder / entry["file_name"]
-        if not path.is_file():
-            return Problem("missing image", f"image {entry['id']}", f"no file {path}", entry["id"])
-        try:
-            probe(path, (entry["width"], entry["height"]), decode)
-        except BadImageError as error:
-            return Problem("broken image", f"image {entry['id']}", str(error), entry["id"])
-        return None
-
-    with ThreadPoolExecutor() as pool:  # files on network disks are waited for side by side
-        faults = list(pool.map(fault, entries))
-    problems += [problem for problem in faults if problem is not None]
-    return [entry for entry, problem in zip(entries, faults, strict=True) if problem is None]
+    files = [(folder / entry["file_name"], (entry["width"], entry["height"])) for entry in entries]
+    faults = probe_all(files, decode)
+    for entry, error in zip(entries, faults, strict=True):
+        if error is not None:
+            problems.append(Problem(error.kind, f"image {entry['id']}", str(error), entry["id"]))
+    return [entry for entry, error in zip(entries, faults, strict=True) if error is None]
 
 
 def _annotation_fault(

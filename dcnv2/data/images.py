@@ -4,7 +4,8 @@
 import contextlib
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,15 @@ _WHOLE_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 
 class BadImageError(ValueError):
-    """An image file that is missing, broken or of another size than annotated."""
+    """An image file that is missing, broken or of another size than annotated.
+
+    Attributes:
+        kind: "missing image" or "broken image".
+    """
+
+    def __init__(self, message: str, kind: str = "broken image") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 def read_rgb(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -66,6 +75,22 @@ def probe(path: str | Path, size: tuple[int, int] | None = None, decode: bool = 
             image.load()
 
 
+def probe_all(
+    files: Sequence[tuple[str | Path, tuple[int, int]]], decode: bool = False
+) -> list[BadImageError | None]:
+    """Returns for each (file, annotated size) what `probe` finds wrong with it, or None."""
+
+    def fault(file: tuple[str | Path, tuple[int, int]]) -> BadImageError | None:
+        try:
+            probe(*file, decode)
+        except BadImageError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor() as pool:  # files on network disks are waited for side by side
+        return list(pool.map(fault, files))
+
+
 def write_png(path: str | Path, pixels: np.ndarray) -> None:
     """Writes uint8 [H, W, 3] as a PNG without compression.
 
@@ -97,7 +122,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         with Image.open(path) as image:
             yield image
     except (FileNotFoundError, IsADirectoryError):
-        raise BadImageError(f"{path}: no such image file") from None
+        raise BadImageError(f"{path}: no such image file", "missing image") from None
     except UnidentifiedImageError:
         raise BadImageError(f"{path}: not an image that Pillow can read") from None
     except (OSError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:

@@ -15,6 +15,7 @@ KINDS = {
     "missing image": "no file where the image should be",
     "broken image": "not an image, cut short, damaged, or of another size than annotated",
     "invalid image entry": "an image without id, file name or size",
+    "missing annotation file": "an image without the file that should describe it",
     "duplicate image id": "a second image with an id",
     "invalid annotation": "an annotation without id, image, category or box",
     "duplicate annotation id": "a second annotation with an id",

@@ -121,7 +121,7 @@ def _resize(path):
 @pytest.mark.parametrize(
     ("damage", "kind", "words"),
     [
-        (_remove, "missing image", "no file"),
+        (_remove, "missing image", "no such image file"),
         (_cut, "broken image", "broken image"),
         (_empty, "broken image", "not an image"),
         (_replace_by_text, "broken image", "not an image"),
@@ -224,4 +224,5 @@ def test_every_kind_has_a_case_here():
     tried = {kind for kind, _ in BAD_ANNOTATIONS.values()}
     tried |= {"missing image", "broken image", "invalid image entry"}
     tried |= {"duplicate image id", "duplicate annotation id"}
+    tried |= {"missing annotation file"}  # of VOC: test_voc.py
     assert tried == set(KINDS)

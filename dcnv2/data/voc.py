@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Pascal VOC folders in their native XML."""
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from dcnv2.data.dataset import DetectionDataset
+from dcnv2.data.images import probe_all
+from dcnv2.data.table import Annotation, Problem, Table, TableBuilder, box_fault
+
+CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)
+
+
+def locate(root: str | Path, split: str, masks: bool) -> tuple[Path, Path]:
+    """Finds a year's folder and the list of a split's images.
+
+    Args:
+        root: The folder that holds Annotations, ImageSets and JPEGImages; or, for a split with a
+            year before its name such as `2007_trainval`, one that holds `VOC2007` or
+            `VOCdevkit/VOC2007`.
+        split: Name of a list in `ImageSets/Main`, or in `ImageSets/Segmentation` with masks.
+        masks: Whether masks are wanted.
+
+    Returns:
+        The year's folder, and the list.
+
+    Raises:
+        FileNotFoundError: Names every path that was tried.
+    """
+    root, kind = Path(root), "Segmentation" if masks else "Main"
+    year, _, name = split.partition("_")
+    tried = [(root, split)]
+    if year.isdigit() and name:
+        tried += [(root / f"VOC{year}", name), (root / "VOCdevkit" / f"VOC{year}", name)]
+    lists = [(folder, folder / "ImageSets" / kind / f"{name}.txt") for folder, name in tried]
+    for folder, file in lists:
+        if file.is_file():
+            return folder, file
+    lines = "\n".join(f"  {file}" for _, file in lists)
+    raise FileNotFoundError(f"{root} has no VOC split '{split}'; tried\n{lines}")
+
+
+class VocDataset(DetectionDataset):
+    """A split of a Pascal VOC folder. See `DetectionDataset` for items, and `locate` for paths.
+
+    Objects marked as difficult stand where COCO has crowd regions: left out unless asked for,
+    neither right nor wrong to detect.
+
+    Args:
+        root: Folder of one year, or of the development kit.
+        split: Such as `trainval`, or `2007_trainval`.
+        transforms: Called as `transforms(image, target)`.
+        crowd: Serve difficult objects too, flagged by `iscrowd`.
+        masks: Serve masks, of the images in the segmentation lists alone.
+        on_bad: "raise" refuses a set with problems, "skip" leaves out and counts them.
+        limit: Serve the first that many images of the list alone.
+        decode: Decode every image when checking.
+        classes: Names of the categories, in label order.
+
+    Raises:
+        FileNotFoundError: No such list of images; names what was tried.
+        BadDataError: Problems were found and `on_bad` is "raise".
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "trainval",
+        transforms: Callable | None = None,
+        *,
+        crowd: bool = False,
+        masks: bool = False,
+        on_bad: str = "raise",
+        limit: int | None = None,
+        decode: bool = False,
+        classes: Sequence[str] = CLASSES,
+    ) -> None:
+        self.folder, list_file = locate(root, split, masks)
+        stems = [line.split()[0] for line in list_file.read_text().splitlines() if line.strip()]
+        table, problems = read_table(self.folder, stems[:limit], masks, decode, classes)
+        super().__init__(table, problems, str(list_file), transforms, crowd, masks, on_bad)
+
+
+def read_table(
+    folder: Path, stems: Sequence[str], masks: bool, decode: bool, classes: Sequence[str]
+) -> tuple[Table, list[Problem]]:
+    """Checks the images and XML files of some names, and keeps what is good.
+
+    Args:
+        folder: A year's folder.
+        stems: Names without suffix. Where all are numbers, those are the images' ids.
+        masks: Whether to read `SegmentationObject` too.
+        decode: Decode every image.
+        classes: Names of the categories.
+
+    Returns:
+        The table of what is good, and what is wrong with the rest.
+    """
+    problems: list[Problem] = []
+    labels = {name: label for label, name in enumerate(classes, start=1)}
+    digits = [stem.replace("_", "") for stem in stems]
+    numbered = all(part.isdigit() for part in digits) and len(set(map(int, digits))) == len(digits)
+    entries = []
+    for position, stem in enumerate(stems, start=1):
+        image_id = int(stem.replace("_", "")) if numbered else position
+        root = _parse(folder / "Annotations" / f"{stem}.xml", image_id, problems)
+        if root is not None:
+            size = (int(root.findtext("size/width")), int(root.findtext("size/height")))
+            entries.append((image_id, stem, size, root.findall("object")))
+
+    files = [(folder / "JPEGImages" / f"{stem}.jpg", size) for _, stem, size, _ in entries]
+    builder = TableBuilder(list(range(1, len(labels) + 1)), list(classes))
+    faults = probe_all(files, decode)
+    for (image_id, stem, size, objects), (path, _), error in zip(
+        entries, files, faults, strict=True
+    ):
+        if error is not None:
+            problems.append(Problem(error.kind, f"image {stem}", str(error), image_id))
+            continue
+        owners = _read_owners(folder, stem, size, image_id, problems) if masks else None
+        if masks and owners is None:
+            continue
+        good = []
+        for number, element in enumerate(objects, start=1):
+            annotation_id = len(builder.annotations) + len(good) + 1
+            found = _read_object(element, number, annotation_id, size, labels, owners)
+            if isinstance(found, Annotation):
+                good.append(found)
+            else:
+                kind, what = found
+                where = f"object {number} of image {stem}"
+                problems.append(Problem(kind, where, what, image_id, number))
+        builder.add(image_id, str(path), size, good)
+    return builder.build(), problems
+
+
+def _parse(path: Path, image_id: int, problems: list[Problem]) -> ElementTree.Element | None:
+    """The root of an XML file that tells a size, or None and a problem."""
+    try:
+        root = ElementTree.parse(path).getroot()
+        sides = [int(root.findtext(f"size/{side}", "")) for side in ("width", "height")]
+        if min(sides) > 0:
+            return root
+        kind, what = "invalid image entry", f"{path}: size is {sides[0]} x {sides[1]}"
+    except FileNotFoundError:
+        kind, what = "missing annotation file", f"no file {path}"
+    except ElementTree.ParseError as error:
+        kind, what = "invalid image entry", f"{path}: not XML: {error}"
+    except ValueError:
+        kind, what = "invalid image entry", f"{path}: no width and height in whole pixels"
+    problems.append(Problem(kind, f"image {path.stem}", what, image_id))
+    return None
+
+
+def _read_owners(
+    folder: Path, stem: str, size: tuple[int, int], image_id: int, problems: list[Problem]
+) -> np.ndarray | None:
+    """Which object each pixel belongs to, from 1 in the order of the XML; None and a problem."""
+    path = folder / "SegmentationObject" / f"{stem}.png"
+    ((error),) = probe_all([(path, size)], decode=True)
+    if error is None:
+        with Image.open(path) as image:
+            if image.mode in ("P", "L"):
+                return np.asarray(image)
+        error = f"{path}: wanted a palette image of object numbers, mode is {image.mode}"
+    problems.append(Problem("missing mask", f"image {stem}", str(error), image_id))
+    return None
+
+
+def _read_object(
+    element: ElementTree.Element,
+    number: int,
+    annotation_id: int,
+    size: tuple[int, int],
+    labels: dict[str, int],
+    owners: np.ndarray | None,
+) -> Annotation | tuple[str, str]:
+    """The annotation for the table, or (kind, what) is wrong with the object."""
+    name = element.findtext("name", "").strip()
+    if name not in labels:
+        return "unknown category", f"category '{name}' is not among {', '.join(labels)}"
+    try:
+        x0, y0, x1, y1 = (
+            float(element.findtext(f"bndbox/{side}", ""))
+            for side in ("xmin", "ymin", "xmax", "ymax")
+        )
+    except ValueError:
+        return "invalid annotation", "no box of four numbers"
+    # VOC counts pixels from 1 and boxes hold their last one.
+    box = (x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1)
+    fault = box_fault(box, size)
+    if fault is not None:
+        return fault
+    area, code = box[2] * box[3], b""
+    if owners is not None:
+        mask = np.asfortranarray(owners == number, np.uint8)
+        area, code = float(mask.sum()), coco_mask.encode(mask)["counts"]
+        if not area:
+            return "empty mask", f"no pixel of SegmentationObject is {number}"
+    difficult = element.findtext("difficult", "0").strip() == "1"
+    return Annotation(annotation_id, labels[name], box, area, difficult, code)

@@ -74,16 +74,24 @@ def background(rng: np.random.Generator, size: int) -> np.ndarray:
     return first + (second - first) * blend[..., None]
 
 
-def object_colours(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
-    """Returns two related vivid colours [2, 3] that stand out from colours [K, 3] of the ground."""
+def vivid_colours(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
+    """Returns two related colours [2, 3] that stand out from colours [K, 3] of the ground."""
     for _ in range(4):
         hue, saturation, value, shift, contrast = rng.random(5)
-        base = colour(hue, 0.35 + 0.6 * saturation, 0.35 + 0.65 * value)
-        if np.abs(base - ground).max(1).min() > 0.3:
+        base = colour(hue, 0.5 + 0.5 * saturation, 0.45 + 0.55 * value)
+        if np.abs(base - ground).max(1).min() > 0.35:
             break
-    darker = 0.45 + 0.3 * contrast if value > 0.4 else 1.5
-    other = np.minimum(colour(hue + 0.25 * (shift - 0.5), 0.6, 1) * np.float32(darker), 1)
+    other = colour(hue + 0.2 * (shift - 0.5), 0.6, 1) * np.float32(0.5 + 0.4 * contrast)
     return np.stack([base, other])
+
+
+def dull_colours(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
+    """Returns two colours [2, 3] near one of the colours [K, 3] of the ground."""
+    draws = rng.random(4).astype(np.float32)
+    near = ground[int(draws[0] * len(ground))]
+    change = np.float32(0.24) * (draws[1:] - np.float32(0.5))
+    shades = [np.float32(0.8) * near + change, np.float32(1.15) * near + change]
+    return np.clip(np.stack(shades), 0, 1)
 
 
 def paint(
@@ -114,7 +122,7 @@ def paint(
     v = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]
     slant = np.float32(2 * turn - 1)
     pattern = TEXTURES[int(kind * len(TEXTURES))]
-    mix = pattern(u + slant * v, v - slant * u, np.float32(1.2 + 1.6 * frequency))
+    mix = pattern(u + slant * v, v - slant * u, np.float32(1.0 + 1.4 * frequency))
     # Light falls from the upper left of the picture, whichever way the object is turned.
     slope = np.float32(0.15)
     light = np.float32(1.12) - slope * ((x - column) / width + (y - row) / height)

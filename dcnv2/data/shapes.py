@@ -21,9 +21,9 @@ VERSION = "1.0"
 """Changes whenever the same seed would draw something else."""
 
 CLASSES = tuple(outlines.OUTLINES)
-SIDE_SHARE = (0.2, 0.62)
+SIDE_SHARE = (0.21, 0.62)
 """Shortest and longest object, as a share of the picture's side."""
-MIN_VISIBLE = 0.45
+MIN_VISIBLE = 0.55
 """Share of an object's pixels inside the picture that later objects leave visible."""
 MAX_OUTSIDE = 0.15
 """How far an object may stick out of the picture, as a share of its side."""
@@ -55,11 +55,11 @@ class Scene:
         self.instances: list[Instance] = []
 
     def clutter(self, most: int) -> None:
-        """Paints up to `most` bars and shards; what they hide is hidden."""
+        """Paints up to `most` dull bars and shards; what they hide is hidden."""
         for _ in range(int(self.rng.random() * (most + 1))):
             draws = self.rng.random(11)
-            thin = 0.03 if draws[0] < 0.5 else 0.35
-            length = self.size * (0.1 + 0.25 * draws[1])
+            thin = 0.04 if draws[0] < 0.6 else 0.35
+            length = self.size * (0.08 + 0.2 * draws[1])
             corners = outlines.on_circle(np.array([0.0, 0.25, 0.5, 0.75]) + 0.2 * draws[2:6])
             corners = [corners[: 3 + int(2 * draws[6])] * [1, thin]]
             contours, inverse = outlines.place(
@@ -69,7 +69,8 @@ class Scene:
             mask = self._mask(cover, corner)
             if not self._hides_too_much(mask):
                 self._hide(mask)
-                paint.paint(self.picture, cover, inverse, corner, self._colours(), self.rng)
+                colours = paint.dull_colours(self.rng, self.ground)
+                paint.paint(self.picture, cover, inverse, corner, colours, self.rng)
 
     def objects(self, labels: Sequence[int], most: int) -> None:
         """Paints one to `most` objects of random classes; each leaves enough of those before it."""
@@ -78,7 +79,7 @@ class Scene:
             for _ in range(PLACE_TRIES):
                 draw = self.rng.random()
                 shortest, longest = SIDE_SHARE
-                side = self.size * (shortest + (longest - shortest) * draw * draw)
+                side = self.size * (shortest + (longest - shortest) * draw)
                 margin = side * (0.5 - MAX_OUTSIDE)
                 centre = margin + (self.size - 2 * margin) * self.rng.random(2)
                 contours, inverse = self._outline(label, side, tuple(centre))
@@ -87,13 +88,14 @@ class Scene:
                 if not self._hides_too_much(mask):
                     self._hide(mask)
                     self.instances.append(Instance(label, mask))
-                    paint.paint(self.picture, cover, inverse, corner, self._colours(), self.rng)
+                    colours = paint.vivid_colours(self.rng, self.ground)
+                    paint.paint(self.picture, cover, inverse, corner, colours, self.rng)
                     break
 
     def crowd(self, label: int) -> None:
         """Paints a dozen small objects of one class as a single crowd region."""
         middle = self.size * (0.25 + 0.5 * self.rng.random(2))
-        colours = self._colours()
+        colours = paint.vivid_colours(self.rng, self.ground)
         region = np.zeros((self.size, self.size), bool)
         for _ in range(10 + int(8 * self.rng.random())):
             draws = self.rng.random(3)
@@ -104,9 +106,6 @@ class Scene:
             paint.paint(self.picture, cover, inverse, corner, colours, self.rng)
             region |= self._mask(cover, corner)
         self.instances.append(Instance(label, region, crowd=True))
-
-    def _colours(self) -> np.ndarray:
-        return paint.object_colours(self.rng, self.ground)
 
     def _outline(self, label: int, side: float, centre: tuple[float, float]):
         draws = self.rng.random(16)
@@ -156,7 +155,7 @@ def draw_picture(
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(stream)))
     scene = Scene(rng, size, warp)
     kind, label, twigs = rng.random(3)
-    scene.clutter(6)
+    scene.clutter(5)
     if kind < CROWD_SHARE:
         scene.crowd(labels[int(label * len(labels))])
     if kind < 1 - EMPTY_SHARE:

@@ -100,15 +100,22 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
   if (empty) {
     return {needs[kInput] ? like(input) : none, grad_offset, grad_weight, grad_bias, grad_mask};
   }
+  const bool hopper = choose_path(a, current_capability()).path == Path::kWgmma;
   if (needs[kWeight]) {
     a.grad_weight = view(grad_weight);
-    const Tensor workspace = new_workspace(input, grad_weight_workspace(a));
-    launch_grad_weight(a, workspace.data_ptr(), stream);
+    const Tensor workspace = new_workspace(
+        input, hopper ? fused_grad_weight_workspace(a) : grad_weight_workspace(a));
+    (hopper ? launch_fused_grad_weight : launch_grad_weight)(a, workspace.data_ptr(), stream);
   }
   if (needs[kOffset] || need_mask) {
     if (needs[kOffset]) a.grad_offset = view(grad_offset);
     if (need_mask) a.grad_mask = view(grad_mask);
-    launch_grad_offset_mask(a, stream);
+    if (hopper && fused_grad_offset_mask_fits(g)) {
+      const Tensor workspace = new_workspace(input, fused_grad_offset_mask_workspace(a));
+      launch_fused_grad_offset_mask(a, workspace.data_ptr(), stream);
+    } else {
+      launch_grad_offset_mask(a, stream);
+    }
   }
   Tensor grad_input = none;
   if (needs[kInput]) {

@@ -126,16 +126,27 @@ size_t grad_weight_workspace(const ConvArgs& a) {
 
 void launch_grad_weight(const ConvArgs& a, void* workspace, cudaStream_t stream) {
   const ConvGeometry& g = a.g;
-  const int64_t runs = weight_runs(a), count = g.taps() * g.group_in() * g.out_channels;
+  const int64_t runs = weight_runs(a);
   const dim3 grid(ceil_div(g.taps() * g.group_in(), kTile), ceil_div(g.group_out(), kTile),
                   runs * g.groups);
   dispatch(a.dtype, [&](auto element) {
     using T = decltype(element);
     auto* partial = static_cast<accumulator_t<T>*>(workspace);
     grad_weight_kernel<T><<<grid, kTileThreads, 0, stream>>>(a, runs, partial);
-    add_weight_runs_kernel<T><<<blocks_for(count, 256), 256, 0, stream>>>(a, runs, partial);
   });
   check(cudaGetLastError(), "grad_weight");
+  launch_add_weight_runs(a, runs, workspace, stream);
+}
+
+void launch_add_weight_runs(const ConvArgs& a, int64_t runs, const void* partial,
+                            cudaStream_t stream) {
+  const int64_t count = a.g.taps() * a.g.group_in() * a.g.out_channels;
+  dispatch(a.dtype, [&](auto element) {
+    using T = decltype(element);
+    add_weight_runs_kernel<T><<<blocks_for(count, 256), 256, 0, stream>>>(
+        a, runs, static_cast<const accumulator_t<T>*>(partial));
+  });
+  check(cudaGetLastError(), "grad_weight sum");
 }
 
 size_t grad_bias_workspace(const ConvArgs& a) {

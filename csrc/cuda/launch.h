@@ -49,6 +49,13 @@ void launch_forward(const ConvArgs& a, cudaStream_t stream);
 // The fused kernels: tensor cores, no columns. `hopper`: by warpgroup instructions.
 size_t fused_forward_workspace(const ConvArgs& a);
 void launch_fused_forward(const ConvArgs& a, bool hopper, void* workspace, cudaStream_t stream);
+// By warpgroup instructions only.
+size_t fused_grad_weight_workspace(const ConvArgs& a);
+void launch_fused_grad_weight(const ConvArgs& a, void* workspace, cudaStream_t stream);
+// Whether it takes these groups.
+bool fused_grad_offset_mask_fits(const ConvGeometry& g);
+size_t fused_grad_offset_mask_workspace(const ConvArgs& a);
+void launch_fused_grad_offset_mask(const ConvArgs& a, void* workspace, cudaStream_t stream);
 
 // Gathers each pixel's share from samples sorted by their base pixel. The workspace is
 // grad_input_workspace(a) bytes.
@@ -61,6 +68,9 @@ void launch_grad_offset_mask(const ConvArgs& a, cudaStream_t stream);
 // grad_weight_workspace(a) and grad_bias_workspace(a) bytes.
 size_t grad_weight_workspace(const ConvArgs& a);
 void launch_grad_weight(const ConvArgs& a, void* workspace, cudaStream_t stream);
+// Adds partial sums [runs, groups, taps * group_in, group_out] into grad_weight.
+void launch_add_weight_runs(const ConvArgs& a, int64_t runs, const void* partial,
+                            cudaStream_t stream);
 size_t grad_bias_workspace(const ConvArgs& a);
 void launch_grad_bias(const ConvArgs& a, void* workspace, cudaStream_t stream);
 

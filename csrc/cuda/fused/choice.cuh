@@ -57,6 +57,15 @@ void dispatch_product(const ConvArgs& a, bool hopper, int cols, F f) {
   }
 }
 
+template <class Args>
+void launch_blocks(void (*kernel)(Args), const Args& args, int blocks, int threads,
+                   size_t shared_bytes, cudaStream_t stream) {
+  const int bytes = static_cast<int>(shared_bytes) + kSharedAlignment;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+        "shared memory");
+  kernel<<<blocks, threads, bytes, stream>>>(args);
+}
+
 // As many blocks as the device has multiprocessors, or fewer tiles.
 template <class Args>
 void launch_persistent(void (*kernel)(Args), const Args& args, int tiles, int threads,
@@ -64,10 +73,7 @@ void launch_persistent(void (*kernel)(Args), const Args& args, int tiles, int th
   int device = 0, multiprocessors = 0;
   check(cudaGetDevice(&device), "device");
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "device");
-  const int bytes = static_cast<int>(shared_bytes) + kSharedAlignment;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-        "shared memory");
-  kernel<<<std::min(tiles, multiprocessors), threads, bytes, stream>>>(args);
+  launch_blocks(kernel, args, std::min(tiles, multiprocessors), threads, shared_bytes, stream);
 }
 
 // Two neighbouring elements of a row, of which the first is at an even index.

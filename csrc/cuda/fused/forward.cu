@@ -39,7 +39,7 @@ template <int kRows, int kCols, int kStages>
 struct Shared {
   char a[kStages][kRows * kRowBytes];
   char b[kStages][kCols * kRowBytes];
-  ReadingTable<kRows> table;
+  ReadingTable<Want::kWeights, kRows> table;
   RowPixels<kRows> fill_rows, multiply_rows;  // each side has its own: they work on different tiles
   Barrier full[kStages], empty[kStages];
 };
@@ -120,8 +120,11 @@ __device__ void fill(const ForwardArgs& f, Shared<kRows, kCols, kStages>& shared
         const int turn = min(most_taps, taps - tap0);
         if (kShareReadings) {
           named_barrier(kFillBarrier, kFillThreads);  // nobody reads the old table
-          shared.table.template fill<kFillThreads>(a, source, shared.fill_rows, deform_group, tap0,
-                                                   turn, thread);
+          shared.table.template fill<kFillThreads>(
+              a, source, turn, thread, [&](int tap, int row) -> Place {
+                return {shared.fill_rows.pixel(row), tap0 + tap, deform_group,
+                        shared.fill_rows.exists(row)};
+              });
           named_barrier(kFillBarrier, kFillThreads);
         }
         for (int slab = begin; slab < end; ++slab) {
@@ -141,7 +144,7 @@ __device__ void fill(const ForwardArgs& f, Shared<kRows, kCols, kStages>& shared
                                              (first + within) / deform_channels,
                                              wanted && shared.fill_rows.exists(row)}};
                     Reading one[1];
-                    load_readings(a, source, place, one);
+                    load_readings<Want::kWeights>(a, source, place, one);
                     r = one[0];
                   }
                   r.at += byte;
@@ -180,6 +183,7 @@ __device__ void multiply(const ForwardArgs& f, Shared<kRows, kCols, kStages>& sh
       at.advance();
     }
 
+#pragma unroll
     for (int i = 0; i < Multiply::kThreadRows; ++i) {
       const int row = Multiply::row(thread, i);
       if (!shared.multiply_rows.exists(row)) continue;

@@ -66,22 +66,34 @@ __device__ __forceinline__ void publish_stores() {
 #endif
 }
 
-// Copies `bytes` contiguous bytes (both sides 16-byte aligned) into shared memory, by one warp, which
-// must arrive at `full` after it.
+// Announces `bytes` contiguous bytes (both sides 16-byte aligned) at `full` and has them copied into
+// shared memory. By one thread; from compute capability 9.0.
+__device__ __forceinline__ void start_copy(void* to, const void* from, int bytes, Barrier& full) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(
+                   shared_address(&full.word)),
+               "r"(bytes)
+               : "memory");
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(shared_address(to)),
+      "l"(from), "r"(bytes), "r"(shared_address(&full.word))
+      : "memory");
+#endif
+}
+
+// The same by a thread that alone fills this stage.
+__device__ __forceinline__ void copy_tile_by_thread(void* to, const void* from, int bytes,
+                                                    Barrier& full) {
+  start_copy(to, from, bytes, full);
+  full.arrive();
+}
+
+// The same by one warp, which must arrive at `full` after it; on every chip.
 __device__ __forceinline__ void copy_tile(void* to, const void* from, int bytes, Barrier& full) {
   const int lane = threadIdx.x % 32;
 #if __CUDA_ARCH__ >= 900
-  if (lane == 0) {
-    asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(
-                     shared_address(&full.word)),
-                 "r"(bytes)
-                 : "memory");
-    asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
-            "r"(shared_address(to)),
-        "l"(from), "r"(bytes), "r"(shared_address(&full.word))
-        : "memory");
-  }
+  if (lane == 0) start_copy(to, from, bytes, full);
 #else
   for (int i = lane * 16; i < bytes; i += 32 * 16) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(

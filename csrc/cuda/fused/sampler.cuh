@@ -111,7 +111,22 @@ __device__ __forceinline__ Reading make_reading(const ConvArgs& a, const Source&
   return r;
 }
 
-template <int kCount>
+// The same with the distances from the upper left pixel, the modulation and the corners that are on
+// the map (bit by bit) for weights, as gradients by the position want them.
+__device__ __forceinline__ Reading make_slope_reading(const ConvArgs& a, const Source& source, int n,
+                                                      const Sample<float>& s, float mask) {
+  Reading r = make_reading(a, source, n, s, 1);
+  const Corners<float> c = make_corners(s, a.g.height, a.g.width);
+  const int on_map = c.valid[0] | c.valid[1] << 1 | c.valid[2] << 2 | c.valid[3] << 3;
+  const float poison = s.nan ? NAN : 0;
+  r.weight = {s.ly + poison, s.lx + poison, mask, __int_as_float(on_map)};
+  return r;
+}
+
+// What a reading holds: weights of the corners, or what gradients by the position want.
+enum class Want { kWeights, kSlopes };
+
+template <Want kWant, int kCount>
 __device__ __forceinline__ void load_readings(const ConvArgs& a, const Source& source,
                                               const Place (&places)[kCount],
                                               Reading (&readings)[kCount]) {
@@ -122,36 +137,37 @@ __device__ __forceinline__ void load_readings(const ConvArgs& a, const Source& s
   for (int i = 0; i < kCount; ++i) {
     readings[i] = {source.zeros, 0, 0, {0, 0, 0, 0}};
     if (places[i].wanted) {
-      readings[i] = make_reading(a, source, places[i].pixel.n, samples[i], mask[i]);
+      const int n = places[i].pixel.n;
+      readings[i] = kWant == Want::kWeights ? make_reading(a, source, n, samples[i], mask[i])
+                                            : make_slope_reading(a, source, n, samples[i], mask[i]);
     }
   }
 }
 
-// The readings of a tile's rows, for up to kTableTaps taps of one deform group.
-template <int kRows>
+// The readings of a tile's rows at several turns: taps of the same pixels, or the next pixels.
+template <Want kWant, int kRows, int kTurns = kTableTaps>
 struct ReadingTable {
-  int4 place[kTableTaps][kRows];  // at (two words), right, down
-  float4 weight[kTableTaps][kRows];
+  int4 place[kTurns][kRows];  // at (two words), right, down
+  float4 weight[kTurns][kRows];
 
-  // Rows past the last pixel read zeros.
-  template <int kThreads>
-  __device__ void fill(const ConvArgs& a, const Source& source, const RowPixels<kRows>& rows,
-                       int deform_group, int tap0, int taps, int thread) {
+  // where(turn, row): the sample to take. Not wanted ones read zeros.
+  template <int kThreads, class Where>
+  __device__ void fill(const ConvArgs& a, const Source& source, int turns, int thread, Where where) {
     constexpr int kBatch = 2;
-    for (int begin = thread; begin < taps * kRows; begin += kBatch * kThreads) {
+    for (int begin = thread; begin < turns * kRows; begin += kBatch * kThreads) {
       Place places[kBatch];
       Reading readings[kBatch];
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
-        const int entry = begin + i * kThreads, row = entry % kRows;
-        places[i] = {rows.pixel(row), tap0 + entry / kRows, deform_group,
-                     entry < taps * kRows && rows.exists(row)};
+        const int entry = begin + i * kThreads;
+        places[i] = {};
+        if (entry < turns * kRows) places[i] = where(entry / kRows, entry % kRows);
       }
-      load_readings(a, source, places, readings);
+      load_readings<kWant>(a, source, places, readings);
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
         const int entry = begin + i * kThreads;
-        if (entry >= taps * kRows) break;
+        if (entry >= turns * kRows) break;
         const uint64_t at = reinterpret_cast<uint64_t>(readings[i].at);
         place[0][entry] = {int(uint32_t(at)), int(uint32_t(at >> 32)), readings[i].right,
                            readings[i].down};
@@ -160,10 +176,10 @@ struct ReadingTable {
     }
   }
 
-  __device__ Reading reading(int tap, int row) const {
-    const int4 p = place[tap][row];
+  __device__ Reading reading(int turn, int row) const {
+    const int4 p = place[turn][row];
     const uint64_t at = uint64_t(uint32_t(p.y)) << 32 | uint32_t(p.x);
-    return {reinterpret_cast<const char*>(at), p.z, p.w, weight[tap][row]};
+    return {reinterpret_cast<const char*>(at), p.z, p.w, weight[turn][row]};
   }
 };
 

@@ -114,6 +114,29 @@ struct Wgmma {
     wgmma_wait<0>();
   }
 
+  // The same for operands that lie the other way: sums += A^T * B with A [64, kRows] and B [64, kCols]
+  // in slabs of [64, 64 halves].
+  __device__ void multiply_transposed(const char* slabs_a, const char* slabs_b) {
+    constexpr int kSlabBytes = 64 * kRowBytes, kStepBytes = 16 * kRowBytes;
+    const uint32_t a = shared_address(slabs_a), b = shared_address(slabs_b);
+    wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < 4; ++step) {
+#pragma unroll
+      for (int i = 0; i < kDown; ++i) {
+#pragma unroll
+        for (int j = 0; j < kAcross; ++j) {
+          wgmma<T, Major::kRowsOrCols, Major::kRowsOrCols>(
+              sum[i][j], tile_descriptor(a + i * kSlabBytes + step * kStepBytes, kSlabBytes),
+              tile_descriptor(b + j * (kPartCols / 64) * kSlabBytes + step * kStepBytes,
+                              kSlabBytes));
+        }
+      }
+    }
+    wgmma_commit();
+    wgmma_wait<0>();
+  }
+
   static constexpr int kThreadRows = 2 * kDown, kThreadPairs = kCols / 8;
   __device__ static int row(int thread, int i) {
     return i / 2 * 64 + thread / 32 * 16 + thread % 32 / 4 + i % 2 * 8;

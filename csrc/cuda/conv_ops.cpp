@@ -47,6 +47,25 @@ Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& we
   return output.finish(stream);
 }
 
+// The gradients of input, offset and mask, as far as `a` has a place for them.
+void launch_sample_gradients(ConvArgs a, const Tensor& like, bool hopper, cudaStream_t stream) {
+  bool offset_mask = a.grad_offset.data != nullptr || a.grad_mask.data != nullptr;
+  void* const grad_input = a.grad_input;
+  if (!fused_input_offset_mask_fits(a)) a.grad_input = nullptr;  // that one by the plain pass
+  if (hopper && fused_input_offset_mask_fits(a) && (offset_mask || a.grad_input != nullptr)) {
+    const Tensor workspace = new_workspace(like, fused_input_offset_mask_workspace(a));
+    launch_fused_input_offset_mask(a, workspace.data_ptr(), stream);
+    offset_mask = false;
+    if (a.grad_input != nullptr) return;
+  }
+  a.grad_input = grad_input;
+  if (offset_mask) launch_grad_offset_mask(a, stream);
+  if (grad_input != nullptr) {
+    const Tensor workspace = new_workspace(like, grad_input_workspace(a));
+    launch_grad_input(a, workspace.data_ptr(), stream);
+  }
+}
+
 using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 enum Needed { kInput, kOffset, kWeight, kBias, kMask };
 
@@ -107,25 +126,16 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
         input, hopper ? fused_grad_weight_workspace(a) : grad_weight_workspace(a));
     (hopper ? launch_fused_grad_weight : launch_grad_weight)(a, workspace.data_ptr(), stream);
   }
-  if (needs[kOffset] || need_mask) {
-    if (needs[kOffset]) a.grad_offset = view(grad_offset);
-    if (need_mask) a.grad_mask = view(grad_mask);
-    if (hopper && fused_grad_offset_mask_fits(g)) {
-      const Tensor workspace = new_workspace(input, fused_grad_offset_mask_workspace(a));
-      launch_fused_grad_offset_mask(a, workspace.data_ptr(), stream);
-    } else {
-      launch_grad_offset_mask(a, stream);
-    }
-  }
-  Tensor grad_input = none;
+  if (needs[kOffset]) a.grad_offset = view(grad_offset);
+  if (need_mask) a.grad_mask = view(grad_mask);
+  std::optional<Result> grad_input;
   if (needs[kInput]) {
-    const Result result(input, sizes_of(input), wants_channels_last(input));
-    a.grad_input = result.written.data_ptr();
-    const Tensor workspace = new_workspace(input, grad_input_workspace(a));
-    launch_grad_input(a, workspace.data_ptr(), stream);
-    grad_input = result.finish(stream);
+    grad_input.emplace(input, sizes_of(input), wants_channels_last(input));
+    a.grad_input = grad_input->written.data_ptr();
   }
-  return {grad_input, grad_offset, grad_weight, grad_bias, grad_mask};
+  launch_sample_gradients(a, input, hopper, stream);
+  return {grad_input ? grad_input->finish(stream) : none, grad_offset, grad_weight, grad_bias,
+          grad_mask};
 }
 
 }  // namespace

@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(kTileThreads)
                                   line % g.height, q % g.width, corner));
           for (uint32_t i = begin; i < end; ++i) {
             touching += lists.weights[int64_t(i) * 4 + corner] *
-                        widen(grad[int64_t(lists.pixel[i]) * g.out_channels + o]);
+                        widen(grad[int64_t(lists.row[i]) * g.out_channels + o]);
           }
         }
         return touching;
@@ -59,8 +59,10 @@ __global__ void __launch_bounds__(kTileThreads)
 }
 
 size_t grad_input_workspace(const ConvArgs& a) {
-  return a.dtype == Dtype::kFloat64 ? sample_lists_workspace<double>(a.g)
-                                    : sample_lists_workspace<float>(a.g);
+  const int64_t images = images_a_run(a.g);
+  return a.dtype == Dtype::kFloat64
+             ? sample_lists_workspace<double>(a.g, images, Taps::kApart)
+             : sample_lists_workspace<float>(a.g, images, Taps::kApart);
 }
 
 void launch_grad_input(const ConvArgs& a, void* workspace, cudaStream_t stream) {
@@ -73,7 +75,7 @@ void launch_grad_input(const ConvArgs& a, void* workspace, cudaStream_t stream) 
     dispatch(a.dtype, [&](auto element) {
       using T = decltype(element);
       const auto lists =
-          build_sample_lists<accumulator_t<T>>(a, first, images, workspace, stream);
+          build_sample_lists<accumulator_t<T>>(a, first, images, Taps::kApart, workspace, stream);
       grad_input_kernel<T><<<grid, kTileThreads, 0, stream>>>(a, lists);
     });
     check(cudaGetLastError(), "grad_input");

@@ -52,10 +52,10 @@ void launch_fused_forward(const ConvArgs& a, bool hopper, void* workspace, cudaS
 // By warpgroup instructions only.
 size_t fused_grad_weight_workspace(const ConvArgs& a);
 void launch_fused_grad_weight(const ConvArgs& a, void* workspace, cudaStream_t stream);
-// Whether it takes these groups.
-bool fused_grad_offset_mask_fits(const ConvGeometry& g);
-size_t fused_grad_offset_mask_workspace(const ConvArgs& a);
-void launch_fused_grad_offset_mask(const ConvArgs& a, void* workspace, cudaStream_t stream);
+// The gradients of input, offset and mask, as far as they are asked for; where it fits.
+bool fused_input_offset_mask_fits(const ConvArgs& a);
+size_t fused_input_offset_mask_workspace(const ConvArgs& a);
+void launch_fused_input_offset_mask(const ConvArgs& a, void* workspace, cudaStream_t stream);
 
 // Gathers each pixel's share from samples sorted by their base pixel. The workspace is
 // grad_input_workspace(a) bytes.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Which samples touch a pixel. The samples of a run of images are sorted by (deform group, tap,
-// base cell), stably, so that the list of a cell is always in the same order. Base cells are the
+// base cell), or by (deform group, base cell), stably, so that a list is always in the same order. Base cells are the
 // positions -1 .. height - 1 by -1 .. width - 1 of a sample's upper left corner; a pixel is touched
 // by the lists of the four cells around it.
 #pragma once
@@ -9,14 +9,18 @@
 
 namespace dcnv2::cuda {
 
+// Whether every tap has lists of its own.
+enum class Taps { kApart, kTogether };
+
 template <class Acc>
 struct SampleLists {
   int64_t first_image, images;  // the run of images that these lists are of
-  const uint32_t* pixel;        // [samples] output pixel, counted within the run
+  const uint32_t* row;          // [samples] output pixel, counted within the run; with the taps
+                                // together that times taps plus tap
   const Acc* weights;           // [samples, 4] modulation times the corners' bilinear weights
-  const uint32_t* start;        // [deform_groups * taps * cells + 1] into the two above
+  const uint32_t* start;        // [lists * images * cells + 1] into the two above
 
-  // The list of a base cell: [begin, end) into `pixel` and `weights`.
+  // The list of a base cell: [begin, end) into `row` and `weights`.
   struct Range {
     uint32_t begin, end;
   };
@@ -41,10 +45,10 @@ __device__ __forceinline__ int64_t cell_key(const ConvGeometry& g, int64_t image
 int64_t images_a_run(const ConvGeometry& g);
 
 template <class Acc>
-size_t sample_lists_workspace(const ConvGeometry& g);
+size_t sample_lists_workspace(const ConvGeometry& g, int64_t images, Taps taps);
 
 template <class Acc>
-SampleLists<Acc> build_sample_lists(const ConvArgs& a, int64_t first_image, int64_t images,
+SampleLists<Acc> build_sample_lists(const ConvArgs& a, int64_t first_image, int64_t images, Taps taps,
                                     void* workspace, cudaStream_t stream);
 
 }  // namespace dcnv2::cuda

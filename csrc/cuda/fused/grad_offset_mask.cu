@@ -3,9 +3,8 @@
 // by the weight of a tap, which gives the gradient of every sample; the other warps take the dot
 // products of those with the corners of the sample, sum them over the channels of a deform group, and
 // combine them by the derivatives of the interpolation.
-#include "../common.cuh"
 #include "choice.cuh"
-#include "pack_weight.cuh"
+#include "columns.cuh"
 #include "ring.cuh"
 #include "sampler.cuh"
 
@@ -14,7 +13,7 @@ namespace dcnv2::cuda {
 namespace {
 
 constexpr int kFillBarrier = 1;
-constexpr int kCols = 128;  // channels of a tile: two slabs
+constexpr int kCols = kColumnTile;  // two slabs
 constexpr int kStages = 3;
 
 struct GradOffsetArgs {
@@ -22,7 +21,9 @@ struct GradOffsetArgs {
   PackedWeight packed;
   const char* weight;
   const char* zeros;  // [in_channels]
-  int pixels;
+  void* columns;      // [pixels, taps, in_channels] gradients of the samples, or null
+  int first_image;    // of the run of images that is taken
+  int pixels;         // of the run
   int out_slabs;         // of output channels
   int tiles_a_group;     // channel tiles of one deform group; of all where groups share tiles
   int groups;            // deform groups taken one after the other; 1 where they share tiles
@@ -121,6 +122,15 @@ __device__ __forceinline__ float dot_chunk(const float (&a)[8], const uint4& b, 
   return sum;
 }
 
+// The pixels of a run of images, as if it were the whole batch: with their place in it.
+template <int kRows>
+__device__ __forceinline__ Pixel run_pixel(const GradOffsetArgs& f, const RowPixels<kRows>& rows,
+                                           int row) {
+  Pixel p = rows.pixel(row);
+  p.n += f.first_image;
+  return p;
+}
+
 // The threads that take dot products: each has a chunk of some rows, as in sampling.
 template <class T, int kThreads, bool kShareReadings, int kRows, int kOutSlabs>
 struct Dotter {
@@ -135,7 +145,7 @@ struct Dotter {
   // One sample at one slab of a tile, on its way.
   struct Item {
     Corners4<1> corners;
-    int group = 0, tap = 0, tile = 0;
+    int group = 0, tap = 0, tile = 0, channel = 0;
     bool active = false;
   };
   Item even, odd;
@@ -179,7 +189,7 @@ struct Dotter {
         r = shared.table.reading(tap % kTableTaps, row);
         if (!wanted) r = {source.zeros, 0, 0, r.weight};
       } else {
-        const Place place[1] = {{shared.rows.pixel(row), tap, group,
+        const Place place[1] = {{run_pixel(f, shared.rows, row), tap, group,
                                  wanted && shared.rows.exists(row)}};
         Reading one[1];
         load_readings<Want::kSlopes>(a, source, place, one);
@@ -189,6 +199,7 @@ struct Dotter {
       return r;
     });
     item.group = group;
+    item.channel = wanted ? channel : -1;
     item.tap = tap;
     item.tile = tile;
     item.active = true;
@@ -204,6 +215,14 @@ struct Dotter {
     const char* column = shared.column[buffer] + kSlabIndex * kRows * kRowBytes;
     const uint4 chunk_of_column =
         *reinterpret_cast<const uint4*>(column + chunk_offset(row0 + kIndex * kRowStep, chunk));
+    const int row = row0 + kIndex * kRowStep;
+    if (f.columns != nullptr && item.channel >= 0 && shared.rows.exists(row)) {
+      const Pixel p = shared.rows.pixel(row);
+      const int pixel = (p.n * int(f.conv.g.out_height) + p.y) * int(f.conv.g.out_width) + p.x;
+      T* to = static_cast<T*>(f.columns) +
+              (int64_t(pixel) * f.packed.taps + item.tap) * f.conv.g.in_channels + item.channel;
+      *reinterpret_cast<uint4*>(to) = chunk_of_column;
+    }
     float grad[8] = {};
     add_chunk(chunk_of_column, 1.0f, grad, T{});
 #pragma unroll
@@ -243,7 +262,7 @@ struct Dotter {
     }
     const int row = row0 + i * kRowStep;
     if (chunk % lanes != 0 || group < 0 || !shared.rows.exists(row)) return;
-    const Pixel p = shared.rows.pixel(row);
+    const Pixel p = run_pixel(f, shared.rows, row);
     const int channel = group * f.packed.taps + tap;
     if (a.grad_offset.data != nullptr) {
       const View4& to = a.grad_offset;
@@ -269,7 +288,7 @@ __device__ void take_dots(const GradOffsetArgs& f, Shared<kRows, kOutSlabs>& sha
   // The block's grad_output
   const T* grad = static_cast<const T*>(a.grad_output);
   for (int row = dotter.row0; row < kRows; row += dotter.kRowStep) {
-    const Pixel p = shared.rows.pixel(row);
+    const Pixel p = run_pixel(f, shared.rows, row);
     const T* at = grad + ((int64_t(p.n) * height + p.y) * width + p.x) * outputs;
     for (int slab = 0; slab < f.out_slabs; ++slab) {
       const int o = slab * kSlab<T> + dotter.chunk * kVector<T>;
@@ -288,7 +307,7 @@ __device__ void take_dots(const GradOffsetArgs& f, Shared<kRows, kOutSlabs>& sha
         named_barrier(kFillBarrier, kThreads);  // nobody reads the old table
         shared.table.template fill<kThreads>(
             a, dotter.source, taps, thread, [&](int tap, int row) -> Place {
-              return {shared.rows.pixel(row), tap0 + tap, group, shared.rows.exists(row)};
+              return {run_pixel(f, shared.rows, row), tap0 + tap, group, shared.rows.exists(row)};
             });
         named_barrier(kFillBarrier, kThreads);
       },
@@ -328,17 +347,20 @@ bool one_group_a_tile(const ConvGeometry& g) {
 }
 
 template <class T, int kRows, int kOutSlabs>
-void launch(const ConvArgs& a, void* workspace, cudaStream_t stream) {
+void launch(const ConvArgs& a, const Run& run, const void* packed_weight, void* columns,
+            cudaStream_t stream) {
   using Multiply = Wgmma<T, kRows, kCols>;
   const PackedWeight packed = backward_weight(a, kCols);
-  launch_pack_weight(a, packed, workspace, stream);
   const bool apart = one_group_a_tile(a.g);
-  const int groups = apart ? int(a.g.deform_groups) : 1, pixels = int(a.g.out_pixels());
-  const char* weight = static_cast<const char*>(workspace);
+  const int groups = apart ? int(a.g.deform_groups) : 1;
+  const int pixels = int(run.images * a.g.out_height * a.g.out_width);
+  const char* weight = static_cast<const char*>(packed_weight);
   const GradOffsetArgs f{a,
                          packed,
                          weight,
                          weight + packed.count() * sizeof(T),
+                         columns,
+                         int(run.first),
                          pixels,
                          packed.slabs,
                          int(ceil_div(a.g.in_channels / groups, kCols)),
@@ -353,24 +375,22 @@ void launch(const ConvArgs& a, void* workspace, cudaStream_t stream) {
 
 }  // namespace
 
-bool fused_grad_offset_mask_fits(const ConvGeometry& g) {
+bool columns_fit(const ConvGeometry& g) {
   const int64_t channels = g.deform_channels();
   return g.groups == 1 && g.out_channels <= 512 &&
          (one_group_a_tile(g) || channels == 8 || channels == 16 || channels == 32 || channels == 64);
 }
 
-size_t fused_grad_offset_mask_workspace(const ConvArgs& a) {
-  return (backward_weight(a, kCols).count() + a.g.in_channels) * element_size(a.dtype);
-}
-
-void launch_fused_grad_offset_mask(const ConvArgs& a, void* workspace, cudaStream_t stream) {
-  auto run = [&](auto element) {
+void launch_columns(const ConvArgs& a, const Run& run, const void* packed_weight, void* columns,
+                    cudaStream_t stream) {
+  auto with_type = [&](auto element) {
     using T = decltype(element);
-    if (a.g.out_channels <= 128) return launch<T, 128, 2>(a, workspace, stream);
-    if (a.g.out_channels <= 256) return launch<T, 128, 4>(a, workspace, stream);
-    return launch<T, 64, 8>(a, workspace, stream);
+    auto launch_tile = a.g.out_channels <= 128   ? launch<T, 128, 2>
+                       : a.g.out_channels <= 256 ? launch<T, 128, 4>
+                                                 : launch<T, 64, 8>;
+    launch_tile(a, run, packed_weight, columns, stream);
   };
-  a.dtype == Dtype::kFloat16 ? run(__half{}) : run(__nv_bfloat16{});
+  a.dtype == Dtype::kFloat16 ? with_type(__half{}) : with_type(__nv_bfloat16{});
 }
 
 }  // namespace dcnv2::cuda

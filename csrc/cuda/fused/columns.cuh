@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The gradients of input, offset and mask share a matrix product: the gradients of the samples, the
+// "columns". They are taken for a few images at a time, so that they stay in the L2 cache or near it.
+#pragma once
+
+#include "../common.cuh"
+#include "../sample_lists.cuh"
+#include "pack_weight.cuh"
+
+namespace dcnv2::cuda {
+
+constexpr int kColumnTile = 128;  // channels of a tile of columns
+
+// A run of images.
+struct Run {
+  int64_t first, images;
+};
+
+bool columns_fit(const ConvGeometry& g);
+
+// Takes the columns of a run, writes its grad_offset and grad_mask where they are asked for, and the
+// columns themselves, [images * out_height * out_width, taps, in_channels], where `columns` is not
+// null. `packed_weight`: by backward_weight(a, kColumnTile).
+void launch_columns(const ConvArgs& a, const Run& run, const void* packed_weight, void* columns,
+                    cudaStream_t stream);
+
+// Writes the grad_input of a run from its columns.
+void launch_gather(const ConvArgs& a, const Run& run, const SampleLists<float>& lists,
+                   const void* columns, cudaStream_t stream);
+
+}  // namespace dcnv2::cuda

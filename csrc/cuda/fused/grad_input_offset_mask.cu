@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The gradients of input, offset and mask, run of images by run of images.
+#include "choice.cuh"
+#include "columns.cuh"
+
+namespace dcnv2::cuda {
+
+namespace {
+
+constexpr int64_t kColumnBytes = int64_t(64) << 20;       // of a run of several images
+constexpr int64_t kMostColumnBytes = int64_t(512) << 20;  // of one image
+
+int64_t image_columns(const ConvArgs& a) {
+  return a.g.out_height * a.g.out_width * a.g.taps() * a.g.in_channels *
+         int64_t(element_size(a.dtype));
+}
+
+int64_t align(int64_t bytes) { return (bytes + 255) / 256 * 256; }
+
+// How the images are cut and where everything lies. Without grad_input there are neither columns nor
+// lists, and one run takes all images. Else the workspace is at most the packed weight, kColumnBytes
+// (or one image's columns) and the lists of images_a_run(g) images.
+struct Plan {
+  int64_t run_images, list_images;
+  int64_t columns = 0, lists = 0, total = 0;  // the packed weight lies at 0
+
+  explicit Plan(const ConvArgs& a) {
+    const PackedWeight packed = backward_weight(a, kColumnTile);
+    total = align((packed.count() + a.g.in_channels) * int64_t(element_size(a.dtype)));
+    run_images = list_images = a.g.batch;
+    if (a.grad_input == nullptr) return;
+    list_images = images_a_run(a.g);
+    run_images = std::clamp<int64_t>(kColumnBytes / image_columns(a), 1, list_images);
+    columns = total;
+    lists = columns + align(run_images * image_columns(a));
+    total = lists + int64_t(sample_lists_workspace<float>(a.g, list_images, Taps::kTogether));
+  }
+};
+
+}  // namespace
+
+bool fused_input_offset_mask_fits(const ConvArgs& a) {
+  return columns_fit(a.g) && (a.grad_input == nullptr || image_columns(a) <= kMostColumnBytes);
+}
+
+size_t fused_input_offset_mask_workspace(const ConvArgs& a) { return Plan(a).total; }
+
+void launch_fused_input_offset_mask(const ConvArgs& a, void* workspace, cudaStream_t stream) {
+  const Plan plan(a);
+  char* base = static_cast<char*>(workspace);
+  launch_pack_weight(a, backward_weight(a, kColumnTile), base, stream);
+  if (a.grad_input == nullptr) return launch_columns(a, {0, a.g.batch}, base, nullptr, stream);
+  for (int64_t list = 0; list < a.g.batch; list += plan.list_images) {
+    const int64_t end = std::min(a.g.batch, list + plan.list_images);
+    const auto lists = build_sample_lists<float>(a, list, end - list, Taps::kTogether,
+                                                 base + plan.lists, stream);
+    for (int64_t first = list; first < end; first += plan.run_images) {
+      const Run run{first, std::min(plan.run_images, end - first)};
+      launch_columns(a, run, base, base + plan.columns, stream);
+      launch_gather(a, run, lists, base + plan.columns, stream);
+    }
+  }
+}
+
+}  // namespace dcnv2::cuda

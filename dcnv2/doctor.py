@@ -33,7 +33,7 @@ class Route:
     operator: str
     device: str
     dtypes: tuple[str, ...]
-    path: str  # "compiled" or "portable"
+    path: str  # "compiled" or "portable"; convolutions on CUDA: see library.conv_path
     advice: str  # why not a faster path and how to get it, a sentence; empty for the fastest
 
 
@@ -60,9 +60,23 @@ def diagnose() -> Diagnosis:
     notes += [note for found in library.LIBRARIES.values() for note in _library_notes(found)]
     device_types = list(dict.fromkeys(device.type for device in devices))
     routes = [_route(op, device) for device in device_types for op in _operators()]
+    routes = [r for route in routes for r in _by_kernels(route, devices)]
     return Diagnosis(
         devices, _cuda_state(), tuple(library.LIBRARIES.values()), tuple(notes), tuple(routes)
     )
+
+
+def _by_kernels(route: Route, devices: tuple[Device, ...]) -> list[Route]:
+    """Split the route of a compiled convolution on CUDA by the kernels that each dtype takes."""
+    capability = next((d.capability for d in devices if d.type == route.device), None)
+    if route.path != "compiled" or route.operator != "deform_conv2d" or capability is None:
+        return [route]
+    found = []
+    for dtype in route.dtypes:
+        path, reason = library.conv_path(dtype, capability)
+        advice = f"{dtype}: {reason}." if reason else ""
+        found.append(Route(route.operator, route.device, (dtype,), path, advice))
+    return found
 
 
 def _operators() -> list[str]:
@@ -157,10 +171,10 @@ def render(diagnosis: Diagnosis) -> str:
         lines.append(f"device     {device.type}: {device.name}{text}")
     for found in diagnosis.libraries:
         lines.append(f"library    {found.device}: {_state(found)}")
-    lines += ["", f"{'operator':<20}{'device':<8}{'path':<10}dtypes"]
+    lines += ["", f"{'operator':<20}{'device':<8}{'path':<29}dtypes"]
     for route in diagnosis.routes:
         dtypes = " ".join(route.dtypes)
-        lines.append(f"{route.operator:<20}{route.device:<8}{route.path:<10}{dtypes}")
+        lines.append(f"{route.operator:<20}{route.device:<8}{route.path:<29}{dtypes}")
     advice = {(r.device, r.advice) for r in diagnosis.routes if r.advice}
     ends = [f"{device}: {text}" for device, text in sorted(advice)] + list(diagnosis.notes)
     return "\n".join([*lines, *([""] if ends else []), *ends])

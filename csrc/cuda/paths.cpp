@@ -65,6 +65,26 @@ int current_capability() {
 
 }  // namespace dcnv2::cuda
 
+// The path and the reason for it, "path: reason", of a layer whose channels fit, for a dtype by its name
+// in torch and a compute capability as major * 10 + minor.
+DCNV2_EXPORT const char* dcnv2_conv_path(const char* dtype, int capability) {
+  using namespace dcnv2::cuda;
+  thread_local std::string answer;
+  const std::string name = dtype;
+  ConvArgs a{};
+  a.g = {1, 64, 32, 32, 64, 32, 32, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1};
+  a.dtype = name == "float64"   ? Dtype::kFloat64
+            : name == "float32" ? Dtype::kFloat32
+            : name == "float16" ? Dtype::kFloat16
+                                : Dtype::kBFloat16;
+  const Choice choice = choose_path(a, capability);
+  const char* path = choice.path == Path::kWgmma ? "wgmma"
+                     : choice.path == Path::kMma ? "mma forward, plain backward"
+                                                 : "plain";
+  answer = std::string(path) + ": " + choice.reason;
+  return answer.c_str();
+}
+
 // Limits the fastest path to "plain", "mma" or "wgmma" (the default); anything else changes nothing
 // and returns 1.
 DCNV2_EXPORT int dcnv2_set_fastest_path(const char* name) {

@@ -79,6 +79,36 @@ def _build_info(path: Path) -> dict[str, str]:
     return json.loads(function().decode())
 
 
+def conv_path(dtype: str, capability: tuple[int, int]) -> tuple[str, str]:
+    """Return the kernels that the CUDA library takes for convolutions, and why not faster ones.
+
+    Args:
+        dtype: "float64", "float32", "float16" or "bfloat16".
+        capability: the device's compute capability.
+
+    Returns:
+        "wgmma", "mma forward, plain backward" or "plain"; a clause, empty for the fastest.
+    """
+    function = ctypes.CDLL(str(LIBRARIES["cuda"].path)).dcnv2_conv_path
+    function.restype = ctypes.c_char_p
+    major, minor = capability
+    path, _, reason = function(dtype.encode(), 10 * major + minor).decode().partition(": ")
+    return path, reason
+
+
+def limit_conv_path(fastest: str) -> None:
+    """Have convolutions on CUDA take no faster kernels than these, so that tests reach them all.
+
+    Args:
+        fastest: "plain", "mma" or "wgmma" (no limit).
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if ctypes.CDLL(str(LIBRARIES["cuda"].path)).dcnv2_set_fastest_path(fastest.encode()):
+        raise ValueError(f"fastest must be plain, mma or wgmma, got '{fastest}'")
+
+
 def missing_image(arch_list: str, capability: tuple[int, int]) -> str | None:
     """Return why code built for `arch_list` can't run on a device, or None if it can.
 

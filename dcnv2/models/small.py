@@ -33,7 +33,7 @@ class BasicBlock(nn.Module):
 
 
 class SmallNet(nn.Module):
-    """A stem to stride 4 and four blocks (conv2 at stride 4, conv3 to conv5 at stride 8)."""
+    """A stem to stride 4 and four blocks at stride 8, a configured kind of convolution in each."""
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class SmallNet(nn.Module):
         )
         self.layers = nn.Sequential(
             *(
-                BasicBlock(kind, width, width, 2 if index == 1 else 1, config)
+                BasicBlock(kind, width, width, 2 if index == 0 else 1, config)
                 for index, kind in enumerate(config.convs)
             )
         )

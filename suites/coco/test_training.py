@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The training suite's instant tests: it runs, resumes, and trains alike on other operators."""
+
+import math
+from itertools import islice
+
+import pandas as pd
+import pytest
+import torch
+
+import reference
+from dcnv2.data.shapes import write_shapes
+from dcnv2.engine.config import load_config
+from dcnv2.engine.datasets import train_batches
+from dcnv2.engine.train import Trainer, train
+from suites.coco import smoke
+from suites.coco.report import learned, missed_marks
+
+TWIN_STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    root = tmp_path_factory.mktemp("shapes")
+    return write_shapes(root, train=16, val=4, size=128, classes=smoke.CLASSES)
+
+
+def _config(model, shapes, output, **words):
+    given = {"data.root": shapes, "output": output, "device": "cpu", **words}
+    given["model.num_classes"] = len(smoke.CLASSES)
+    return load_config(f"smoke/{model}", [f"--{key}={value}" for key, value in given.items()])
+
+
+@pytest.mark.parametrize("name", smoke.MODELS)
+def test_every_operator_trains_with_finite_losses(name, shapes, tmp_path):
+    trainer = Trainer(_config(name, shapes, tmp_path))
+    trainer.model.train()
+    for _, batch in zip(
+        range(3), train_batches(trainer.train_set, trainer.config, 0), strict=False
+    ):
+        values = trainer.update(*batch)
+        assert all(math.isfinite(value) for value in values.values())
+    gradients = {name: p.grad for name, p in trainer.model.named_parameters()}
+    assert not [name for name, grad in gradients.items() if grad is None]
+
+
+def test_resuming_gives_the_weights_of_an_uninterrupted_run(shapes, tmp_path):
+    words = {"train.steps": 3, "train.batch_size": 4}
+    whole = _config("dcnv2", shapes, tmp_path, name="whole", **words)
+    train(whole)
+    parts = _config("dcnv2", shapes, tmp_path, name="parts", **words)
+    trainer = Trainer(parts)
+    trainer.model.train()
+    trainer.update(*next(iter(train_batches(trainer.train_set, parts, 0))))
+    trainer.save()
+    train(parts, resume=True)
+    wanted, got = Trainer(whole, resume=True).model, Trainer(parts, resume=True).model
+    for (name, one), other in zip(
+        wanted.state_dict().items(), got.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other), name
+
+
+@pytest.mark.parametrize("name", ["dcnv1", "dcnv2"])
+def test_twins_on_kernels_and_on_the_reference_have_equal_losses(
+    name, shapes, tmp_path, monkeypatch
+):
+    """In float64, so that rounding stays far below what would change a choice of proposals."""
+    words = {"train.batch_size": 2, "model.min_size": "[64]", "model.max_size": 64}
+    config = _config(name, shapes, tmp_path, **words)
+
+    def losses():
+        trainer = Trainer(config)
+        trainer.model.double().train()
+        batches = train_batches(trainer.train_set, config, 0)
+        for images, targets in islice(batches, TWIN_STEPS):
+            yield trainer.update([image.double() for image in images], targets)
+
+    fast = list(losses())
+    calls = []
+
+    def count(operator):
+        def counted(*operands):
+            calls.append(operator)
+            return operator(*operands)
+
+        return counted
+
+    monkeypatch.setattr("dcnv2.nn.conv.deform_conv2d", count(reference.deform_conv2d))
+    monkeypatch.setattr("dcnv2.nn.roi_pool.deform_roi_pool", count(reference.deform_roi_pool))
+    for step, (one, other) in enumerate(zip(fast, losses(), strict=True)):
+        for term, value in one.items():
+            assert other[term] == pytest.approx(value, rel=1e-6), f"{term} of step {step}"
+    assert set(calls) == {reference.deform_conv2d, reference.deform_roi_pool}
+
+
+def test_smoke_writes_its_reports_and_fails_a_model_that_learns_nothing(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(smoke, "TRAIN_IMAGES", 8)
+    monkeypatch.setattr(smoke, "VAL_IMAGES", 3)
+    words = ["--train.steps=2", "--train.log_every=1", "--device=cpu", "--optim.lr=0"]
+    folders = ["--folder", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]
+    assert smoke.main([*folders, "--models", "plain", "dcnv2", *words]) == 1
+    said = capsys.readouterr().err
+    assert "plain learned nothing" in said
+    assert "dcnv2: mask_AP50 is 0.000, wanted at least 0.65" in said
+    written = {path.name for path in (tmp_path / "reports").iterdir()}
+    endings = (".csv", ".md", "_curves.png", "_predictions.png")
+    assert written == {f"coco_smoke{ending}" for ending in endings}
+    rows = pd.read_csv(tmp_path / "reports" / "coco_smoke.csv")
+    assert rows["model"].tolist() == ["plain", "dcnv2"]
+
+
+def test_marks_and_learning_are_judged_with_nan_as_failure():
+    rows = pd.DataFrame({"model": ["dcnv1", "dcnv2"], "mask_AP50": [0.7, float("nan")]})
+    marks = {("dcnv1", "mask_AP50"): 0.7, ("dcnv2", "mask_AP50"): 0.65, ("plain", "box_AP"): 1.0}
+    assert missed_marks(rows, marks) == ["dcnv2: mask_AP50 is nan, wanted at least 0.65"]
+    assert learned(4.0, 2.0)
+    assert not learned(4.0, 3.5)
+    assert not learned(4.0, float("nan"))

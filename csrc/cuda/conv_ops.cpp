@@ -84,15 +84,15 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
 
   const bool need_mask = needs[kMask] && mask.has_value();
   auto like = [&](const Tensor& t) { return new_result(t, sizes_of(t), wants_channels_last(t)); };
-  const Tensor none = no_result(grad_output);
-  const Tensor grad_offset = needs[kOffset] ? like(offset) : none;
-  const Tensor grad_mask = need_mask ? like(*mask) : none;
-  const Tensor grad_weight = needs[kWeight] ? like(weight) : none;
+  auto none = [&] { return no_result(grad_output); };  // a new one each time: results share nothing
+  const Tensor grad_offset = needs[kOffset] ? like(offset) : none();
+  const Tensor grad_mask = need_mask ? like(*mask) : none();
+  const Tensor grad_weight = needs[kWeight] ? like(weight) : none();
   const Tensor grad_bias = needs[kBias] ? new_strided(weight, {g.out_channels}, {1}, dtype_of(weight))
-                                        : none;
+                                        : none();
   const bool empty = g.batch == 0 || input.numel() == 0;
   if (empty) {  // nothing is sampled, so only the bias may have a gradient
-    const Tensor grad_input = needs[kInput] ? like(input) : none;
+    const Tensor grad_input = needs[kInput] ? like(input) : none();
     for (const Tensor& t : {grad_input, grad_offset, grad_mask, grad_weight}) fill_zero(t, stream);
     if (g.batch == 0) {
       fill_zero(grad_bias, stream);
@@ -117,7 +117,7 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
     launch_grad_bias(a, workspace.data_ptr(), stream);
   }
   if (empty) {
-    return {needs[kInput] ? like(input) : none, grad_offset, grad_weight, grad_bias, grad_mask};
+    return {needs[kInput] ? like(input) : none(), grad_offset, grad_weight, grad_bias, grad_mask};
   }
   const bool hopper = choose_path(a, current_capability()).path == Path::kWgmma;
   if (needs[kWeight]) {
@@ -134,7 +134,7 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
     a.grad_input = grad_input->written.data_ptr();
   }
   launch_sample_gradients(a, input, hopper, stream);
-  return {grad_input ? grad_input->finish(stream) : none, grad_offset, grad_weight, grad_bias,
+  return {grad_input ? grad_input->finish(stream) : none(), grad_offset, grad_weight, grad_bias,
           grad_mask};
 }
 

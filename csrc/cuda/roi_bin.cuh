@@ -48,6 +48,11 @@ struct RoiBin {
     return kPsroi ? psroi_axis_sample(position, size) : align_axis_sample(position, size);
   }
 
+  // Whether samples lie nowhere, because a coordinate is NaN: then all that the bin gives is NaN.
+  __device__ bool nan() const {
+    return (y.first != y.first || x.first != x.first) && y.count > 0 && x.count > 0;
+  }
+
   // What the sum of a bin's samples is divided by.
   __device__ Acc divisor(const RoiPoolGeometry& g) const {
     if constexpr (!kPsroi) return Acc(max(y.count * x.count, int64_t(1)));
@@ -84,6 +89,7 @@ __device__ BinSums<accumulator_t<T>> bin_sums(const RoiPoolArgs& a,
   const RoiPoolGeometry& g = a.g;
   const T* image = static_cast<const T*>(a.input) + bin.image * g.height * g.width * g.channels +
                    channel;
+  if (bin.nan()) return {Acc(NAN), Acc(NAN), Acc(NAN)};
   BinSums<Acc> sums{};
   for (int64_t i = 0; i < bin.y.count; ++i) {
     const AxisSample<Acc> sy = bin.sample(bin.y, i, g.height);

@@ -50,12 +50,12 @@ Gradients backward(RoiPoolArgs a, const Tensor& grad_output, const Tensor& input
   STD_TORCH_CHECK(needs.size() == 3, "needs must hold 3 flags, got ", needs.size());
   const torch::stable::accelerator::DeviceGuard guard(input.get_device_index());
   const cudaStream_t stream = current_stream(input);
-  const Tensor none = no_result(grad_output);
+  auto none = [&] { return no_result(grad_output); };  // a new one each time: results share nothing
   auto like = [&](const Tensor& t) { return new_result(t, sizes_of(t), wants_channels_last(t)); };
-  const Tensor grad_offset = needs[kOffset] && offset ? like(*offset) : none;
-  const Tensor grad_mask = needs[kMask] && mask ? like(*mask) : none;
+  const Tensor grad_offset = needs[kOffset] && offset ? like(*offset) : none();
+  const Tensor grad_mask = needs[kMask] && mask ? like(*mask) : none();
   if (a.g.rois == 0 || input.numel() == 0) {
-    const Tensor grad_input = needs[kInput] ? like(input) : none;
+    const Tensor grad_input = needs[kInput] ? like(input) : none();
     for (const Tensor& t : {grad_input, grad_offset, grad_mask}) fill_zero(t, stream);
     return {grad_input, grad_offset, grad_mask};
   }
@@ -72,7 +72,7 @@ Gradients backward(RoiPoolArgs a, const Tensor& grad_output, const Tensor& input
     a.grad_mask = view(grad_mask);
     launch_roi_pool_grad_mask(a, stream);
   }
-  if (!needs[kInput]) return {none, grad_offset, grad_mask};
+  if (!needs[kInput]) return {none(), grad_offset, grad_mask};
   const Result result(input, sizes_of(input), wants_channels_last(input));
   a.grad_input = result.written.data_ptr();
   const Tensor workspace = new_workspace(input, roi_pool_grad_input_workspace(a));

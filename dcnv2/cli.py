@@ -64,6 +64,9 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--checkpoint", type=Path, help="by default the run's newest")
     sub.add_argument("--out", type=Path, help="folder of the pictures, by default in the run's")
 
+    sub = add("configs", _configs, "List the configurations: parameters, operations, published AP.")
+    sub.add_argument("words", nargs="*", metavar="WORD", help="only names that contain every word")
+
     data = add("data", None, "Make or check a data set.").add_subparsers(required=True)
     sub = add("shapes", _data_shapes, "Draw the embedded set as a COCO folder.", group=data)
     sub.add_argument("root", type=Path)
@@ -112,6 +115,15 @@ def _predict(options: argparse.Namespace) -> None:
     out = options.out or config.folder / "predictions"
     for picture, summary in predict_files(config, options.images, out, options.checkpoint):
         print(f"{picture}: {summary}")
+
+
+def _configs(options: argparse.Namespace) -> None:
+    from dcnv2.engine.catalogue import catalogue
+
+    table = catalogue(options.words)
+    if table.empty:
+        raise ValueError(f"no configuration has {' and '.join(options.words)} in its name")
+    print(table.to_string(index=False, na_rep=""))
 
 
 def _data_shapes(options: argparse.Namespace) -> None:

@@ -129,10 +129,20 @@ class EvalConfig:
 
 
 @dataclass
+class Published:
+    """What others report for the row, in points of AP on val2017, to measure against."""
+
+    box_AP: float | None = None  # noqa: N815
+    mask_AP: float | None = None  # noqa: N815
+    source: str = ""
+
+
+@dataclass
 class RunConfig:
     """Everything a run needs; `name` names its folder under `output`."""
 
     name: str = "run"
+    published: Published | None = None
     output: str = "runs"
     device: str = "auto"
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -195,8 +205,7 @@ def find_config(source: str | Path) -> Path:
     named = CONFIGS / f"{path}.yaml"
     if named.is_file():
         return named
-    known = [p.relative_to(CONFIGS).with_suffix("").as_posix() for p in CONFIGS.rglob("*.yaml")]
-    near = difflib.get_close_matches(str(path), known, n=3, cutoff=0.4)
+    near = difflib.get_close_matches(str(path), shipped(), n=3, cutoff=0.4)
     hint = f"; near names: {', '.join(near)}" if near else ""
     raise FileNotFoundError(f"{source}: no such configuration file or name{hint}")
 
@@ -218,7 +227,9 @@ def read_yaml(path: Path) -> dict:
     if base_path.resolve() == path.resolve():
         raise ConfigError(f"{path}: base: {base} names itself")
     merged = read_yaml(base_path)
-    merged.pop("name", None)
+    # What a file says of itself does not hold for what builds on it.
+    for key in ("name", "published"):
+        merged.pop(key, None)
     return merge(merged, values)
 
 
@@ -230,6 +241,12 @@ def merge(base: dict, change: dict) -> dict:
             value = merge(merged[key], value)
         merged[key] = value
     return merged
+
+
+def shipped() -> list[str]:
+    """Names of the configurations that come with the package, without the bases."""
+    rows = (path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
+    return sorted(row.with_suffix("").as_posix() for row in rows if row.parts[0] != "base")
 
 
 def known_keys(kind: type, prefix: str = "") -> list[str]:

@@ -14,7 +14,7 @@ from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from dcnv2.models.config import BackboneConfig
-from dcnv2.models.layers import make_norm
+from dcnv2.models.layers import norm_layer
 from dcnv2.models.resnet import ResNet
 from dcnv2.models.small import SmallNet
 
@@ -76,7 +76,8 @@ class C5Backbone(Backbone):
     def __init__(self, body: ResNet) -> None:
         super().__init__(body)
         config = body.config
-        norm = None if config.norm == "frozen" else lambda width: make_norm(config.norm, width)
+        # Neither neck has frozen statistics to load.
+        norm = norm_layer(None if config.norm == "frozen" else config.norm)
         self.reduce = Conv2dNormActivation(
             body.channels["c5"], config.channels, kernel_size=1, norm_layer=norm
         )
@@ -95,7 +96,7 @@ class FPNBackbone(Backbone):
     def __init__(self, body: ResNet) -> None:
         super().__init__(body)
         config = body.config
-        norm = None if config.norm == "frozen" else lambda width: make_norm(config.norm, width)
+        norm = norm_layer(None if config.norm == "frozen" else config.norm)
         self.fpn = FeaturePyramidNetwork(
             list(body.channels.values()), config.channels, LastLevelMaxPool(), norm_layer=norm
         )

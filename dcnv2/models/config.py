@@ -100,10 +100,17 @@ class OHEMConfig:
 
 @dataclass
 class BoxHeadConfig:
-    """Classification and box regression: pooling to 7x7, two fc layers with ReLU, predictor."""
+    """Classification and box regression: pooling to 7x7, two fc layers with ReLU, predictor.
+
+    Attributes:
+        convs: 3x3 convolutions before a single fc layer instead of two fc layers.
+        norm: norm of these convolutions.
+    """
 
     pool: PoolConfig = field(default_factory=PoolConfig)
     pool_size: int = 7
+    convs: tuple[int, ...] = ()
+    norm: NormKind | None = None
     hidden_channels: int = 1024
     positive_iou: float = 0.5
     batch_per_image: int = 512
@@ -127,6 +134,7 @@ class MaskHeadConfig:
     pool: PoolConfig = field(default_factory=PoolConfig)
     pool_size: int = 14
     convs: tuple[int, ...] = (256, 256, 256, 256)
+    norm: NormKind | None = None
     deconv_channels: int = 256
     shared: bool = False
 

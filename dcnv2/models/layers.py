@@ -69,6 +69,11 @@ def make_norm(kind: NormKind, channels: int) -> nn.Module:
     return NORMS[kind](channels)
 
 
+def norm_layer(kind: NormKind | None) -> Callable[[int], nn.Module] | None:
+    """`make_norm` in the form that torchvision's parts take; None for none."""
+    return None if kind is None else lambda channels: make_norm(kind, channels)
+
+
 def make_pool(config: PoolConfig, channels: int, output_size: int, scale: float) -> nn.Module:
     """A module from `(features [N, C, H, W], rois [R, 5])` to [R, C, output_size, output_size]."""
     if config.kind == "align":

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
 from dcnv2.models.config import BackboneConfig, NormKind
-from dcnv2.models.layers import conv3x3, make_norm
+from dcnv2.models.layers import conv3x3, make_norm, norm_layer
 
 # blocks in conv2..conv5, groups, width of a group
 ARCHS = {
@@ -109,7 +109,7 @@ def _bottleneck(
         downsample=downsample,
         groups=groups,
         base_width=group_width,
-        norm_layer=lambda channels: make_norm(norm, channels),
+        norm_layer=norm_layer(norm),
     )
     width = block.conv2.out_channels
     first, second = (stride, 1) if config.stride_in_1x1 else (1, stride)

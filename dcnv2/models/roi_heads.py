@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import (
+    FastRCNNConvFCHead,
+    FastRCNNPredictor,
+    TwoMLPHead,
+)
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import (
     RoIHeads,
@@ -16,7 +20,7 @@ from torchvision.ops.poolers import LevelMapper
 
 from dcnv2.models.backbone import Backbone
 from dcnv2.models.config import BackboneConfig, BoxHeadConfig, ModelConfig, PoolConfig
-from dcnv2.models.layers import make_pool
+from dcnv2.models.layers import make_pool, norm_layer
 from dcnv2.models.losses import box_losses
 from dcnv2.models.resnet import make_stage, stage_channels
 
@@ -191,31 +195,43 @@ class BoxMaskHeads(RoIHeads):
 
 def build_roi_heads(config: ModelConfig, backbone: Backbone) -> BoxMaskHeads:
     """The heads over a backbone; classes are counted with background as 0."""
-    box, mask = config.box, config.mask
-    channels, classes = backbone.out_channels, config.num_classes + 1
     conv5 = config.backbone.arch != "small" and config.backbone.topology == "c4"
-    if mask.shared and not conv5:
+    if config.mask.shared and not conv5:
         raise ValueError("mask.shared: only the c4 topology has features that masks can share")
-    if conv5:
-        box_head, box_channels = Conv5BoxHead(config.backbone), stage_channels(3)
-    else:
-        box_head = TwoMLPHead(channels * box.pool_size**2, box.hidden_channels)
-        box_channels = box.hidden_channels
-    mask_parts = {}
-    if mask.enabled:
-        mask_channels = box_channels if conv5 else ([channels, *mask.convs])[-1]
-        mask_parts["mask_predictor"] = MaskRCNNPredictor(
-            mask_channels, mask.deconv_channels, classes
-        )
-    if mask.enabled and not mask.shared:
-        mask_parts["mask_roi_pool"] = RoIPooler(backbone, mask.pool, mask.pool_size)
-        mask_parts["mask_head"] = (
-            Conv5(config.backbone) if conv5 else MaskRCNNHeads(channels, mask.convs, dilation=1)
-        )
+    box_head, channels = _box_head(config, backbone.out_channels, conv5)
     return BoxMaskHeads(
-        box,
-        RoIPooler(backbone, box.pool, box.pool_size),
+        config.box,
+        RoIPooler(backbone, config.box.pool, config.box.pool_size),
         box_head,
-        FastRCNNPredictor(box_channels, classes),
-        **mask_parts,
+        FastRCNNPredictor(channels, config.num_classes + 1),
+        **(_mask_parts(config, backbone, conv5) if config.mask.enabled else {}),
     )
+
+
+def _box_head(config: ModelConfig, channels: int, conv5: bool) -> tuple[nn.Module, int]:
+    """The head and how many features it gives."""
+    box = config.box
+    if conv5:
+        return Conv5BoxHead(config.backbone), stage_channels(3)
+    if box.convs:
+        shape = (channels, box.pool_size, box.pool_size)
+        head = FastRCNNConvFCHead(shape, box.convs, [box.hidden_channels], norm_layer(box.norm))
+    else:
+        head = TwoMLPHead(channels * box.pool_size**2, box.hidden_channels)
+    return head, box.hidden_channels
+
+
+def _mask_parts(config: ModelConfig, backbone: Backbone, conv5: bool) -> dict[str, nn.Module]:
+    mask, channels = config.mask, backbone.out_channels
+    if conv5:
+        head_channels = stage_channels(3)
+        head = None if mask.shared else Conv5(config.backbone)
+    else:
+        head_channels = [channels, *mask.convs][-1]
+        head = MaskRCNNHeads(channels, mask.convs, 1, norm_layer(mask.norm))
+    classes = config.num_classes + 1
+    parts = {"mask_predictor": MaskRCNNPredictor(head_channels, mask.deconv_channels, classes)}
+    if head is not None:
+        parts["mask_head"] = head
+        parts["mask_roi_pool"] = RoIPooler(backbone, mask.pool, mask.pool_size)
+    return parts

@@ -102,7 +102,7 @@ def leaf(random: np.ndarray) -> Contours:
 def worm(random: np.ndarray) -> Contours:
     """A tube with round ends along a piece of a sine wave."""
     x = np.arange(-24, 25) / 24
-    waves, swing, phase = 0.8 + 0.5 * random[0], 0.28 + 0.14 * random[1], random[2]
+    waves, swing, phase = 1.1 + 0.5 * random[0], 0.26 + 0.12 * random[1], random[2]
     line = np.stack([x, swing * sine(waves * x / 2 + phase)], 1)
     along = np.diff(line, axis=0)
     along = np.concatenate([along[:1], (along[1:] + along[:-1]) / 2, along[-1:]])

@@ -23,7 +23,7 @@ VERSION = "1.0"
 CLASSES = tuple(outlines.OUTLINES)
 SIDE_SHARE = (0.21, 0.62)
 """Shortest and longest object, as a share of the picture's side."""
-MIN_VISIBLE = 0.55
+MIN_VISIBLE = 0.7
 """Share of an object's pixels inside the picture that later objects leave visible."""
 MAX_OUTSIDE = 0.15
 """How far an object may stick out of the picture, as a share of its side."""
@@ -172,7 +172,7 @@ def write_shapes(
     size: int = 128,
     seed: int = 0,
     classes: Sequence[str] | None = None,
-    warp: float = 1.0,
+    warp: float = 0.6,
 ) -> Path:
     """Writes the embedded set as a COCO folder, over what was there.
 

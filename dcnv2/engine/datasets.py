@@ -19,9 +19,9 @@ log = logging.getLogger("dcnv2")
 
 
 def open_train(config: DataConfig, masks: bool) -> DetectionDataset:
-    """The training split with its augmentation; crowd regions are left out."""
+    """The training split with its augmentation, crowd regions flagged for the detector."""
     transforms = train_transforms(config.flip, config.augment)
-    return _open(config, config.train, transforms, masks, config.train_limit)
+    return _open(config, config.train, transforms, masks, config.train_limit, crowd=True)
 
 
 def open_val(config: DataConfig, masks: bool) -> DetectionDataset:
@@ -30,10 +30,21 @@ def open_val(config: DataConfig, masks: bool) -> DetectionDataset:
 
 
 def _open(
-    config: DataConfig, split: str, transforms: Callable, masks: bool, limit: int | None
+    config: DataConfig,
+    split: str,
+    transforms: Callable,
+    masks: bool,
+    limit: int | None,
+    crowd: bool = False,
 ) -> DetectionDataset:
     dataset = CocoDataset(
-        config.root, split, transforms, masks=masks, on_bad=config.on_bad, limit=limit
+        config.root,
+        split,
+        transforms,
+        crowd=crowd,
+        masks=masks,
+        on_bad=config.on_bad,
+        limit=limit,
     )
     for problem in dataset.problems:
         log.warning("left out %s", problem)

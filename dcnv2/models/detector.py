@@ -7,11 +7,12 @@ from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from dcnv2.models.backbone import Backbone
+from dcnv2.models.matching import inside
 from dcnv2.models.mimic import FeatureMimicking
 from dcnv2.models.roi_heads import BoxMaskHeads
+from dcnv2.models.transform import Transform
 
 
 class LevelRPN(RegionProposalNetwork):
@@ -33,6 +34,16 @@ class LevelRPN(RegionProposalNetwork):
         chosen = {level: features[level] for level in self.levels}
         return super().forward(images, chosen, targets)
 
+    def assign_targets_to_anchors(
+        self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """torchvision's, but anchors in regions to ignore are no background."""
+        labels, boxes = super().assign_targets_to_anchors(anchors, targets)
+        for label, anchor, target in zip(labels, anchors, targets, strict=True):
+            if "ignore" in target:
+                label[(label == 0) & inside(anchor, target["ignore"])] = -1
+        return labels, boxes
+
     def filter_proposals(self, *operands) -> tuple[list[Tensor], list[Tensor]]:
         """torchvision's choice of proposals, with the scores kept aside."""
         boxes, self.scores = super().filter_proposals(*operands)
@@ -52,7 +63,7 @@ class Detector(GeneralizedRCNN):
 
     def __init__(
         self,
-        transform: GeneralizedRCNNTransform,
+        transform: Transform,
         backbone: Backbone,
         rpn: LevelRPN,
         roi_heads: BoxMaskHeads | None,
@@ -69,7 +80,8 @@ class Detector(GeneralizedRCNN):
         Args:
             images: float [3, H, W] in [0, 1], of any sizes.
             targets: in training, `boxes` [K, 4] (x1, y1, x2, y2) in pixels, `labels` int64 [K] from
-                1, `masks` uint8 [K, H, W], and perhaps `image_id` to name in errors.
+                1, `masks` uint8 [K, H, W]; where given, `iscrowd` [K] (such objects are neither
+                learned nor taken for background) and `image_id` (named in errors).
 
         Returns:
             A dict of scalars, or one dict an image with `boxes`, `labels`, `scores`, `masks`
@@ -80,6 +92,7 @@ class Detector(GeneralizedRCNN):
         """
         if self.training:
             _check_targets(images, targets)
+            targets = [_split_crowd(target) for target in targets]
         sizes = [tuple(image.shape[-2:]) for image in images]
         batch, targets = self.transform(images, targets)
         features = self.backbone(batch.tensors)
@@ -104,6 +117,17 @@ class Detector(GeneralizedRCNN):
             {"boxes": boxes, "scores": scores, "labels": scores.new_ones(len(boxes)).long()}
             for boxes, scores in zip(proposals, self.rpn.scores, strict=True)
         ]
+
+
+def _split_crowd(target: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The target with its crowd regions moved to `ignore` [C, 4]."""
+    crowd = target.get("iscrowd")
+    if crowd is None or not crowd.any():
+        return target
+    keep = crowd == 0
+    per_object = ("boxes", "labels", "masks", "iscrowd", "area")
+    kept = {key: value[keep] if key in per_object else value for key, value in target.items()}
+    return {**kept, "ignore": target["boxes"][~keep]}
 
 
 def _check_targets(images: list[Tensor], targets: list[dict[str, Tensor]] | None) -> None:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Losses of the box head, with online hard example mining (OHEM)."""
+"""Losses of the heads, with online hard example mining (OHEM)."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import roi_align
 
 from dcnv2.models.config import OHEMConfig
 
@@ -57,6 +58,35 @@ def box_losses(
         )
         per_class, per_box = per_class[kept], per_box[kept]
     return {"loss_classifier": _mean(per_class), "loss_box_reg": _mean(per_box)}
+
+
+def mask_loss(
+    logits: Tensor, boxes: list[Tensor], matched: list[Tensor], targets: list[dict[str, Tensor]]
+) -> Tensor:
+    """Binary cross-entropy of the masks of positive RoIs, each in the channel of its class.
+
+    Targets are cropped from the masks of the objects that RoIs were matched with, no others.
+
+    Args:
+        logits: [sum P_i, classes + 1, size, size].
+        boxes: one [P_i, 4] an image, in pixels of the network's input.
+        matched: one [P_i] an image, indices of objects.
+        targets: `labels` [K], `masks` uint8 [K, H, W] and, where masks have another size than the
+            network's input, `mask_scale` [2].
+    """
+    labels, crops = [], []
+    for box, index, target in zip(boxes, matched, targets, strict=True):
+        labels.append(target["labels"][index])
+        if "mask_scale" in target:
+            box = box * target["mask_scale"].repeat(2)
+        rois = torch.cat([torch.arange(len(box), device=box.device)[:, None].to(box), box], dim=1)
+        masks = target["masks"][index][:, None].to(box)
+        crops.append(roi_align(masks, rois, logits.shape[-2:])[:, 0])
+    label, wanted = torch.cat(labels), torch.cat(crops)
+    if len(label) == 0:
+        return logits.sum() * 0.0
+    rows = torch.arange(len(label), device=label.device)
+    return F.binary_cross_entropy_with_logits(logits[rows, label], wanted)
 
 
 def hardest(loss: Tensor, count: int) -> Tensor:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from dcnv2.models.backbone import Backbone, build_backbone, load_imagenet_weights
 from dcnv2.models.config import ModelConfig, RPNConfig
@@ -18,6 +17,7 @@ from dcnv2.models.detector import Detector, LevelRPN
 from dcnv2.models.matching import BoxPairs, ChunkedMatcher
 from dcnv2.models.mimic import FeatureMimicking
 from dcnv2.models.roi_heads import Conv5, build_roi_heads
+from dcnv2.models.transform import Transform
 
 
 def build_rpn(config: RPNConfig, backbone: Backbone) -> LevelRPN:
@@ -74,7 +74,5 @@ def build_model(config: ModelConfig, pretrained: bool = True) -> Detector:
         load_imagenet_weights(
             [backbone.body, *conv5], config.backbone.arch, config.backbone.weights
         )
-    transform = GeneralizedRCNNTransform(
-        config.min_size, config.max_size, config.image_mean, config.image_std
-    )
+    transform = Transform(config.min_size, config.max_size, config.image_mean, config.image_std)
     return Detector(transform, backbone, build_rpn(config.rpn, backbone), heads, mimic)

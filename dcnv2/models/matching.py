@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Matching anchors to objects in bounded memory."""
+"""Matching anchors to objects in bounded memory, and regions to ignore."""
 
 from __future__ import annotations
 
@@ -8,7 +8,28 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torchvision.models.detection._utils import Matcher
-from torchvision.ops import box_iou
+from torchvision.ops import box_area, box_iou
+
+# Share of a box inside a crowd region from which on it is no background (Detectron's).
+IGNORED_SHARE = 0.7
+
+
+def inside(boxes: Tensor, regions: Tensor) -> Tensor:
+    """Whether most of a box lies in one of the regions.
+
+    Args:
+        boxes: [R, 4].
+        regions: [K, 4], such as crowd regions.
+
+    Returns:
+        bool [R].
+    """
+    if len(regions) == 0:
+        return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    low = torch.maximum(boxes[:, None, :2], regions[:, :2])
+    high = torch.minimum(boxes[:, None, 2:], regions[:, 2:])
+    common = (high - low).clamp(min=0).prod(dim=2)
+    return (common >= IGNORED_SHARE * box_area(boxes)[:, None]).any(dim=1)
 
 
 class BoxPairs(NamedTuple):

@@ -11,17 +11,14 @@ from torchvision.models.detection.faster_rcnn import (
     TwoMLPHead,
 )
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.roi_heads import (
-    RoIHeads,
-    maskrcnn_inference,
-    maskrcnn_loss,
-)
+from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
 from torchvision.ops.poolers import LevelMapper
 
 from dcnv2.models.backbone import Backbone
 from dcnv2.models.config import BackboneConfig, BoxHeadConfig, ModelConfig, PoolConfig
 from dcnv2.models.layers import make_pool, norm_layer
-from dcnv2.models.losses import box_losses
+from dcnv2.models.losses import box_losses, mask_loss
+from dcnv2.models.matching import inside
 from dcnv2.models.resnet import make_stage, stage_channels
 
 
@@ -124,6 +121,14 @@ class BoxMaskHeads(RoIHeads):
             maps = self.mask_head(self.mask_roi_pool(features, boxes))
         return self.mask_predictor(maps)
 
+    def select_training_samples(self, proposals, targets):
+        """torchvision's, without the proposals that lie in regions to ignore."""
+        proposals = [
+            proposal[~inside(proposal, target["ignore"])] if "ignore" in target else proposal
+            for proposal, target in zip(proposals, targets, strict=True)
+        ]
+        return super().select_training_samples(proposals, targets)
+
     def has_mask(self) -> bool:
         """Whether masks are predicted."""
         return self.mask_predictor is not None
@@ -169,13 +174,8 @@ class BoxMaskHeads(RoIHeads):
             mask_logits = self.mask_predictor(maps[torch.cat(labels) > 0])
         else:
             mask_logits = self.mask_logits(features, chosen)
-        losses["loss_mask"] = maskrcnn_loss(
-            mask_logits,
-            chosen,
-            [target["masks"] for target in targets],
-            [target["labels"] for target in targets],
-            [m[p] for m, p in zip(matched, positive, strict=True)],
-        )
+        index = [m[p] for m, p in zip(matched, positive, strict=True)]
+        losses["loss_mask"] = mask_loss(mask_logits, chosen, index, targets)
         return losses
 
     def _detections(self, features, proposals, image_shapes) -> list[dict[str, Tensor]]:

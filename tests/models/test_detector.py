@@ -3,7 +3,7 @@
 
 import pytest
 import torch
-from toys import total, toy_config, toy_images, toy_targets
+from toys import total, toy_config, toy_images, toy_target, toy_targets
 
 from dcnv2.models import build_model
 
@@ -141,3 +141,60 @@ def test_a_box_without_area_is_refused_by_its_image():
 def test_training_wants_targets():
     with pytest.raises(ValueError, match="wanted one for each of 2 images, got none"):
         build_model(toy_config())(toy_images())
+
+
+def test_a_thousand_objects_train_in_bounded_memory(monkeypatch):
+    """No tensor on the way holds a float for every object and pixel, or object and anchor."""
+    random = torch.Generator().manual_seed(0)
+    corners = torch.randint(0, 50, (1000, 2), generator=random)
+    boxes = torch.cat([corners, corners + torch.randint(4, 14, (1000, 2), generator=random)], 1)
+    config = toy_config()
+    config.min_size, config.max_size = [128], 128
+    model = build_model(config)
+    monkeypatch.setattr(type(model.rpn.proposal_matcher), "chunk_entries", 2**16)
+    targets = [toy_target(boxes.tolist(), 64, 64)]
+    seen = []
+
+    class Sizes(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, operands=(), options=None):
+            result = function(*operands, **(options or {}))
+            if isinstance(result, torch.Tensor) and result.is_floating_point():
+                seen.append(result.numel())
+            return result
+
+    with Sizes():
+        losses = model([torch.rand(3, 64, 64, generator=random)], targets)
+    total(losses).backward()
+    assert all(loss.isfinite() for loss in losses.values())
+    assert max(seen) < 1000 * 64 * 64
+
+
+def test_crowd_regions_are_neither_objects_nor_background():
+    model = build_model(toy_config())
+    images = toy_images(sizes=((64, 64),))
+    target = toy_targets(images, ((5, 7, 30, 40), (32, 0, 64, 64)))[0]
+    target["iscrowd"] = torch.tensor([0, 1], dtype=torch.uint8)
+    seen = {}
+    rpn, heads = model.rpn, model.roi_heads
+    assign, loss = rpn.assign_targets_to_anchors, heads.select_training_samples
+
+    def anchors_seen(anchors, targets):
+        labels, boxes = assign(anchors, targets)
+        seen["anchors"], seen["labels"], seen["targets"] = anchors[0], labels[0], targets
+        return labels, boxes
+
+    def proposals_seen(proposals, targets):
+        chosen = loss([torch.tensor([[40.0, 10, 60, 50], [2, 50, 12, 62]])], targets)
+        seen["proposals"] = chosen[0][0]
+        return chosen
+
+    rpn.assign_targets_to_anchors, heads.select_training_samples = anchors_seen, proposals_seen
+    model(images, [target])
+    assert len(seen["targets"][0]["boxes"]) == len(seen["targets"][0]["masks"]) == 1
+    in_crowd = (seen["anchors"][:, 0] >= 32) & (seen["anchors"][:, 1] >= 0)
+    in_crowd &= (seen["anchors"][:, 2] <= 64) & (seen["anchors"][:, 3] <= 64)
+    assert in_crowd.any()
+    assert (seen["labels"][in_crowd] == -1).all()
+    assert (seen["labels"] == 0).any()
+    assert [2, 50, 12, 62] in seen["proposals"].tolist()
+    assert [40, 10, 60, 50] not in seen["proposals"].tolist()

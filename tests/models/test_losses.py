@@ -4,12 +4,12 @@
 import pytest
 import torch
 from torchvision.models.detection._utils import Matcher
-from torchvision.models.detection.roi_heads import fastrcnn_loss
+from torchvision.models.detection.roi_heads import fastrcnn_loss, maskrcnn_loss
 from torchvision.ops import box_iou
 
 from dcnv2.models.config import OHEMConfig
-from dcnv2.models.losses import box_losses
-from dcnv2.models.matching import BoxPairs, ChunkedMatcher
+from dcnv2.models.losses import box_losses, mask_loss
+from dcnv2.models.matching import BoxPairs, ChunkedMatcher, inside
 
 BETA = 1 / 9
 
@@ -86,3 +86,42 @@ def test_matching_in_chunks_is_torchvisions(entries, low_quality):
     matcher.chunk_entries = entries
     wanted = Matcher(0.6, 0.3, low_quality)(box_iou(objects, anchors))
     assert torch.equal(matcher(BoxPairs(objects, anchors)), wanted)
+
+
+def _mask_batch(side):
+    """Logits, boxes, matches and targets of images with 3, 0 and 2 positive RoIs."""
+    random = torch.Generator().manual_seed(2)
+    boxes, matched, targets = [], [], []
+    for count in (3, 0, 2):
+        corner = torch.rand(count, 2, generator=random) * 20
+        boxes.append(
+            torch.cat([corner, corner + 8 + 10 * torch.rand(count, 2, generator=random)], 1)
+        )
+        matched.append(torch.randint(0, 4, (count,), generator=random))
+        masks = torch.rand(4, side, side, generator=random) < 0.5
+        labels = torch.randint(1, 3, (4,), generator=random)
+        targets.append({"masks": masks.to(torch.uint8), "labels": labels})
+    return torch.randn(5, 3, 28, 28, generator=random), boxes, matched, targets
+
+
+def test_mask_loss_is_torchvisions():
+    logits, boxes, matched, targets = _mask_batch(40)
+    masks, labels = [t["masks"] for t in targets], [t["labels"] for t in targets]
+    wanted = maskrcnn_loss(logits, boxes, masks, labels, matched)
+    torch.testing.assert_close(mask_loss(logits, boxes, matched, targets), wanted)
+
+
+def test_masks_of_another_size_are_cropped_where_the_box_is():
+    logits, boxes, matched, targets = _mask_batch(40)
+    wanted = mask_loss(logits, boxes, matched, targets)
+    for target in targets:
+        target["mask_scale"] = torch.tensor([0.5, 0.25])
+    stretched = [box * torch.tensor([2.0, 4, 2, 4]) for box in boxes]
+    torch.testing.assert_close(mask_loss(logits, stretched, matched, targets), wanted)
+
+
+def test_boxes_inside_regions_are_found():
+    regions = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30]])
+    boxes = torch.tensor([[1.0, 1, 5, 5], [4, 0, 12, 10], [5, 0, 15, 10], [22, 21, 40, 24]])
+    assert inside(boxes, regions).tolist() == [True, True, False, False]
+    assert not inside(boxes, regions[:0]).any()

@@ -8,7 +8,7 @@ from typing import Literal
 
 ConvKind = Literal["plain", "dcnv1", "dcnv2"]
 NormKind = Literal["group", "frozen", "batch", "sync"]
-PoolKind = Literal["align", "dpool", "mdpool"]
+PoolKind = Literal["align", "dpool", "mdpool", "dpsroi", "mdpsroi"]
 Topology = Literal["c4", "c5", "fpn"]
 Arch = Literal["resnet50", "resnet101", "resnext101_32x8d", "resnext101_64x4d", "small"]
 
@@ -31,6 +31,7 @@ class BackboneConfig:
         deform_groups: groups of offsets in each deformable convolution.
         mask_scale: modulation is this times the sigmoid: 1.0 as in the paper (0.5 at the start),
             2.0 as in the authors' released example (a converted net starts as it was).
+        max_offset: soft bound of the offsets in pixels, None for none.
         weights: ImageNet weights: a file (`.safetensors`, `.pth`) or a name that torchvision has
             for the arch, such as `IMAGENET1K_V1`.
     """
@@ -44,6 +45,7 @@ class BackboneConfig:
     freeze_at: int = 0
     deform_groups: int = 1
     mask_scale: float = 1.0
+    max_offset: float | None = None
     weights: str | None = None
 
 
@@ -69,10 +71,13 @@ class PoolConfig:
     """How a RoI becomes a grid of bins.
 
     Attributes:
-        kind: RoIAlign, deformable pooling (DCNv1) or modulated deformable pooling (DCNv2).
-        sampling_ratio: samples a bin and side; 0 adapts to the RoI's size.
+        kind: RoIAlign, deformable pooling (DCNv1) or modulated deformable pooling (DCNv2), with
+            centred samples, or in the authors' convention (`dpsroi`, `mdpsroi`).
+        sampling_ratio: samples a bin and side; 0 adapts to the RoI's size (not in the authors'
+            convention).
         gamma: factor on the predicted offsets (in units of the RoI's width and height).
-        hidden_channels: width of the two fc layers that predict offsets and modulation.
+        hidden_channels: width of the two fc layers that predict offsets and modulation; 0 leaves
+            them out, as DCNv1 had it.
         aligned: shift samples by half a pixel; False is torchvision's default RoIAlign.
     """
 

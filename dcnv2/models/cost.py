@@ -78,18 +78,14 @@ def _conv_flops(x_shape, offset_shape, w_shape, bias, mask, *_, out_shape=None, 
     return conv_flop_count(x_shape, w_shape, out_shape) + 2 * (4 * samples + modulation)
 
 
-def _pool_flops(sides: int):
-    """Four products with corners a sample, `sides`^2 samples a bin."""
-
-    def flops(*_, out_shape=None, **__) -> int:
-        return 2 * 4 * sides**2 * math.prod(out_shape)
-
-    return flops
+def _pool_flops(*_, out_shape=None, **__) -> int:
+    """Four products with corners a sample, 2 x 2 samples a bin also where it adapts."""
+    return 2 * 4 * 4 * math.prod(out_shape)
 
 
-# Adaptive sampling depends on the RoI; two samples a bin and side stand for it.
 _FORMULAS = {
     torch.ops.dcnv2.deform_conv2d: _conv_flops,
-    torch.ops.dcnv2.deform_roi_pool: _pool_flops(2),
-    torch.ops.torchvision.roi_align: _pool_flops(2),
+    torch.ops.dcnv2.deform_roi_pool: _pool_flops,
+    torch.ops.dcnv2.deform_psroi_pool: _pool_flops,
+    torch.ops.torchvision.roi_align: _pool_flops,
 }

@@ -9,11 +9,13 @@ from functools import partial
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d, RoIAlign
 
-from dcnv2.models.config import ConvKind, NormKind, PoolConfig
+from dcnv2.models.config import BackboneConfig, ConvKind, NormKind, PoolConfig
 from dcnv2.nn import (
     DeformConv2dPack,
+    DeformPSRoIPoolPack,
     DeformRoIPoolPack,
     ModulatedDeformConv2dPack,
+    ModulatedDeformPSRoIPoolPack,
     ModulatedDeformRoIPoolPack,
 )
 
@@ -23,39 +25,32 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,
     "sync": nn.SyncBatchNorm,
 }
+CENTRED_POOLS = {"dpool": DeformRoIPoolPack, "mdpool": ModulatedDeformRoIPoolPack}
+AUTHORS_POOLS = {"dpsroi": DeformPSRoIPoolPack, "mdpsroi": ModulatedDeformPSRoIPoolPack}
 
 
 def conv3x3(
+    config: BackboneConfig,
     kind: ConvKind,
     in_channels: int,
     out_channels: int,
     stride: int = 1,
     dilation: int = 1,
     groups: int = 1,
-    deform_groups: int = 1,
-    mask_scale: float = 1.0,
 ) -> nn.Module:
     """A 3x3 convolution without bias that keeps the size (up to `stride`).
 
     All kinds hold the kernel as `weight` [out, in / groups, 3, 3], so plain weights load into any.
     """
-    geometry = {"stride": stride, "padding": dilation, "dilation": dilation, "groups": groups}
+    shape = (in_channels, out_channels, 3, stride, dilation, dilation, groups)
+    deform = {"deform_groups": config.deform_groups, "max_offset": config.max_offset}
     if kind == "plain":
-        conv = nn.Conv2d(in_channels, out_channels, 3, bias=False, **geometry)
+        conv = nn.Conv2d(*shape, bias=False)
     elif kind == "dcnv1":
-        conv = DeformConv2dPack(
-            in_channels, out_channels, 3, bias=False, deform_groups=deform_groups, **geometry
-        )
+        conv = DeformConv2dPack(*shape, bias=False, **deform)
     elif kind == "dcnv2":
-        conv = ModulatedDeformConv2dPack(
-            in_channels,
-            out_channels,
-            3,
-            bias=False,
-            deform_groups=deform_groups,
-            mask_scale=mask_scale,
-            **geometry,
-        )
+        deform["mask_scale"] = config.mask_scale
+        conv = ModulatedDeformConv2dPack(*shape, bias=False, **deform)
     else:
         raise ValueError(f"conv kind: wanted plain, dcnv1 or dcnv2, got {kind!r}")
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
@@ -78,14 +73,24 @@ def make_pool(config: PoolConfig, channels: int, output_size: int, scale: float)
     """A module from `(features [N, C, H, W], rois [R, 5])` to [R, C, output_size, output_size]."""
     if config.kind == "align":
         return RoIAlign(output_size, scale, config.sampling_ratio, aligned=config.aligned)
-    packs = {"dpool": DeformRoIPoolPack, "mdpool": ModulatedDeformRoIPoolPack}
-    if config.kind not in packs:
-        raise ValueError(f"pool kind: wanted align, dpool or mdpool, got {config.kind!r}")
-    return packs[config.kind](
+    common = {"spatial_scale": scale, "hidden_channels": config.hidden_channels}
+    if config.kind in CENTRED_POOLS:
+        return CENTRED_POOLS[config.kind](
+            output_size,
+            channels,
+            sampling_ratio=config.sampling_ratio,
+            gamma=config.gamma,
+            **common,
+        )
+    if config.kind not in AUTHORS_POOLS:
+        kinds = ", ".join(["align", *CENTRED_POOLS, *AUTHORS_POOLS])
+        raise ValueError(f"pool kind: wanted one of {kinds}, got {config.kind!r}")
+    if config.sampling_ratio < 1:
+        raise ValueError(f"sampling_ratio of {config.kind}: wanted 1 or more, got 0")
+    return AUTHORS_POOLS[config.kind](
         output_size,
         channels,
-        spatial_scale=scale,
-        sampling_ratio=config.sampling_ratio,
-        gamma=config.gamma,
-        hidden_channels=config.hidden_channels,
+        sample_per_part=config.sampling_ratio,
+        trans_std=config.gamma,
+        **common,
     )

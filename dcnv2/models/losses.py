@@ -72,13 +72,13 @@ def mask_loss(
         boxes: one [P_i, 4] an image, in pixels of the network's input.
         matched: one [P_i] an image, indices of objects.
         targets: `labels` [K], `masks` uint8 [K, H, W] and, where masks have another size than the
-            network's input, `mask_scale` [2].
+            network's input, `mask_ratio` [2].
     """
     labels, crops = [], []
     for box, index, target in zip(boxes, matched, targets, strict=True):
         labels.append(target["labels"][index])
-        if "mask_scale" in target:
-            box = box * target["mask_scale"].repeat(2)
+        if "mask_ratio" in target:
+            box = box * target["mask_ratio"].repeat(2)
         rois = torch.cat([torch.arange(len(box), device=box.device)[:, None].to(box), box], dim=1)
         masks = target["masks"][index][:, None].to(box)
         crops.append(roi_align(masks, rois, logits.shape[-2:])[:, 0])

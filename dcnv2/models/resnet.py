@@ -114,16 +114,8 @@ def _bottleneck(
     width = block.conv2.out_channels
     first, second = (stride, 1) if config.stride_in_1x1 else (1, stride)
     block.conv1 = nn.Conv2d(in_channels, width, 1, stride=first, bias=False)
-    block.conv2 = conv3x3(
-        config.convs[index],
-        width,
-        width,
-        second,
-        dilation,
-        groups,
-        config.deform_groups,
-        config.mask_scale,
-    )
+    kind = config.convs[index]
+    block.conv2 = conv3x3(config, kind, width, width, second, dilation, groups)
     for conv in [block.conv1, block.conv3, *([downsample[0]] if downsample else [])]:
         init_conv(conv)
     return block

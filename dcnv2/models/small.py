@@ -13,13 +13,12 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions with GroupNorm around a shortcut."""
 
     def __init__(
-        self, kind: ConvKind, in_channels: int, channels: int, stride: int, config
+        self, config: BackboneConfig, kind: ConvKind, in_channels: int, channels: int, stride: int
     ) -> None:
         super().__init__()
-        options = {"deform_groups": config.deform_groups, "mask_scale": config.mask_scale}
-        self.conv1 = conv3x3(kind, in_channels, channels, stride, **options)
+        self.conv1 = conv3x3(config, kind, in_channels, channels, stride)
         self.norm1 = nn.GroupNorm(8, channels)
-        self.conv2 = conv3x3(kind, channels, channels, **options)
+        self.conv2 = conv3x3(config, kind, channels, channels)
         self.norm2 = nn.GroupNorm(8, channels)
         self.relu = nn.ReLU()
         self.shortcut = nn.Identity()
@@ -50,7 +49,7 @@ class SmallNet(nn.Module):
         )
         self.layers = nn.Sequential(
             *(
-                BasicBlock(kind, width, width, 2 if index == 0 else 1, config)
+                BasicBlock(config, kind, width, width, 2 if index == 0 else 1)
                 for index, kind in enumerate(config.convs)
             )
         )

@@ -11,7 +11,7 @@ class Transform(GeneralizedRCNNTransform):
     """torchvision's transform, except for what targets bring besides boxes.
 
     Masks keep the size of the image given: mask targets are cropped from them RoI by RoI, so a
-    thousand objects are never resized to a thousand masks of the network's input. `mask_scale`
+    thousand objects are never resized to a thousand masks of the network's input. `mask_ratio`
     [2] then says how many of their pixels (x, y) one pixel of that input is. Boxes in `ignore` are
     resized like `boxes`.
     """
@@ -28,7 +28,7 @@ class Transform(GeneralizedRCNNTransform):
         new = tuple(image.shape[-2:])
         if masks is not None:
             target["masks"] = masks
-            target["mask_scale"] = target["boxes"].new_tensor([old[1] / new[1], old[0] / new[0]])
+            target["mask_ratio"] = target["boxes"].new_tensor([old[1] / new[1], old[0] / new[0]])
         if "ignore" in target:
             target["ignore"] = resize_boxes(target["ignore"], old, new)
         return image, target

@@ -2,12 +2,19 @@
 """Modules: deformable convolutions and RoI poolings, with and without their own offsets."""
 
 from .conv import DeformConv2d, DeformConv2dPack, ModulatedDeformConv2dPack
-from .roi_pool import DeformRoIPoolPack, ModulatedDeformRoIPoolPack
+from .roi_pool import (
+    DeformPSRoIPoolPack,
+    DeformRoIPoolPack,
+    ModulatedDeformPSRoIPoolPack,
+    ModulatedDeformRoIPoolPack,
+)
 
 __all__ = [
     "DeformConv2d",
     "DeformConv2dPack",
+    "DeformPSRoIPoolPack",
     "DeformRoIPoolPack",
     "ModulatedDeformConv2dPack",
+    "ModulatedDeformPSRoIPoolPack",
     "ModulatedDeformRoIPoolPack",
 ]

@@ -112,10 +112,14 @@ class _Pack(DeformConv2d):
         groups: int = 1,
         deform_groups: int = 1,
         bias: bool = True,
+        max_offset: float | None = None,
     ):
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
         )
+        if max_offset is not None and not 0 < max_offset < math.inf:
+            raise ValueError(f"max_offset must be positive and finite, got {max_offset}")
+        self.max_offset = max_offset
         if deform_groups < 1 or in_channels % deform_groups != 0:
             raise ValueError(
                 f"deform_groups must divide in_channels = {in_channels}, got {deform_groups}"
@@ -132,9 +136,16 @@ class _Pack(DeformConv2d):
         nn.init.zeros_(self.conv_offset.weight)
         nn.init.zeros_(self.conv_offset.bias)
 
+    def limit(self, offset: Tensor) -> Tensor:
+        """Return offsets that stay within max_offset: nearly as they were where small."""
+        if self.max_offset is None:
+            return offset
+        return self.max_offset * torch.tanh(offset / self.max_offset)
+
     def extra_repr(self) -> str:
         """Return what the module's line says besides its name."""
-        return f"{super().extra_repr()}, deform_groups={self.deform_groups}"
+        limit = "" if self.max_offset is None else f", max_offset={self.max_offset}"
+        return f"{super().extra_repr()}, deform_groups={self.deform_groups}{limit}"
 
 
 class DeformConv2dPack(_Pack):
@@ -142,6 +153,7 @@ class DeformConv2dPack(_Pack):
 
     Args: as `DeformConv2d`, and
         deform_groups: G, groups of channels with offsets of their own.
+        max_offset: soft bound of the offsets in pixels, max_offset * tanh(offset / max_offset).
 
     state_dict: `weight`, `bias`, `conv_offset.weight` [2*G*kh*kw, C, kh, kw] in the offsets' order,
     `conv_offset.bias`.
@@ -149,7 +161,7 @@ class DeformConv2dPack(_Pack):
 
     def predict(self, input: Tensor) -> tuple[Tensor, None]:
         """Return the offsets [N, 2*G*kh*kw, Ho, Wo] for an input, and no mask."""
-        return self.conv_offset(input), None
+        return self.limit(self.conv_offset(input)), None
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve [N, C, H, W] to [N, O, Ho, Wo]."""
@@ -164,6 +176,7 @@ class ModulatedDeformConv2dPack(_Pack):
         mask_scale: the mask is mask_scale * sigmoid. The paper's 1 starts at half the plain
             convolution (arXiv 1811.11168, section 3.2); 2, as in the code that its authors
             released, starts exactly at it, so a trained net is converted unchanged.
+        max_offset: as `DeformConv2dPack`.
 
     state_dict: `weight`, `bias`, `conv_offset.weight` [3*G*kh*kw, C, kh, kw]: first the offsets in
     their order, then G*kh*kw logits of the mask; `conv_offset.bias`.
@@ -183,6 +196,7 @@ class ModulatedDeformConv2dPack(_Pack):
         deform_groups: int = 1,
         bias: bool = True,
         mask_scale: float = 1.0,
+        max_offset: float | None = None,
     ):
         super().__init__(
             in_channels,
@@ -194,6 +208,7 @@ class ModulatedDeformConv2dPack(_Pack):
             groups,
             deform_groups,
             bias,
+            max_offset,
         )
         self.mask_scale = mask_scale
 
@@ -202,7 +217,7 @@ class ModulatedDeformConv2dPack(_Pack):
         taps = self.deform_groups * math.prod(self.kernel_size)
         offset, logits = self.conv_offset(input).split([2 * taps, taps], dim=1)
         mask = logits.sigmoid()
-        return offset, mask if self.mask_scale == 1 else mask * self.mask_scale
+        return self.limit(offset), mask if self.mask_scale == 1 else mask * self.mask_scale
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve [N, C, H, W] to [N, O, Ho, Wo]."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Deformable RoI pooling as modules that predict their own offsets."""
+"""Deformable RoI pooling as modules that predict their own offsets, in both conventions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,54 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from dcnv2.ops import checks, deform_roi_pool
+from dcnv2.ops import checks, deform_psroi_pool, deform_roi_pool
 
 
 class _Pack(nn.Module):
-    """Pool, look at what came, say by three fully connected layers how to pool, and pool again."""
+    """Pool, look at what came, say by fully connected layers how to pool, and pool again."""
 
     _fields = 2  # numbers that are predicted for each bin
+
+    def __init__(
+        self,
+        output_size: int | Sequence[int],
+        pooled_channels: int,
+        hidden_channels: int,
+    ):
+        super().__init__()
+        self.output_size = checks.pair("output_size", output_size)
+        bins = math.prod(self.output_size)
+        inputs, layers = bins * pooled_channels, []
+        if hidden_channels:
+            for width in (inputs, hidden_channels):
+                hidden = nn.Linear(width, hidden_channels)
+                nn.init.normal_(hidden.weight, std=0.01)
+                nn.init.zeros_(hidden.bias)
+                layers += [hidden, nn.ReLU()]
+        last = nn.Linear(hidden_channels or inputs, self._fields * bins)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.offset_fc = nn.Sequential(*layers, last)
+
+    def _pool(
+        self,
+        input: Tensor,
+        rois: Tensor | Sequence[Tensor],
+        offset: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, input: Tensor, rois: Tensor | Sequence[Tensor]) -> Tensor:
+        """Pool [N, C, H, W] to [R, O, ph, pw]; `rois` is as in `dcnv2.ops.deform_roi_pool`."""
+        predicted = self.offset_fc(self._pool(input, rois).flatten(1))
+        predicted = predicted.unflatten(1, (self._fields, *self.output_size))
+        offset, logits = predicted[:, :2], predicted[:, 2:]
+        return self._pool(input, rois, offset, logits.sigmoid() if self._fields == 3 else None)
+
+
+class _RoIPack(_Pack):
+    """The branch over `deform_roi_pool`."""
 
     def __init__(
         self,
@@ -25,22 +66,11 @@ class _Pack(nn.Module):
         gamma: float = 0.1,
         hidden_channels: int = 1024,
     ):
-        super().__init__()
-        self.output_size = checks.pair("output_size", output_size)
+        super().__init__(output_size, channels, hidden_channels)
         self.channels = channels
         self.spatial_scale = spatial_scale
         self.sampling_ratio = sampling_ratio
         self.gamma = gamma
-        bins = math.prod(self.output_size)
-        layers = [
-            nn.Linear(bins * channels, hidden_channels),
-            nn.Linear(hidden_channels, hidden_channels),
-            nn.Linear(hidden_channels, self._fields * bins),
-        ]
-        for layer, std in zip(layers, (0.01, 0.01, 0.0), strict=True):
-            nn.init.normal_(layer.weight, std=std)
-            nn.init.zeros_(layer.bias)
-        self.offset_fc = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
 
     def _pool(
         self,
@@ -52,10 +82,6 @@ class _Pack(nn.Module):
         options = (self.output_size, self.spatial_scale, self.sampling_ratio, self.gamma)
         return deform_roi_pool(input, rois, offset, mask, *options)
 
-    def _predict(self, input: Tensor, rois: Tensor | Sequence[Tensor]) -> Tensor:
-        predicted = self.offset_fc(self._pool(input, rois).flatten(1))
-        return predicted.unflatten(1, (self._fields, *self.output_size))
-
     def extra_repr(self) -> str:
         """Return what the module's line says besides its name."""
         return (
@@ -65,7 +91,7 @@ class _Pack(nn.Module):
         )
 
 
-class DeformRoIPoolPack(_Pack):
+class DeformRoIPoolPack(_RoIPack):
     """Deformable RoI pooling that predicts its offsets from plainly pooled features.
 
     The branch is that of arXiv 1811.11168, section 3.2: two hidden layers drawn from N(0, 0.01),
@@ -77,28 +103,97 @@ class DeformRoIPoolPack(_Pack):
         spatial_scale: pixels of the features for one of the image.
         sampling_ratio: samples a side in each bin; 0 takes one for every pixel of the bin.
         gamma: scale of the offsets, which are in units of gamma times the box's size.
-        hidden_channels: width of the two hidden layers.
+        hidden_channels: width of the two hidden layers; 0 leaves them out, as DCNv1 had it.
 
-    state_dict: `offset_fc.{0,2,4}.{weight,bias}`; the last one gives [2, ph, pw], x first.
+    state_dict: `offset_fc.{0,2,4}.{weight,bias}`, or `offset_fc.0` alone; the last one gives
+    [2, ph, pw], x first.
     """
 
-    def forward(self, input: Tensor, rois: Tensor | Sequence[Tensor]) -> Tensor:
-        """Pool [N, C, H, W] to [R, C, ph, pw]; `rois` is as in `dcnv2.ops.deform_roi_pool`."""
-        return self._pool(input, rois, self._predict(input, rois))
 
-
-class ModulatedDeformRoIPoolPack(_Pack):
+class ModulatedDeformRoIPoolPack(_RoIPack):
     """Modulated deformable RoI pooling that predicts offsets and masks from pooled features.
 
     Args: as `DeformRoIPoolPack`. Offsets start at 0 and the mask, a sigmoid, at a half.
 
-    state_dict: `offset_fc.{0,2,4}.{weight,bias}`; the last one gives [3, ph, pw]: offsets along x
-    and y, and logits of the mask.
+    state_dict: as `DeformRoIPoolPack`; the last layer gives [3, ph, pw]: offsets along x and y,
+    and logits of the mask.
     """
 
     _fields = 3
 
-    def forward(self, input: Tensor, rois: Tensor | Sequence[Tensor]) -> Tensor:
-        """Pool [N, C, H, W] to [R, C, ph, pw]; `rois` is as in `dcnv2.ops.deform_roi_pool`."""
-        offset, logits = self._predict(input, rois).split([2, 1], dim=1)
-        return self._pool(input, rois, offset, logits.sigmoid())
+
+class _PSRoIPack(_Pack):
+    """The branch over `deform_psroi_pool`."""
+
+    def __init__(
+        self,
+        output_size: int,
+        channels: int,
+        spatial_scale: float = 1.0,
+        group_size: int = 1,
+        sample_per_part: int = 4,
+        trans_std: float = 0.1,
+        hidden_channels: int = 1024,
+    ):
+        if channels % group_size**2 != 0:
+            raise ValueError(
+                f"channels must be divisible by group_size^2 = {group_size**2}, got {channels}"
+            )
+        super().__init__(output_size, channels // group_size**2, hidden_channels)
+        self.channels = channels
+        self.spatial_scale = spatial_scale
+        self.group_size = group_size
+        self.sample_per_part = sample_per_part
+        self.trans_std = trans_std
+
+    def _pool(
+        self,
+        input: Tensor,
+        rois: Tensor | Sequence[Tensor],
+        offset: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        return deform_psroi_pool(
+            input,
+            rois,
+            offset,
+            mask,
+            self.output_size,
+            self.spatial_scale,
+            self.group_size,
+            sample_per_part=self.sample_per_part,
+            trans_std=self.trans_std,
+        )
+
+    def extra_repr(self) -> str:
+        """Return what the module's line says besides its name."""
+        return (
+            f"output_size={self.output_size}, channels={self.channels}, "
+            f"spatial_scale={self.spatial_scale}, group_size={self.group_size}, "
+            f"sample_per_part={self.sample_per_part}, trans_std={self.trans_std}"
+        )
+
+
+class DeformPSRoIPoolPack(_PSRoIPack):
+    """`DeformRoIPoolPack` in the convention of the papers' authors (`deform_psroi_pool`).
+
+    Args:
+        output_size: P, bins a side.
+        channels: C of the features.
+        spatial_scale: pixels of the features for one of the image.
+        group_size: cells a side that have channels of their own.
+        sample_per_part: samples a side in each bin.
+        trans_std: scale of the offsets, which are in units of trans_std times the box's size.
+        hidden_channels: width of the two hidden layers; 0 leaves them out.
+
+    state_dict: as `DeformRoIPoolPack`.
+    """
+
+
+class ModulatedDeformPSRoIPoolPack(_PSRoIPack):
+    """`ModulatedDeformRoIPoolPack` in the convention of the papers' authors.
+
+    Args: as `DeformPSRoIPoolPack`. state_dict: as `ModulatedDeformRoIPoolPack`.
+    """
+
+    _fields = 3

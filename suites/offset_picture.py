@@ -18,10 +18,10 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
 
-from dcnv2.engine.checkpoint import last_checkpoint, load_model
+from dcnv2.data.images import read_rgb
+from dcnv2.engine.checkpoint import restore
 from dcnv2.engine.config import load_config
-from dcnv2.engine.predict import predict, read_image
-from dcnv2.models import build_model
+from dcnv2.engine.predict import predict
 from dcnv2.nn import DeformConv2dPack, ModulatedDeformConv2dPack
 
 COLOURS = ("#ff9f1c", "#e71d36", "#2ec4b6")
@@ -180,12 +180,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("reports/pictures/offsets.png"))
     options = parser.parse_args(words)
     config = load_config(options.run)
-    checkpoint = last_checkpoint(options.run / "checkpoints")
-    if checkpoint is None:
-        parser.error(f"{options.run} has no checkpoint")
-    model = build_model(config.model, pretrained=False)
-    load_model(checkpoint, model)
-    draw(model.eval(), [read_image(path) for path in options.images], options.out)
+    model, _ = restore(config, None, torch.device("cpu"))
+    images = [torch.from_numpy(read_rgb(path)).permute(2, 0, 1) for path in options.images]
+    draw(model, images, options.out)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from dcnv2.models.offsets import OffsetStatistics
+
 log = logging.getLogger("dcnv2")
 
 
@@ -70,11 +72,33 @@ class Journal:
             log.removeHandler(handler)
             handler.close()
 
-    def row(self, step: int, values: Mapping[str, float]) -> None:
-        """Records training metrics: a row of metrics.csv, TensorBoard, the log, the bar."""
+    def row(
+        self,
+        step: int,
+        values: Mapping[str, float],
+        offsets: Mapping[str, OffsetStatistics] | None = None,
+    ) -> None:
+        """Records training metrics: a row of metrics.csv, TensorBoard, the log, the bar.
+
+        Args:
+            step: updates done.
+            values: means since the last row; `loss` among them.
+            offsets: of each deformable layer at this step; the row has their mean and largest.
+        """
+        layers = list((offsets or {}).values())
+        if layers:
+            values = {
+                **values,
+                "offset_mean": sum(layer.mean for layer in layers) / len(layers),
+                "offset_max": max(layer.largest for layer in layers),
+                "offset_outside": sum(layer.outside for layer in layers) / len(layers),
+            }
         self._append("metrics.csv", pd.DataFrame([{"step": step, **values}]))
         for key, value in values.items():
             self._board.add_scalar(f"train/{key}", value, step)
+        for name, layer in (offsets or {}).items():
+            for key, value in vars(layer).items():
+                self._board.add_scalar(f"offset_{key}/{name}", value, step)
         status = " ".join(f"{key} {value:.4g}" for key, value in values.items())
         log.info("step %d/%d %s", step, self.steps, status)
         self._progress.update(self._task, completed=step, status=f"loss {values['loss']:.3f}")

@@ -28,6 +28,7 @@ from dcnv2.engine.journal import Journal
 from dcnv2.engine.optim import build_optimizer, set_lr
 from dcnv2.engine.predict import prediction_sheet
 from dcnv2.models import build_model
+from dcnv2.models.offsets import OffsetMonitor
 
 log = logging.getLogger("dcnv2")
 
@@ -100,6 +101,7 @@ class Trainer:
         if config.train.channels_last:
             self.model.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(self.model, config.optim)
+        self.offsets = OffsetMonitor(self.model)
         self.step, self.meter = 0, Meter()
         if checkpoint is not None:
             self._restore(checkpoint)
@@ -115,6 +117,8 @@ class Trainer:
             began = time.perf_counter()
             for images, targets in train_batches(self.train_set, self.config, self.step):
                 loaded = time.perf_counter()
+                if self._row_follows(self.step + 1):
+                    self.offsets.watch()
                 terms = self.update(images, targets)
                 ended = time.perf_counter()
                 times = {"data_ms": 1e3 * (loaded - began), "step_ms": 1e3 * (ended - loaded)}
@@ -175,10 +179,13 @@ class Trainer:
             if not math.isfinite(value):
                 raise NonFiniteLossError(f"step {self.step}: {name} is {value}")
 
+    def _row_follows(self, step: int) -> bool:
+        return step % self.config.train.log_every == 0 or step == self.config.train.steps
+
     def _after_update(self, journal: Journal) -> None:
         config, last = self.config.train, self.step == self.config.train.steps
-        if self.step % config.log_every == 0 or last:
-            journal.row(self.step, self.meter.take())
+        if self._row_follows(self.step):
+            journal.row(self.step, self.meter.take(), self.offsets.take())
         if self.step % config.checkpoint_every == 0 or last:
             self.save()
         if config.eval_every and self.step % config.eval_every == 0 and not last:

@@ -79,7 +79,9 @@ def test_a_run_leaves_its_records(make_config):
     }
     metrics = pd.read_csv(folder / "metrics.csv")
     assert metrics["step"].tolist() == [3, 4]
-    assert {"loss", "loss_mask", "loss_mimic_cos", "lr", "grad_norm"} <= set(metrics.columns)
+    assert {"loss", "loss_mask", "loss_mimic_cos", "lr", "grad_norm", "offset_max"} <= set(
+        metrics.columns
+    )
     assert pd.read_csv(folder / "eval.csv")["step"].tolist() == [2, 4]
     assert row["images"].item() == 3
     assert {"box_AP", "mask_AP50"} <= set(row.columns)

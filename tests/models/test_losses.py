@@ -115,7 +115,7 @@ def test_masks_of_another_size_are_cropped_where_the_box_is():
     logits, boxes, matched, targets = _mask_batch(40)
     wanted = mask_loss(logits, boxes, matched, targets)
     for target in targets:
-        target["mask_scale"] = torch.tensor([0.5, 0.25])
+        target["mask_ratio"] = torch.tensor([0.5, 0.25])
     stretched = [box * torch.tensor([2.0, 4, 2, 4]) for box in boxes]
     torch.testing.assert_close(mask_loss(logits, stretched, matched, targets), wanted)
 

@@ -26,13 +26,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from suites.evaluation import Results, evaluate, expected
 from suites.plain import GatheringConv, PlainConv
 from suites.problems import ConvProblem, Problem, RoIProblem
 from suites.regions import undecided_bins
+from suites.sizes import conv_sizes, expected_terms, parts_of_bins, pool_sizes, run_plain
 
 ROUNDINGS = 8
 HALF = (torch.float16, torch.bfloat16)
@@ -150,17 +150,8 @@ def _decided_of_pool(problem: RoIProblem, name: str, everywhere: Tensor) -> Tens
     is_nan = moved.isnan().any(2)  # [R, classes, parts, parts]
     if name == "grad_offset":
         return ~is_nan.repeat_interleave(2, 1)
-    rows, cols = _parts(problem)
+    rows, cols = parts_of_bins(problem)
     return ~is_nan[:, :, rows[:, None], cols].any(1, keepdim=True)
-
-
-def _parts(problem: RoIProblem) -> tuple[Tensor, Tensor]:
-    """The row, and the column, of the part whose offset each bin takes."""
-    rows, cols = (
-        torch.arange(bins) * parts // bins
-        for bins, parts in zip(problem.bins, problem.parts, strict=True)
-    )
-    return rows, cols
 
 
 def kinks(problem: ConvProblem) -> tuple[Tensor, Tensor]:
@@ -171,15 +162,6 @@ def kinks(problem: ConvProblem) -> tuple[Tensor, Tensor]:
 
 def _compute_dtype(problem: Problem) -> torch.dtype:
     return torch.float64 if problem.operand_dtype("input") == torch.float64 else torch.float32
-
-
-def _run_plain(conv: PlainConv, problem: ConvProblem, operands, grad) -> Results:
-    options = problem.options().values()
-    sizes = conv.sizes(operands["input"], operands["offset"], operands["weight"], *options)
-    out = conv.forward(**operands, sizes=sizes)
-    operands = {name: t for name, t in operands.items() if name != "bias"}
-    grads = conv.backward(grad, **operands, sizes=sizes)
-    return {"output": out, **{f"grad_{name}": grad for name, grad in grads.items()}}
 
 
 def _in_dtypes(results: Results, problem: Problem) -> Results:
@@ -197,38 +179,9 @@ def _conv(problem: ConvProblem):
     operands = {name: None if t is None else t.to(compute) for name, t in exact.items()}
     kinds = [PlainConv(narrow)] if narrow is None else [PlainConv(narrow), GatheringConv(narrow)]
     plains = [
-        _in_dtypes(_run_plain(conv, problem, operands, grad.to(compute)), problem) for conv in kinds
+        _in_dtypes(run_plain(conv, problem, operands, grad.to(compute)), problem) for conv in kinds
     ]
-    return plains, conv_sizes(problem), _conv_terms(problem)
-
-
-def conv_sizes(problem: ConvProblem, **changed: Tensor | None) -> Results:
-    """Every result of a convolution with the absolute value of each of its terms.
-
-    Args:
-        problem: a convolution.
-        changed: operands in place of the problem's own, float64 on the CPU; "grad_output" too.
-    """
-    exact = {**problem.rounded(), "grad_output": problem.rounded_grad_output(), **changed}
-    operands = {name: t if t is None or name == "offset" else t.abs() for name, t in exact.items()}
-    grad = operands.pop("grad_output")
-    return _run_plain(PlainConv(absolute=True), problem, operands, grad)
-
-
-def _conv_terms(problem: ConvProblem) -> dict[str, int]:
-    """How many terms are added up in one entry of each result."""
-    group_in = problem.in_channels // problem.groups
-    group_out = problem.out_channels // problem.groups
-    places = problem.batch * problem.out_size[0] * problem.out_size[1]
-    point = problem.in_channels // problem.deform_groups * group_out
-    return {
-        "output": group_in * problem.taps,
-        "grad_input": group_out * problem.taps * max(places // max(problem.batch, 1), 1),
-        "grad_offset": point,
-        "grad_weight": places,
-        "grad_bias": places,
-        "grad_mask": point,
-    }
+    return plains, conv_sizes(problem), expected_terms(problem)
 
 
 def _pool(problem: RoIProblem):
@@ -236,54 +189,4 @@ def _pool(problem: RoIProblem):
     compute = _compute_dtype(problem)
     operands = {name: None if t is None else t.to(compute) for name, t in exact.items()}
     plain = evaluate(problem.reference, problem, operands, grad.to(compute))
-    return [_in_dtypes(plain, problem)], pool_sizes(problem), _pool_terms(problem)
-
-
-def pool_sizes(problem: RoIProblem, **changed: Tensor | None) -> Results:
-    """Every result of a pooling with the absolute value of each of its terms, or a bound of it.
-
-    Arguments as in `conv_sizes`.
-    """
-    exact = {**problem.rounded(), "grad_output": problem.rounded_grad_output(), **changed}
-    operands = {
-        name: t if t is None or name in ("rois", "offset") else t.abs() for name, t in exact.items()
-    }
-    grad = operands.pop("grad_output")
-    sizes = evaluate(problem.reference, problem, operands, grad, ("input", "mask"))
-    if operands["offset"] is None:
-        return sizes
-    # A slope is a difference of neighbours: at most twice the largest pixel around the sample.
-    largest = {
-        **operands,
-        "input": F.max_pool2d(operands["input"], 3, 1, 1),
-        "offset": operands["offset"].nan_to_num(0.0),
-    }
-    slopes = 2 * grad * evaluate(problem.reference, problem, largest, grad, ())["output"]
-    boxes = operands["rois"]
-    extent = (boxes[:, 3:] - boxes[:, 1:3]).abs() + 2  # [R, 2], x then y, in image pixels
-    extent = extent * problem.scale * problem.offset_scale
-    by_class = slopes.unflatten(1, (problem.classes, -1)).sum(2)  # [R, classes, ph, pw]
-    both = by_class[:, :, None] * extent[:, None, :, None, None]
-    size = torch.zeros_like(operands["offset"])
-    regions = torch.arange(size.shape[0])[:, None, None, None]
-    channels = torch.arange(size.shape[1])[:, None, None]
-    rows, cols = _parts(problem)
-    at = (regions, channels, rows[:, None], cols)
-    size = size.index_put(at, both.flatten(1, 2), accumulate=True)
-    return {**sizes, "grad_offset": size}
-
-
-def expected_terms(problem: Problem) -> dict[str, int]:
-    """How many terms are added up in one entry of each result, at most."""
-    return _conv_terms(problem) if problem.op == "deform_conv2d" else _pool_terms(problem)
-
-
-def _pool_terms(problem: RoIProblem) -> dict[str, int]:
-    bins = problem.bins[0] * problem.bins[1]
-    side = problem.samples or 2 + round(10 * max(problem.height, problem.width))
-    return {
-        "output": side**2,
-        "grad_input": side**2 * bins * len(problem.regions),
-        "grad_offset": side**2 * problem.channels * bins,
-        "grad_mask": side**2 * problem.channels,
-    }
+    return [_in_dtypes(plain, problem)], pool_sizes(problem), expected_terms(problem)

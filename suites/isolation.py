@@ -6,6 +6,7 @@ A strange offset makes some implementations crash; a crash is a verdict, not the
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 from multiprocessing.connection import Connection
 
@@ -45,6 +46,7 @@ def run_isolated(target: Target, problem: Problem) -> Results:
 
 
 def _work(sender: Connection, target: Target, problem: Problem) -> None:
+    faulthandler.disable()  # the parent tells
     torch.set_num_threads(1)  # threads of the parent do not survive a fork
     try:
         sender.send({name: result.numpy() for name, result in target.run(problem).items()})

@@ -17,18 +17,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from torch import Tensor
 
 from suites.backends import Target
-from suites.bounds import (
-    Price,
-    conv_sizes,
-    decided,
-    expected_terms,
-    pool_sizes,
-    prices,
-    rounding_price,
-)
+from suites.bounds import Price, decided, prices, rounding_price
 from suites.evaluation import Results, evaluate, expected
 from suites.ledger import LEDGER
 from suites.problems import Problem
+from suites.sizes import conv_sizes, expected_terms, pool_sizes
 
 PROFILE = {"factor": 1, "shrink": True, "derandomize": True}
 

@@ -30,6 +30,7 @@ class Ledger:
         self.cases: dict[str, Case] = {}
         self.current: Case | None = None
         self.drawn: dict[str, Counter] = {"convolution": Counter(), "pooling": Counter()}
+        self.kills: dict[str, list[tuple[str, str]]] = defaultdict(list)  # claim and its words
         self.spent: dict[tuple[str, str, str, str], list[float]] = defaultdict(list)
 
     def begin(self, key: str, case: Case) -> None:

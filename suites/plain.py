@@ -74,6 +74,20 @@ class PlainConv:
         self.narrow = narrow
         self.absolute = absolute
 
+    # ---- what comes and goes
+
+    def received(self, name: str, tensor: Tensor) -> Tensor:
+        """An operand, or "grad_output", as it is read from memory."""
+        return tensor
+
+    def returned(self, name: str, result: Tensor, dtype: torch.dtype) -> Tensor:
+        """A result, "output" or "grad_...", in the dtype in which it is to be returned."""
+        return result.to(dtype)
+
+    def wanted(self, needs: tuple[bool, ...]) -> tuple[bool, ...]:
+        """Which gradients are given of those asked for: input, offset, weight, bias, mask."""
+        return needs
+
     # ---- geometry
 
     def sizes(self, input, offset, weight, stride, padding, dilation) -> Sizes:

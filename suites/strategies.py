@@ -23,17 +23,48 @@ STRANGE = ("nan", "infinite", "absurd")
 PRECISE = ("float64", "float32")
 FINITE = tuple(kind for kind in OFFSETS if kind not in STRANGE)
 BATCHES = (2, 1, 3, 0, 5, 7, 33, 37, 64, 65)
-SEEDS = st.integers(0, 2**16)
+KERNELS = ((3, 3), (3, 2), (1, 1), (2, 3), (2, 2), (1, 5), (4, 1), (5, 3))
+_PICKS = 48  # more than any problem needs
 _WORK = 60_000  # samples times channels of one drawn convolution, about
 
 
-def _pairs(*values):
-    """Asymmetric pairs as often as symmetric ones."""
-    return st.tuples(st.sampled_from(values), st.sampled_from(values))
+class _Picker:
+    """Picks a value for each option, evenly and apart from all others.
+
+    All picks are one drawn string of bytes. Were they draws of their own, Hypothesis would copy
+    what it drew for one option to others of the kind, and in a hundred problems some layouts would
+    not come up. It still shrinks: a byte of 0 picks the first, simplest value.
+    """
+
+    def __init__(self, draw):
+        self._bytes = iter(draw(st.binary(min_size=_PICKS, max_size=_PICKS)))
+        self.seed = int.from_bytes(bytes(next(self._bytes) for _ in range(2)), "big")
+
+    def one_of(self, name: str, values):
+        """One of some values, the first the simplest; the name says what for."""
+        return values[next(self._bytes) % len(values)]
+
+    def pair(self, name: str, *values):
+        """(y, x), picked apart."""
+        return self.one_of(name + " y", values), self.one_of(name + " x", values)
+
+    def layouts(self, names, layouts):
+        """A layout for every operand; a third of the problems are all contiguous."""
+        if not self.one_of("any layout", (False, True, True)):
+            return ()
+        picked = [(name, self.one_of(f"layout of {name}", layouts)) for name in names]
+        return tuple((name, layout) for name, layout in picked if layout != "contiguous")
+
+    def mixed(self, dtype, names):
+        """Which operands are float32 beside a half type."""
+        if not dtype.endswith("16"):
+            return ()
+        wide = [self.one_of(f"{name} in float32", (False, True)) for name in names]
+        return tuple((n, "float32") for n, w in zip(names, wide, strict=True) if w)
 
 
-def _one_of(draw, dtype: str | tuple[str, ...] | None) -> str:
-    return dtype if isinstance(dtype, str) else draw(st.sampled_from(dtype or DTYPES))
+def _several(values: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (values,) if isinstance(values, str) else values or DTYPES
 
 
 @st.composite
@@ -47,13 +78,13 @@ def conv_problems(draw, dtype=None, offsets=FINITE, layouts=LAYOUTS, empty=True)
         layouts: layouts to draw from.
         empty: whether the batch may be empty.
     """
-    dtype = _one_of(draw, dtype)
-    kernel = draw(st.sampled_from([(3, 3), (3, 2), (1, 1), (2, 3), (2, 2), (1, 5), (4, 1), (5, 3)]))
-    stride, dilation = draw(_pairs(1, 1, 2, 3)), draw(_pairs(1, 1, 2, 3))
-    padding = draw(_pairs(0, 1, 2, 3))
-    batch = draw(st.sampled_from(BATCHES if empty else [n for n in BATCHES if n]))
-    groups, deform_groups, in_channels, out_channels = draw(_channels(small=batch > 7))
-    height, width, padding = draw(_image(kernel, padding, dilation))
+    pick = _Picker(draw)
+    dtype = pick.one_of("dtype", _several(dtype))
+    kernel = pick.one_of("kernel", KERNELS)
+    stride, dilation = pick.pair("stride", 1, 1, 2, 3), pick.pair("dilation", 1, 1, 1, 2, 3)
+    batch = pick.one_of("batch", BATCHES if empty else [n for n in BATCHES if n])
+    groups, deform_groups, in_channels, out_channels = _channels(pick, small=batch > 7)
+    height, width, padding = _image(pick, kernel, dilation)
     problem = ConvProblem(
         batch=batch,
         in_channels=in_channels,
@@ -66,65 +97,48 @@ def conv_problems(draw, dtype=None, offsets=FINITE, layouts=LAYOUTS, empty=True)
         dilation=dilation,
         groups=groups,
         deform_groups=deform_groups,
-        bias=draw(st.booleans()),
-        mask=draw(st.booleans()),
+        bias=pick.one_of("bias", (False, True)),
+        mask=pick.one_of("mask", (False, True)),
         dtype=dtype,
-        dtypes=draw(_mixed(dtype, ("offset", "mask"))),
-        layouts=draw(
-            _layouts(("input", "offset", "weight", "bias", "mask", "grad_output"), layouts)
-        ),
-        offsets=draw(st.sampled_from(offsets)),
-        seed=draw(SEEDS),
+        dtypes=pick.mixed(dtype, ("offset", "mask")),
+        layouts=pick.layouts((*ConvProblem.operand_names, "grad_output"), layouts),
+        offsets=pick.one_of("offsets", offsets),
+        seed=pick.seed,
     )
     return _shrunk_to_budget(problem)
 
 
-@st.composite
-def _channels(draw, small: bool):
+def _channels(pick: _Picker, small: bool):
     """Groups, deform groups, channels in and out; deform groups need not divide groups.
 
     Fast kernels take channels in multiples of 8, so a part of the problems has such ones.
     """
-    if not small and draw(st.integers(0, 3)) == 0:
-        groups, deform_groups = draw(st.sampled_from((1, 2))), draw(st.sampled_from((1, 2, 4)))
-        wide = st.sampled_from((16, 8, 32, 64))
-        return groups, deform_groups, draw(wide), draw(wide)
-    groups = draw(st.sampled_from((1, 2, 3)))
-    deform_groups = draw(st.sampled_from((1, 2, 3, 4, 6)))
-    in_channels = math.lcm(groups, deform_groups) * draw(st.sampled_from((1, 2, 3)))
-    return groups, deform_groups, in_channels, groups * draw(st.sampled_from((1, 2, 5)))
+    if not small and pick.one_of("wide", (False, False, True)):
+        groups, deform_groups = (
+            pick.one_of("groups", (1, 2)),
+            pick.one_of("deform groups", (1, 2, 4)),
+        )
+        wide = (8, 16, 32, 64)
+        return groups, deform_groups, pick.one_of("channels", wide), pick.one_of("outs", wide)
+    groups = pick.one_of("groups", (1, 2, 3))
+    deform_groups = pick.one_of("deform groups", (1, 2, 3, 4, 6))
+    in_channels = math.lcm(groups, deform_groups) * pick.one_of("channels", (1, 2, 3))
+    return groups, deform_groups, in_channels, groups * pick.one_of("outs", (1, 2, 5))
 
 
-@st.composite
-def _image(draw, kernel, padding, dilation):
+def _image(pick: _Picker, kernel, dilation):
     """Height, width, and a padding with which the kernel fits."""
-    shape = draw(st.sampled_from(("free", "free", "row", "column", "below kernel")))
+    shape = pick.one_of("image", ("free", "free", "free", "row", "column", "below kernel"))
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    sizes = (4, 3, 5, 6, 7, 8, 9, 10, 11, 12)
     if shape == "below kernel":
-        height, width = (max(1, r - draw(st.integers(1, 2))) for r in reach)
+        height, width = (max(1, r - pick.one_of(f"below {r}", (1, 2))) for r in reach)
     else:
-        height = 1 if shape == "row" else draw(st.integers(3, 12))
-        width = 1 if shape == "column" else draw(st.integers(3, 12))
+        height = 1 if shape == "row" else pick.one_of("height", sizes)
+        width = 1 if shape == "column" else pick.one_of("width", sizes[1:])
+    padding = pick.pair("padding", 0, 1, 2, 3)
     needed = [max(0, math.ceil((r - n) / 2)) for r, n in zip(reach, (height, width), strict=True)]
-    fitting = tuple(max(p, n) for p, n in zip(padding, needed, strict=True))
-    return height, width, fitting
-
-
-@st.composite
-def _mixed(draw, dtype, names):
-    """Which operands are float32 beside a half type."""
-    if not dtype.endswith("16"):
-        return ()
-    return tuple((name, "float32") for name in names if draw(st.booleans()))
-
-
-@st.composite
-def _layouts(draw, names, layouts):
-    """A layout for every operand; half of the problems are all contiguous."""
-    if draw(st.booleans()):
-        return ()
-    drawn = [(name, draw(st.sampled_from(layouts))) for name in names]
-    return tuple((name, layout) for name, layout in drawn if layout != "contiguous")
+    return height, width, tuple(max(p, n) for p, n in zip(padding, needed, strict=True))
 
 
 def _shrunk_to_budget(problem: ConvProblem) -> ConvProblem:
@@ -229,40 +243,40 @@ def pool_problems(draw, kind=None, dtype=None, offsets=POOL_OFFSETS, layouts=LAY
         offsets: kinds of offsets to draw from.
         layouts: layouts to draw from.
     """
-    kind = kind or draw(st.sampled_from(("roi", "psroi")))
-    dtype = _one_of(draw, dtype)
-    exact = draw(st.booleans())  # powers of two: samples on a jump are decided
-    sides = st.sampled_from((1, 2, 4) if exact else (3, 7, 5, 1))
-    bins = (draw(sides), draw(sides))
+    pick = _Picker(draw)
+    kind = kind or pick.one_of("kind", ("roi", "psroi"))
+    dtype = pick.one_of("dtype", _several(dtype))
+    exact = pick.one_of("exact", (True, False))  # powers of two: samples on a jump are decided
+    bins = pick.pair("bins", *((2, 1, 4) if exact else (3, 7, 5, 1)))
     group_size, part_size, classes = 1, None, 1
-    samples = draw(st.sampled_from((2, 1, 4) if exact else (2, 3, 0)))
+    samples = pick.one_of("samples", (2, 1, 4) if exact else (2, 3, 0))
     if kind == "psroi":
         bins, samples = (bins[0], bins[0]), max(samples, 1)
-        group_size = draw(st.sampled_from((1, 2, 3)))
-        part_size = draw(st.sampled_from((None, 1, 2, 3, 7)))
-        classes = draw(st.sampled_from((1, 2, 3)))
-    regions = draw(st.lists(st.sampled_from(REGIONS), max_size=5))
-    names = ("input", "rois", "offset", "mask")
+        group_size = pick.one_of("group size", (1, 2, 3))
+        part_size = pick.one_of("part size", (None, 1, 2, 3, 7))
+        classes = pick.one_of("classes", (1, 2, 3))
+    count = pick.one_of("regions", (1, 0, 2, 3, 4, 5))
+    names = RoIProblem.operand_names
     return RoIProblem(
         kind=kind,
-        batch=draw(st.sampled_from((2, 1, 3))),
-        channels=classes * draw(st.sampled_from((1, 3, 8) if group_size == 1 else (1, 2))),
-        height=draw(st.sampled_from((9, 1, 4, 7))),
-        width=draw(st.sampled_from((8, 1, 3, 7))),
+        batch=pick.one_of("batch", (2, 1, 3)),
+        channels=classes * pick.one_of("channels", (1, 3, 8) if group_size == 1 else (1, 2)),
+        height=pick.one_of("height", (4, 1, 7, 9)),
+        width=pick.one_of("width", (5, 1, 3, 8)),
         bins=bins,
-        scale=draw(st.sampled_from((0.5, 1.0, 0.25, 0.0625))),
+        scale=pick.one_of("scale", (1.0, 0.5, 0.25, 0.0625)),
         samples=samples,
-        offset_scale=draw(st.sampled_from((0.125, 0.5) if exact else (0.1, 0.3))),
+        offset_scale=pick.one_of("offset scale", (0.125, 0.5) if exact else (0.1, 0.3)),
         group_size=group_size,
         part_size=part_size,
         classes=classes,
-        regions=tuple(regions),
-        mask=draw(st.booleans()),
+        regions=tuple(pick.one_of(f"region {index}", REGIONS) for index in range(count)),
+        mask=pick.one_of("mask", (False, True)),
         dtype=dtype,
-        dtypes=draw(_mixed(dtype, names[1:])),
-        layouts=draw(_layouts((*names, "grad_output"), layouts)),
-        offsets=draw(st.sampled_from(offsets)),
-        seed=draw(SEEDS),
+        dtypes=pick.mixed(dtype, names[1:]),
+        layouts=pick.layouts((*names, "grad_output"), layouts),
+        offsets=pick.one_of("offsets", offsets),
+        seed=pick.seed,
     )
 
 

@@ -10,6 +10,7 @@ from statistics import median
 import pandas as pd
 
 from suites.ledger import Ledger
+from suites.mutants import MUTANTS
 from suites.strategies import CONV_OPTIONS, POOL_OPTIONS
 
 
@@ -162,3 +163,78 @@ def _covered(ledger: Ledger) -> pd.DataFrame:
         for (space, option), g in table.groupby(["space", "option"], sort=False)
     ]
     return pd.DataFrame(rows)
+
+
+# ---- mutants
+
+
+def mutant_rows(ledger: Ledger) -> pd.DataFrame:
+    """A row for each planted fault, with the claims that found it."""
+    rows = []
+    for mutant in MUTANTS:
+        kills = ledger.kills[mutant.key]
+        claims = list(dict.fromkeys(claim for claim, _ in kills))
+        rows.append(
+            {
+                "operator": mutant.op,
+                "fault": mutant.name,
+                "seen": mutant.origin,
+                "fate": "killed" if kills else "**survived**",
+                "claims": len(claims),
+                "killed by": "; ".join(claims),
+                "words": kills[0][1].splitlines()[0] if kills and kills[0][1] else "",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def claim_rows(ledger: Ledger) -> pd.DataFrame:
+    """How many faults each claim finds, and how many it alone."""
+    found = {m.key: {claim for claim, _ in ledger.kills[m.key]} for m in MUTANTS}
+    claims = sorted({case.claim for case in ledger.cases.values()})
+    rows = [
+        {
+            "claim": claim,
+            "kills": sum(claim in killers for killers in found.values()),
+            "alone": sum(killers == {claim} for killers in found.values()),
+        }
+        for claim in claims
+    ]
+    return pd.DataFrame(rows).sort_values(["kills", "claim"], ascending=[False, True])
+
+
+def summarise_mutants(ledger: Ledger) -> list[tuple[str, list[str]]]:
+    """Headings and lines for a terminal."""
+    rows = mutant_rows(ledger)
+    killed = (rows["fate"] == "killed").sum()
+    lines = [
+        f"{row['operator']}: {row['fault']}: {row['fate']} by {row['killed by'] or 'nothing'}"
+        for _, row in rows.iterrows()
+    ]
+    return [("planted faults", [*lines, f"{killed} of {len(rows)} killed"])]
+
+
+def write_mutants(ledger: Ledger, directory: Path) -> Path:
+    """Write mutants.md and mutants.csv.
+
+    Returns:
+        Path of the Markdown file.
+    """
+    from suites import reporting
+
+    rows = mutant_rows(ledger)
+    total = pd.DataFrame(
+        [
+            {"operator": op, "faults": len(group), "killed": (group["fate"] == "killed").sum()}
+            for op, group in rows.groupby("operator", sort=False)
+        ]
+    )
+    sections = {"Faults": rows.drop(columns=["words"]), "Claims": claim_rows(ledger)}
+    return reporting.write_report(
+        "mutants",
+        rows,
+        title="Planted faults",
+        sections=sections,
+        headline=total,
+        directory=directory,
+    )

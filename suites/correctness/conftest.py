@@ -8,7 +8,8 @@ import torch
 
 from suites import backends, judging
 from suites.ledger import LEDGER, Case
-from suites.summary import summarise, write_report
+from suites.mutants import MUTANTS, UNCHANGED, Mutant
+from suites.summary import summarise, summarise_mutants, write_mutants, write_report
 
 PROFILES = {
     "default": {"factor": 1.0, "shrink": True, "derandomize": True},
@@ -39,9 +40,17 @@ def pytest_addoption(parser):
         help="thorough draws 50 times as many problems, new ones on every run",
     )
     group.addoption(
+        "--mutants",
+        nargs="?",
+        const="first",
+        choices=("first", "all"),
+        help="judge planted faults instead, each of which some claim must kill: until the first "
+        "one does, or by all claims",
+    )
+    group.addoption(
         "--report",
         metavar="DIR",
-        help="write correctness.md and correctness.csv into this folder",
+        help="write correctness.md and .csv, or mutants.md and .csv, into this folder",
     )
 
 
@@ -60,6 +69,12 @@ def pytest_configure(config):
     # Problems are tiny, and threads that wait for one another on a busy machine are not. What
     # threads may change has claims of its own, which set their number.
     torch.set_num_threads(1)
+    # torch.conv2d is a yardstick here, and by default it rounds float32 to 11 bits on a GPU.
+    torch.backends.cudnn.allow_tf32 = False
+    if config.getoption("--mutants"):
+        judging.PROFILE["shrink"] = False
+        config.targets = [backends.Target(mutant, "cpu") for mutant in (*UNCHANGED, *MUTANTS)]
+        return
     try:
         config.targets = [
             backends.Target(backends.get_backend(name), device)
@@ -68,6 +83,21 @@ def pytest_configure(config):
         ]
     except (ValueError, ImportError, AttributeError) as error:
         raise pytest.UsageError(str(error)) from error
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """A claim that fails for a mutant has killed it."""
+    target = pyfuncitem.funcargs.get("target")
+    if target is None or not isinstance(target.backend, Mutant) or target.backend in UNCHANGED:
+        return (yield)
+    if LEDGER.kills[target.backend.key] and pyfuncitem.config.getoption("--mutants") == "first":
+        pytest.skip("killed already")
+    try:
+        return (yield)
+    except Exception as error:
+        LEDGER.kills[target.backend.key].append((LEDGER.current.claim, str(error)))
+        return True
 
 
 def pytest_report_header(config):
@@ -137,9 +167,19 @@ def pytest_collection_modifyitems(config, items):
 
 def _has_no_target(item) -> bool:
     spec = getattr(item, "callspec", None)
-    return spec is not None and not isinstance(
-        spec.params.get("target", None), (backends.Target, type(None))
-    )
+    target = spec.params.get("target") if spec else None
+    if target is None:
+        return False
+    if not isinstance(target, backends.Target):  # what pytest puts where no target is left
+        return True
+    if not isinstance(target.backend, Mutant):
+        return False
+    # A mutant is of one operator; claims of another would draw only to find it unsupported.
+    kind = spec.params.get("kind")
+    kinds = ("roi", "psroi") if "pool" in item.path.stem else ()
+    meant = [f"deform_{k}_pool" for k in ([kind] if kind else kinds)]
+    meant = ["deform_conv2d"] if "conv" in item.path.stem else meant
+    return bool(meant) and target.backend.op not in meant
 
 
 def _whole_folder(arguments) -> bool:
@@ -150,7 +190,12 @@ def _whole_folder(arguments) -> bool:
 def pytest_sessionfinish(session, exitstatus):
     config = session.config
     complete = getattr(config, "whole_suite", False) and not config.getoption("collectonly")
-    config.missing = LEDGER.never_drawn() if complete and exitstatus == 0 else []
+    config.missing = []
+    if complete and exitstatus == 0:
+        if config.getoption("--mutants"):
+            config.missing = [f"survived: {m.key}" for m in MUTANTS if not LEDGER.kills[m.key]]
+        else:
+            config.missing = [f"never drawn: {option}" for option in LEDGER.never_drawn()]
     if config.missing:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -158,12 +203,14 @@ def pytest_sessionfinish(session, exitstatus):
 def pytest_terminal_summary(terminalreporter, config):
     if not LEDGER.cases:
         return
-    for heading, lines in summarise(LEDGER):
+    mutants = config.getoption("--mutants")
+    for heading, lines in (summarise_mutants if mutants else summarise)(LEDGER):
         terminalreporter.section(heading)
         for line in lines:
             terminalreporter.line(line)
-    for option in config.missing:
-        terminalreporter.line(f"never drawn: {option}", red=True)
+    for complaint in config.missing:
+        terminalreporter.line(complaint, red=True)
     if config.getoption("--report"):
-        written = write_report(LEDGER, Path(config.getoption("--report")))
+        write = write_mutants if mutants else write_report
+        written = write(LEDGER, Path(config.getoption("--report")))
         terminalreporter.line(f"wrote {written}")

@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from suites.bounds import Price, conv_sizes, kinks, pool_sizes, prices, rounding_price
+from suites.bounds import Price, kinks, prices, rounding_price
 from suites.evaluation import expected, results_of
 from suites.plain import GatheringConv, PlainConv
 from suites.problems import ConvProblem, RoIProblem
+from suites.sizes import conv_sizes, pool_sizes
 from suites.strategies import conv_problems, pool_problems
 
 RESULTS = ("output", "grad_input", "grad_offset", "grad_weight", "grad_bias", "grad_mask")

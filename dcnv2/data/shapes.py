@@ -187,7 +187,8 @@ def write_shapes(
         size: Side of the pictures in pixels, at least 64.
         seed: Picture i of a split depends on it, on i and on the four options below alone.
         classes: Names out of CLASSES that may occur, in the order of the category ids.
-        warp: Strength of the non-rigid deformation, 0 (none) to 1.
+        warp: Strength of the non-rigid deformation, from 0 for none to 1, where outlines still
+            never cross themselves but classes are hardest to tell apart.
 
     Returns:
         The folder.

@@ -8,14 +8,12 @@ on conv5, both at stride 16.
 
 from __future__ import annotations
 
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.rpn import RPNHead
-
 from dcnv2.models.backbone import Backbone, build_backbone, load_imagenet_weights
 from dcnv2.models.config import ModelConfig, RPNConfig
 from dcnv2.models.detector import Detector, LevelRPN
 from dcnv2.models.matching import BoxPairs, ChunkedMatcher
 from dcnv2.models.mimic import FeatureMimicking
+from dcnv2.models.precise import PreciseAnchors, PreciseRPNHead
 from dcnv2.models.roi_heads import Conv5, build_roi_heads
 from dcnv2.models.transform import Transform
 
@@ -27,13 +25,13 @@ def build_rpn(config: RPNConfig, backbone: Backbone) -> LevelRPN:
             f"rpn.anchor_sizes: wanted a list for each of {', '.join(backbone.rpn_levels)}, "
             f"got {len(config.anchor_sizes)}"
         )
-    anchors = AnchorGenerator(
+    anchors = PreciseAnchors(
         tuple(tuple(sizes) for sizes in config.anchor_sizes),
         (tuple(config.aspect_ratios),) * len(config.anchor_sizes),
     )
     rpn = LevelRPN(
         anchors,
-        RPNHead(backbone.rpn_channels, anchors.num_anchors_per_location()[0]),
+        PreciseRPNHead(backbone.rpn_channels, anchors.num_anchors_per_location()[0]),
         fg_iou_thresh=config.positive_iou,
         bg_iou_thresh=config.negative_iou,
         batch_size_per_image=config.batch_per_image,

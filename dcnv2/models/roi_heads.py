@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import (
     FastRCNNConvFCHead,
-    FastRCNNPredictor,
     TwoMLPHead,
 )
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
@@ -19,6 +18,7 @@ from dcnv2.models.config import BackboneConfig, BoxHeadConfig, ModelConfig, Pool
 from dcnv2.models.layers import make_pool, norm_layer
 from dcnv2.models.losses import box_losses, mask_loss
 from dcnv2.models.matching import inside
+from dcnv2.models.precise import PreciseBoxPredictor
 from dcnv2.models.resnet import make_stage, stage_channels
 
 
@@ -203,7 +203,7 @@ def build_roi_heads(config: ModelConfig, backbone: Backbone) -> BoxMaskHeads:
         config.box,
         RoIPooler(backbone, config.box.pool, config.box.pool_size),
         box_head,
-        FastRCNNPredictor(channels, config.num_classes + 1),
+        PreciseBoxPredictor(channels, config.num_classes + 1),
         **(_mask_parts(config, backbone, conv5) if config.mask.enabled else {}),
     )
 

@@ -3,7 +3,6 @@
 
 import pytest
 import torch
-from dcnv2.nn import ModulatedDeformConv2dPack
 from torch import nn
 from toys import toy_config, toy_images
 
@@ -16,6 +15,7 @@ from dcnv2.models import (
     build_model,
 )
 from dcnv2.models.backbone import build_backbone
+from dcnv2.nn import ModulatedDeformConv2dPack
 
 
 def _paper_model(conv, pool):

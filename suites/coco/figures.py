@@ -12,7 +12,7 @@ import pandas as pd
 from torch import Tensor
 
 CURVES = ("loss", "loss_classifier", "loss_box_reg", "loss_mask")
-COLOURS = {"plain": "0.4", "dcnv1": "C0", "dcnv2": "C3"}
+COLOURS = {"plain": "0.4", "dcnv1": "C0", "dcnv2": "C3", "dcnv2_mimic": "C1"}
 
 
 def draw_curves(metrics: Mapping[str, pd.DataFrame], path: Path) -> None:

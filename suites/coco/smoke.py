@@ -36,6 +36,7 @@ from suites.coco.report import LEARNED_LOSS, differences, learned, missed_marks,
 from suites.reporting import report_dir, write_report
 
 MODELS = ("plain", "dcnv1", "dcnv2")
+EXTRA_MODELS = ("dcnv2_mimic",)
 CLASSES = ("ellipse", "ring", "crescent", "gear", "worm")
 TRAIN_IMAGES, VAL_IMAGES = 2400, 150
 SHEET_IMAGES = 8
@@ -165,7 +166,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Runs the suite; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m suites.coco.smoke", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("runs/coco_smoke"))
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--models", nargs="+", choices=(*MODELS, *EXTRA_MODELS), default=MODELS)
     parser.add_argument("--reports", type=Path, help="by default reports/, or the GPU's folder")
     options, overrides = parser.parse_known_args(words)
     shutil.rmtree(options.folder, ignore_errors=True)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The training suite's instant tests: it runs, resumes, and trains alike on other operators."""
 
+import json
 import math
 from itertools import islice
 
@@ -16,7 +17,7 @@ from dcnv2.engine.train import Trainer, train
 from suites.coco import smoke
 from suites.coco.report import learned, missed_marks
 
-TWIN_STEPS = 6
+TWIN_STEPS = 50
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def _config(model, shapes, output, **words):
     return load_config(f"smoke/{model}", [f"--{key}={value}" for key, value in given.items()])
 
 
-@pytest.mark.parametrize("name", smoke.MODELS)
+@pytest.mark.parametrize("name", [*smoke.MODELS, *smoke.EXTRA_MODELS])
 def test_every_operator_trains_with_finite_losses(name, shapes, tmp_path):
     trainer = Trainer(_config(name, shapes, tmp_path))
     trainer.model.train()
@@ -110,6 +111,25 @@ def test_smoke_writes_its_reports_and_fails_a_model_that_learns_nothing(
     assert written == {f"coco_smoke{ending}" for ending in endings}
     rows = pd.read_csv(tmp_path / "reports" / "coco_smoke.csv")
     assert rows["model"].tolist() == ["plain", "dcnv2"]
+
+
+def test_a_coco_folder_takes_the_same_road(shapes, tmp_path, monkeypatch):
+    """COCO's layout and its 80 categories, here with drawn pictures."""
+    root = tmp_path / "coco"
+    (root / "annotations").mkdir(parents=True)
+    for split in ("train", "val"):
+        document = json.loads((shapes / "annotations" / f"instances_{split}.json").read_text())
+        names = [f"class {i}" for i in range(len(smoke.CLASSES) + 1, 81)]
+        document["categories"] += [{"id": 10 * i + 1000, "name": n} for i, n in enumerate(names)]
+        (root / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(document))
+        (root / f"{split}2017").symlink_to(shapes / "images" / split)
+    monkeypatch.setenv("DCNV2_COCO", str(root))
+    words = ["--train.steps=2", "--train.log_every=1", "--device=cpu", "--data.workers=0"]
+    folders = ["--folder", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]
+    smoke.main([*folders, "--models", "dcnv2", *words, "--train.batch_size=2"])
+    rows = pd.read_csv(tmp_path / "reports" / "coco_slice.csv")
+    assert rows["images"].tolist() == [4]
+    assert rows["mask_AP50"].notna().all()
 
 
 def test_marks_and_learning_are_judged_with_nan_as_failure():

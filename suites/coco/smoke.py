@@ -39,7 +39,7 @@ MODELS = ("plain", "dcnv1", "dcnv2")
 EXTRA_MODELS = ("dcnv2_mimic",)
 CLASSES = ("ellipse", "ring", "crescent", "gear", "worm")
 TRAIN_IMAGES, VAL_IMAGES = 2400, 150
-SHEET_IMAGES = 8
+SHEET_IMAGES = 7
 
 
 @dataclass

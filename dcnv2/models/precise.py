@@ -7,12 +7,21 @@ anchors in the dtype of the features, and boxes from them.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager:
+    """Switch autocast off, on devices that have it (meta, where costs are counted, has none)."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 class PreciseAnchors(AnchorGenerator):
@@ -37,7 +46,7 @@ class PreciseRPNHead(RPNHead):
         logits, deltas = [], []
         for feature in x:
             hidden = self.conv(feature)
-            with torch.autocast(hidden.device.type, enabled=False):
+            with _without_autocast(hidden.device):
                 hidden = hidden.to(self.cls_logits.weight.dtype)
                 logits.append(self.cls_logits(hidden))
                 deltas.append(self.bbox_pred(hidden))
@@ -49,5 +58,5 @@ class PreciseBoxPredictor(FastRCNNPredictor):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits [R, classes] and box deltas [R, 4 classes] of features [R, C]."""
-        with torch.autocast(x.device.type, enabled=False):
+        with _without_autocast(x.device):
             return super().forward(x.to(self.cls_score.weight.dtype))

@@ -5,6 +5,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
@@ -63,6 +64,12 @@ def test_every_source_names_its_licence():
         return "\n".join(path.read_text().split("\n")[:2])
 
     assert not names([path for path in sources() if SPDX not in first_lines(path)])
+
+
+def test_no_two_test_modules_share_a_name():
+    """They are no packages: pytest can't collect two of one name together."""
+    counts = Counter(path.name for path in sources(".py") if path.name.startswith("test_"))
+    assert not [name for name, count in counts.items() if count > 1]
 
 
 def test_no_source_is_too_long():

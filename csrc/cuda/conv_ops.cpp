@@ -42,25 +42,26 @@ Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& we
     launch_forward(a, stream);
   } else {
     const Tensor workspace = new_workspace(input, fused_forward_workspace(a));
-    launch_fused_forward(a, path == Path::kWgmma, workspace.data_ptr(), stream);
+    launch_fused_forward(a, path, workspace.data_ptr(), stream);
   }
   return output.finish(stream);
 }
 
 // The gradients of input, offset and mask, as far as `a` has a place for them.
-void launch_sample_gradients(ConvArgs a, const Tensor& like, bool hopper, cudaStream_t stream) {
-  bool offset_mask = a.grad_offset.data != nullptr || a.grad_mask.data != nullptr;
-  void* const grad_input = a.grad_input;
-  if (!fused_input_offset_mask_fits(a)) a.grad_input = nullptr;  // that one by the plain pass
-  if (hopper && fused_input_offset_mask_fits(a) && (offset_mask || a.grad_input != nullptr)) {
-    const Tensor workspace = new_workspace(like, fused_input_offset_mask_workspace(a));
-    launch_fused_input_offset_mask(a, workspace.data_ptr(), stream);
-    offset_mask = false;
-    if (a.grad_input != nullptr) return;
+void launch_sample_gradients(const ConvArgs& a, const Tensor& like, Path path, cudaStream_t stream) {
+  const bool offset_mask = a.grad_offset.data != nullptr || a.grad_mask.data != nullptr;
+  if (!offset_mask && a.grad_input == nullptr) return;
+  // Where the columns of an image are too large, its grad_input is left to the plain pass.
+  ConvArgs fused = a;
+  if (!fused_input_offset_mask_fits(fused, path)) fused.grad_input = nullptr;
+  const bool fits = fused_input_offset_mask_fits(fused, path);
+  if (fits && (offset_mask || fused.grad_input != nullptr)) {
+    const Tensor workspace = new_workspace(like, fused_input_offset_mask_workspace(fused));
+    launch_fused_input_offset_mask(fused, path, workspace.data_ptr(), stream);
+  } else if (offset_mask) {
+    launch_grad_offset_mask(a, stream);
   }
-  a.grad_input = grad_input;
-  if (offset_mask) launch_grad_offset_mask(a, stream);
-  if (grad_input != nullptr) {
+  if (a.grad_input != nullptr && fused.grad_input == nullptr) {
     const Tensor workspace = new_workspace(like, grad_input_workspace(a));
     launch_grad_input(a, workspace.data_ptr(), stream);
   }
@@ -119,12 +120,14 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
   if (empty) {
     return {needs[kInput] ? like(input) : none(), grad_offset, grad_weight, grad_bias, grad_mask};
   }
-  const bool hopper = choose_path(a, current_capability()).path == Path::kWgmma;
+  const Path path = choose_path(a, current_capability()).path;
   if (needs[kWeight]) {
     a.grad_weight = view(grad_weight);
+    const bool fused = path != Path::kPlain;
     const Tensor workspace = new_workspace(
-        input, hopper ? fused_grad_weight_workspace(a) : grad_weight_workspace(a));
-    (hopper ? launch_fused_grad_weight : launch_grad_weight)(a, workspace.data_ptr(), stream);
+        input, fused ? fused_grad_weight_workspace(a) : grad_weight_workspace(a));
+    fused ? launch_fused_grad_weight(a, path, workspace.data_ptr(), stream)
+          : launch_grad_weight(a, workspace.data_ptr(), stream);
   }
   if (needs[kOffset]) a.grad_offset = view(grad_offset);
   if (need_mask) a.grad_mask = view(grad_mask);
@@ -133,7 +136,7 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
     grad_input.emplace(input, sizes_of(input), wants_channels_last(input));
     a.grad_input = grad_input->written.data_ptr();
   }
-  launch_sample_gradients(a, input, hopper, stream);
+  launch_sample_gradients(a, input, path, stream);
   return {grad_input ? grad_input->finish(stream) : none(), grad_offset, grad_weight, grad_bias,
           grad_mask};
 }

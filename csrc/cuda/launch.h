@@ -46,16 +46,19 @@ struct ConvArgs {
 
 void launch_forward(const ConvArgs& a, cudaStream_t stream);
 
-// The fused kernels: tensor cores, no columns. `hopper`: by warpgroup instructions.
+// The fused kernels sample into shared memory and multiply on tensor cores: by the instructions of a
+// warp, or by those of Hopper's warpgroups (halves only).
+enum class Path { kPlain, kMma, kWgmma };
+
 size_t fused_forward_workspace(const ConvArgs& a);
-void launch_fused_forward(const ConvArgs& a, bool hopper, void* workspace, cudaStream_t stream);
-// By warpgroup instructions only.
+void launch_fused_forward(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream);
 size_t fused_grad_weight_workspace(const ConvArgs& a);
-void launch_fused_grad_weight(const ConvArgs& a, void* workspace, cudaStream_t stream);
+void launch_fused_grad_weight(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream);
 // The gradients of input, offset and mask, as far as they are asked for; where it fits.
-bool fused_input_offset_mask_fits(const ConvArgs& a);
+bool fused_input_offset_mask_fits(const ConvArgs& a, Path path);
 size_t fused_input_offset_mask_workspace(const ConvArgs& a);
-void launch_fused_input_offset_mask(const ConvArgs& a, void* workspace, cudaStream_t stream);
+void launch_fused_input_offset_mask(const ConvArgs& a, Path path, void* workspace,
+                                    cudaStream_t stream);
 
 // Gathers each pixel's share from samples sorted by their base pixel. The workspace is
 // grad_input_workspace(a) bytes.

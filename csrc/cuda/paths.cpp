@@ -79,7 +79,7 @@ DCNV2_EXPORT const char* dcnv2_conv_path(const char* dtype, int capability) {
                                 : Dtype::kBFloat16;
   const Choice choice = choose_path(a, capability);
   const char* path = choice.path == Path::kWgmma ? "wgmma"
-                     : choice.path == Path::kMma ? "mma forward, plain backward"
+                     : choice.path == Path::kMma ? "mma"
                                                  : "plain";
   answer = std::string(path) + ": " + choice.reason;
   return answer.c_str();

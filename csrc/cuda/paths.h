@@ -6,8 +6,6 @@
 
 namespace dcnv2::cuda {
 
-enum class Path { kPlain, kMma, kWgmma };
-
 struct Choice {
   Path path;
   const char* reason;  // why not a faster one, a sentence; empty for the fastest

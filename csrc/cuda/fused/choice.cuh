@@ -14,6 +14,14 @@ inline size_t element_size(Dtype dtype) {
   return dtype == Dtype::kFloat64 ? 8 : dtype == Dtype::kFloat32 ? 4 : 2;
 }
 
+// Bytes of shared memory that a block of the current device may have.
+inline int shared_limit() {
+  int device = 0, bytes = 0;
+  check(cudaGetDevice(&device), "device");
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "device");
+  return bytes;
+}
+
 // Columns of a tile for a product of `cols` columns: few where there are few, else so many that what
 // fills the rows is shared by as many columns as possible without padding more of them.
 inline int tile_cols(int64_t cols) {
@@ -28,39 +36,41 @@ struct Type {
 template <int kValue>
 using Int = std::integral_constant<int, kValue>;
 
-// Calls f(Type<the multiplying warps>, Int<rows>, Int<columns>) for a tile of `cols` columns.
-template <class F>
-void dispatch_product(const ConvArgs& a, bool hopper, int cols, F f) {
-  auto with_tile = [&](auto rows, auto columns) {
-    constexpr int kRows = rows(), kCols = columns();
-    auto half = [&](auto element, auto plain) {
-      hopper ? f(Type<Wgmma<decltype(element), kRows, kCols>>{}, rows, columns)
-             : f(Type<MmaSync<decltype(plain), kRows, kCols>>{}, rows, columns);
-    };
-    switch (a.dtype) {
-      case Dtype::kFloat16:
-        return half(__half{}, HalfProduct{});
-      case Dtype::kBFloat16:
-        return half(__nv_bfloat16{}, BFloat16Product{});
-      default:
-        return a.allow_tf32 ? f(Type<MmaSync<Tf32Product, kRows, kCols>>{}, rows, columns)
-                            : f(Type<MmaSync<Float32Product, kRows, kCols>>{}, rows, columns);
-    }
+// Calls f(Type<M>) for the multiplying warps of tiles of kRows x kCols.
+template <int kRows, int kCols, class F>
+void dispatch_tile(const ConvArgs& a, Path path, F f) {
+  auto half = [&](auto element, auto product) {
+    path == Path::kWgmma ? f(Type<Wgmma<decltype(element), kRows, kCols>>{})
+                         : f(Type<MmaSync<decltype(product), kRows, kCols>>{});
   };
+  switch (a.dtype) {
+    case Dtype::kFloat16:
+      return half(__half{}, HalfProduct{});
+    case Dtype::kBFloat16:
+      return half(__nv_bfloat16{}, BFloat16Product{});
+    default:
+      return a.allow_tf32 ? f(Type<MmaSync<Tf32Product, kRows, kCols>>{})
+                          : f(Type<MmaSync<Float32Product, kRows, kCols>>{});
+  }
+}
+
+// Calls f(Type<M>) for tiles of `cols` columns.
+template <class F>
+void dispatch_product(const ConvArgs& a, Path path, int cols, F f) {
   switch (cols) {
     case 64:
-      return with_tile(Int<128>{}, Int<64>{});
+      return dispatch_tile<128, 64>(a, path, f);
     case 128:
-      return with_tile(Int<128>{}, Int<128>{});
+      return dispatch_tile<128, 128>(a, path, f);
     default:
-      return with_tile(Int<64>{}, Int<256>{});
+      return dispatch_tile<64, 256>(a, path, f);
   }
 }
 
 template <class Args>
 void launch_blocks(void (*kernel)(Args), const Args& args, int blocks, int threads,
                    size_t shared_bytes, cudaStream_t stream) {
-  const int bytes = static_cast<int>(shared_bytes) + kSharedAlignment;
+  const int bytes = static_cast<int>(shared_bytes);
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
         "shared memory");
   kernel<<<blocks, threads, bytes, stream>>>(args);

@@ -9,20 +9,21 @@
 
 namespace dcnv2::cuda {
 
-constexpr int kColumnTile = 128;  // channels of a tile of columns
+// Channels of a tile of columns: two slabs.
+inline int column_tile(Dtype dtype) { return dtype == Dtype::kFloat32 ? 64 : 128; }
 
 // A run of images.
 struct Run {
   int64_t first, images;
 };
 
-bool columns_fit(const ConvGeometry& g);
+bool columns_fit(const ConvArgs& a, Path path);
 
 // Takes the columns of a run, writes its grad_offset and grad_mask where they are asked for, and the
 // columns themselves, [images * out_height * out_width, taps, in_channels], where `columns` is not
-// null. `packed_weight`: by backward_weight(a, kColumnTile).
-void launch_columns(const ConvArgs& a, const Run& run, const void* packed_weight, void* columns,
-                    cudaStream_t stream);
+// null. `packed_weight`: by backward_weight(a, column_tile(a.dtype)).
+void launch_columns(const ConvArgs& a, const Run& run, Path path, const void* packed_weight,
+                    void* columns, cudaStream_t stream);
 
 // Writes the grad_input of a run from its columns.
 void launch_gather(const ConvArgs& a, const Run& run, const SampleLists<float>& lists,

@@ -28,15 +28,21 @@ struct ForwardArgs {
 struct OutTile {
   int row0, col0, group;
 };
-template <int kRows, int kCols>
+template <class M>
 __device__ __forceinline__ OutTile out_tile(const ForwardArgs& f, int tile) {
   // Tiles of the same pixels run side by side, so that they find the input in the L2 cache.
   const int across = f.col_tiles * f.packed.groups;
-  return {tile / across * kRows, tile % f.col_tiles * kCols, tile % across / f.col_tiles};
+  return {tile / across * M::kTileRows, tile % f.col_tiles * M::kTileCols,
+          tile % across / f.col_tiles};
 }
 
-template <int kRows, int kCols, int kStages>
+template <class M>
 struct Shared {
+  using Multiply = M;
+  static constexpr int kRows = M::kTileRows, kCols = M::kTileCols;
+  // As many as the least chip that runs the tile has room for.
+  static constexpr int kStages = M::kFillThreads > 256 ? 4 : kCols == 64 ? 2 : 3;
+
   char a[kStages][kRows * kRowBytes];
   char b[kStages][kCols * kRowBytes];
   ReadingTable<Want::kWeights, kRows> table;
@@ -46,19 +52,20 @@ struct Shared {
 
 // Fills one step after the other: the samples of a thread's rows at its chunk. While the corners of
 // some of its rows are added up, those of others are on their way.
-template <class T, int kFillThreads, int kRows, int kCols, int kStages>
+template <class M>
 struct Filler {
-  static constexpr int kRowStep = kFillThreads / kChunks, kItems = kRows / kRowStep;
+  using T = typename M::element;
+  static constexpr int kRowStep = M::kFillThreads / kChunks, kItems = M::kTileRows / kRowStep;
   static constexpr int kFirst = kItems / 2, kSecond = kItems - kFirst;
 
-  Shared<kRows, kCols, kStages>& shared;
+  Shared<M>& shared;
   int thread, row0, slot;  // the first of the thread's rows; where its chunk goes in a slab
-  RingPosition<kStages> at;
+  RingPosition<Shared<M>::kStages> at;
   Corners4<kSecond> second;     // on its way from one step to the next,
   Barrier* pending = nullptr;   // to fill the stage of this barrier
   char* pending_slab = nullptr;
 
-  __device__ Filler(Shared<kRows, kCols, kStages>& shared, int thread)
+  __device__ Filler(Shared<M>& shared, int thread)
       : shared(shared),
         thread(thread),
         row0(thread / kChunks),
@@ -73,7 +80,7 @@ struct Filler {
     if (kFirst == 0) next.load(row0, kRowStep, reading);
     finish_pending();
     shared.empty[at.stage].wait(at.parity ^ 1);
-    if (thread < 32) copy_tile(shared.b[at.stage], tile, kCols * kRowBytes, shared.full[at.stage]);
+    if (thread < 32) copy_tile(shared.b[at.stage], tile, sizeof(shared.b[0]), shared.full[at.stage]);
     char* slab = shared.a[at.stage] + slot;
     if (kFirst > 0) {
       next.load(row0 + kFirst * kRowStep, kRowStep, reading);
@@ -92,16 +99,18 @@ struct Filler {
   }
 };
 
-template <class T, int kFillThreads, bool kShareReadings, int kRows, int kCols, int kStages>
-__device__ void fill(const ForwardArgs& f, Shared<kRows, kCols, kStages>& shared, int thread) {
+template <class M, bool kShareReadings>
+__device__ void fill(const ForwardArgs& f, Shared<M>& shared, int thread) {
+  using T = typename M::element;
+  constexpr int kFillThreads = M::kFillThreads;
   const ConvArgs& a = f.conv;
   const Source source = make_source<T>(a, f.zeros);
   const int taps = f.packed.taps, depth = f.packed.depth, slabs = f.packed.slabs;
   const int deform_channels = int(a.g.deform_channels());
-  Filler<T, kFillThreads, kRows, kCols, kStages> filler(shared, thread);
+  Filler<M> filler(shared, thread);
   const int chunk_channel = thread % kChunks * kVector<T>;
   for (int t = blockIdx.x; t < f.tiles(); t += gridDim.x) {
-    const OutTile tile = out_tile<kRows, kCols>(f, t);
+    const OutTile tile = out_tile<M>(f, t);
     const int first = tile.group * depth;       // input channel
     named_barrier(kFillBarrier, kFillThreads);  // nobody reads the old rows and table
     shared.fill_rows.fill(tile.row0, f.pixels, int(a.g.out_height), int(a.g.out_width), thread,
@@ -159,20 +168,20 @@ __device__ void fill(const ForwardArgs& f, Shared<kRows, kCols, kStages>& shared
   }
 }
 
-template <class Multiply, int kRows, int kCols, int kStages>
-__device__ void multiply(const ForwardArgs& f, Shared<kRows, kCols, kStages>& shared) {
-  using T = typename Multiply::element;
+template <class M>
+__device__ void multiply(const ForwardArgs& f, Shared<M>& shared) {
+  using T = typename M::element;
   const ConvGeometry& g = f.conv.g;
   const int thread = threadIdx.x, height = int(g.out_height), width = int(g.out_width);
   const T* bias = static_cast<const T*>(f.conv.bias);
   T* output = static_cast<T*>(f.conv.output);
-  Multiply product;
-  RingPosition<kStages> at;
+  M product;
+  RingPosition<Shared<M>::kStages> at;
   for (int t = blockIdx.x; t < f.tiles(); t += gridDim.x) {
-    const OutTile tile = out_tile<kRows, kCols>(f, t);
-    named_barrier(kMultiplyBarrier, Multiply::kThreads);  // the last tile is stored
-    shared.multiply_rows.fill(tile.row0, f.pixels, height, width, thread, Multiply::kThreads);
-    named_barrier(kMultiplyBarrier, Multiply::kThreads);
+    const OutTile tile = out_tile<M>(f, t);
+    named_barrier(kMultiplyBarrier, M::kThreads);  // the last tile is stored
+    shared.multiply_rows.fill(tile.row0, f.pixels, height, width, thread, M::kThreads);
+    named_barrier(kMultiplyBarrier, M::kThreads);
 
     product.clear();
     for (int step = 0; step < f.packed.steps(); ++step) {
@@ -184,14 +193,14 @@ __device__ void multiply(const ForwardArgs& f, Shared<kRows, kCols, kStages>& sh
     }
 
 #pragma unroll
-    for (int i = 0; i < Multiply::kThreadRows; ++i) {
-      const int row = Multiply::row(thread, i);
+    for (int i = 0; i < M::kThreadRows; ++i) {
+      const int row = M::row(thread, i);
       if (!shared.multiply_rows.exists(row)) continue;
       const Pixel p = shared.multiply_rows.pixel(row);
       T* pixel = output + ((int64_t(p.n) * height + p.y) * width + p.x) * g.out_channels;
 #pragma unroll
-      for (int j = 0; j < Multiply::kThreadPairs; ++j) {
-        const int within = tile.col0 + Multiply::column(thread) + 8 * j;
+      for (int j = 0; j < M::kThreadPairs; ++j) {
+        const int within = tile.col0 + M::column(thread) + 8 * j;
         if (within >= f.packed.cols) break;
         const int channel = tile.group * f.packed.cols + within;
         float2 v = product.pair(i, j);
@@ -205,54 +214,61 @@ __device__ void multiply(const ForwardArgs& f, Shared<kRows, kCols, kStages>& sh
   }
 }
 
-template <class Multiply, int kRows, int kCols, int kStages, bool kShareReadings>
-__global__ void __launch_bounds__(Multiply::kThreads + Multiply::kFillThreads, 1)
+template <class M, bool kShareReadings>
+__global__ void __launch_bounds__(M::kThreads + M::kFillThreads, 1)
     forward_kernel(__grid_constant__ const ForwardArgs f) {
-  using T = typename Multiply::element;
-  extern __shared__ char raw[];
-  auto& shared = align_shared<Shared<kRows, kCols, kStages>>(raw);
-  init_ring<kStages>(shared.full, shared.empty, Multiply::kFillThreads / 32,
-                     Multiply::kThreads / 32);
-  if (threadIdx.x < Multiply::kThreads) {
-    Multiply::take_registers();
-    multiply<Multiply>(f, shared);
-  } else {
-    Multiply::give_registers();
-    fill<T, Multiply::kFillThreads, kShareReadings>(f, shared, threadIdx.x - Multiply::kThreads);
+  if constexpr (M::kHere) {
+    extern __shared__ __align__(kTileAlignment) char raw[];
+    auto& shared = *reinterpret_cast<Shared<M>*>(raw);
+    init_ring(shared.full, shared.empty, M::kFillThreads / 32, M::kThreads / 32);
+    if (threadIdx.x < M::kThreads) {
+      M::take_registers();
+      multiply<M>(f, shared);
+    } else {
+      M::give_registers();
+      fill<M, kShareReadings>(f, shared, threadIdx.x - M::kThreads);
+    }
   }
 }
 
-template <class Multiply, int kRows, int kCols>
+template <class M>
 void launch(const ConvArgs& a, const PackedWeight& packed, void* workspace, cudaStream_t stream) {
-  constexpr int kStages = 4;
   launch_pack_weight(a, packed, workspace, stream);
   const int pixels = int(a.g.out_pixels());
-  const ForwardArgs f{a,      packed,
-                      static_cast<const char*>(workspace),
-                      static_cast<const char*>(workspace) + packed.count() * sizeof(typename Multiply::element),
-                      pixels, int(ceil_div(pixels, kRows)),
-                      packed.padded_cols / kCols};
-  const bool shared_rows = rows_share_readings(a.g, packed.slab);
-  auto* kernel = shared_rows ? forward_kernel<Multiply, kRows, kCols, kStages, true>
-                             : forward_kernel<Multiply, kRows, kCols, kStages, false>;
+  const char* weight = static_cast<const char*>(workspace);
+  const ForwardArgs f{a,
+                      packed,
+                      weight,
+                      weight + packed.count() * sizeof(typename M::element),
+                      pixels,
+                      int(ceil_div(pixels, M::kTileRows)),
+                      packed.padded_cols / M::kTileCols};
+  auto* kernel = rows_share_readings(a.g, packed.slab) ? forward_kernel<M, true>
+                                                       : forward_kernel<M, false>;
   launch_persistent(kernel, f, f.pixel_tiles * f.col_tiles * packed.groups,
-                    Multiply::kThreads + Multiply::kFillThreads,
-                    sizeof(Shared<kRows, kCols, kStages>), stream);
+                    M::kThreads + M::kFillThreads, sizeof(Shared<M>), stream);
   check(cudaGetLastError(), "fused forward");
+}
+
+// Chips with less shared memory than this take the narrowest tile only.
+constexpr int kWideTileBytes = 144 << 10;
+
+int forward_cols(const ConvArgs& a) {
+  return shared_limit() < kWideTileBytes ? 64 : tile_cols(a.g.group_out());
 }
 
 }  // namespace
 
 size_t fused_forward_workspace(const ConvArgs& a) {
-  const int64_t elements = forward_weight(a, tile_cols(a.g.group_out())).count() + a.g.in_channels;
+  const int64_t elements = forward_weight(a, forward_cols(a)).count() + a.g.in_channels;
   return elements * element_size(a.dtype);
 }
 
-void launch_fused_forward(const ConvArgs& a, bool hopper, void* workspace, cudaStream_t stream) {
-  const int cols = tile_cols(a.g.group_out());
+void launch_fused_forward(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream) {
+  const int cols = forward_cols(a);
   const PackedWeight packed = forward_weight(a, cols);
-  dispatch_product(a, hopper, cols, [&](auto product, auto rows, auto columns) {
-    launch<typename decltype(product)::type, rows(), columns()>(a, packed, workspace, stream);
+  dispatch_product(a, path, cols, [&](auto product) {
+    launch<typename decltype(product)::type>(a, packed, workspace, stream);
   });
 }
 

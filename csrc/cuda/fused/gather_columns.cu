@@ -57,9 +57,16 @@ void launch_gather(const ConvArgs& a, const Run& run, const SampleLists<float>& 
     const int64_t chunks = run.images * a.g.height * a.g.width * a.g.in_channels / kVector<T>;
     gather_kernel<T><<<ceil_div(chunks, kThreads), kThreads, 0, stream>>>(
         a, run, lists, static_cast<const T*>(columns));
+    check(cudaGetLastError(), "gather");
   };
-  a.dtype == Dtype::kFloat16 ? with_type(__half{}) : with_type(__nv_bfloat16{});
-  check(cudaGetLastError(), "gather");
+  switch (a.dtype) {
+    case Dtype::kFloat16:
+      return with_type(__half{});
+    case Dtype::kBFloat16:
+      return with_type(__nv_bfloat16{});
+    default:
+      return with_type(float{});
+  }
 }
 
 }  // namespace dcnv2::cuda

@@ -25,7 +25,7 @@ struct Plan {
   int64_t columns = 0, lists = 0, total = 0;  // the packed weight lies at 0
 
   explicit Plan(const ConvArgs& a) {
-    const PackedWeight packed = backward_weight(a, kColumnTile);
+    const PackedWeight packed = backward_weight(a, column_tile(a.dtype));
     total = align((packed.count() + a.g.in_channels) * int64_t(element_size(a.dtype)));
     run_images = list_images = a.g.batch;
     if (a.grad_input == nullptr) return;
@@ -39,24 +39,27 @@ struct Plan {
 
 }  // namespace
 
-bool fused_input_offset_mask_fits(const ConvArgs& a) {
-  return columns_fit(a.g) && (a.grad_input == nullptr || image_columns(a) <= kMostColumnBytes);
+bool fused_input_offset_mask_fits(const ConvArgs& a, Path path) {
+  return columns_fit(a, path) && (a.grad_input == nullptr || image_columns(a) <= kMostColumnBytes);
 }
 
 size_t fused_input_offset_mask_workspace(const ConvArgs& a) { return Plan(a).total; }
 
-void launch_fused_input_offset_mask(const ConvArgs& a, void* workspace, cudaStream_t stream) {
+void launch_fused_input_offset_mask(const ConvArgs& a, Path path, void* workspace,
+                                    cudaStream_t stream) {
   const Plan plan(a);
   char* base = static_cast<char*>(workspace);
-  launch_pack_weight(a, backward_weight(a, kColumnTile), base, stream);
-  if (a.grad_input == nullptr) return launch_columns(a, {0, a.g.batch}, base, nullptr, stream);
+  launch_pack_weight(a, backward_weight(a, column_tile(a.dtype)), base, stream);
+  if (a.grad_input == nullptr) {
+    return launch_columns(a, {0, a.g.batch}, path, base, nullptr, stream);
+  }
   for (int64_t list = 0; list < a.g.batch; list += plan.list_images) {
     const int64_t end = std::min(a.g.batch, list + plan.list_images);
     const auto lists = build_sample_lists<float>(a, list, end - list, Taps::kTogether,
                                                  base + plan.lists, stream);
     for (int64_t first = list; first < end; first += plan.run_images) {
       const Run run{first, std::min(plan.run_images, end - first)};
-      launch_columns(a, run, base, base + plan.columns, stream);
+      launch_columns(a, run, path, base, base + plan.columns, stream);
       launch_gather(a, run, lists, base + plan.columns, stream);
     }
   }

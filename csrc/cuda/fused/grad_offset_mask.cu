@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// grad_offset and grad_mask in the epilogue of a matrix product. One warpgroup multiplies grad_output
-// by the weight of a tap, which gives the gradient of every sample; the other warps take the dot
+// grad_offset and grad_mask in the epilogue of a matrix product. Some warps multiply grad_output by the
+// weight of a tap, which gives the gradient of every sample; the other warps take the dot
 // products of those with the corners of the sample, sum them over the channels of a deform group, and
 // combine them by the derivatives of the interpolation.
 #include "choice.cuh"
@@ -13,8 +13,6 @@ namespace dcnv2::cuda {
 namespace {
 
 constexpr int kFillBarrier = 1;
-constexpr int kCols = kColumnTile;  // two slabs
-constexpr int kStages = 3;
 
 struct GradOffsetArgs {
   ConvArgs conv;
@@ -29,21 +27,39 @@ struct GradOffsetArgs {
   int groups;            // deform groups taken one after the other; 1 where they share tiles
 };
 
-template <int kRows, int kOutSlabs>
+template <class M>
 struct Shared {
-  char grad[kOutSlabs][kRows * kRowBytes];      // grad_output of the block's pixels
-  char weight[kStages][kCols * kRowBytes];      // of one tap, channel tile and slab of outputs
-  char column[2][2 * kRows * kRowBytes];        // gradients of the samples of a tile, in turn
+  using T = typename M::element;
+  static constexpr int kRows = M::kTileRows, kCols = M::kTileCols;
+  static constexpr int kStages = M::kFillThreads > 256 ? 3 : 2;  // as many as there is room for
+  static_assert(kCols == 2 * kSlab<T>);
+
+  char weight[kStages][kCols * kRowBytes];  // of one tap, channel tile and slab of outputs
+  char column[2][2 * kRows * kRowBytes];    // gradients of the samples of a tile, in turn
   ReadingTable<Want::kSlopes, kRows> table;
   RowPixels<kRows> rows;
-  Barrier full[kStages], empty[kStages];        // of weight
+  Barrier full[kStages], empty[kStages];  // of weight
   Barrier column_full[2], column_empty[2], grad_full;
 };
+
+// Behind that in shared memory, slab by slab: grad_output of the block's pixels.
+template <class M>
+constexpr int kGradSlabBytes = M::kTileRows * kRowBytes;
+template <class M>
+constexpr int kGradAt = int(ceil_div(sizeof(Shared<M>), kTileAlignment)) * kTileAlignment;
+template <class M>
+__device__ __forceinline__ char* grad_slab(Shared<M>& shared, int slab) {
+  return reinterpret_cast<char*>(&shared) + kGradAt<M> + slab * kGradSlabBytes<M>;
+}
+template <class M>
+size_t shared_bytes(int out_slabs) {
+  return kGradAt<M> + out_slabs * kGradSlabBytes<M>;
+}
 
 // Every (deform group, tap, channel tile) in the order of both sides: visit(group, tap, first channel,
 // index of the tile), with turn(group, tap0, taps) before the taps that a table holds.
 template <class Turn, class F>
-__device__ __forceinline__ void visit_tiles(const GradOffsetArgs& f, Turn turn, F visit) {
+__device__ __forceinline__ void visit_tiles(const GradOffsetArgs& f, int cols, Turn turn, F visit) {
   int index = 0;
   for (int group = 0; group < f.groups; ++group) {
     for (int tap0 = 0; tap0 < f.packed.taps; tap0 += kTableTaps) {
@@ -51,44 +67,45 @@ __device__ __forceinline__ void visit_tiles(const GradOffsetArgs& f, Turn turn, 
       turn(group, tap0, taps);
       for (int tap = tap0; tap < tap0 + taps; ++tap) {
         for (int tile = 0; tile < f.tiles_a_group; ++tile) {
-          visit(group, tap, (group * f.tiles_a_group + tile) * kCols, index++);
+          visit(group, tap, (group * f.tiles_a_group + tile) * cols, index++);
         }
       }
     }
   }
 }
 
-template <class Multiply, int kRows, int kOutSlabs>
-__device__ void multiply(const GradOffsetArgs& f, Shared<kRows, kOutSlabs>& shared) {
-  using T = typename Multiply::element;
+template <class M>
+__device__ void multiply(const GradOffsetArgs& f, Shared<M>& shared) {
+  using T = typename M::element;
+  using S = Shared<M>;
   const int thread = threadIdx.x;
   const int tiles = f.groups * f.packed.taps * f.tiles_a_group, steps = tiles * f.out_slabs;
-  // The next step whose weight is to be asked for: thread 0 runs ahead of the products
+  // The next step whose weight is to be asked for: the first warp runs ahead of the products
   int ask = 0;
   auto ask_next = [&] {
-    if (thread != 0 || ask >= steps) return;
+    if (thread >= 32 || ask >= steps) return;
     const int slab = ask % f.out_slabs, tile = ask / f.out_slabs;
     const int within = tile % f.tiles_a_group, rest = tile / f.tiles_a_group;
     const int tap = rest % f.packed.taps, group = rest / f.packed.taps;
-    const int stage = ask % kStages, channel = (group * f.tiles_a_group + within) * kCols;
-    shared.empty[stage].wait((ask / kStages & 1) ^ 1);
-    copy_tile_by_thread(shared.weight[stage],
-                        f.weight + f.packed.tile(0, slab * f.packed.taps + tap, channel),
-                        kCols * kRowBytes, shared.full[stage]);
+    const int stage = ask % S::kStages, channel = (group * f.tiles_a_group + within) * S::kCols;
+    shared.empty[stage].wait((ask / S::kStages & 1) ^ 1);
+    copy_tile_alone(shared.weight[stage],
+                    f.weight + f.packed.tile(0, slab * f.packed.taps + tap, channel),
+                    sizeof(shared.weight[0]), shared.full[stage]);
     ++ask;
   };
-  for (int i = 0; i < kStages - 1; ++i) ask_next();
+  for (int i = 0; i < S::kStages - 1; ++i) ask_next();
 
-  Multiply product;
+  M product;
   shared.grad_full.wait(0);
-  RingPosition<kStages> at;
+  RingPosition<S::kStages> at;
   for (int tile = 0; tile < tiles; ++tile) {
     product.clear();
     for (int slab = 0; slab < f.out_slabs; ++slab) {
       ask_next();
       __syncwarp();
       shared.full[at.stage].wait(at.parity);
-      product.multiply(shared.grad[slab], shared.weight[at.stage], thread);
+      product.multiply(grad_slab(shared, slab), shared.weight[at.stage], thread);
       __syncwarp();
       if (thread % 32 == 0) shared.empty[at.stage].arrive();
       at.advance();
@@ -96,14 +113,14 @@ __device__ void multiply(const GradOffsetArgs& f, Shared<kRows, kOutSlabs>& shar
     const int buffer = tile % 2;
     shared.column_empty[buffer].wait((tile / 2 & 1) ^ 1);
 #pragma unroll
-    for (int i = 0; i < Multiply::kThreadRows; ++i) {
-      const int row = Multiply::row(thread, i);
+    for (int i = 0; i < M::kThreadRows; ++i) {
+      const int row = M::row(thread, i);
 #pragma unroll
-      for (int j = 0; j < Multiply::kThreadPairs; ++j) {
-        const int col = Multiply::column(thread) + 8 * j, slab = col / kSlab<T>;
+      for (int j = 0; j < M::kThreadPairs; ++j) {
+        const int col = M::column(thread) + 8 * j, slab = col / kSlab<T>;
         const int chunk = col % kSlab<T> / kVector<T>;
         const float2 v = product.pair(i, j);
-        char* to = shared.column[buffer] + slab * kRows * kRowBytes + chunk_offset(row, chunk);
+        char* to = shared.column[buffer] + slab * S::kRows * kRowBytes + chunk_offset(row, chunk);
         store_pair(reinterpret_cast<T*>(to) + col % kVector<T>, v.x, v.y);
       }
     }
@@ -114,11 +131,11 @@ __device__ void multiply(const GradOffsetArgs& f, Shared<kRows, kOutSlabs>& shar
 
 // Adds the products of two chunks to a sum.
 template <class T>
-__device__ __forceinline__ float dot_chunk(const float (&a)[8], const uint4& b, float sum) {
-  float v[8] = {};
+__device__ __forceinline__ float dot_chunk(const float (&a)[kVector<T>], const uint4& b, float sum) {
+  float v[kVector<T>] = {};
   add_chunk(b, 1.0f, v, T{});
 #pragma unroll
-  for (int i = 0; i < 8; ++i) sum += a[i] * v[i];
+  for (int i = 0; i < kVector<T>; ++i) sum += a[i] * v[i];
   return sum;
 }
 
@@ -132,12 +149,15 @@ __device__ __forceinline__ Pixel run_pixel(const GradOffsetArgs& f, const RowPix
 }
 
 // The threads that take dot products: each has a chunk of some rows, as in sampling.
-template <class T, int kThreads, bool kShareReadings, int kRows, int kOutSlabs>
+template <class M, bool kShareReadings>
 struct Dotter {
-  static constexpr int kRowStep = kThreads / kChunks, kItems = kRows / kRowStep;
+  using T = typename M::element;
+  static constexpr int kRows = M::kTileRows, kRowStep = M::kFillThreads / kChunks;
+  static constexpr int kItems = kRows / kRowStep;
+  static_assert(kItems == 1 || kItems == 2);
 
   const GradOffsetArgs& f;
-  Shared<kRows, kOutSlabs>& shared;
+  Shared<M>& shared;
   const Source source;
   const int thread, chunk, row0;
   float dot[kItems][4] = {};
@@ -150,7 +170,7 @@ struct Dotter {
   };
   Item even, odd;
 
-  __device__ Dotter(const GradOffsetArgs& f, Shared<kRows, kOutSlabs>& shared, int thread)
+  __device__ Dotter(const GradOffsetArgs& f, Shared<M>& shared, int thread)
       : f(f),
         shared(shared),
         source(make_source<T>(f.conv, f.zeros)),
@@ -223,7 +243,7 @@ struct Dotter {
               (int64_t(pixel) * f.packed.taps + item.tap) * f.conv.g.in_channels + item.channel;
       *reinterpret_cast<uint4*>(to) = chunk_of_column;
     }
-    float grad[8] = {};
+    float grad[kVector<T>] = {};
     add_chunk(chunk_of_column, 1.0f, grad, T{});
 #pragma unroll
     for (int corner = 0; corner < 4; ++corner) {
@@ -239,7 +259,7 @@ struct Dotter {
     } else if (last) {
 #pragma unroll
       for (int i = 0; i < kItems; ++i) {
-        const float4 w = shared.table.weight[item.tap % kTableTaps][row0 + i * kRowStep];
+        const float4 w = shared.table.weight(item.tap % kTableTaps, row0 + i * kRowStep);
         write(i, w, item.group, item.tap, kChunks);
       }
     }
@@ -277,10 +297,12 @@ struct Dotter {
   }
 };
 
-template <class T, int kThreads, bool kShareReadings, int kRows, int kOutSlabs>
-__device__ void take_dots(const GradOffsetArgs& f, Shared<kRows, kOutSlabs>& shared, int thread) {
+template <class M, bool kShareReadings>
+__device__ void take_dots(const GradOffsetArgs& f, Shared<M>& shared, int thread) {
+  using T = typename M::element;
+  constexpr int kThreads = M::kFillThreads, kRows = M::kTileRows;
   const ConvArgs& a = f.conv;
-  Dotter<T, kThreads, kShareReadings, kRows, kOutSlabs> dotter(f, shared, thread);
+  Dotter<M, kShareReadings> dotter(f, shared, thread);
   const int height = int(a.g.out_height), width = int(a.g.out_width), outputs = int(a.g.group_out());
   shared.rows.fill(blockIdx.x * kRows, f.pixels, height, width, thread, kThreads);
   named_barrier(kFillBarrier, kThreads);
@@ -294,13 +316,13 @@ __device__ void take_dots(const GradOffsetArgs& f, Shared<kRows, kOutSlabs>& sha
       const int o = slab * kSlab<T> + dotter.chunk * kVector<T>;
       uint4 v{};
       if (shared.rows.exists(row) && o < outputs) v = load_chunk(reinterpret_cast<const char*>(at + o));
-      *reinterpret_cast<uint4*>(shared.grad[slab] + chunk_offset(row, dotter.chunk)) = v;
+      *reinterpret_cast<uint4*>(grad_slab(shared, slab) + chunk_offset(row, dotter.chunk)) = v;
     }
   }
   arrive_warp(shared.grad_full);
 
   visit_tiles(
-      f,
+      f, M::kTileCols,
       [&](int group, int tap0, int taps) {
         dotter.finish_tiles();
         if (!kShareReadings) return;
@@ -317,80 +339,98 @@ __device__ void take_dots(const GradOffsetArgs& f, Shared<kRows, kOutSlabs>& sha
   dotter.finish_tiles();
 }
 
-template <class Multiply, int kRows, int kOutSlabs, bool kShareReadings>
-__global__ void __launch_bounds__(Multiply::kThreads + Multiply::kFillThreads, 1)
+template <class M, bool kShareReadings>
+__global__ void __launch_bounds__(M::kThreads + M::kFillThreads, 1)
     grad_offset_mask_kernel(__grid_constant__ const GradOffsetArgs f) {
-  using T = typename Multiply::element;
-  extern __shared__ char raw[];
-  auto& shared = align_shared<Shared<kRows, kOutSlabs>>(raw);
-  constexpr int kMultiplyWarps = Multiply::kThreads / 32, kDotWarps = Multiply::kFillThreads / 32;
-  if (threadIdx.x == 0) {
-    shared.grad_full.init(kDotWarps);
-    for (int i = 0; i < 2; ++i) {
-      shared.column_full[i].init(kMultiplyWarps);
-      shared.column_empty[i].init(kDotWarps);
+  if constexpr (M::kHere) {
+    extern __shared__ __align__(kTileAlignment) char raw[];
+    auto& shared = *reinterpret_cast<Shared<M>*>(raw);
+    constexpr int kMultiplyWarps = M::kThreads / 32, kDotWarps = M::kFillThreads / 32;
+    if (threadIdx.x == 0) {
+      shared.grad_full.init(kDotWarps);
+      for (int i = 0; i < 2; ++i) {
+        shared.column_full[i].init(kMultiplyWarps);
+        shared.column_empty[i].init(kDotWarps);
+      }
+    }
+    init_ring(shared.full, shared.empty, kCopyArrivals, kMultiplyWarps);
+    if (threadIdx.x < M::kThreads) {
+      M::take_registers();
+      multiply<M>(f, shared);
+    } else {
+      M::give_registers();
+      take_dots<M, kShareReadings>(f, shared, threadIdx.x - M::kThreads);
     }
   }
-  init_ring<kStages>(shared.full, shared.empty, 1, kMultiplyWarps);
-  if (threadIdx.x < Multiply::kThreads) {
-    Multiply::take_registers();
-    multiply<Multiply>(f, shared);
-  } else {
-    Multiply::give_registers();
-    take_dots<T, Multiply::kFillThreads, kShareReadings>(f, shared,
-                                                         threadIdx.x - Multiply::kThreads);
+}
+
+bool one_group_a_tile(const ConvArgs& a) {
+  return a.g.deform_groups == 1 || a.g.deform_channels() % column_tile(a.dtype) == 0;
+}
+
+int out_slabs(const ConvArgs& a) { return backward_weight(a, column_tile(a.dtype)).slabs; }
+
+// Calls f(Type<M>) for the multiplying warps: of 128 pixels on Hopper where shared memory holds their
+// grad_output, else of 64.
+template <class F>
+void dispatch_columns(const ConvArgs& a, Path path, F f) {
+  if (a.dtype == Dtype::kFloat32) {
+    a.allow_tf32 ? f(Type<MmaSync<Tf32Product, 64, 64>>{})
+                 : f(Type<MmaSync<Float32Product, 64, 64>>{});
+    return;
   }
+  auto with_type = [&](auto element, auto product) {
+    using T = decltype(element);
+    if (path == Path::kMma) return f(Type<MmaSync<decltype(product), 64, 128>>{});
+    a.g.out_channels <= 256 ? f(Type<Wgmma<T, 128, 128>>{}) : f(Type<Wgmma<T, 64, 128>>{});
+  };
+  a.dtype == Dtype::kFloat16 ? with_type(__half{}, HalfProduct{})
+                             : with_type(__nv_bfloat16{}, BFloat16Product{});
 }
 
-bool one_group_a_tile(const ConvGeometry& g) {
-  return g.deform_groups == 1 || g.deform_channels() % kCols == 0;
-}
-
-template <class T, int kRows, int kOutSlabs>
+template <class M>
 void launch(const ConvArgs& a, const Run& run, const void* packed_weight, void* columns,
             cudaStream_t stream) {
-  using Multiply = Wgmma<T, kRows, kCols>;
-  const PackedWeight packed = backward_weight(a, kCols);
-  const bool apart = one_group_a_tile(a.g);
+  const PackedWeight packed = backward_weight(a, M::kTileCols);
+  const bool apart = one_group_a_tile(a);
   const int groups = apart ? int(a.g.deform_groups) : 1;
   const int pixels = int(run.images * a.g.out_height * a.g.out_width);
   const char* weight = static_cast<const char*>(packed_weight);
   const GradOffsetArgs f{a,
                          packed,
                          weight,
-                         weight + packed.count() * sizeof(T),
+                         weight + packed.count() * sizeof(typename M::element),
                          columns,
                          int(run.first),
                          pixels,
                          packed.slabs,
-                         int(ceil_div(a.g.in_channels / groups, kCols)),
+                         int(ceil_div(a.g.in_channels / groups, M::kTileCols)),
                          groups};
-  auto* kernel = apart ? grad_offset_mask_kernel<Multiply, kRows, kOutSlabs, true>
-                       : grad_offset_mask_kernel<Multiply, kRows, kOutSlabs, false>;
-  launch_blocks(kernel, f, int(ceil_div(pixels, kRows)),
-                Multiply::kThreads + Multiply::kFillThreads, sizeof(Shared<kRows, kOutSlabs>),
-                stream);
+  auto* kernel = apart ? grad_offset_mask_kernel<M, true> : grad_offset_mask_kernel<M, false>;
+  launch_blocks(kernel, f, int(ceil_div(pixels, M::kTileRows)), M::kThreads + M::kFillThreads,
+                shared_bytes<M>(packed.slabs), stream);
   check(cudaGetLastError(), "fused grad_offset_mask");
 }
 
 }  // namespace
 
-bool columns_fit(const ConvGeometry& g) {
-  const int64_t channels = g.deform_channels();
-  return g.groups == 1 && g.out_channels <= 512 &&
-         (one_group_a_tile(g) || channels == 8 || channels == 16 || channels == 32 || channels == 64);
+bool columns_fit(const ConvArgs& a, Path path) {
+  const ConvGeometry& g = a.g;
+  const int64_t chunks = g.deform_channels() * int64_t(element_size(a.dtype)) / kChunkBytes;
+  const bool lanes_fit = chunks == 1 || chunks == 2 || chunks == 4 || chunks == 8;
+  if (path == Path::kPlain || g.groups != 1 || !(one_group_a_tile(a) || lanes_fit)) return false;
+  bool fits = false;
+  dispatch_columns(a, path, [&](auto product) {
+    fits = shared_bytes<typename decltype(product)::type>(out_slabs(a)) <= size_t(shared_limit());
+  });
+  return fits;
 }
 
-void launch_columns(const ConvArgs& a, const Run& run, const void* packed_weight, void* columns,
-                    cudaStream_t stream) {
-  auto with_type = [&](auto element) {
-    using T = decltype(element);
-    auto launch_tile = a.g.out_channels <= 128   ? launch<T, 128, 2>
-                       : a.g.out_channels <= 256 ? launch<T, 128, 4>
-                                                 : launch<T, 64, 8>;
-    launch_tile(a, run, packed_weight, columns, stream);
-  };
-  a.dtype == Dtype::kFloat16 ? with_type(__half{}) : with_type(__nv_bfloat16{});
+void launch_columns(const ConvArgs& a, const Run& run, Path path, const void* packed_weight,
+                    void* columns, cudaStream_t stream) {
+  dispatch_columns(a, path, [&](auto product) {
+    launch<typename decltype(product)::type>(a, run, packed_weight, columns, stream);
+  });
 }
 
 }  // namespace dcnv2::cuda

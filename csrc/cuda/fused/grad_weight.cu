@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// grad_weight as a matrix product over pixels: channels sampled at a tap, times grad_output. Half of
-// a block's warps sample, one warpgroup multiplies. The pixels are cut into runs whose number depends
+// grad_weight as a matrix product over pixels: channels sampled at a tap, times grad_output. Some of a
+// block's warps sample, the others multiply. The pixels are cut into runs whose number depends
 // on the shape alone, and the runs' sums are added in order.
 #include "../common.cuh"
 #include "choice.cuh"
@@ -12,10 +12,8 @@ namespace dcnv2::cuda {
 namespace {
 
 constexpr int kFillBarrier = 1;
-constexpr int kPixels = 64;      // depth of a step
-constexpr int kTurns = 4;        // steps whose readings the table holds
-constexpr int kSlabChannels = 64;
-constexpr int kSlabBytes = kPixels * kRowBytes;
+constexpr int kTurns = 4;      // steps whose readings the table holds
+constexpr int kRunPixels = 64;  // runs are cut at multiples of it
 
 struct GradWeightArgs {
   ConvArgs conv;
@@ -27,8 +25,14 @@ struct GradWeightArgs {
   int col_tiles;  // tiles of a weight group's output channels
 };
 
-template <int kRowSlabs, int kColSlabs, int kStages>
+template <class M>
 struct Shared {
+  using T = typename M::element;
+  static constexpr int kPixels = M::kDepth;  // of a step
+  static constexpr int kSlabBytes = kPixels * kRowBytes;
+  static constexpr int kRowSlabs = M::kTileRows / kSlab<T>, kColSlabs = M::kTileCols / kSlab<T>;
+  static constexpr int kStages = sizeof(T) == 4 ? 2 : 4;
+
   char a[kStages][kRowSlabs * kSlabBytes];
   char b[kStages][kColSlabs * kSlabBytes];
   ReadingTable<Want::kWeights, kRowSlabs * kPixels, kTurns> table;
@@ -41,7 +45,7 @@ struct Tile {
   int pair0, col0, group, run;
   int first, steps;  // pixel, steps of pixels
 };
-template <int kRowSlabs, int kCols>
+template <class M>
 __device__ __forceinline__ Tile block_tile(const GradWeightArgs& f) {
   int index = blockIdx.x;
   auto take = [&](int count) {
@@ -50,24 +54,26 @@ __device__ __forceinline__ Tile block_tile(const GradWeightArgs& f) {
     return at;
   };
   Tile t;
-  t.col0 = take(f.col_tiles) * kCols;
-  t.pair0 = take(f.row_tiles) * kRowSlabs;
+  t.col0 = take(f.col_tiles) * M::kTileCols;
+  t.pair0 = take(f.row_tiles) * Shared<M>::kRowSlabs;
   t.group = take(int(f.conv.g.groups));
   t.run = index;
-  const int all = int(ceil_div(f.pixels, kPixels));
-  const int begin = int(int64_t(all) * t.run / f.runs), end = int(int64_t(all) * (t.run + 1) / f.runs);
-  t.first = begin * kPixels;
-  t.steps = end - begin;
+  const int64_t all = ceil_div(f.pixels, kRunPixels);
+  const int begin = int(all * t.run / f.runs), end = int(all * (t.run + 1) / f.runs);
+  t.first = begin * kRunPixels;
+  t.steps = (end - begin) * (kRunPixels / M::kDepth);
   return t;
 }
 
-template <class T, int kThreads, bool kShareReadings, int kRowSlabs, int kColSlabs, int kStages>
-__device__ void fill(const GradWeightArgs& f, Shared<kRowSlabs, kColSlabs, kStages>& shared,
-                     int thread) {
+template <class M, bool kShareReadings>
+__device__ void fill(const GradWeightArgs& f, Shared<M>& shared, int thread) {
+  using T = typename M::element;
+  constexpr int kThreads = M::kFillThreads, kPixels = Shared<M>::kPixels;
+  constexpr int kRowSlabs = Shared<M>::kRowSlabs, kColSlabs = Shared<M>::kColSlabs;
   static_assert(kThreads == kPixels * kChunks);
   const ConvArgs& a = f.conv;
   const Source source = make_source<T>(a, f.zeros);
-  const Tile tile = block_tile<kRowSlabs, kColSlabs * kSlabChannels>(f);
+  const Tile tile = block_tile<M>(f);
   const int depth = int(a.g.group_in()), outputs = int(a.g.group_out()), taps = int(a.g.taps());
   const int height = int(a.g.out_height), width = int(a.g.out_width);
   const int row = thread / kChunks, chunk = thread % kChunks;
@@ -77,13 +83,13 @@ __device__ void fill(const GradWeightArgs& f, Shared<kRowSlabs, kColSlabs, kStag
   int tap[kRowSlabs], channel[kRowSlabs];
   bool wanted[kRowSlabs];
   for (int i = 0; i < kRowSlabs; ++i) {
-    const int pair = tile.pair0 + i, within = pair % f.slabs * kSlabChannels + chunk * kVector<T>;
+    const int pair = tile.pair0 + i, within = pair % f.slabs * kSlab<T> + chunk * kVector<T>;
     tap[i] = pair / f.slabs;
     wanted[i] = tap[i] < taps && within < depth;
     channel[i] = tile.group * depth + within;
   }
 
-  RingPosition<kStages> at;
+  RingPosition<Shared<M>::kStages> at;
   for (int step0 = 0; step0 < tile.steps; step0 += kTurns) {
     const int turns = min(kTurns, tile.steps - step0);
     named_barrier(kFillBarrier, kThreads);  // nobody reads the old rows and table
@@ -94,7 +100,7 @@ __device__ void fill(const GradWeightArgs& f, Shared<kRowSlabs, kColSlabs, kStag
           a, source, turns, thread, [&](int turn, int entry) -> Place {
             const int pair = tile.pair0 + entry / kPixels;
             const int pixel = turn * kPixels + entry % kPixels;
-            const int first = tile.group * depth + pair % f.slabs * kSlabChannels;
+            const int first = tile.group * depth + pair % f.slabs * kSlab<T>;
             return {shared.rows.pixel(pixel), pair / f.slabs, first / int(a.g.deform_channels()),
                     pair / f.slabs < taps && shared.rows.exists(pixel)};
           });
@@ -124,16 +130,16 @@ __device__ void fill(const GradWeightArgs& f, Shared<kRowSlabs, kColSlabs, kStag
       uint4 grads[kColSlabs];
 #pragma unroll
       for (int j = 0; j < kColSlabs; ++j) {
-        const int o = tile.col0 + j * kSlabChannels + chunk * kVector<T>;
+        const int o = tile.col0 + j * kSlab<T> + chunk * kVector<T>;
         grads[j] = uint4{};
         if (exists && o < outputs) grads[j] = load_chunk(reinterpret_cast<const char*>(grad_row + o));
       }
       shared.empty[at.stage].wait(at.parity ^ 1);
       const int slot = chunk_offset(row, chunk);
-      corners.template store<T>(shared.a[at.stage] + slot, kSlabBytes);
+      corners.template store<T>(shared.a[at.stage] + slot, Shared<M>::kSlabBytes);
 #pragma unroll
       for (int j = 0; j < kColSlabs; ++j) {
-        *reinterpret_cast<uint4*>(shared.b[at.stage] + j * kSlabBytes + slot) = grads[j];
+        *reinterpret_cast<uint4*>(shared.b[at.stage] + j * Shared<M>::kSlabBytes + slot) = grads[j];
       }
       arrive_warp(shared.full[at.stage]);
       at.advance();
@@ -141,68 +147,70 @@ __device__ void fill(const GradWeightArgs& f, Shared<kRowSlabs, kColSlabs, kStag
   }
 }
 
-template <class Multiply, int kRowSlabs, int kColSlabs, int kStages>
-__device__ void multiply(const GradWeightArgs& f, Shared<kRowSlabs, kColSlabs, kStages>& shared) {
-  const Tile tile = block_tile<kRowSlabs, kColSlabs * kSlabChannels>(f);
+template <class M>
+__device__ void multiply(const GradWeightArgs& f, Shared<M>& shared) {
+  using T = typename M::element;
+  const Tile tile = block_tile<M>(f);
   const int thread = threadIdx.x, depth = int(f.conv.g.group_in());
   const int outputs = int(f.conv.g.group_out()), taps = int(f.conv.g.taps());
-  Multiply product;
-  RingPosition<kStages> at;
+  M product;
+  RingPosition<Shared<M>::kStages> at;
   for (int step = 0; step < tile.steps; ++step) {
     shared.full[at.stage].wait(at.parity);
-    product.multiply_transposed(shared.a[at.stage], shared.b[at.stage]);
+    product.multiply_transposed(shared.a[at.stage], shared.b[at.stage], thread);
     __syncwarp();
     if (thread % 32 == 0) shared.empty[at.stage].arrive();
     at.advance();
   }
 
 #pragma unroll
-  for (int i = 0; i < Multiply::kThreadRows; ++i) {
-    const int row = Multiply::row(thread, i), pair = tile.pair0 + row / kSlabChannels;
-    const int tap = pair / f.slabs, c = pair % f.slabs * kSlabChannels + row % kSlabChannels;
+  for (int i = 0; i < M::kThreadRows; ++i) {
+    const int row = M::row(thread, i), pair = tile.pair0 + row / kSlab<T>;
+    const int tap = pair / f.slabs, c = pair % f.slabs * kSlab<T> + row % kSlab<T>;
     if (tap >= taps || c >= depth) continue;
     float* to = f.partial + ((int64_t(tile.run) * f.conv.g.groups + tile.group) * taps * depth +
                              tap * depth + c) * outputs;
 #pragma unroll
-    for (int j = 0; j < Multiply::kThreadPairs; ++j) {
-      const int o = tile.col0 + Multiply::column(thread) + 8 * j;
+    for (int j = 0; j < M::kThreadPairs; ++j) {
+      const int o = tile.col0 + M::column(thread) + 8 * j;
       if (o < outputs) store_pair(to + o, product.pair(i, j).x, product.pair(i, j).y);
     }
   }
 }
 
-template <class Multiply, int kRowSlabs, int kColSlabs, int kStages, bool kShareReadings>
-__global__ void __launch_bounds__(Multiply::kThreads + Multiply::kFillThreads, 1)
+template <class M, bool kShareReadings>
+__global__ void __launch_bounds__(M::kThreads + M::kFillThreads, 1)
     grad_weight_kernel(__grid_constant__ const GradWeightArgs f) {
-  using T = typename Multiply::element;
-  extern __shared__ char raw[];
-  auto& shared = align_shared<Shared<kRowSlabs, kColSlabs, kStages>>(raw);
-  init_ring<kStages>(shared.full, shared.empty, Multiply::kFillThreads / 32,
-                     Multiply::kThreads / 32);
-  if (threadIdx.x < Multiply::kThreads) {
-    Multiply::take_registers();
-    multiply<Multiply>(f, shared);
-  } else {
-    Multiply::give_registers();
-    fill<T, Multiply::kFillThreads, kShareReadings>(f, shared, threadIdx.x - Multiply::kThreads);
+  if constexpr (M::kHere) {
+    extern __shared__ __align__(kTileAlignment) char raw[];
+    auto& shared = *reinterpret_cast<Shared<M>*>(raw);
+    init_ring(shared.full, shared.empty, M::kFillThreads / 32, M::kThreads / 32);
+    if (threadIdx.x < M::kThreads) {
+      M::take_registers();
+      multiply<M>(f, shared);
+    } else {
+      M::give_registers();
+      fill<M, kShareReadings>(f, shared, threadIdx.x - M::kThreads);
+    }
   }
 }
 
 // How a problem is cut into blocks.
 struct Cut {
-  int rows, cols, row_tiles, col_tiles, runs;
+  int cols, slab, row_tiles, col_tiles, runs;
 
   explicit Cut(const ConvArgs& a) {
     constexpr int64_t kMostBytes = int64_t(48) << 20;  // of partial sums
     constexpr int kMultiprocessors = 132, kLeastSteps = 8;
     const ConvGeometry& g = a.g;
     cols = tile_cols(g.group_out());
-    rows = cols == 256 ? 1 : 2;
-    row_tiles = int(ceil_div(g.taps() * ceil_div(g.group_in(), kSlabChannels), rows));
+    slab = a.dtype == Dtype::kFloat32 ? kSlab<float> : kSlab<__half>;
+    const int rows = cols == 256 ? 64 : 128;  // as dispatch_product has them
+    row_tiles = int(ceil_div(g.taps() * ceil_div(g.group_in(), slab), rows / slab));
     col_tiles = int(ceil_div(g.group_out(), cols));
     const int64_t blocks = row_tiles * col_tiles * g.groups;
     const int64_t bytes = g.taps() * g.group_in() * g.out_channels * 4;
-    const int64_t steps = ceil_div(g.out_pixels(), kPixels);
+    const int64_t steps = ceil_div(g.out_pixels(), kRunPixels);
     const int64_t most = std::max<int64_t>(1, std::min(kMostBytes / bytes, steps / kLeastSteps));
     // The number of runs that leaves the fewest multiprocessors idle in the last wave
     runs = 1;
@@ -221,26 +229,22 @@ struct Cut {
   }
 };
 
-template <class T, int kRowSlabs, int kCols>
+template <class M>
 void launch(const ConvArgs& a, const Cut& cut, void* workspace, cudaStream_t stream) {
-  using Multiply = Wgmma<T, kRowSlabs * 64, kCols>;
-  constexpr int kStages = 4, kColSlabs = kCols / kSlabChannels;
   char* zeros = static_cast<char*>(workspace) + cut.partial_bytes(a);
-  check(cudaMemsetAsync(zeros, 0, a.g.in_channels * sizeof(T), stream), "zeros");
+  check(cudaMemsetAsync(zeros, 0, a.g.in_channels * sizeof(typename M::element), stream), "zeros");
   const GradWeightArgs f{a,
                          static_cast<float*>(workspace),
                          zeros,
                          int(a.g.out_pixels()),
                          cut.runs,
-                         int(ceil_div(a.g.group_in(), kSlabChannels)),
+                         int(ceil_div(a.g.group_in(), cut.slab)),
                          cut.row_tiles,
                          cut.col_tiles};
-  auto* kernel = rows_share_readings(a.g, kSlabChannels)
-                     ? grad_weight_kernel<Multiply, kRowSlabs, kColSlabs, kStages, true>
-                     : grad_weight_kernel<Multiply, kRowSlabs, kColSlabs, kStages, false>;
+  auto* kernel = rows_share_readings(a.g, cut.slab) ? grad_weight_kernel<M, true>
+                                                    : grad_weight_kernel<M, false>;
   const int blocks = cut.row_tiles * cut.col_tiles * int(a.g.groups) * cut.runs;
-  launch_blocks(kernel, f, blocks, Multiply::kThreads + Multiply::kFillThreads,
-                sizeof(Shared<kRowSlabs, kColSlabs, kStages>), stream);
+  launch_blocks(kernel, f, blocks, M::kThreads + M::kFillThreads, sizeof(Shared<M>), stream);
   check(cudaGetLastError(), "fused grad_weight");
   launch_add_weight_runs(a, cut.runs, workspace, stream);
 }
@@ -251,20 +255,11 @@ size_t fused_grad_weight_workspace(const ConvArgs& a) {
   return Cut(a).partial_bytes(a) + a.g.in_channels * element_size(a.dtype);
 }
 
-void launch_fused_grad_weight(const ConvArgs& a, void* workspace, cudaStream_t stream) {
+void launch_fused_grad_weight(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream) {
   const Cut cut(a);
-  auto run = [&](auto element) {
-    using T = decltype(element);
-    switch (cut.cols) {
-      case 64:
-        return launch<T, 2, 64>(a, cut, workspace, stream);
-      case 128:
-        return launch<T, 2, 128>(a, cut, workspace, stream);
-      default:
-        return launch<T, 1, 256>(a, cut, workspace, stream);
-    }
-  };
-  a.dtype == Dtype::kFloat16 ? run(__half{}) : run(__nv_bfloat16{});
+  dispatch_product(a, path, cut.cols, [&](auto product) {
+    launch<typename decltype(product)::type>(a, cut, workspace, stream);
+  });
 }
 
 }  // namespace dcnv2::cuda

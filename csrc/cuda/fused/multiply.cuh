@@ -1,60 +1,28 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The multiplying warps: sums += A * B^T over one stage, with A [kRows, slab] and B [kCols, slab] as
-// slab.cuh lays them out. MmaSync runs from sm_80 on, Wgmma (wgmma.cuh) on sm_90a.
+// slab.cuh lays them out, or sums += A^T * B with operands that lie the other way. MmaSync runs from
+// sm_80 on, Wgmma (wgmma.cuh) on sm_90a.
 #pragma once
 
-#include "slab.cuh"
 #include "ring.cuh"
+#include "slab.cuh"
 
 namespace dcnv2::cuda {
-
-// Moves registers between the roles of a block; each warpgroup of a role calls it, where the chip can.
-template <int kRegisters, bool kMore>
-__device__ __forceinline__ void resize_registers() {
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  if constexpr (kMore) {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
-  } else {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
-  }
-#endif
-}
-
-__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t at) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(at));
-}
-
-#define DCNV2_MMA(SHAPE_AND_TYPES)                                                              \
-  asm volatile("mma.sync.aligned." SHAPE_AND_TYPES                                              \
-               " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"               \
-               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                 \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
 
 // How operands of a type are multiplied: d[16, 8] += a[16, 32 bytes] * b[8, 32 bytes]^T.
 struct HalfProduct {
   using element = __half;
   static __device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    DCNV2_MMA("m16n8k16.row.col.f32.f16.f16.f32");
+    multiply_halves(d, a, b, __half{});
   }
 };
 struct BFloat16Product {
   using element = __nv_bfloat16;
   static __device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    DCNV2_MMA("m16n8k16.row.col.f32.bf16.bf16.f32");
+    multiply_halves(d, a, b, __nv_bfloat16{});
   }
 };
 
-__device__ __forceinline__ void multiply_tf32(float (&d)[4], const uint32_t (&a)[4],
-                                              const uint32_t (&b)[2]) {
-  DCNV2_MMA("m16n8k8.row.col.f32.tf32.tf32.f32");
-}
-__device__ __forceinline__ uint32_t to_tf32(float v) {
-  uint32_t r;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(v));
-  return r;
-}
 // One product of operands rounded to 11 bits.
 struct Tf32Product {
   using element = float;
@@ -90,7 +58,9 @@ struct Float32Product {
 template <class Product, int kRows, int kCols>
 struct MmaSync {
   using element = typename Product::element;
+  static constexpr int kTileRows = kRows, kTileCols = kCols;
   static constexpr int kThreads = 256, kFillThreads = 256;
+  static constexpr bool kHere = true;
   static __device__ void take_registers() {}
   static __device__ void give_registers() {}
   static constexpr int kWarpsDown = kRows / 32, kWarpsAcross = 8 / kWarpsDown;
@@ -128,6 +98,54 @@ struct MmaSync {
           Product::multiply(sum[i][j], a[i], left);
           Product::multiply(sum[i][j + 1], a[i], right);
         }
+      }
+    }
+  }
+
+  // The same for A [kDepth, kRows] and B [kDepth, kCols], in slabs of [kDepth, 128 bytes].
+  static constexpr int kDepth = kFillThreads / kChunks;
+  __device__ void multiply_transposed(const char* slabs_a, const char* slabs_b, int thread) {
+    const int lane = thread % 32, warp = thread / 32;
+    const int row0 = warp / kWarpsAcross * 32, col0 = warp % kWarpsAcross * kWarpCols;
+#pragma unroll
+    for (int depth = 0; depth < kDepth; depth += 32 / int(sizeof(element))) {
+      uint32_t a[2][4];
+      for (int i = 0; i < 2; ++i) load_transposed<false>(a[i], slabs_a, depth, row0 + i * 16, lane);
+#pragma unroll
+      for (int j = 0; j < kColTiles; j += 2) {
+        uint32_t b[4];
+        load_transposed<true>(b, slabs_b, depth, col0 + j * 8, lane);
+        const uint32_t left[2] = {b[0], b[1]}, right[2] = {b[2], b[3]};
+        for (int i = 0; i < 2; ++i) {
+          Product::multiply(sum[i][j], a[i], left);
+          Product::multiply(sum[i][j + 1], a[i], right);
+        }
+      }
+    }
+  }
+
+  // Four pieces of 8 lines by half a step's depth, of 16 lines from `line`: those of the first 8 lines
+  // come first (kByLines), or those of the first half of the depth.
+  template <bool kByLines>
+  static __device__ void load_transposed(uint32_t (&r)[4], const char* slabs, int depth, int line,
+                                         int lane) {
+    auto place = [&](int d, int l) {
+      const int within = l % kSlab<element>;
+      return slabs + l / kSlab<element> * (kDepth * kRowBytes) +
+             chunk_offset(d, within / kVector<element>) +
+             within % kVector<element> * int(sizeof(element));
+    };
+    auto further = [](int piece) { return kByLines ? piece / 2 : piece % 2; };
+    auto deeper = [](int piece) { return kByLines ? piece % 2 : piece / 2; };
+    if constexpr (sizeof(element) == 2) {
+      const int piece = lane / 8;
+      load_matrices_transposed(r, shared_address(place(depth + deeper(piece) * 8 + lane % 8,
+                                                       line + further(piece) * 8)));
+    } else {
+#pragma unroll
+      for (int piece = 0; piece < 4; ++piece) {
+        r[piece] = *reinterpret_cast<const uint32_t*>(
+            place(depth + deeper(piece) * 4 + lane % 4, line + further(piece) * 8 + lane / 4));
       }
     }
   }

@@ -147,40 +147,41 @@ __device__ __forceinline__ void load_readings(const ConvArgs& a, const Source& s
 // The readings of a tile's rows at several turns: taps of the same pixels, or the next pixels.
 template <Want kWant, int kRows, int kTurns = kTableTaps>
 struct ReadingTable {
-  int4 place[kTurns][kRows];  // at (two words), right, down
-  float4 weight[kTurns][kRows];
+  int4 places[kTurns * kRows];  // at (two words), right, down
+  float4 weights[kTurns * kRows];
 
   // where(turn, row): the sample to take. Not wanted ones read zeros.
   template <int kThreads, class Where>
   __device__ void fill(const ConvArgs& a, const Source& source, int turns, int thread, Where where) {
     constexpr int kBatch = 2;
     for (int begin = thread; begin < turns * kRows; begin += kBatch * kThreads) {
-      Place places[kBatch];
+      Place wanted[kBatch];
       Reading readings[kBatch];
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
         const int entry = begin + i * kThreads;
-        places[i] = {};
-        if (entry < turns * kRows) places[i] = where(entry / kRows, entry % kRows);
+        wanted[i] = {};
+        if (entry < turns * kRows) wanted[i] = where(entry / kRows, entry % kRows);
       }
-      load_readings<kWant>(a, source, places, readings);
+      load_readings<kWant>(a, source, wanted, readings);
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
         const int entry = begin + i * kThreads;
         if (entry >= turns * kRows) break;
         const uint64_t at = reinterpret_cast<uint64_t>(readings[i].at);
-        place[0][entry] = {int(uint32_t(at)), int(uint32_t(at >> 32)), readings[i].right,
+        places[entry] = {int(uint32_t(at)), int(uint32_t(at >> 32)), readings[i].right,
                            readings[i].down};
-        weight[0][entry] = readings[i].weight;
+        weights[entry] = readings[i].weight;
       }
     }
   }
 
   __device__ Reading reading(int turn, int row) const {
-    const int4 p = place[turn][row];
+    const int4 p = places[turn * kRows + row];
     const uint64_t at = uint64_t(uint32_t(p.y)) << 32 | uint32_t(p.x);
-    return {reinterpret_cast<const char*>(at), p.z, p.w, weight[turn][row]};
+    return {reinterpret_cast<const char*>(at), p.z, p.w, weight(turn, row)};
   }
+  __device__ float4 weight(int turn, int row) const { return weights[turn * kRows + row]; }
 };
 
 // Whether a slab never holds channels of two deform groups, so that a table serves whole rows.

@@ -12,6 +12,7 @@
 namespace dcnv2::cuda {
 
 constexpr int kRowBytes = 128;
+constexpr int kTileAlignment = 8 * kRowBytes;  // of a tile, for the permutation to begin at its row 0
 constexpr int kChunkBytes = 16;
 constexpr int kChunks = kRowBytes / kChunkBytes;
 

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Every instruction that CUDA C++ has no name for, one function each. Where a chip lacks one it does
+// nothing; the constants and the rule of paths.h see to it that it is not missed.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+#include <type_traits>
+
+namespace dcnv2::cuda {
+
+// Whether the chip copies tiles by itself.
+#if __CUDA_ARCH__ >= 900
+constexpr bool kBulkCopies = true;
+#else
+constexpr bool kBulkCopies = false;
+#endif
+
+// Whether it multiplies by warpgroups. Kernels that need it are empty elsewhere: never launched, and
+// quickly compiled.
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+constexpr bool kWarpgroups = false;
+#else
+constexpr bool kWarpgroups = true;
+#endif
+
+__device__ __forceinline__ uint32_t shared_address(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
+
+// One barrier in shared memory: a phase ends when `count` threads have arrived (and the bytes that
+// were announced have come).
+struct Barrier {
+  uint64_t word;
+
+  __device__ void init(int count) {
+    asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(&word)), "r"(count));
+  }
+  __device__ void arrive() {
+    asm volatile("{\n .reg .b64 state;\n mbarrier.arrive.shared.b64 state, [%0];\n}" ::"r"(
+                     shared_address(&word))
+                 : "memory");
+  }
+  // Waits until the phase of this parity has ended.
+  __device__ void wait(uint32_t parity) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile(
+        "{\n .reg .pred done;\n"
+        "retry:\n"
+        " mbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n"
+        " @!done bra retry;\n}" ::"r"(shared_address(&word)),
+        "r"(parity)
+        : "memory");
+#else
+    asm volatile(
+        "{\n .reg .pred done;\n"
+        "retry:\n"
+        " mbarrier.test_wait.parity.shared.b64 done, [%0], %1;\n"
+        " @!done bra retry;\n}" ::"r"(shared_address(&word)),
+        "r"(parity)
+        : "memory");
+#endif
+  }
+};
+
+// Makes this thread's stores to shared memory visible to wgmma, which reads by another proxy.
+__device__ __forceinline__ void publish_stores() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
+// Announces `bytes` contiguous bytes (both sides 16-byte aligned) at `full` and has them copied into
+// shared memory. By one thread; from compute capability 9.0.
+__device__ __forceinline__ void start_copy(void* to, const void* from, int bytes, Barrier& full) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(
+                   shared_address(&full.word)),
+               "r"(bytes)
+               : "memory");
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(shared_address(to)),
+      "l"(from), "r"(bytes), "r"(shared_address(&full.word))
+      : "memory");
+#endif
+}
+
+// A barrier among `threads` threads of the block, by number (0 is __syncthreads).
+__device__ __forceinline__ void named_barrier(int number, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
+
+// Makes initialised barriers visible to the engine that copies.
+__device__ __forceinline__ void publish_barriers() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
+}
+
+// Starts copying 16 bytes into shared memory; wait_copies() waits for all of this thread's.
+__device__ __forceinline__ void copy_chunk(void* to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from)
+               : "memory");
+}
+__device__ __forceinline__ void wait_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+// This thread arrives at a barrier once all copies that it started have come.
+__device__ __forceinline__ void arrive_after_copies(Barrier& barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(&barrier.word))
+               : "memory");
+}
+
+// Moves registers between the roles of a block; each warpgroup of a role calls it, where the chip can.
+template <int kRegisters, bool kMore>
+__device__ __forceinline__ void resize_registers() {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  if constexpr (kMore) {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+  } else {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+  }
+#endif
+}
+
+// Four matrices of 8 x 8 halves; lane i gives the address of row i % 8 of matrix i / 8.
+__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t at) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(at));
+}
+
+// The same with every matrix transposed.
+__device__ __forceinline__ void load_matrices_transposed(uint32_t (&r)[4], uint32_t at) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(at));
+}
+
+#define DCNV2_MMA(SHAPE_AND_TYPES)                                                              \
+  asm volatile("mma.sync.aligned." SHAPE_AND_TYPES                                              \
+               " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"               \
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                 \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
+
+// d[16, 8] += a[16, 16] * b[8, 16]^T by one warp.
+__device__ __forceinline__ void multiply_halves(float (&d)[4], const uint32_t (&a)[4],
+                                                const uint32_t (&b)[2], __half) {
+  DCNV2_MMA("m16n8k16.row.col.f32.f16.f16.f32");
+}
+__device__ __forceinline__ void multiply_halves(float (&d)[4], const uint32_t (&a)[4],
+                                                const uint32_t (&b)[2], __nv_bfloat16) {
+  DCNV2_MMA("m16n8k16.row.col.f32.bf16.bf16.f32");
+}
+
+// d[16, 8] += a[16, 8] * b[8, 8]^T by one warp.
+__device__ __forceinline__ void multiply_tf32(float (&d)[4], const uint32_t (&a)[4],
+                                              const uint32_t (&b)[2]) {
+  DCNV2_MMA("m16n8k8.row.col.f32.tf32.tf32.f32");
+}
+__device__ __forceinline__ uint32_t to_tf32(float v) {
+  uint32_t r;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(v));
+  return r;
+}
+// Which axis is contiguous in an operand's tile.
+enum class Major { kDepth = 0, kRowsOrCols = 1 };
+
+// Descriptor of a tile of 128-byte rows, permuted as slab.cuh says. `atom_bytes`: from one group of
+// 64 elements to the next along the contiguous axis, where an operand has several (Major::kRowsOrCols).
+__device__ __forceinline__ uint64_t tile_descriptor(uint32_t at, uint32_t atom_bytes) {
+  constexpr uint64_t kGroupBytes = 8 * 128, kSwizzle128 = 1;
+  return uint64_t((at & 0x3ffff) >> 4) | uint64_t(atom_bytes >> 4) << 16 |
+         (kGroupBytes >> 4) << 32 | kSwizzle128 << 62;
+}
+
+__device__ __forceinline__ void wgmma_fence() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void wgmma_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+template <int kPending>
+__device__ __forceinline__ void wgmma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+
+#define DCNV2_R8(d, i)                                                                        \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
+      "+f"(d[i + 6]), "+f"(d[i + 7])
+#define DCNV2_R32(d, i) DCNV2_R8(d, i), DCNV2_R8(d, i + 8), DCNV2_R8(d, i + 16), DCNV2_R8(d, i + 24)
+#define DCNV2_N32                                                                             \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, " \
+  "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define DCNV2_N64                                                                                  \
+  DCNV2_N32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "   \
+            "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define DCNV2_WGMMA(TYPE, COLS, LIST, A, B, MAJOR_A, MAJOR_B, ...)                          \
+  asm volatile("{\n .reg .pred add;\n setp.ne.b32 add, 1, 0;\n"                              \
+               " wgmma.mma_async.sync.aligned.m64n" COLS "k16.f32." TYPE "." TYPE " {" LIST "}, " \
+               A ", " B ", add, 1, 1, " MAJOR_A ", " MAJOR_B ";\n}"                           \
+               : __VA_ARGS__                                                                \
+               : "l"(a), "l"(b), "n"(int(kA)), "n"(int(kB)))
+
+// d[64, cols] += a[64, 16] * b[16, cols] by one warpgroup, cols twice the length of d's array.
+template <class T, Major kA, Major kB>
+__device__ __forceinline__ void wgmma(float (&d)[64], uint64_t a, uint64_t b) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  if constexpr (std::is_same_v<T, __half>) {
+    DCNV2_WGMMA("f16", "128", DCNV2_N64, "%64", "%65", "%66", "%67", DCNV2_R32(d, 0),
+                DCNV2_R32(d, 32));
+  } else {
+    DCNV2_WGMMA("bf16", "128", DCNV2_N64, "%64", "%65", "%66", "%67", DCNV2_R32(d, 0),
+                DCNV2_R32(d, 32));
+  }
+#endif
+}
+template <class T, Major kA, Major kB>
+__device__ __forceinline__ void wgmma(float (&d)[32], uint64_t a, uint64_t b) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  if constexpr (std::is_same_v<T, __half>) {
+    DCNV2_WGMMA("f16", "64", DCNV2_N32, "%32", "%33", "%34", "%35", DCNV2_R32(d, 0));
+  } else {
+    DCNV2_WGMMA("bf16", "64", DCNV2_N32, "%32", "%33", "%34", "%35", DCNV2_R32(d, 0));
+  }
+#endif
+}
+
+}  // namespace dcnv2::cuda

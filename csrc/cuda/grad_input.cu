@@ -11,7 +11,7 @@ namespace dcnv2::cuda {
 // Grid: tiles of the run's input pixels, tiles of a channel unit, channel units.
 template <class T>
 __global__ void __launch_bounds__(kTileThreads)
-    grad_input_kernel(ConvArgs a, SampleLists<accumulator_t<T>> lists) {
+    grad_input_kernel(ConvArgs a, int64_t first_image, SampleLists<accumulator_t<T>> lists) {
   using Acc = accumulator_t<T>;
   const ConvGeometry& g = a.g;
   const int64_t unit = channel_unit(g), unit0 = blockIdx.z * unit, outputs = g.group_out();
@@ -19,10 +19,10 @@ __global__ void __launch_bounds__(kTileThreads)
   const int64_t row0 = int64_t(blockIdx.x) * kTile, col0 = int64_t(blockIdx.y) * kTile;
   const T* weight = static_cast<const T*>(a.weight.data);
   const T* grad = static_cast<const T*>(a.grad_output) +
-                  lists.first_image * g.out_height * g.out_width * g.out_channels + group * outputs;
+                  first_image * g.out_height * g.out_width * g.out_channels + group * outputs;
 
   Acc sum[kPerThread][kPerThread] = {};
-  const ProductSize size{lists.images * g.height * g.width, unit, g.taps() * outputs};
+  const ProductSize size{lists.grid.images * g.height * g.width, unit, g.taps() * outputs};
   tile_product<true, false>(
       size, row0, col0,
       [&](int64_t q, int64_t k) {
@@ -30,8 +30,8 @@ __global__ void __launch_bounds__(kTileThreads)
         Acc touching = 0;
         for (int corner = 0; corner < 4; ++corner) {
           const auto [begin, end] =
-              lists.list(cell_key(g, lists.images, deform_group * g.taps() + tap, line / g.height,
-                                  line % g.height, q % g.width, corner));
+              lists.list(lists.grid.key(deform_group * g.taps() + tap, line / g.height,
+                                        line % g.height, q % g.width, corner));
           for (uint32_t i = begin; i < end; ++i) {
             touching += lists.weights[int64_t(i) * 4 + corner] *
                         widen(grad[int64_t(lists.row[i]) * g.out_channels + o]);
@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kTileThreads)
       sum);
 
   T* grad_input = static_cast<T*>(a.grad_input) +
-                  lists.first_image * g.height * g.width * g.in_channels + unit0;
+                  first_image * g.height * g.width * g.in_channels + unit0;
   for (int i = 0; i < kPerThread; ++i) {
     for (int j = 0; j < kPerThread; ++j) {
       const int64_t q = row0 + threadIdx.x / 16 * kPerThread + i;
@@ -60,9 +60,8 @@ __global__ void __launch_bounds__(kTileThreads)
 
 size_t grad_input_workspace(const ConvArgs& a) {
   const int64_t images = images_a_run(a.g);
-  return a.dtype == Dtype::kFloat64
-             ? sample_lists_workspace<double>(a.g, images, Taps::kApart)
-             : sample_lists_workspace<float>(a.g, images, Taps::kApart);
+  const size_t acc_size = a.dtype == Dtype::kFloat64 ? sizeof(double) : sizeof(float);
+  return sample_lists_layout(a.g, images, Taps::kApart, acc_size).total;
 }
 
 void launch_grad_input(const ConvArgs& a, void* workspace, cudaStream_t stream) {
@@ -76,7 +75,7 @@ void launch_grad_input(const ConvArgs& a, void* workspace, cudaStream_t stream) 
       using T = decltype(element);
       const auto lists =
           build_sample_lists<accumulator_t<T>>(a, first, images, Taps::kApart, workspace, stream);
-      grad_input_kernel<T><<<grid, kTileThreads, 0, stream>>>(a, lists);
+      grad_input_kernel<T><<<grid, kTileThreads, 0, stream>>>(a, first, lists);
     });
     check(cudaGetLastError(), "grad_input");
   }

@@ -20,8 +20,8 @@ int64_t image_samples(const ConvGeometry& g) {
 int64_t lists_an_image(const ConvGeometry& g, Taps taps) {
   return g.deform_groups * (taps == Taps::kApart ? g.taps() : 1);
 }
-int64_t image_keys(const ConvGeometry& g, Taps taps) {
-  return lists_an_image(g, taps) * cells_an_image(g);
+CellGrid cells(const ConvGeometry& g, int64_t images, Taps taps) {
+  return {lists_an_image(g, taps), images, g.height, g.width};
 }
 
 int bits_for(int64_t keys) {
@@ -39,25 +39,6 @@ size_t sort_workspace(int64_t samples, int64_t keys) {
   return bytes;
 }
 
-// Where everything lies in the workspace.
-struct Layout {
-  int64_t keys_in, keys_out, ids_in, ids_out, weights, start, sort, total;
-
-  Layout(const ConvGeometry& g, int64_t images, Taps taps, size_t acc_size) {
-    const int64_t samples = images * image_samples(g), keys = images * image_keys(g, taps);
-    int64_t at = 0;
-    auto take = [&](int64_t bytes) { return std::exchange(at, at + align(bytes)); };
-    keys_in = take(samples * 4);
-    keys_out = take(samples * 4);
-    ids_in = take(samples * 4);
-    ids_out = take(samples * 4);
-    weights = take(samples * 4 * int64_t(acc_size));
-    start = take((keys + 1) * 4);
-    sort = take(int64_t(sort_workspace(samples, keys)));
-    total = at;
-  }
-};
-
 // A sample before the sort: its position counts over (deform group, tap, pixel), or over (deform
 // group, pixel, tap) with the taps together.
 struct SampleId {
@@ -74,10 +55,10 @@ struct SampleId {
 };
 
 template <class Acc>
-__global__ void keys_kernel(ConvArgs a, int64_t first_image, int64_t images, Taps taps,
+__global__ void keys_kernel(ConvArgs a, int64_t first_image, CellGrid grid, Taps taps,
                             uint32_t* keys, uint32_t* ids) {
   const ConvGeometry& g = a.g;
-  const int64_t pixels = images * g.out_height * g.out_width;
+  const int64_t pixels = grid.images * g.out_height * g.out_width;
   const int64_t list_taps = taps == Taps::kApart ? g.taps() : 1;
   for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
        i < g.deform_groups * g.taps() * pixels; i += int64_t(gridDim.x) * blockDim.x) {
@@ -88,8 +69,7 @@ __global__ void keys_kernel(ConvArgs a, int64_t first_image, int64_t images, Tap
     Acc mask;
     const Sample<Acc> s = load_sample<Acc>(a, p, id.tap, id.deform_group, mask);
     const int64_t list = id.deform_group * list_taps + (taps == Taps::kApart ? id.tap : 0);
-    const int64_t none = g.deform_groups * list_taps * images * cells_an_image(g);
-    keys[i] = uint32_t(s.inside ? cell_key(g, images, list, n, s.y, s.x, 0) : none);
+    keys[i] = uint32_t(s.inside ? grid.key(list, n, s.y, s.x, 0) : grid.keys());
     ids[i] = uint32_t(i);
   }
 }
@@ -130,10 +110,65 @@ __global__ void start_kernel(const uint32_t* keys, int64_t samples, int64_t coun
   }
 }
 
+// Writes the pieces of the pixels around which there are many samples.
+__global__ void pieces_kernel(CellGrid grid, const uint32_t* start, uint32_t* count, Piece* pieces) {
+  const int64_t pixels = grid.lists * grid.images * grid.height * grid.width;
+  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < pixels;
+       i += int64_t(gridDim.x) * blockDim.x) {
+    const int64_t x = i % grid.width, y = i / grid.width % grid.height;
+    const int64_t n = i / grid.width / grid.height;  // over lists and images
+    uint32_t entries = 0;
+    for (int down = 0; down < 2; ++down) {
+      const int64_t left = grid.key(0, n, y, x, 2 * down + 1);
+      entries += start[left + 2] - start[left];
+    }
+    if (entries <= kPieceEntries) continue;
+    const uint32_t parts = (entries + kPieceEntries - 1) / kPieceEntries;
+    const uint32_t first = atomicAdd(count, parts);  // where they lie changes no sum
+    for (uint32_t part = 0; part < parts; ++part) {
+      pieces[first + part] = {uint32_t(i), part, first, parts};
+    }
+  }
+}
+
 }  // namespace
 
+ListLayout::ListLayout(const CellGrid& grid, int64_t samples, size_t acc_size)
+    : grid(grid), samples(samples), most_pieces(ceil_div(8 * samples, kPieceEntries)) {
+  int64_t at = 0;
+  auto take = [&](int64_t bytes) { return std::exchange(at, at + align(bytes)); };
+  keys_in = take(samples * 4);
+  keys_out = take(samples * 4);
+  ids_in = take(samples * 4);
+  ids_out = take(samples * 4);
+  weights = take(samples * 4 * int64_t(acc_size));
+  start = take((grid.keys() + 1) * 4);
+  count = take(4);
+  pieces = take(most_pieces * int64_t(sizeof(Piece)));
+  sort = take(int64_t(sort_workspace(samples, grid.keys())));
+  total = at;
+}
+
+void sort_samples(const ListLayout& layout, void* workspace, cudaStream_t stream) {
+  auto words = [&](int64_t place) { return layout.at<uint32_t>(workspace, place); };
+  const int64_t keys = layout.grid.keys();
+  size_t bytes = sort_workspace(layout.samples, keys);
+  check(cub::DeviceRadixSort::SortPairs(layout.at<char>(workspace, layout.sort), bytes,
+                                        words(layout.keys_in), words(layout.keys_out),
+                                        words(layout.ids_in), words(layout.ids_out), layout.samples,
+                                        0, bits_for(keys), stream),
+        "sample sort");
+  start_kernel<<<blocks_for(keys + 1, 256), 256, 0, stream>>>(
+      words(layout.keys_out), layout.samples, keys + 1, words(layout.start));
+  check(cudaMemsetAsync(words(layout.count), 0, 4, stream), "pieces");
+  pieces_kernel<<<blocks_for(keys, 256), 256, 0, stream>>>(
+      layout.grid, words(layout.start), words(layout.count),
+      layout.at<Piece>(workspace, layout.pieces));
+  check(cudaGetLastError(), "sample list starts");
+}
+
 int64_t images_a_run(const ConvGeometry& g) {
-  const int64_t samples = image_samples(g), keys = image_keys(g, Taps::kApart);
+  const int64_t samples = image_samples(g), keys = cells(g, 1, Taps::kApart).keys();
   if (samples > kMostKeys || keys > kMostKeys) {
     throw std::runtime_error("dcnv2: an image of " + std::to_string(samples) +
                              " samples is too large for the gradient of input (at most 2^31 - 1)");
@@ -142,42 +177,27 @@ int64_t images_a_run(const ConvGeometry& g) {
   return std::clamp<int64_t>(fit, 1, std::max<int64_t>(g.batch, 1));
 }
 
-template <class Acc>
-size_t sample_lists_workspace(const ConvGeometry& g, int64_t images, Taps taps) {
-  return Layout(g, images, taps, sizeof(Acc)).total;
+ListLayout sample_lists_layout(const ConvGeometry& g, int64_t images, Taps taps, size_t acc_size) {
+  return ListLayout(cells(g, images, taps), images * image_samples(g), acc_size);
 }
 
 template <class Acc>
 SampleLists<Acc> build_sample_lists(const ConvArgs& a, int64_t first_image, int64_t images, Taps taps,
                                     void* workspace, cudaStream_t stream) {
-  const ConvGeometry& g = a.g;
-  const int64_t samples = images * image_samples(g), keys = images * image_keys(g, taps);
-  const Layout layout(g, images, taps, sizeof(Acc));
-  char* base = static_cast<char*>(workspace);
-  auto* keys_in = reinterpret_cast<uint32_t*>(base + layout.keys_in);
-  auto* keys_out = reinterpret_cast<uint32_t*>(base + layout.keys_out);
-  auto* ids_in = reinterpret_cast<uint32_t*>(base + layout.ids_in);
-  auto* ids_out = reinterpret_cast<uint32_t*>(base + layout.ids_out);
-  auto* weights = reinterpret_cast<Acc*>(base + layout.weights);
-  auto* start = reinterpret_cast<uint32_t*>(base + layout.start);
-
-  keys_kernel<Acc><<<blocks_for(samples, 256), 256, 0, stream>>>(a, first_image, images, taps,
-                                                                 keys_in, ids_in);
+  const ListLayout layout = sample_lists_layout(a.g, images, taps, sizeof(Acc));
+  const unsigned blocks = blocks_for(layout.samples, 256);
+  keys_kernel<Acc><<<blocks, 256, 0, stream>>>(a, first_image, layout.grid, taps,
+                                               layout.at<uint32_t>(workspace, layout.keys_in),
+                                               layout.at<uint32_t>(workspace, layout.ids_in));
   check(cudaGetLastError(), "sample keys");
-  size_t bytes = sort_workspace(samples, keys);
-  check(cub::DeviceRadixSort::SortPairs(base + layout.sort, bytes, keys_in, keys_out, ids_in, ids_out,
-                                        samples, 0, bits_for(keys), stream),
-        "sample sort");
-  weights_kernel<Acc><<<blocks_for(samples, 256), 256, 0, stream>>>(a, first_image, images, taps,
-                                                                    ids_out, weights);
+  sort_samples(layout, workspace, stream);
+  weights_kernel<Acc><<<blocks, 256, 0, stream>>>(a, first_image, images, taps,
+                                                  layout.at<uint32_t>(workspace, layout.ids_out),
+                                                  layout.at<Acc>(workspace, layout.weights));
   check(cudaGetLastError(), "sample weights");
-  start_kernel<<<blocks_for(keys + 1, 256), 256, 0, stream>>>(keys_out, samples, keys + 1, start);
-  check(cudaGetLastError(), "sample list starts");
-  return {first_image, images, ids_out, weights, start};
+  return layout.lists<Acc>(workspace);
 }
 
-template size_t sample_lists_workspace<float>(const ConvGeometry&, int64_t, Taps);
-template size_t sample_lists_workspace<double>(const ConvGeometry&, int64_t, Taps);
 template SampleLists<float> build_sample_lists<float>(const ConvArgs&, int64_t, int64_t, Taps, void*,
                                                       cudaStream_t);
 template SampleLists<double> build_sample_lists<double>(const ConvArgs&, int64_t, int64_t, Taps,

@@ -4,7 +4,6 @@
 #pragma once
 
 #include "../common.cuh"
-#include "../sample_lists.cuh"
 #include "pack_weight.cuh"
 
 namespace dcnv2::cuda {
@@ -24,9 +23,5 @@ bool columns_fit(const ConvArgs& a, Path path);
 // null. `packed_weight`: by backward_weight(a, column_tile(a.dtype)).
 void launch_columns(const ConvArgs& a, const Run& run, Path path, const void* packed_weight,
                     void* columns, cudaStream_t stream);
-
-// Writes the grad_input of a run from its columns.
-void launch_gather(const ConvArgs& a, const Run& run, const SampleLists<float>& lists,
-                   const void* columns, cudaStream_t stream);
 
 }  // namespace dcnv2::cuda

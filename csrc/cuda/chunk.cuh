@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Neighbouring channels in pieces of 16 bytes, as threads load and store them.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+namespace dcnv2::cuda {
+
+constexpr int kChunkBytes = 16;
+template <class T>
+constexpr int kVector = kChunkBytes / int(sizeof(T));  // elements of a chunk
+
+// A chunk's elements as floats, times `weight`, added to `sum`.
+__device__ __forceinline__ void add_chunk(const uint4& chunk, float weight, float (&sum)[8],
+                                          __nv_bfloat16) {
+  const uint32_t words[4] = {chunk.x, chunk.y, chunk.z, chunk.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    sum[2 * i] += weight * __uint_as_float(words[i] << 16);
+    sum[2 * i + 1] += weight * __uint_as_float(words[i] & 0xffff0000u);
+  }
+}
+__device__ __forceinline__ void add_chunk(const uint4& chunk, float weight, float (&sum)[8],
+                                          __half) {
+  const __half2* pairs = reinterpret_cast<const __half2*>(&chunk);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float2 pair = __half22float2(pairs[i]);
+    sum[2 * i] += weight * pair.x;
+    sum[2 * i + 1] += weight * pair.y;
+  }
+}
+__device__ __forceinline__ void add_chunk(const uint4& chunk, float weight, float (&sum)[4],
+                                          float) {
+  sum[0] += weight * __uint_as_float(chunk.x);
+  sum[1] += weight * __uint_as_float(chunk.y);
+  sum[2] += weight * __uint_as_float(chunk.z);
+  sum[3] += weight * __uint_as_float(chunk.w);
+}
+
+__device__ __forceinline__ uint32_t pack_pair(float a, float b, __nv_bfloat16) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
+  return reinterpret_cast<const uint32_t&>(pair);
+}
+__device__ __forceinline__ uint32_t pack_pair(float a, float b, __half) {
+  const __half2 pair = __floats2half2_rn(a, b);
+  return reinterpret_cast<const uint32_t&>(pair);
+}
+
+template <class T>
+__device__ __forceinline__ uint4 make_chunk(const float (&v)[8], T type) {
+  return {pack_pair(v[0], v[1], type), pack_pair(v[2], v[3], type), pack_pair(v[4], v[5], type),
+          pack_pair(v[6], v[7], type)};
+}
+__device__ __forceinline__ uint4 make_chunk(const float (&v)[4], float) {
+  return {__float_as_uint(v[0]), __float_as_uint(v[1]), __float_as_uint(v[2]),
+          __float_as_uint(v[3])};
+}
+
+// A chunk that is read many times and never written by this kernel.
+__device__ __forceinline__ uint4 load_chunk(const char* at) {
+  return __ldg(reinterpret_cast<const uint4*>(at));
+}
+
+}  // namespace dcnv2::cuda

@@ -97,8 +97,8 @@ void launch_roi_pool(const RoiPoolArgs& a, cudaStream_t stream);
 // The workspace is roi_pool_grad_input_workspace(a) bytes.
 size_t roi_pool_grad_input_workspace(const RoiPoolArgs& a);
 void launch_roi_pool_grad_input(const RoiPoolArgs& a, void* workspace, cudaStream_t stream);
-void launch_roi_pool_grad_offset(const RoiPoolArgs& a, cudaStream_t stream);
-void launch_roi_pool_grad_mask(const RoiPoolArgs& a, cudaStream_t stream);
+// As far as they are asked for.
+void launch_roi_pool_grad_offset_mask(const RoiPoolArgs& a, cudaStream_t stream);
 
 // Copies [n, c, y, x] of any layout, both of one dtype.
 void launch_copy(const View4& from, const View4& to, const int64_t size[4], cudaStream_t stream);

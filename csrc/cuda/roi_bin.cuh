@@ -2,6 +2,7 @@
 // One bin of a RoI pooling, in either convention, as every pass of it sees it.
 #pragma once
 
+#include "chunk.cuh"
 #include "common.cuh"
 
 namespace dcnv2::cuda {
@@ -75,22 +76,47 @@ __device__ __forceinline__ int64_t bin_class(const RoiPoolGeometry& g, int64_t o
   return out_channel / (g.out_channels / g.classes);
 }
 
-// Sums over a bin's samples of one channel: the values, and their derivatives by the position.
-template <class Acc>
-struct BinSums {
-  Acc value, slope_y, slope_x;
+// How many neighbouring channels a thread takes: one, or a chunk.
+template <class T>
+struct Single {
+  using element = T;
+  static constexpr int kCount = 1;
+  using Acc = accumulator_t<T>;
+  static __device__ void load(const T* at, Acc (&v)[1]) { v[0] = widen(*at); }
+  static __device__ void store(T* at, const Acc (&v)[1]) { *at = narrow<T>(v[0]); }
+};
+template <class T>
+struct Chunk {
+  using element = T;
+  static constexpr int kCount = kVector<T>;
+  static __device__ void load(const T* at, float (&v)[kCount]) {
+    for (float& x : v) x = 0;
+    add_chunk(load_chunk(reinterpret_cast<const char*>(at)), 1.0f, v, T{});
+  }
+  static __device__ void store(T* at, const float (&v)[kCount]) {
+    *reinterpret_cast<uint4*>(at) = make_chunk(v, T{});
+  }
 };
 
-template <class T, bool kPsroi>
-__device__ BinSums<accumulator_t<T>> bin_sums(const RoiPoolArgs& a,
-                                              const RoiBin<accumulator_t<T>, kPsroi>& bin,
-                                              int64_t channel) {
-  using Acc = accumulator_t<T>;
+// Sums over a bin's samples of a few channels: the values, and their derivatives by the position.
+template <class Acc, int kCount>
+struct BinSums {
+  Acc value[kCount], slope_y[kCount], slope_x[kCount];
+};
+
+template <class Channels, bool kPsroi, class Acc = accumulator_t<typename Channels::element>>
+__device__ BinSums<Acc, Channels::kCount> bin_sums(const RoiPoolArgs& a, const RoiBin<Acc, kPsroi>& bin,
+                                                   int64_t channel) {
+  using T = typename Channels::element;
+  constexpr int kCount = Channels::kCount;
   const RoiPoolGeometry& g = a.g;
+  BinSums<Acc, kCount> sums;
+  const Acc start = bin.nan() ? Acc(NAN) : Acc(0);
+#pragma unroll
+  for (int k = 0; k < kCount; ++k) sums.value[k] = sums.slope_y[k] = sums.slope_x[k] = start;
+  if (bin.nan()) return sums;
   const T* image = static_cast<const T*>(a.input) + bin.image * g.height * g.width * g.channels +
                    channel;
-  if (bin.nan()) return {Acc(NAN), Acc(NAN), Acc(NAN)};
-  BinSums<Acc> sums{};
   for (int64_t i = 0; i < bin.y.count; ++i) {
     const AxisSample<Acc> sy = bin.sample(bin.y, i, g.height);
     if (!sy.counts) continue;
@@ -100,15 +126,44 @@ __device__ BinSums<accumulator_t<T>> bin_sums(const RoiPoolArgs& a,
       const AxisSample<Acc> sx = bin.sample(bin.x, j, g.width);
       if (!sx.counts) continue;
       const int64_t left = sx.low * g.channels, right = sx.high * g.channels;
-      const Acc v00 = widen(low[left]), v01 = widen(low[right]);
-      const Acc v10 = widen(high[left]), v11 = widen(high[right]);
-      const Acc top = v00 + sx.frac * (v01 - v00), bottom = v10 + sx.frac * (v11 - v10);
-      sums.value += top + sy.frac * (bottom - top);
-      if (sy.moves) sums.slope_y += bottom - top;
-      if (sx.moves) sums.slope_x += (v01 - v00) + sy.frac * ((v11 - v10) - (v01 - v00));
+      Acc v00[kCount], v01[kCount], v10[kCount], v11[kCount];
+      Channels::load(low + left, v00);
+      Channels::load(low + right, v01);
+      Channels::load(high + left, v10);
+      Channels::load(high + right, v11);
+#pragma unroll
+      for (int k = 0; k < kCount; ++k) {
+        const Acc across = v01[k] - v00[k], further = v11[k] - v10[k];
+        const Acc top = v00[k] + sx.frac * across, bottom = v10[k] + sx.frac * further;
+        sums.value[k] += top + sy.frac * (bottom - top);
+        if (sy.moves) sums.slope_y[k] += bottom - top;
+        if (sx.moves) sums.slope_x[k] += across + sy.frac * (further - across);
+      }
     }
   }
   return sums;
+}
+
+// Whether chunks of channels lie together in the input as in the output: not where channels are
+// position sensitive, nor where a chunk would belong to two classes.
+inline bool takes_chunks(const RoiPoolArgs& a) {
+  const int64_t chunk = a.dtype == Dtype::kFloat64 ? 0 : a.dtype == Dtype::kFloat32 ? 4 : 8;
+  return chunk > 0 && a.g.group_size == 1 && a.g.out_channels / a.g.classes % chunk == 0;
+}
+
+// Calls f(how many channels a thread takes, the convention).
+template <class F>
+void dispatch_pool(const RoiPoolArgs& a, F f) {
+  auto with = [&](auto channels) {
+    a.psroi ? f(channels, std::true_type{}) : f(channels, std::false_type{});
+  };
+  dispatch(a.dtype, [&](auto element) {
+    using T = decltype(element);
+    if constexpr (!std::is_same_v<T, double>) {
+      if (takes_chunks(a)) return with(Chunk<T>{});
+    }
+    with(Single<T>{});
+  });
 }
 
 // The modulation of a bin, 1 without a mask.

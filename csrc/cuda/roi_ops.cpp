@@ -64,14 +64,9 @@ Gradients backward(RoiPoolArgs a, const Tensor& grad_output, const Tensor& input
   const Tensor grad = channels_last(grad_output, stream);
   a.input = packed.data_ptr();
   a.grad_output = grad.data_ptr();
-  if (grad_offset.numel() > 0) {
-    a.grad_offset = view(grad_offset);
-    launch_roi_pool_grad_offset(a, stream);
-  }
-  if (grad_mask.numel() > 0) {
-    a.grad_mask = view(grad_mask);
-    launch_roi_pool_grad_mask(a, stream);
-  }
+  if (grad_offset.numel() > 0) a.grad_offset = view(grad_offset);
+  if (grad_mask.numel() > 0) a.grad_mask = view(grad_mask);
+  launch_roi_pool_grad_offset_mask(a, stream);
   if (!needs[kInput]) return {none(), grad_offset, grad_mask};
   const Result result(input, sizes_of(input), wants_channels_last(input));
   a.grad_input = result.written.data_ptr();

@@ -59,6 +59,8 @@ class Emulated:
         if grad is None:
             assert self.lib.emulate_forward(ctypes.byref(a)) == 0
             return results["output"].permute(0, 3, 1, 2)
+        if "bias" in wanted and bias is not None:
+            assert self.lib.emulate_grad_bias(ctypes.byref(a)) == 0
         if "weight" in wanted:
             assert self.lib.emulate_grad_weight(ctypes.byref(a)) == 0
         if {"input", "offset", "mask"} & set(wanted):
@@ -66,3 +68,48 @@ class Emulated:
         if "grad_input" in results:
             results["grad_input"] = results["grad_input"].permute(0, 3, 1, 2)
         return results
+
+
+POOL_POINTERS = "input boxes offset mask output grad_output grad_input grad_offset grad_mask".split()
+POOL_SIZES = "rois batch channels height width out_channels pooled_h pooled_w".split()
+
+
+class PoolOperands(ctypes.Structure):
+    _fields_ = [
+        *[(name, ctypes.c_int64) for name in POOL_SIZES],
+        *[(name, ctypes.c_double) for name in ("spatial_scale", "offset_scale")],
+        *[(name, ctypes.c_int64) for name in ("sampling", "group_size", "part_size", "classes")],
+        *[(name, ctypes.c_int32) for name in ("psroi", "dtype")],
+        *[(name, ctypes.c_void_p) for name in POOL_POINTERS],
+    ]
+
+
+def pool(lib, x, rois, offset, mask, bins, scale, offset_scale, sampling, group, part, psroi, grad=None, wanted=()):
+    n, c, h, w = x.shape
+    o = c // group**2
+    r = rois.shape[0]
+    classes = offset.shape[1] // 2 if psroi and offset is not None else 1
+    a = PoolOperands(r, n, c, h, w, o, *bins, scale, offset_scale, sampling, group, part, classes, psroi, DTYPES[x.dtype])
+    cast = lambda t: None if t is None else t.to(x.dtype).contiguous()
+    keep = {"input": _last(x), "boxes": cast(rois), "offset": cast(offset), "mask": cast(mask)}
+    results = {}
+    if grad is None:
+        results["output"] = _poison((r, *bins, o), x.dtype)
+    else:
+        keep["grad_output"] = _last(grad)
+        for name in wanted:
+            if keep[name] is not None:
+                results["grad_" + name] = _poison(keep[name].shape, x.dtype)
+    for name, t in {**keep, **results}.items():
+        setattr(a, name, None if t is None else t.data_ptr())
+    if r == 0:
+        if grad is None:
+            return results["output"].permute(0, 3, 1, 2)
+        return {k: torch.zeros_like(keep[k[5:]] if k != "grad_input" else x) for k in results}
+    function = lib.emulate_pool if grad is None else lib.emulate_pool_backward
+    assert function(ctypes.byref(a)) == 0
+    if grad is None:
+        return results["output"].permute(0, 3, 1, 2)
+    if "grad_input" in results:
+        results["grad_input"] = results["grad_input"].permute(0, 3, 1, 2)
+    return results

@@ -99,18 +99,29 @@ int emulate_grad_weight(const ConvOperands* o) {
   });
 }
 
+int emulate_grad_bias(const ConvOperands* o) {
+  return guarded([&] {
+    const ConvArgs a = make_args(*o);
+    const Workspace workspace(grad_bias_workspace(a));
+    launch_grad_bias(a, workspace.data, nullptr);
+  });
+}
+
+// As conv_ops.cpp chooses among the passes.
 int emulate_sample_gradients(const ConvOperands* o) {
   return guarded([&] {
     const ConvArgs a = make_args(*o);
-    if (o->path == 0) {
-      if (a.grad_offset.data || a.grad_mask.data) launch_grad_offset_mask(a, nullptr);
-      if (a.grad_input == nullptr) return;
-      const Workspace workspace(grad_input_workspace(a));
-      return launch_grad_input(a, workspace.data, nullptr);
+    const Path path = Path(o->path);
+    const bool offset_mask = a.grad_offset.data || a.grad_mask.data;
+    const bool fused = fused_input_offset_mask_fits(a, path);
+    if (fused) {
+      const Workspace workspace(fused_input_offset_mask_workspace(a));
+      return launch_fused_input_offset_mask(a, path, workspace.data, nullptr);
     }
-    if (!fused_input_offset_mask_fits(a, Path(o->path))) throw std::runtime_error("the fused pass does not fit");
-    const Workspace workspace(fused_input_offset_mask_workspace(a));
-    launch_fused_input_offset_mask(a, Path(o->path), workspace.data, nullptr);
+    if (offset_mask) launch_grad_offset_mask(a, nullptr);
+    if (a.grad_input == nullptr) return;
+    const Workspace workspace(grad_input_workspace(a));
+    launch_grad_input(a, workspace.data, nullptr);
   });
 }
 
@@ -148,8 +159,7 @@ int emulate_pool(const PoolOperands* o) {
 int emulate_pool_backward(const PoolOperands* o) {
   return guarded([&] {
     const RoiPoolArgs a = make_pool_args(*o);
-    if (o->grad_offset) launch_roi_pool_grad_offset(a, nullptr);
-    if (o->grad_mask) launch_roi_pool_grad_mask(a, nullptr);
+    launch_roi_pool_grad_offset_mask(a, nullptr);
     if (o->grad_input) {
       const Workspace workspace(roi_pool_grad_input_workspace(a));
       launch_roi_pool_grad_input(a, workspace.data, nullptr);

@@ -3,61 +3,15 @@
 // weight of a tap, which gives the gradient of every sample; the other warps take the dot
 // products of those with the corners of the sample, sum them over the channels of a deform group, and
 // combine them by the derivatives of the interpolation.
-#include "choice.cuh"
-#include "columns.cuh"
-#include "ring.cuh"
-#include "sampler.cuh"
+#include "dots.cuh"
 
 namespace dcnv2::cuda {
 
 namespace {
 
-constexpr int kFillBarrier = 1;
-
-struct GradOffsetArgs {
-  ConvArgs conv;
-  PackedWeight packed;
-  const char* weight;
-  const char* zeros;  // [in_channels]
-  void* columns;      // [pixels, taps, in_channels] gradients of the samples, or null
-  int first_image;    // of the run of images that is taken
-  int pixels;         // of the run
-  int out_slabs;         // of output channels
-  int tiles_a_group;     // channel tiles of one deform group; of all where groups share tiles
-  int groups;            // deform groups taken one after the other; 1 where they share tiles
-};
-
-template <class M>
-struct Shared {
-  using T = typename M::element;
-  static constexpr int kRows = M::kTileRows, kCols = M::kTileCols;
-  static constexpr int kStages = M::kFillThreads > 256 ? 3 : 2;  // as many as there is room for
-  static_assert(kCols == 2 * kSlab<T>);
-
-  char weight[kStages][kCols * kRowBytes];  // of one tap, channel tile and slab of outputs
-  char column[2][2 * kRows * kRowBytes];    // gradients of the samples of a tile, in turn
-  ReadingTable<Want::kSlopes, kRows> table;
-  RowPixels<kRows> rows;
-  Barrier full[kStages], empty[kStages];  // of weight
-  Barrier column_full[2], column_empty[2], grad_full;
-};
-
-// Behind that in shared memory, slab by slab: grad_output of the block's pixels.
-template <class M>
-constexpr int kGradSlabBytes = M::kTileRows * kRowBytes;
-template <class M>
-constexpr int kGradAt = int(ceil_div(sizeof(Shared<M>), kTileAlignment)) * kTileAlignment;
-template <class M>
-__device__ __forceinline__ char* grad_slab(Shared<M>& shared, int slab) {
-  return reinterpret_cast<char*>(&shared) + kGradAt<M> + slab * kGradSlabBytes<M>;
-}
-template <class M>
-size_t shared_bytes(int out_slabs) {
-  return kGradAt<M> + out_slabs * kGradSlabBytes<M>;
-}
 
 // Every (deform group, tap, channel tile) in the order of both sides: visit(group, tap, first channel,
-// index of the tile), with turn(group, tap0, taps) before the taps that a table holds.
+// index of the tile, whether it is the last of its tap), with turn(group, tap0, taps) before the taps that a table holds.
 template <class Turn, class F>
 __device__ __forceinline__ void visit_tiles(const GradOffsetArgs& f, int cols, Turn turn, F visit) {
   int index = 0;
@@ -67,7 +21,8 @@ __device__ __forceinline__ void visit_tiles(const GradOffsetArgs& f, int cols, T
       turn(group, tap0, taps);
       for (int tap = tap0; tap < tap0 + taps; ++tap) {
         for (int tile = 0; tile < f.tiles_a_group; ++tile) {
-          visit(group, tap, (group * f.tiles_a_group + tile) * cols, index++);
+          visit(group, tap, (group * f.tiles_a_group + tile) * cols, index++,
+                tile == f.tiles_a_group - 1);
         }
       }
     }
@@ -129,194 +84,28 @@ __device__ void multiply(const GradOffsetArgs& f, Shared<M>& shared) {
   }
 }
 
-// Adds the products of two chunks to a sum.
-template <class T>
-__device__ __forceinline__ float dot_chunk(const float (&a)[kVector<T>], const uint4& b, float sum) {
-  float v[kVector<T>] = {};
-  add_chunk(b, 1.0f, v, T{});
-#pragma unroll
-  for (int i = 0; i < kVector<T>; ++i) sum += a[i] * v[i];
-  return sum;
-}
-
-// The pixels of a run of images, as if it were the whole batch: with their place in it.
-template <int kRows>
-__device__ __forceinline__ Pixel run_pixel(const GradOffsetArgs& f, const RowPixels<kRows>& rows,
-                                           int row) {
-  Pixel p = rows.pixel(row);
-  p.n += f.first_image;
-  return p;
-}
-
-// The threads that take dot products: each has a chunk of some rows, as in sampling.
-template <class M, bool kShareReadings>
-struct Dotter {
-  using T = typename M::element;
-  static constexpr int kRows = M::kTileRows, kRowStep = M::kFillThreads / kChunks;
-  static constexpr int kItems = kRows / kRowStep;
-  static_assert(kItems == 1 || kItems == 2);
-
-  const GradOffsetArgs& f;
-  Shared<M>& shared;
-  const Source source;
-  const int thread, chunk, row0;
-  float dot[kItems][4] = {};
-
-  // One sample at one slab of a tile, on its way.
-  struct Item {
-    Corners4<1> corners;
-    int group = 0, tap = 0, tile = 0, channel = 0;
-    bool active = false;
-  };
-  Item even, odd;
-
-  __device__ Dotter(const GradOffsetArgs& f, Shared<M>& shared, int thread)
-      : f(f),
-        shared(shared),
-        source(make_source<T>(f.conv, f.zeros)),
-        thread(thread),
-        chunk(thread % kChunks),
-        row0(thread / kChunks) {}
-
-  // The items of a tile, slab by slab; while one is on its way, the one before it is finished.
-  __device__ void take_tile(int group, int tap, int channel, int tile) {
-    if constexpr (kItems == 2) {
-      load(even, 0, group, tap, channel, tile);
-      finish<1, 1>(odd, odd.tap != tap || odd.group != group);
-      load(odd, 1, group, tap, channel, tile);
-      finish<0, 0>(even, false);
-      load(even, 0, group, tap, channel + kSlab<T>, tile);
-      finish<0, 1>(odd, false);
-      load(odd, 1, group, tap, channel + kSlab<T>, tile);
-      finish<1, 0>(even, false);
-    } else {
-      load(even, 0, group, tap, channel, tile);
-      finish<1, 0>(odd, odd.tap != tap || odd.group != group);
-      load(odd, 0, group, tap, channel + kSlab<T>, tile);
-      finish<0, 0>(even, false);
-    }
-  }
-  __device__ void finish_tiles() { finish<1, kItems - 1>(odd, true); }
-
-  __device__ void load(Item& item, int index, int group, int tap, int slab_channel, int tile) {
-    const ConvArgs& a = f.conv;
-    const int channel = slab_channel + chunk * kVector<T>;
-    const bool wanted = channel < int(a.g.in_channels);
-    if (!kShareReadings) group = wanted ? channel / int(a.g.deform_channels()) : -1;
-    item.corners.load(row0 + index * kRowStep, 0, [&](int row) {
-      Reading r;
-      if constexpr (kShareReadings) {
-        r = shared.table.reading(tap % kTableTaps, row);
-        if (!wanted) r = {source.zeros, 0, 0, r.weight};
-      } else {
-        const Place place[1] = {{run_pixel(f, shared.rows, row), tap, group,
-                                 wanted && shared.rows.exists(row)}};
-        Reading one[1];
-        load_readings<Want::kSlopes>(a, source, place, one);
-        r = one[0];
-      }
-      if (wanted) r.at += channel * int(sizeof(T));
-      return r;
-    });
-    item.group = group;
-    item.channel = wanted ? channel : -1;
-    item.tap = tap;
-    item.tile = tile;
-    item.active = true;
-  }
-
-  // Takes the dot products of an item; `last`: of its tap and deform group.
-  template <int kSlabIndex, int kIndex>
-  __device__ void finish(Item& item, bool last) {
-    if (!item.active) return;
-    item.active = false;
-    const int buffer = item.tile % 2;
-    if (kSlabIndex == 0 && kIndex == 0) shared.column_full[buffer].wait(item.tile / 2 & 1);
-    const char* column = shared.column[buffer] + kSlabIndex * kRows * kRowBytes;
-    const uint4 chunk_of_column =
-        *reinterpret_cast<const uint4*>(column + chunk_offset(row0 + kIndex * kRowStep, chunk));
-    const int row = row0 + kIndex * kRowStep;
-    if (f.columns != nullptr && item.channel >= 0 && shared.rows.exists(row)) {
-      const Pixel p = shared.rows.pixel(row);
-      const int pixel = (p.n * int(f.conv.g.out_height) + p.y) * int(f.conv.g.out_width) + p.x;
-      T* to = static_cast<T*>(f.columns) +
-              (int64_t(pixel) * f.packed.taps + item.tap) * f.conv.g.in_channels + item.channel;
-      *reinterpret_cast<uint4*>(to) = chunk_of_column;
-    }
-    float grad[kVector<T>] = {};
-    add_chunk(chunk_of_column, 1.0f, grad, T{});
-#pragma unroll
-    for (int corner = 0; corner < 4; ++corner) {
-      dot[kIndex][corner] = dot_chunk<T>(grad, item.corners.value[0][corner], dot[kIndex][corner]);
-    }
-    if (kSlabIndex == 1 && kIndex == kItems - 1) {
-      __syncwarp();
-      if (thread % 32 == 0) shared.column_empty[buffer].arrive();
-    }
-    if constexpr (!kShareReadings) {
-      write(kIndex, item.corners.weight[0], item.group, item.tap,
-            int(f.conv.g.deform_channels()) / kVector<T>);
-    } else if (last) {
-#pragma unroll
-      for (int i = 0; i < kItems; ++i) {
-        const float4 w = shared.table.weight(item.tap % kTableTaps, row0 + i * kRowStep);
-        write(i, w, item.group, item.tap, kChunks);
-      }
-    }
-  }
-
-  // Sums over the lanes that share a deform group, and writes its gradients.
-  __device__ __forceinline__ void write(int i, const float4& w, int group, int tap, int lanes) {
-    const ConvArgs& a = f.conv;
-    Sample<float> s{};
-    s.ly = w.x;
-    s.lx = w.y;
-    const int on_map = __float_as_int(w.w);
-    float sums[4];
-#pragma unroll
-    for (int corner = 0; corner < 4; ++corner) {
-      float v = dot[i][corner];
-      dot[i][corner] = 0;
-      for (int step = 1; step < lanes; step *= 2) v += __shfl_xor_sync(0xffffffffu, v, step);
-      sums[corner] = on_map >> corner & 1 ? v : 0;
-    }
-    const int row = row0 + i * kRowStep;
-    if (chunk % lanes != 0 || group < 0 || !shared.rows.exists(row)) return;
-    const Pixel p = run_pixel(f, shared.rows, row);
-    const int channel = group * f.packed.taps + tap;
-    if (a.grad_offset.data != nullptr) {
-      const View4& to = a.grad_offset;
-      const int64_t at = to.index(p.n, 2 * channel, p.y, p.x);
-      store_as<float>(to.data, to.dtype, at, w.z * slope_y(s, sums));
-      store_as<float>(to.data, to.dtype, at + to.stride_c, w.z * slope_x(s, sums));
-    }
-    if (a.grad_mask.data != nullptr) {
-      const View4& to = a.grad_mask;
-      store_as<float>(to.data, to.dtype, to.index(p.n, channel, p.y, p.x), interpolate(s, sums));
-    }
-  }
-};
-
 template <class M, bool kShareReadings>
 __device__ void take_dots(const GradOffsetArgs& f, Shared<M>& shared, int thread) {
   using T = typename M::element;
   constexpr int kThreads = M::kFillThreads, kRows = M::kTileRows;
   const ConvArgs& a = f.conv;
-  Dotter<M, kShareReadings> dotter(f, shared, thread);
+  Dots<M, kShareReadings> dotter(f, shared, thread);
+  constexpr int kRowStep = kThreads / kChunks;
+  const int chunk = thread % kChunks;
   const int height = int(a.g.out_height), width = int(a.g.out_width), outputs = int(a.g.group_out());
   shared.rows.fill(blockIdx.x * kRows, f.pixels, height, width, thread, kThreads);
   named_barrier(kFillBarrier, kThreads);
 
   // The block's grad_output
   const T* grad = static_cast<const T*>(a.grad_output);
-  for (int row = dotter.row0; row < kRows; row += dotter.kRowStep) {
+  for (int row = thread / kChunks; row < kRows; row += kRowStep) {
     const Pixel p = run_pixel(f, shared.rows, row);
     const T* at = grad + ((int64_t(p.n) * height + p.y) * width + p.x) * outputs;
     for (int slab = 0; slab < f.out_slabs; ++slab) {
-      const int o = slab * kSlab<T> + dotter.chunk * kVector<T>;
+      const int o = slab * kSlab<T> + chunk * kVector<T>;
       uint4 v{};
       if (shared.rows.exists(row) && o < outputs) v = load_chunk(reinterpret_cast<const char*>(at + o));
-      *reinterpret_cast<uint4*>(grad_slab(shared, slab) + chunk_offset(row, dotter.chunk)) = v;
+      *reinterpret_cast<uint4*>(grad_slab(shared, slab) + chunk_offset(row, chunk)) = v;
     }
   }
   arrive_warp(shared.grad_full);
@@ -333,8 +122,8 @@ __device__ void take_dots(const GradOffsetArgs& f, Shared<M>& shared, int thread
             });
         named_barrier(kFillBarrier, kThreads);
       },
-      [&](int group, int tap, int channel, int tile) {
-        dotter.take_tile(group, tap, channel, tile);
+      [&](int group, int tap, int channel, int tile, bool last) {
+        dotter.take_tile(group, tap, channel, tile, last);
       });
   dotter.finish_tiles();
 }

@@ -78,13 +78,13 @@ def table(rois):
     return torch.cat([torch.cat([b.new_full((len(b), 1), i), b], 1) for i, b in enumerate(rois)])
 
 
-def deform_roi_pool(input, rois, offset=None, mask=None, output_size=7, spatial_scale=1.0, sampling_ratio=0, gamma=0.1):
+def deform_roi_pool(input, rois, offset, output_size, spatial_scale, sampling_ratio, gamma, mask=None):
     options = (pair(output_size), spatial_scale, gamma, sampling_ratio, 1, 1, 0)
     return Pool.apply(input, table(rois), offset, mask, options)
 
 
-def deform_psroi_pool(input, rois, offset=None, mask=None, output_size=7, spatial_scale=1.0, group_size=1,
-                      part_size=None, sample_per_part=4, trans_std=0.1):
+def deform_psroi_pool(input, rois, offset, output_size, spatial_scale, group_size, part_size, sample_per_part,
+                      trans_std, mask=None):
     bins = pair(output_size)
-    options = (bins, spatial_scale, trans_std, sample_per_part, group_size, part_size or bins[0], 1)
+    options = (bins, spatial_scale, trans_std, sample_per_part, group_size, pair(part_size)[0], 1)
     return Pool.apply(input, table(rois), offset, mask, options)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Options, targets and closing tables of the correctness suite."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from suites.summary import summarise, summarise_mutants, write_mutants, write_re
 PROFILES = {
     "default": {"factor": 1.0, "shrink": True, "derandomize": True},
     "thorough": {"factor": 50.0, "shrink": True, "derandomize": False},
+    "unshrunk": {"factor": 1.0, "shrink": False, "derandomize": True},
+    "brief": {"factor": 0.1, "shrink": False, "derandomize": True},
 }
 
 
@@ -37,7 +40,16 @@ def pytest_addoption(parser):
         "--profile",
         choices=PROFILES,
         default="default",
-        help="thorough draws 50 times as many problems, new ones on every run",
+        help="thorough draws 50 times as many problems, new ones on every run; unshrunk reports "
+        "the first failing problem instead of the smallest; brief draws a tenth",
+    )
+    group.addoption(
+        "--library",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="let dcnv2 be this compiled library alone, repeatable: one built aside, for a "
+        "sanitizer say",
     )
     group.addoption(
         "--mutants",
@@ -62,9 +74,21 @@ MARKS = (
 )
 
 
+def _load(paths):
+    """Have libraries built aside take the operators, and those of the checkout not be loaded."""
+    if not paths:
+        return
+    os.environ["DCNV2_BACKEND"] = "portable"
+    import dcnv2.ops  # noqa: F401  what is loaded registers kernels of its operators
+
+    for path in paths:
+        torch.ops.load_library(path)
+
+
 def pytest_configure(config):
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
+    _load(config.getoption("--library"))
     judging.PROFILE.update(PROFILES[config.getoption("--profile")])
     # Problems are tiny, and threads that wait for one another on a busy machine are not. What
     # threads may change has claims of its own, which set their number.
@@ -191,7 +215,8 @@ def pytest_sessionfinish(session, exitstatus):
     config = session.config
     complete = getattr(config, "whole_suite", False) and not config.getoption("collectonly")
     config.missing = []
-    if complete and exitstatus == 0:
+    few = config.getoption("--profile") == "brief"
+    if complete and exitstatus == 0 and not few:
         if config.getoption("--mutants"):
             config.missing = [f"survived: {m.key}" for m in MUTANTS if not LEDGER.kills[m.key]]
         else:

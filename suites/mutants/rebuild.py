@@ -81,18 +81,21 @@ def build(device: str) -> Build:
     return Build(library, folder, folder / f"lib{library.name}.so")
 
 
-def build_sanitized() -> Path:
-    """The CPU library under AddressSanitizer and UndefinedBehaviorSanitizer; its path.
+def build_sanitized() -> Build:
+    """The CPU library under AddressSanitizer and UndefinedBehaviorSanitizer.
 
     Anything that they find ends the process. Conversions of numbers that do not fit count too: an
     offset may be anything.
+
+    Raises:
+        RuntimeError: if it cannot be built here.
     """
     library, folder = _planned("cpu"), ASIDE / "sanitized"
     checks = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
     library.cxx_flags += ["-O1", "-g1", "-fno-omit-frame-pointer", *checks]
     library.link_flags = [f for f in library.link_flags if f != "-Wl,--no-undefined"] + checks
     libraries.build([library], folder, folder)
-    return folder / f"lib{library.name}.so"
+    return Build(library, folder, folder / f"lib{library.name}.so")
 
 
 def _planned(device: str) -> libraries.Library:

@@ -66,7 +66,7 @@ def fate(done: subprocess.CompletedProcess) -> tuple[str, str]:
     if done.returncode != _FAILED:
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
     found = re.search(r"^E +(?:AssertionError: )?(.+)$", done.stdout, flags=re.MULTILINE)
-    return "killed", found[1] if found else "failed"
+    return "killed", found[1][:80] if found else "failed"
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -84,7 +84,10 @@ class StepSampler(Sampler):
 
 
 class Seeded(Dataset):
-    """Serves dataset[index] for a pair (index, seed), drawing what is random from that seed."""
+    """Serves dataset[index] for a pair (index, seed), drawing what is random from that seed.
+
+    The target holds the seed too, for what is drawn later on.
+    """
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -100,7 +103,8 @@ class Seeded(Dataset):
             random.seed(seed)
             np.random.seed(seed)
             try:
-                return self.dataset[index]
+                image, target = self.dataset[index]
+                return image, {**target, "seed": seed}
             finally:
                 random.setstate(states[0])
                 np.random.set_state(states[1])

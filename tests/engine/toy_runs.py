@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Runs that take seconds: a tiny detector with every part on a few drawn pictures."""
+
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from dcnv2.engine.checkpoint import last_checkpoint
+from dcnv2.engine.config import RunConfig, merge, parse_values
+
+MODEL = {
+    "num_classes": 8,
+    "min_size": [64],
+    "max_size": 64,
+    "backbone": {"arch": "small", "channels": 16, "convs": ["plain", "plain", "plain", "dcnv2"]},
+    "rpn": {
+        "anchor_sizes": [[16, 32]],
+        "batch_per_image": 32,
+        "post_nms_train": 20,
+        "post_nms_test": 20,
+    },
+    "box": {
+        "hidden_channels": 16,
+        "batch_per_image": 16,
+        "pool": {"kind": "mdpool", "hidden_channels": 8},
+    },
+    "mask": {"convs": [16], "deconv_channels": 16},
+    "mimic": {"enabled": True, "crop_size": 32},
+}
+
+
+def toy_config(root: Path, output: Path, name: str = "run", **changes: dict) -> RunConfig:
+    """A run on a folder of `write_shapes`; `changes` go over its parts, such as `train={...}`."""
+    values = {
+        "name": name,
+        "output": str(output),
+        "device": "cpu",
+        "model": MODEL,
+        "data": {"root": str(root), "workers": 0},
+        "optim": {"name": "adamw", "lr": 0.01, "warmup_steps": 2, "clip_norm": 10.0},
+        "train": {"steps": 4, "batch_size": 2, "log_every": 3, "checkpoint_every": 2},
+    }
+    return parse_values(merge(values, changes))
+
+
+def weights_of(config: RunConfig, name: str = "model.safetensors") -> dict[str, Tensor]:
+    """The weights of a run's newest checkpoint."""
+    return load_file(last_checkpoint(config.folder / "checkpoints") / name)

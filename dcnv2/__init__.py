@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .convert_weights import convert_state_dict
     from .replace_convs import deformable
     from .replace_layers import replace
 
@@ -14,11 +15,12 @@ __version__ = "0.1.0"
 
 # Loaded when first asked for, so that `import dcnv2` alone stays quick.
 _HOMES = {
+    "convert_state_dict": "convert_weights",
     "deformable": "replace_convs",
     "replace": "replace_layers",
 }
 
-__all__ = ["__version__", "deformable", "replace"]
+__all__ = ["__version__", "convert_state_dict", "deformable", "replace"]
 
 
 def __getattr__(name: str) -> Any:

@@ -97,8 +97,8 @@ class _Pack(DeformConv2d):
 
     `conv_offset` sees the same input at the same places (stride, padding and dilation included) and
     starts at zero, so training starts at the plain convolution's places. Weights of an nn.Conv2d
-    load with strict=False, which leaves `conv_offset` as it is. A checkpoint may also name the
-    branch as other projects do: `conv_offset_mask`, or `<name>_offset` beside the layer `<name>`.
+    load with strict=False, which leaves `conv_offset` as it is. A checkpoint may also have the
+    branch as `conv_offset_mask`; other names see `dcnv2.convert_state_dict`.
     """
 
     _fields = 2  # numbers that are predicted for each tap
@@ -141,13 +141,10 @@ class _Pack(DeformConv2d):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
     ) -> None:
-        aliases = [f"{prefix}conv_offset_mask."]
-        if prefix:
-            aliases.append(f"{prefix[:-1]}_offset.")
         for name in ("weight", "bias"):
-            for alias in aliases:
-                if alias + name in state_dict and f"{prefix}conv_offset.{name}" not in state_dict:
-                    state_dict[f"{prefix}conv_offset.{name}"] = state_dict.pop(alias + name)
+            own, alias = (f"{prefix}{part}.{name}" for part in ("conv_offset", "conv_offset_mask"))
+            if alias in state_dict and own not in state_dict:
+                state_dict[own] = state_dict.pop(alias)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def limit(self, offset: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ MEMORY = [
         ("conv_samples.cpp",),
     ),
     Patch(
-        "sums of one channel too few",
+        "sums of one column too few",
         "cpu/roi_pool_passes.h",
         "sums_({grads.input ? g_.height : 0, g_.width, kPanel<T>})",
         "sums_({grads.input ? g_.height : 0, g_.width - 1, kPanel<T>})",

@@ -47,3 +47,30 @@ def toy_config(root: Path, output: Path, name: str = "run", **changes: dict) -> 
 def weights_of(config: RunConfig, name: str = "model.safetensors") -> dict[str, Tensor]:
     """The weights of a run's newest checkpoint."""
     return load_file(last_checkpoint(config.folder / "checkpoints") / name)
+
+
+def rank_runs(root: Path, output: Path) -> dict[str, RunConfig]:
+    """The runs of two ranks: six updates but the first two, which are compared with one rank."""
+    boxes = {"mask": {"enabled": False}, "mimic": {"enabled": False}}
+    sgd = {"name": "sgd", "lr": 0.01, "warmup_steps": 0}
+    short = {"steps": 3, "checkpoint_every": 3}
+    changes = {
+        "whole": {"train": {"batch_size": 4}},
+        "boxes": {"model": boxes, "optim": sgd},
+        "empty": {"data": {"train": "hollow"}, "train": short},
+        "stop": {"train": short},
+        "skip": {"train": {**short, "on_nonfinite": "skip"}},
+        "signal": {"train": short},
+    }
+    return {name: toy_config(root, output, name, **change) for name, change in changes.items()}
+
+
+def killed_runs(root: Path, output: Path) -> tuple[RunConfig, RunConfig]:
+    """A run that is left in peace, and the same again to be killed; a checkpoint every update."""
+    train = {"steps": 70, "checkpoint_every": 1, "log_every": 1, "ema_decay": 0.9}
+    train |= {"eval_every": 23}
+    model = {"mimic": {"enabled": False}, "rpn": {"post_nms_test": 5}}
+    first, second = (
+        toy_config(root, output, name, train=train, model=model) for name in ("whole", "cut")
+    )
+    return first, second

@@ -138,7 +138,8 @@ class Learner:
         values = dict(zip((*terms, "stop_asked"), means, strict=True))
         fault = next((f"{k} is {v}" for k, v in values.items() if v - v != 0), None)
         if fault is not None and not own.isfinite().all():
-            where = first_bad_module(self.model, lambda: forward(self.model))
+            where = _bad_image(images, targets)
+            where = where or first_bad_module(self.model, lambda: forward(self.model))
             fault += f", first in {where}" if where else ""
             self._save_batch(targets, dict(zip(terms, own.tolist(), strict=True)), where)
         if fault is None or options.on_nonfinite == "skip":
@@ -151,7 +152,7 @@ class Learner:
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        if self.optim.clip_norm is not None:
+        if self.optim.clip_norm is not None and norm.isfinite():
             torch.nn.utils.clip_grads_with_norm_(
                 self.model.parameters(), self.optim.clip_norm, norm
             )
@@ -198,3 +199,11 @@ class Learner:
         }
         path = self.folder / f"nonfinite_step_{self.step:08d}_rank_{self.ranks.rank}.json"
         path.write_text(json.dumps(record, indent=1))
+
+
+def _bad_image(images: Sequence[Tensor], targets: Sequence[dict]) -> str | None:
+    """The first image with a value that is not finite, as an augmentation may leave it."""
+    for image, target in zip(images, targets, strict=True):
+        if not image.isfinite().all():
+            return f"image {target.get('image_id', '')} as it was loaded"
+    return None

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
 import pandas as pd
 
 from suites.ledger import Ledger
-from suites.mutants import MUTANTS
+from suites.mutants import Mutant
 from suites.strategies import CONV_OPTIONS, POOL_OPTIONS
 
 
@@ -168,10 +169,10 @@ def _covered(ledger: Ledger) -> pd.DataFrame:
 # ---- mutants
 
 
-def mutant_rows(ledger: Ledger) -> pd.DataFrame:
+def mutant_rows(ledger: Ledger, mutants: Sequence[Mutant]) -> pd.DataFrame:
     """A row for each planted fault, with the claims that found it."""
     rows = []
-    for mutant in MUTANTS:
+    for mutant in mutants:
         kills = ledger.kills[mutant.key]
         claims = list(dict.fromkeys(claim for claim, _ in kills))
         rows.append(
@@ -188,9 +189,9 @@ def mutant_rows(ledger: Ledger) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claim_rows(ledger: Ledger) -> pd.DataFrame:
+def claim_rows(ledger: Ledger, mutants: Sequence[Mutant]) -> pd.DataFrame:
     """How many faults each claim finds, and how many it alone."""
-    found = {m.key: {claim for claim, _ in ledger.kills[m.key]} for m in MUTANTS}
+    found = {m.key: {claim for claim, _ in ledger.kills[m.key]} for m in mutants}
     claims = sorted({case.claim for case in ledger.cases.values()})
     rows = [
         {
@@ -203,9 +204,9 @@ def claim_rows(ledger: Ledger) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values(["kills", "claim"], ascending=[False, True])
 
 
-def summarise_mutants(ledger: Ledger) -> list[tuple[str, list[str]]]:
+def summarise_mutants(ledger: Ledger, mutants: Sequence[Mutant]) -> list[tuple[str, list[str]]]:
     """Headings and lines for a terminal."""
-    rows = mutant_rows(ledger)
+    rows = mutant_rows(ledger, mutants)
     killed = (rows["fate"] == "killed").sum()
     lines = [
         f"{row['operator']}: {row['fault']}: {row['fate']} by {row['killed by'] or 'nothing'}"
@@ -214,7 +215,7 @@ def summarise_mutants(ledger: Ledger) -> list[tuple[str, list[str]]]:
     return [("planted faults", [*lines, f"{killed} of {len(rows)} killed"])]
 
 
-def write_mutants(ledger: Ledger, directory: Path) -> Path:
+def write_mutants(ledger: Ledger, mutants: Sequence[Mutant], directory: Path) -> Path:
     """Write mutants.md and mutants.csv.
 
     Returns:
@@ -222,14 +223,14 @@ def write_mutants(ledger: Ledger, directory: Path) -> Path:
     """
     from suites import reporting
 
-    rows = mutant_rows(ledger)
+    rows = mutant_rows(ledger, mutants)
     total = pd.DataFrame(
         [
             {"operator": op, "faults": len(group), "killed": (group["fate"] == "killed").sum()}
             for op, group in rows.groupby("operator", sort=False)
         ]
     )
-    sections = {"Faults": rows.drop(columns=["words"]), "Claims": claim_rows(ledger)}
+    sections = {"Faults": rows.drop(columns=["words"]), "Claims": claim_rows(ledger, mutants)}
     return reporting.write_report(
         "mutants",
         rows,

@@ -60,6 +60,12 @@ def pytest_addoption(parser):
         "one does, or by all claims",
     )
     group.addoption(
+        "--mutant",
+        action="append",
+        metavar="TEXT",
+        help="of the planted faults those alone that have this in their name, repeatable",
+    )
+    group.addoption(
         "--report",
         metavar="DIR",
         help="write correctness.md and .csv, or mutants.md and .csv, into this folder",
@@ -97,7 +103,10 @@ def pytest_configure(config):
     torch.backends.cudnn.allow_tf32 = False
     if config.getoption("--mutants"):
         judging.PROFILE["shrink"] = False
-        config.targets = [backends.Target(mutant, "cpu") for mutant in (*UNCHANGED, *MUTANTS)]
+        asked = config.getoption("--mutant") or [""]
+        config.mutants = [m for m in MUTANTS if any(text in m.key for text in asked)]
+        chosen = (*UNCHANGED, *config.mutants)
+        config.targets = [backends.Target(mutant, "cpu") for mutant in chosen]
         return
     try:
         config.targets = [
@@ -218,7 +227,9 @@ def pytest_sessionfinish(session, exitstatus):
     few = config.getoption("--profile") == "brief"
     if complete and exitstatus == 0 and not few:
         if config.getoption("--mutants"):
-            config.missing = [f"survived: {m.key}" for m in MUTANTS if not LEDGER.kills[m.key]]
+            config.missing = [
+                f"survived: {m.key}" for m in config.mutants if not LEDGER.kills[m.key]
+            ]
         else:
             config.missing = [f"never drawn: {option}" for option in LEDGER.never_drawn()]
     if config.missing:
@@ -229,13 +240,18 @@ def pytest_terminal_summary(terminalreporter, config):
     if not LEDGER.cases:
         return
     mutants = config.getoption("--mutants")
-    for heading, lines in (summarise_mutants if mutants else summarise)(LEDGER):
+    told = summarise_mutants(LEDGER, config.mutants) if mutants else summarise(LEDGER)
+    for heading, lines in told:
         terminalreporter.section(heading)
         for line in lines:
             terminalreporter.line(line)
     for complaint in config.missing:
         terminalreporter.line(complaint, red=True)
     if config.getoption("--report"):
-        write = write_mutants if mutants else write_report
-        written = write(LEDGER, Path(config.getoption("--report")))
+        folder = Path(config.getoption("--report"))
+        written = (
+            write_mutants(LEDGER, config.mutants, folder)
+            if mutants
+            else write_report(LEDGER, folder)
+        )
         terminalreporter.line(f"wrote {written}")

@@ -105,7 +105,7 @@ def test_items_draw_from_their_own_seed_and_leave_the_generators_alone():
             return 1
 
         def __getitem__(self, index):
-            return torch.rand(1).item(), random.random(), np.random.rand()
+            return torch.rand(1).item(), {"draws": (random.random(), np.random.rand())}
 
     dataset = Seeded(Draws())
     torch.manual_seed(0)
@@ -118,7 +118,9 @@ def test_items_draw_from_their_own_seed_and_leave_the_generators_alone():
     first = dataset[0, 7]
     assert Draws()[0] == expected
     assert dataset[0, 7] == first
-    assert dataset[0, 8] != first
+    assert dataset[0, 8][0] != first[0]
+    assert dataset[0, 8][1]["draws"] != first[1]["draws"]
+    assert first[1]["seed"] == 7, "later draws are told it too"
 
 
 @pytest.mark.parametrize("world_size", [1, 3])

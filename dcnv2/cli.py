@@ -75,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub = add("predict", _predict, "Detect objects in images.", configured=True)
     sub.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders, glob patterns")
     sub.add_argument("--checkpoint", type=Path, help="by default the run's newest")
-    sub.add_argument("--out", type=Path, help="folder to write to, by default in the run's")
+    sub.add_argument("--out", type=Path, help="by default predictions/ in the run's folder")
     sub.add_argument("--threshold", type=float, help="least score, short for --eval.*")
     sub.add_argument("--no-overlays", action="store_true", help="write JSON and CSV alone")
     sub = add("offsets", _offsets, "Draw where deformable layers look.", configured=True)
@@ -91,6 +91,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--checkpoint", type=Path, help="by default the run's newest")
     sub.add_argument("--out", type=Path, default=Path("offsets.png"), help="the picture")
+
+    sub = add("pack", _pack, "Make a run small enough to share.", configured=True)
+    sub.add_argument("out", type=Path, help="folder to write, which gives the model its name")
+    sub.add_argument("--checkpoint", type=Path, help="by default the run's newest")
 
     sub = add("configs", _configs, "List the configurations: parameters, operations, published AP.")
     sub.add_argument("words", nargs="*", metavar="WORD", help="only names that contain every word")
@@ -110,6 +114,7 @@ def _add_data(add, commands) -> None:
     sub.add_argument("--val", type=int, default=200, help="images held out")
     sub.add_argument("--size", type=int, default=128, help="side of the images in pixels")
     sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--classes", type=lambda text: text.split(","), help="names, with commas")
     sub = add("check", _data_check, "List what is wrong with a COCO or VOC folder.", group=data)
     sub.add_argument("root", type=Path)
     sub.add_argument(
@@ -175,12 +180,13 @@ def _eval(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from dcnv2.engine.config import load_config
+    from dcnv2.engine.config import PRETRAINED, load_config
     from dcnv2.engine.predict import predict_files
 
     words = [] if options.threshold is None else [f"--eval.draw_threshold={options.threshold}"]
     config = load_config(options.config, [*options.overrides, *words])
-    out = options.out or config.folder / "predictions"
+    inside = PRETRAINED in config.folder.resolve().parents
+    out = options.out or (Path() if inside else config.folder) / "predictions"
     overlays = not options.no_overlays
     for picture, summary in predict_files(
         config, options.images, out, options.checkpoint, overlays
@@ -204,6 +210,14 @@ def _offsets(options: argparse.Namespace) -> None:
     print(options.out)
 
 
+def _pack(options: argparse.Namespace) -> None:
+    from dcnv2.engine.config import load_config
+    from dcnv2.engine.pack import pack
+
+    config = load_config(options.config, options.overrides)
+    print(pack(config, options.out, options.checkpoint))
+
+
 def _configs(options: argparse.Namespace) -> None:
     from dcnv2.engine.catalogue import catalogue
 
@@ -222,7 +236,8 @@ def _convert(options: argparse.Namespace) -> None:
 def _data_shapes(options: argparse.Namespace) -> None:
     from dcnv2.data.shapes import write_shapes
 
-    print(write_shapes(options.root, options.train, options.val, options.size, options.seed))
+    counts = options.train, options.val, options.size, options.seed
+    print(write_shapes(options.root, *counts, classes=options.classes))
 
 
 def _data_check(options: argparse.Namespace) -> None:

@@ -76,8 +76,7 @@ def save_checkpoint(
             _save_weights(average, aside / AVERAGE)
         torch.save(dict(state), aside / STATE)
         (aside / "meta.json").write_text(json.dumps({"step": step, **meta}, indent=1))
-        sums = {file.name: _digest(file) for file in sorted(aside.iterdir())}
-        (aside / "checksums.json").write_text(json.dumps(sums, indent=1))
+        write_checksums(aside)
         for path in (*aside.iterdir(), aside):
             _sync(path)
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -139,6 +138,12 @@ def best_checkpoint(folder: Path) -> Path | None:
         return None
     best = folder / f"{PREFIX}{json.loads(path.read_text())['step']:08d}"
     return best if (best / "meta.json").is_file() else None
+
+
+def write_checksums(checkpoint: Path) -> None:
+    """Notes the SHA-256 of every file of a checkpoint in `checksums.json`."""
+    sums = {file.name: _digest(file) for file in sorted(checkpoint.iterdir())}
+    (checkpoint / "checksums.json").write_text(json.dumps(sums, indent=1))
 
 
 def damage(checkpoint: Path) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -43,6 +44,8 @@ __all__ = [
 ]
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+# Run folders of the trained models that come with the package.
+PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 
 class ConfigError(ValueError):
@@ -53,7 +56,8 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a configuration.
 
     Args:
-        source: a YAML file, a run folder, or the name of a file in `dcnv2/configs`.
+        source: a YAML file, a run folder (wherever it was moved to), the name of a file in
+            `dcnv2/configs`, or of a model in `dcnv2/pretrained`.
         overrides: command-line words such as `--train.steps=100`.
 
     Raises:
@@ -63,6 +67,9 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     path = find_config(source)
     values = read_yaml(path)
     values.setdefault("name", f"{path.parent.name}_{path.stem}")
+    if not Path(source).is_file() and path.name == "config.yaml":
+        folder = path.parent.resolve()
+        values |= {"name": folder.name, "output": os.path.relpath(folder.parent)}
     return parse_values(values, overrides, str(path))
 
 
@@ -88,12 +95,14 @@ def find_config(source: str | Path) -> Path:
     path = Path(source)
     if path.is_file():
         return path
-    if (path / "config.yaml").is_file():
-        return path / "config.yaml"
+    for folder in (path, PRETRAINED / path):
+        if (folder / "config.yaml").is_file():
+            return folder / "config.yaml"
     named = CONFIGS / f"{path}.yaml"
     if named.is_file():
         return named
-    near = difflib.get_close_matches(str(path), shipped(), n=3, cutoff=0.4)
+    names = [*shipped(), *pretrained()]
+    near = difflib.get_close_matches(str(path), names, n=3, cutoff=0.4)
     hint = f"; near names: {', '.join(near)}" if near else ""
     raise FileNotFoundError(f"{source}: no such configuration file or name{hint}")
 
@@ -135,6 +144,11 @@ def shipped() -> list[str]:
     """Names of the configurations that come with the package, without the bases."""
     rows = (path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
     return sorted(row.with_suffix("").as_posix() for row in rows if row.parts[0] != "base")
+
+
+def pretrained() -> list[str]:
+    """Names of the trained models that come with the package."""
+    return sorted(path.parent.name for path in PRETRAINED.glob("*/config.yaml"))
 
 
 def known_keys(kind: type, prefix: str = "") -> list[str]:

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from dcnv2.engine.config import RunConfig
 from dcnv2.engine.diagnosis import NonFiniteLossError, bad_gradients, first_bad_module
 from dcnv2.engine.draws import ImageDraws
+from dcnv2.engine.initial import load_initial
 from dcnv2.engine.optim import build_optimizer, scale_lr, set_lr
 from dcnv2.engine.ranks import Ranks
 from dcnv2.engine.stopping import StopSignals
@@ -35,7 +36,7 @@ class Learner:
     Args:
         config: the run.
         ranks: this process among them.
-        pretrained: start from ImageNet weights, where the configuration names some.
+        pretrained: start from ImageNet's or other weights, where the configuration names some.
 
     Attributes:
         step: updates done.
@@ -51,7 +52,10 @@ class Learner:
         options = config.train
         torch.use_deterministic_algorithms(options.deterministic)
         torch.manual_seed(options.seed)
-        self.model = build_model(config.model, pretrained=pretrained).to(self.device)
+        self.model = build_model(config.model, pretrained=pretrained)
+        if pretrained and options.init is not None:
+            load_initial(options.init, self.model)
+        self.model.to(self.device)
         if options.channels_last:
             self.model.to(memory_format=torch.channels_last)
         self.average = None

@@ -95,6 +95,8 @@ class TrainConfig:
         steps: updates in all.
         batch_size: images an update, over all ranks and micro-batches.
         accumulate: micro-batches an update: as many images as before, in so many passes.
+        init: weights to start from, as far as they fit: a run folder, a `.safetensors` file, or an
+            old `.pth` of maskrcnn-benchmark's form.
         precision: of the forward pass under autocast; `float16` scales the loss.
         channels_last: memory layout of weights and images.
         compile: backend of torch.compile for the backbone, such as `inductor`; None for none.
@@ -111,6 +113,7 @@ class TrainConfig:
     steps: int = 90000
     batch_size: int = 16
     accumulate: int = 1
+    init: str | None = None
     seed: int = 0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = False

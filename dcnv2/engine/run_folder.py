@@ -8,6 +8,7 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -55,8 +56,16 @@ def environment() -> str:
     return "\n".join(lines) + "\n"
 
 
-def describe(config: RunConfig, row: pd.DataFrame | None = None) -> str:
-    """The page: what was trained on what, the newest result, and what each file is."""
+def describe(
+    config: RunConfig, row: pd.DataFrame | None = None, contents: Collection[str] = CONTENTS
+) -> str:
+    """The page: what was trained on what, the newest result, and what each file is.
+
+    Args:
+        config: the run.
+        row: one row of results, if there are some.
+        contents: names of the files that are explained.
+    """
     model, data, options = config.model, config.data, config.train
     backbone = model.backbone
     convs = ", ".join(f"conv{i} {kind}" for i, kind in enumerate(backbone.convs, start=2))
@@ -68,9 +77,13 @@ def describe(config: RunConfig, row: pd.DataFrame | None = None) -> str:
     ]
     if row is not None:
         shown = [c for c in row if c == "step" or c.endswith(("_AP", "_AP50", "_mAP50", "_AR1000"))]
-        lines += ["", row[shown].to_markdown(index=False, floatfmt=".3f")]
+        texts = {
+            c: f"{v:.3f}" if c != "step" else f"{v:.0f}" for c, v in row[shown].iloc[0].items()
+        }
+        lines += ["", f"| {' | '.join(texts)} |", f"|{'---:|' * len(texts)}"]
+        lines += [f"| {' | '.join(texts.values())} |"]
     lines += ["", "| file | what it is |", "|---|---|"]
-    lines += [f"| `{name}` | {text} |" for name, text in CONTENTS.items()]
+    lines += [f"| `{name}` | {text} |" for name, text in CONTENTS.items() if name in contents]
     return "\n".join(lines) + "\n"
 
 

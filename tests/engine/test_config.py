@@ -49,7 +49,11 @@ def test_precedence_is_default_base_file_command_line(tmp_path):
 def test_a_resolved_configuration_reads_back_equal(tmp_path):
     config = load_config("smoke/dcnv2", ["--optim.clip_norm=35", "--model.mask.convs=[8,8]"])
     (tmp_path / "config.yaml").write_text(to_yaml(config))
-    assert load_config(tmp_path) == config
+    assert load_config(tmp_path / "config.yaml") == config
+    moved = load_config(tmp_path)
+    assert moved.folder.resolve() == tmp_path.resolve(), "a run is where its folder is"
+    moved.name, moved.output = config.name, config.output
+    assert moved == config
 
 
 @pytest.mark.parametrize(

@@ -100,9 +100,8 @@ class DCN(DCNv2):
 
     def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
         """Convolve [N, C, H, W] to [N, O, Ho, Wo]."""
-        predicted = self.conv_offset_mask(input)
-        third = predicted.shape[1] // 3
-        offset, logits = predicted.split([2 * third, third], dim=1)
+        taps = self.deform_groups * self.kernel_size[0] * self.kernel_size[1]
+        offset, logits = self.conv_offset_mask(input).split([2 * taps, taps], dim=1)
         return self.convolve(input, offset, logits.sigmoid())
 
 

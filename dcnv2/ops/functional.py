@@ -184,7 +184,7 @@ def join_boxes(rois: Tensor | Sequence[Tensor]) -> Tensor:
         if boxes.dim() != 2 or boxes.shape[1] != 4:
             raise ValueError(f"rois[{number}] must be boxes [R_i, 4], got {checks.shape(boxes)}")
     numbered = [
-        torch.cat([boxes.new_full((boxes.shape[0], 1), number), boxes], dim=1)
+        torch.cat([torch.full_like(boxes[:, :1], number), boxes], dim=1)  # traced without its size
         for number, boxes in enumerate(rois)
     ]
     return torch.cat(numbered)

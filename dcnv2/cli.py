@@ -154,8 +154,9 @@ def _train(options: argparse.Namespace) -> int | None:
     except RunStoppedError as stopped:
         print(f"dcnv2: {stopped}", file=sys.stderr)
         return EXIT_STOPPED
-    print(row.T.to_string(header=False))
-    check_expected(row, config.eval.expected)
+    if row is not None:  # else the first rank has it
+        print(row.T.to_string(header=False))
+        check_expected(row, config.eval.expected)
     return None
 
 

@@ -82,6 +82,7 @@ def train_batches(
         rank=ranks.rank,
         world_size=ranks.size,
         pin_memory=ranks.device.type == "cuda",
+        skip_bad=config.data.on_bad == "skip",
     )
 
 

@@ -26,7 +26,7 @@ class DataConfig:
             flip, with their arguments: `{ColorJitter: {brightness: 0.2}}`.
         workers: loader processes a rank; 0 loads in the training process.
         on_bad: `raise` refuses a set with useless images or annotations, `skip` leaves them out
-            and logs them.
+            and logs them, also those that only reading a whole image tells.
     """
 
     root: str = "data/shapes"

@@ -204,11 +204,12 @@ def _choose_checkpoint(config: RunConfig, resume: bool | str, ranks: Ranks) -> P
     return found
 
 
-def train(config: RunConfig, resume: bool | Literal["auto"] = False) -> pd.DataFrame:
+def train(config: RunConfig, resume: bool | Literal["auto"] = False) -> pd.DataFrame | None:
     """Trains as configured, with the other ranks where torchrun started some.
 
     Returns:
-        The final row of results, on every rank. See `Trainer` for errors.
+        The final row of results, None on other ranks than the first. See `Trainer` for errors.
     """
     with join(config.device, config.train.timeout_minutes) as ranks:
-        return Trainer(config, resume, ranks).run()
+        row = Trainer(config, resume, ranks).run()
+        return row if ranks.first else None

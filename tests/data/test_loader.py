@@ -3,6 +3,8 @@
 
 import itertools
 import random
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from torchvision import tv_tensors
 from torchvision.ops import masks_to_boxes
 
 from dcnv2.data.coco import CocoDataset
+from dcnv2.data.images import BadImageError
 from dcnv2.data.loader import Seeded, StepSampler, collate, eval_loader, train_loader
 from dcnv2.data.shapes import write_shapes
 from dcnv2.data.transforms import DropEmptyObjects, eval_transforms, train_transforms
@@ -213,3 +216,20 @@ def test_crops_by_name_keep_boxes_and_masks_together(shapes):
 def test_augmentations_that_do_not_exist(augment, words):
     with pytest.raises(ValueError, match=words):
         train_transforms(augment=[augment])
+
+
+def test_an_image_that_breaks_later_on_is_replaced_or_stops_the_run(shapes, tmp_path, caplog):
+    """The header and the end are whole, so that only decoding tells."""
+    shutil.copytree(shapes, tmp_path / "set")
+    dataset = CocoDataset(tmp_path / "set", "train", transforms=train_transforms())
+    path = Path(dataset.table.files[4])
+    data = bytearray(path.read_bytes())
+    data[2000:2600] = bytes(600)
+    path.write_bytes(data)
+    dataset = CocoDataset(tmp_path / "set", "train", transforms=train_transforms())
+    assert len(dataset) == 18, "the check of headers finds nothing"
+    with pytest.raises(BadImageError, match="broken"):
+        Seeded(dataset)[4, 1]
+    _, target = Seeded(dataset, skip_bad=True)[4, 1]
+    assert target["image_id"] == dataset.image_ids[5]
+    assert "left out" in caplog.text

@@ -16,9 +16,10 @@ from toy_runs import killed_runs, toy_config, weights_of
 
 from dcnv2 import cli
 from dcnv2.data.shapes import write_shapes
+from dcnv2.engine import evaluate
 from dcnv2.engine.checkpoint import best_checkpoint, last_checkpoint, list_checkpoints
 from dcnv2.engine.config import to_yaml
-from dcnv2.engine.stopping import EXIT_STOPPED
+from dcnv2.engine.stopping import EXIT_STOPPED, RunStoppedError
 from dcnv2.engine.train import Trainer, train
 
 HERE = Path(__file__).parent
@@ -89,6 +90,25 @@ def test_a_signal_saves_and_ends_with_a_status_of_its_own(shapes, tmp_path, monk
     train(whole)
     for name, value in weights_of(whole).items():
         assert torch.equal(value, weights_of(config)[name]), name
+
+
+def test_a_signal_while_evaluating_ends_at_once_and_the_result_is_made_up_for(
+    shapes, tmp_path, monkeypatch
+):
+    config = toy_config(shapes, tmp_path, train={"steps": 4, "eval_every": 2})
+    results = evaluate.coco_results
+
+    def signalled(*operands):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return results(*operands)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "coco_results", signalled)
+        with pytest.raises(RunStoppedError, match="while evaluating step 2, which is saved"):
+            train(config)
+    assert not (config.folder / "eval.csv").exists()
+    train(config, resume=True)
+    assert pd.read_csv(config.folder / "eval.csv")["step"].tolist() == [2, 4]
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(shapes, tmp_path):

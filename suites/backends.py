@@ -34,6 +34,7 @@ class Backend(Protocol):
 
     name: str
     ours: bool  # whether it is held to this library's own promises too
+    # Optional: `calling`, a convolution's import and call, for scripts that stand alone.
 
     def supports(self, problem: Problem, device: str) -> str | None:
         """None, or why a problem is outside what the implementation offers."""
@@ -146,6 +147,10 @@ class Torchvision:
 
     name = "torchvision"
     ours = False
+    calling = (
+        "from torchvision.ops import deform_conv2d as peer",
+        "peer(input, offset, weight, bias, stride, padding, dilation, mask)",
+    )
 
     def supports(self, problem: Problem, device: str) -> str | None:
         if problem.op != "deform_conv2d":

@@ -111,10 +111,11 @@ def compute_sanitizer() -> str:
     Raises:
         RuntimeError: if there is none.
     """
-    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
-    found = shutil.which("compute-sanitizer", path=f"{os.environ['PATH']}:{home}/bin")
+    home = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))
+    name = "compute-sanitizer"
+    found = shutil.which(name) or shutil.which(name, path=str(home / "bin"))
     if found is None:
-        raise RuntimeError("compute-sanitizer is neither on PATH nor in CUDA_HOME/bin")
+        raise RuntimeError(f"{name} is neither on PATH nor in CUDA_HOME/bin")
     return found
 
 

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -15,8 +16,10 @@ from suites.mutants import Mutant
 from suites.strategies import CONV_OPTIONS, POOL_OPTIONS
 
 
-def verdicts(ledger: Ledger) -> pd.DataFrame:
-    """A row for each claim and target."""
+def verdicts(
+    ledger: Ledger, scripts: Mapping[str, Path | None] = MappingProxyType({})
+) -> pd.DataFrame:
+    """A row for each claim and target; `scripts` by test show failures by themselves."""
     rows = [
         {
             "claim": case.claim,
@@ -27,8 +30,9 @@ def verdicts(ledger: Ledger) -> pd.DataFrame:
             "unsupported": sum(case.unsupported.values()),
             "reasons": "; ".join(case.unsupported),
             "failing": repr(case.failing) if case.outcome == "failed" else "",
+            "script": path.name if (path := scripts.get(key)) else "",
         }
-        for case in ledger.cases.values()
+        for key, case in ledger.cases.items()
     ]
     return pd.DataFrame(rows)
 
@@ -110,7 +114,9 @@ def summarise(ledger: Ledger) -> list[tuple[str, list[str]]]:
     ]
 
 
-def write_report(ledger: Ledger, directory: Path) -> Path:
+def write_report(
+    ledger: Ledger, directory: Path, scripts: Mapping[str, Path | None] = MappingProxyType({})
+) -> Path:
     """Write correctness.md and correctness.csv.
 
     Returns:
@@ -118,7 +124,7 @@ def write_report(ledger: Ledger, directory: Path) -> Path:
     """
     from suites import reporting
 
-    rows = verdicts(ledger)
+    rows = verdicts(ledger, scripts)
     failing = rows[rows["verdict"] == "failed"]
     sections = {
         "Verdicts": verdict_table(rows),
@@ -126,7 +132,7 @@ def write_report(ledger: Ledger, directory: Path) -> Path:
         "Space covered": _covered(ledger),
     }
     if len(failing):
-        columns = ["claim", "variant", "target", "failing"]
+        columns = ["claim", "variant", "target", "failing", "script"]
         sections["Smallest failing problems"] = failing[columns]
     return reporting.write_report(
         "correctness",

@@ -173,7 +173,7 @@ def _case(request):
     if target is None:
         yield
         return
-    variant = spec.id.replace(target.name, "").strip("-")
+    variant = spec.id.replace(target.name, "").removeprefix("-").removesuffix("-")
     claim = request.node.originalname.removeprefix("test_").replace("_", " ")
     LEDGER.begin(request.node.nodeid, Case(claim, target.name, variant))
     yield
@@ -236,6 +236,15 @@ def pytest_sessionfinish(session, exitstatus):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def _scripts(config, folder):
+    """Scripts that show the failed claims by themselves: paths by the tests' names."""
+    from suites.reproduce import write_script
+
+    targets = {target.name: target for target in config.targets}
+    failed = {k: c for k, c in LEDGER.cases.items() if c.outcome == "failed" and c.failing}
+    return {k: write_script(c, targets[c.target], folder) for k, c in failed.items()}
+
+
 def pytest_terminal_summary(terminalreporter, config):
     if not LEDGER.cases:
         return
@@ -252,6 +261,6 @@ def pytest_terminal_summary(terminalreporter, config):
         written = (
             write_mutants(LEDGER, config.mutants, folder)
             if mutants
-            else write_report(LEDGER, folder)
+            else write_report(LEDGER, folder, _scripts(config, folder / "failures"))
         )
         terminalreporter.line(f"wrote {written}")

@@ -70,7 +70,18 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     if not Path(source).is_file() and path.name == "config.yaml":
         folder = path.parent.resolve()
         values |= {"name": folder.name, "output": os.path.relpath(folder.parent)}
-    return parse_values(values, overrides, str(path))
+    return parse_values(values, [*overrides, *_batch_word(values, overrides)], str(path))
+
+
+def _batch_word(values: dict, overrides: Sequence[str]) -> list[str]:
+    """Has the file's learning rate follow a batch that the command line alone makes another."""
+    told = {word.removeprefix("--").partition("=")[0] for word in overrides}
+    if "train.batch_size" not in told or told & {"optim.lr", "optim.lr_batch"}:
+        return []
+    if (values.get("optim") or {}).get("lr_batch") is not None:
+        return []
+    batch = (values.get("train") or {}).get("batch_size", TrainConfig.batch_size)
+    return [f"--optim.lr_batch={batch}"]
 
 
 def parse_values(values: dict, overrides: Sequence[str] = (), source: str = "values") -> RunConfig:

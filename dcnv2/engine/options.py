@@ -47,7 +47,8 @@ class OptimConfig:
     Attributes:
         lr: rate at the full batch.
         lr_batch: images an update that `lr` is meant for: another `train.batch_size` scales it in
-            proportion, and says so. None takes `lr` as it is.
+            proportion, and says so. None takes `lr` as it is. Where the command line changes the
+            batch of a file and not the rate, it is the file's batch.
         offset_lr_factor: on the rate of convolutions that predict offsets (the paper's 0.1).
         decay_norms: weight decay on norm layers too.
         schedule: `step` multiplies by `gamma` at each milestone, `cosine` goes to 0, `poly` goes to

@@ -74,27 +74,26 @@ def pool_sizes(problem: RoIProblem, **changed: Tensor | None) -> Results:
         name: t if t is None or name in ("rois", "offset") else t.abs() for name, t in exact.items()
     }
     grad = operands.pop("grad_output")
-    names = ("input", "mask")
-    sizes = evaluate(problem.reference, problem, operands, grad, names)
     # Other than a convolution's, a pool's coordinates are rounded: by a share of the largest number
     # on the way to them. A value moves by as much times its slopes.
-    reach = _largest_coordinate(problem, operands["rois"])
-    steepest = _steepest(problem, operands, grad, names)
-    for name in sizes.keys() & {"output", "grad_mask"}:
-        sizes[name] = sizes[name] + reach * steepest[name]
-    if operands["offset"] is not None:
-        sizes["grad_offset"] = (1 + 2 * reach) * _slope_sizes(problem, operands, grad)
+    reach = _largest_coordinates(problem, operands["rois"])  # [R, 1, 1, 1]
     # A sample's four weights add up to 1 and move by less than `reach` roundings: the largest of
     # them, which the norms see, is a quarter at least.
-    sizes["grad_input"] = (1 + 4 * reach) * sizes["grad_input"]
+    wide = (1 + 4 * reach) * grad
+    sizes = evaluate(problem.reference, problem, operands, wide, ("input",))
+    values = evaluate(problem.reference, problem, operands, grad, ("mask",))
+    steepest = _steepest(problem, operands, grad, ("mask",))
+    for name, value in values.items():
+        sizes[name] = value + reach * steepest[name]
+    if operands["offset"] is not None:
+        sizes["grad_offset"] = (1 + 2 * reach) * _slope_sizes(problem, operands, grad)
     return sizes
 
 
-def _largest_coordinate(problem: RoIProblem, rois: Tensor) -> float:
-    """The largest number on the way to a coordinate of a sample that counts, in pixels."""
-    boxes = rois[:, 1:].abs()
-    edge = float(boxes.max()) * problem.scale if boxes.numel() else 0.0
-    return edge + max(problem.height, problem.width) + 1
+def _largest_coordinates(problem: RoIProblem, rois: Tensor) -> Tensor:
+    """The largest number on the way to a region's samples that count, in pixels; [R, 1, 1, 1]."""
+    edge = rois[:, 1:].abs().amax(1) * problem.scale
+    return (edge + max(problem.height, problem.width) + 1).view(-1, 1, 1, 1)
 
 
 def _steepest(problem: RoIProblem, operands, grad: Tensor, names=()) -> Results:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +15,16 @@ import pandas as pd
 
 from suites.ledger import Ledger
 from suites.mutants import Mutant
+from suites.price_picture import RESULTS, draw
 from suites.strategies import CONV_OPTIONS, POOL_OPTIONS
+
+PICTURE = "correctness_price.png"
+_BESIDE = {
+    "mutants": "Faulty plain implementations",
+    "source_mutants": "Faults in the sources of the library",
+    "sanitizers": "The library under sanitizers",
+}
+_HEADLINE = "<!-- headline -->\n(.*?)\n<!-- /headline -->"
 
 
 def verdicts(
@@ -126,11 +137,15 @@ def write_report(
 
     rows = verdicts(ledger, scripts)
     failing = rows[rows["verdict"] == "failed"]
+    priced = price_table(ledger)
+    pictures = [PICTURE] if len(priced) and _draw(priced, directory / PICTURE) else []
     sections = {
         "Verdicts": verdict_table(rows),
-        "Share of the price spent": price_table(ledger),
+        "Share of the price spent": price_pivot(priced),
         "Space covered": _covered(ledger),
     }
+    if proof := _proof(directory):
+        sections["What the suite itself was held to"] = proof
     if len(failing):
         columns = ["claim", "variant", "target", "failing", "script"]
         sections["Smallest failing problems"] = failing[columns]
@@ -140,8 +155,41 @@ def write_report(
         title="Correctness",
         sections=sections,
         headline=_headline(rows),
+        pictures=pictures,
         directory=directory,
     )
+
+
+def price_pivot(prices: pd.DataFrame) -> pd.DataFrame:
+    """A row for each target, operator and dtype: median and largest share of every result."""
+    if not len(prices):
+        return prices
+    keys = ["target", "operator", "dtype"]
+    cells = prices.assign(
+        share=[f"{m:.2g} ... {h:.2g}" for m, h in zip(prices["median"], prices["max"], strict=True)]
+    )
+    table = cells.pivot(index=keys, columns="result", values="share").fillna("")
+    order = [result for result in RESULTS if result in table.columns]
+    worst = prices.groupby(keys)["max"].max().rename("largest")
+    return table[order].join(worst).reset_index()
+
+
+def _draw(prices: pd.DataFrame, path: Path) -> bool:
+    """Draw the prices, where there is matplotlib to draw with."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return False
+    return draw(prices, path).is_file()
+
+
+def _proof(directory: Path) -> str:
+    """The headlines of the reports on planted faults, sanitizers and peers beside this one."""
+    parts = []
+    for name, title in _BESIDE.items():
+        report = directory / f"{name}.md"
+        found = report.is_file() and re.search(_HEADLINE, report.read_text(), re.DOTALL)
+        if found:
+            parts.append(f"[{title}]({name}.md):\n\n{found[1]}")
+    return "\n\n".join(parts)
 
 
 def _headline(rows: pd.DataFrame) -> pd.DataFrame:

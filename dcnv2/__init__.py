@@ -1,4 +1,33 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Deformable Convolution V2 for PyTorch."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .convert_weights import convert_state_dict
+    from .replace_convs import deformable
+    from .replace_layers import replace
+
 __version__ = "0.1.0"
+
+# Loaded when first asked for, so that `import dcnv2` alone stays quick.
+_HOMES = {
+    "convert_state_dict": "convert_weights",
+    "deformable": "replace_convs",
+    "replace": "replace_layers",
+}
+
+__all__ = ["__version__", "convert_state_dict", "deformable", "replace"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -11,20 +11,25 @@ from pathlib import Path
 # Import names of what `dcnv2[detection]` installs.
 DETECTION_EXTRA = {
     *("torchvision", "numpy", "PIL", "pycocotools", "jsonargparse", "yaml", "rich", "safetensors"),
-    *("tensorboard", "pandas", "tabulate", "matplotlib"),
+    *("tensorboard", "pandas", "tabulate", "matplotlib", "faster_coco_eval"),
 }
-CONFIG_HELP = "a YAML file, a run folder, or the name of a file in dcnv2/configs"
+CONFIG_HELP = "a YAML file, a run folder, or the name of a configuration or model in the package"
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status (1 for an error that the user can mend)."""
+    """Runs a command.
+
+    Returns:
+        The exit status: 1 for an error that the user can mend, and 75 for a run that a signal ended
+        and that can be resumed.
+    """
     parser = build_parser()
     options, overrides = parser.parse_known_args(words)
     if overrides and not options.configured:
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")
     options.overrides = overrides
     try:
-        options.command(options)
+        return options.command(options) or 0
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if options.debug or package not in DETECTION_EXTRA:
@@ -36,7 +41,6 @@ def main(words: Sequence[str] | None = None) -> int:
             raise
         print(f"dcnv2: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -55,29 +59,80 @@ def build_parser() -> argparse.ArgumentParser:
 
     add("doctor", _doctor, "Say which path each operator takes here, and why.")
     sub = add("train", _train, "Train and evaluate a detector.", configured=True)
-    sub.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
-    sub = add("eval", _eval, "Evaluate a checkpoint with pycocotools.", configured=True)
+    sub.add_argument(
+        "--resume",
+        nargs="?",
+        const="yes",
+        choices=("yes", "auto"),
+        help="go on from the newest whole checkpoint; auto begins where there is none",
+    )
+    sub = add("eval", _eval, "Evaluate a checkpoint.", configured=True)
     sub.add_argument("--checkpoint", type=Path, help="by default the run's newest")
     sub.add_argument("--csv", type=Path, help="write the row of results there too")
-    sub = add("predict", _predict, "Draw detections on images.", configured=True)
-    sub.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    sub.add_argument("--out", type=Path, help="folder for tables, pictures and COCO's JSON")
+    sub.add_argument("--evaluator", choices=("pycocotools", "fast"), help="short for --eval.*")
+    sub.add_argument("--proposals", action="store_true", help="recall of the RPN's proposals")
+    sub = add("predict", _predict, "Detect objects in images.", configured=True)
+    sub.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders, glob patterns")
     sub.add_argument("--checkpoint", type=Path, help="by default the run's newest")
-    sub.add_argument("--out", type=Path, help="folder of the pictures, by default in the run's")
+    sub.add_argument("--out", type=Path, help="by default predictions/ in the run's folder")
+    sub.add_argument("--threshold", type=float, help="least score, short for --eval.*")
+    sub.add_argument("--no-overlays", action="store_true", help="write JSON and CSV alone")
+    sub = add("offsets", _offsets, "Draw where deformable layers look.", configured=True)
+    sub.add_argument("images", nargs="+", metavar="IMAGE")
+    sub.add_argument("--layer", help="name of the last layer followed, by default the last of all")
+    sub.add_argument("--depth", type=int, default=3, help="how many layers are followed back")
+    sub.add_argument(
+        "--point",
+        type=_point,
+        action="append",
+        metavar="X,Y",
+        help="a place in pixels, may be given again; by default two objects and the background",
+    )
+    sub.add_argument("--checkpoint", type=Path, help="by default the run's newest")
+    sub.add_argument("--out", type=Path, default=Path("offsets.png"), help="the picture")
+
+    sub = add("pack", _pack, "Make a run small enough to share.", configured=True)
+    sub.add_argument("out", type=Path, help="folder to write, which gives the model its name")
+    sub.add_argument("--checkpoint", type=Path, help="by default the run's newest")
 
     sub = add("configs", _configs, "List the configurations: parameters, operations, published AP.")
     sub.add_argument("words", nargs="*", metavar="WORD", help="only names that contain every word")
+    sub = add("convert", _convert, "Rename another project's checkpoint for our layers.")
+    sub.add_argument("source", type=Path, help="what torch.save wrote, or .safetensors")
+    sub.add_argument("target", type=Path, help=".safetensors, or .pth for torch.save")
+    _add_data(add, commands)
+    return parser
 
-    data = add("data", None, "Make or check a data set.").add_subparsers(required=True)
+
+def _add_data(add, commands) -> None:
+    data = commands.add_parser("data", help="Make or check a data set.")
+    data = data.add_subparsers(required=True)
     sub = add("shapes", _data_shapes, "Draw the embedded set as a COCO folder.", group=data)
     sub.add_argument("root", type=Path)
     sub.add_argument("--train", type=int, default=2000, help="images to train on")
     sub.add_argument("--val", type=int, default=200, help="images held out")
     sub.add_argument("--size", type=int, default=128, help="side of the images in pixels")
     sub.add_argument("--seed", type=int, default=0)
-    sub = add("check", _data_check, "List what is wrong with a COCO folder.", group=data)
+    sub.add_argument("--classes", type=lambda text: text.split(","), help="names, with commas")
+    sub = add("check", _data_check, "List what is wrong with a COCO or VOC folder.", group=data)
     sub.add_argument("root", type=Path)
-    sub.add_argument("split", nargs="+", help="such as train2017, or an annotation file")
-    return parser
+    sub.add_argument(
+        "split", nargs="*", help="such as train2017, or an annotation file; by default all"
+    )
+    sub.add_argument("--csv", type=Path, help="write the problems there, a row each")
+    sub.add_argument("--no-masks", action="store_true", help="don't look at segmentations")
+    sub = add("minival", _data_minival, "Split COCO's val2014 as val2017 has it.", group=data)
+    sub.add_argument("root", type=Path)
+
+
+def _point(text: str) -> tuple[float, float]:
+    """`x,y` as (y, x)."""
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"wanted X,Y in pixels, got {text}") from None
+    return y, x
 
 
 def _doctor(options: argparse.Namespace) -> None:
@@ -86,35 +141,82 @@ def _doctor(options: argparse.Namespace) -> None:
     print(report())
 
 
-def _train(options: argparse.Namespace) -> None:
+def _train(options: argparse.Namespace) -> int | None:
     from dcnv2.engine.config import load_config
+    from dcnv2.engine.evaluate import check_expected
+    from dcnv2.engine.stopping import EXIT_STOPPED, RunStoppedError
     from dcnv2.engine.train import train
 
     config = load_config(options.config, options.overrides)
-    row = train(config, options.resume)
-    print(row.T.to_string(header=False))
+    resume = {"yes": True, "auto": "auto", None: False}[options.resume]
+    try:
+        row = train(config, resume)
+    except RunStoppedError as stopped:
+        print(f"dcnv2: {stopped}", file=sys.stderr)
+        return EXIT_STOPPED
+    if row is not None:  # else the first rank has it
+        print(row.T.to_string(header=False))
+        check_expected(row, config.eval.expected)
+    return None
 
 
 def _eval(options: argparse.Namespace) -> None:
     from dcnv2.engine.config import load_config
-    from dcnv2.engine.evaluate import evaluate_checkpoint
+    from dcnv2.engine.evaluate import check_expected, evaluate_checkpoint
+    from dcnv2.engine.journal import write_result
 
-    config = load_config(options.config, options.overrides)
-    row, per_class = evaluate_checkpoint(config, options.checkpoint)
+    words = [f"--eval.evaluator={options.evaluator}"] if options.evaluator else []
+    config = load_config(options.config, [*options.overrides, *words])
+    result = evaluate_checkpoint(config, options.checkpoint, options.proposals)
+    if result is None:  # another rank has it
+        return
     if options.csv is not None:
-        row.to_csv(options.csv, index=False)
-    print(row.T.to_string(header=False))
-    print(per_class.to_string(index=False))
+        result.row.to_csv(options.csv, index=False)
+    if options.out is not None:
+        write_result(options.out, result)
+    print(result.row.T.to_string(header=False))
+    print(result.scores.per_class.to_string(index=False))
+    if not options.proposals:
+        check_expected(result.row, config.eval.expected)
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from dcnv2.engine.config import load_config
+    from dcnv2.engine.config import PRETRAINED, load_config
     from dcnv2.engine.predict import predict_files
 
-    config = load_config(options.config, options.overrides)
-    out = options.out or config.folder / "predictions"
-    for picture, summary in predict_files(config, options.images, out, options.checkpoint):
+    words = [] if options.threshold is None else [f"--eval.draw_threshold={options.threshold}"]
+    config = load_config(options.config, [*options.overrides, *words])
+    inside = PRETRAINED in config.folder.resolve().parents
+    out = options.out or (Path() if inside else config.folder) / "predictions"
+    overlays = not options.no_overlays
+    for picture, summary in predict_files(
+        config, options.images, out, options.checkpoint, overlays
+    ):
         print(f"{picture}: {summary}")
+    print(f"{out / 'detections.json'}, {out / 'detections.csv'}")
+
+
+def _offsets(options: argparse.Namespace) -> None:
+    import torch
+
+    from dcnv2.engine.checkpoint import restore
+    from dcnv2.engine.config import load_config
+    from dcnv2.engine.offset_picture import draw_offsets
+    from dcnv2.engine.predict import as_tensor, find_images
+
+    config = load_config(options.config, options.overrides)
+    images = [as_tensor(file) for file in find_images(options.images)]
+    model, _ = restore(config, options.checkpoint, torch.device("cpu"))
+    draw_offsets(model, images, options.out, options.point, options.layer, options.depth)
+    print(options.out)
+
+
+def _pack(options: argparse.Namespace) -> None:
+    from dcnv2.engine.config import load_config
+    from dcnv2.engine.pack import pack
+
+    config = load_config(options.config, options.overrides)
+    print(pack(config, options.out, options.checkpoint))
 
 
 def _configs(options: argparse.Namespace) -> None:
@@ -126,21 +228,40 @@ def _configs(options: argparse.Namespace) -> None:
     print(table.to_string(index=False, na_rep=""))
 
 
+def _convert(options: argparse.Namespace) -> None:
+    from dcnv2.convert_weights import convert_file
+
+    print(convert_file(options.source, options.target))
+
+
 def _data_shapes(options: argparse.Namespace) -> None:
     from dcnv2.data.shapes import write_shapes
 
-    print(write_shapes(options.root, options.train, options.val, options.size, options.seed))
+    counts = options.train, options.val, options.size, options.seed
+    print(write_shapes(options.root, *counts, classes=options.classes))
 
 
 def _data_check(options: argparse.Namespace) -> None:
-    from dcnv2.data.coco import CocoDataset
+    from dcnv2.data.folders import find_splits, inspect, open_dataset
 
-    bad = 0
-    for split in options.split:
-        dataset = CocoDataset(options.root, split, on_bad="skip", decode=True)
-        print(repr(dataset))
-        for problem in dataset.problems:
-            print(f"  {problem}")
-        bad += len(dataset.problems)
-    if bad:
-        raise ValueError(f"{options.root}: {bad} problems")
+    masks = not options.no_masks
+    report = inspect(
+        {
+            split: open_dataset(options.root, split, on_bad="skip", decode=True, masks=masks)
+            for split in options.split or find_splits(options.root)
+        }
+    )
+    for table in (report.splits, report.classes, report.problems.drop(columns=["where"])):
+        if not table.empty:
+            print(table.to_string(index=False, na_rep="", float_format="{:.3f}".format), end="\n\n")
+    if options.csv is not None:
+        report.problems.to_csv(options.csv, index=False)
+    if not report.problems.empty:
+        raise ValueError(f"{options.root}: {len(report.problems)} problems")
+
+
+def _data_minival(options: argparse.Namespace) -> None:
+    from dcnv2.data.combine import write_minival
+
+    for path in write_minival(options.root):
+        print(path)

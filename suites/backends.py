@@ -6,17 +6,17 @@ A backend says which problems it supports, and gives a function with our names f
     deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
     deform_roi_pool, deform_psroi_pool: as in dcnv2.ops
 
-`get_backend` knows `dcnv2`, `portable`, `torchvision`, `mmcv`, and `module.path:function`, a
-convolution of yours, in one of the calling conventions of `CONVENTIONS`: the one whose argument
-names fit its signature, or the one named, as in `module.path:function@mmcv`. If the module has a
-function `supports(problem)`, that says what is supported: None, or the reason why not.
+`get_backend` knows `dcnv2`, its kernels on CUDA by name (`dcnv2-plain`, `dcnv2-mma`,
+`dcnv2-wgmma`), `portable`, `torchvision`, `mmcv`, and `module.path:function`, an operator of yours,
+in one of the calling conventions of `suites.conventions`: the one whose argument names fit its
+signature, or the one named, as in `module.path:function@mmcv`. If the module has a function
+`supports(problem)`, that says what is supported: None, or the reason why not.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,6 +24,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from suites.conventions import CONVENTIONS, convention_of
 from suites.evaluation import Results, run
 from suites.problems import ConvProblem, Problem
 
@@ -33,6 +34,7 @@ class Backend(Protocol):
 
     name: str
     ours: bool  # whether it is held to this library's own promises too
+    # Optional: `calling`, a convolution's import and call, for scripts that stand alone.
 
     def supports(self, problem: Problem, device: str) -> str | None:
         """None, or why a problem is outside what the implementation offers."""
@@ -62,74 +64,12 @@ class Target:
         return run(self.backend.operator(problem.op), problem, self.device, wanted)
 
 
-# ---- calling conventions
-
-
-def _torchvision_call(function: Callable) -> Callable[..., Tensor]:
-    def conv(input, offset, weight, bias, mask, stride, padding, dilation):
-        return function(input, offset, weight, bias, stride, padding, dilation, mask)
-
-    return conv
-
-
-def _unit_mask(offset: Tensor) -> Tensor:
-    return offset.new_ones(offset.shape[0], offset.shape[1] // 2, *offset.shape[2:])
-
-
-def _deform_groups(offset: Tensor, weight: Tensor) -> int:
-    return offset.shape[1] // (2 * weight.shape[2] * weight.shape[3])
-
-
-def _mmcv_call(function: Callable) -> Callable[..., Tensor]:
-    """mmcv and BasicSR; positional, as most are `Function.apply`. No mask means a unit mask."""
-
-    def conv(input, offset, weight, bias, mask, stride, padding, dilation):
-        mask = _unit_mask(offset) if mask is None else mask
-        groups = input.shape[1] // weight.shape[1]
-        shared = (stride, padding, dilation, groups, _deform_groups(offset, weight))
-        return function(input, offset, mask, weight, bias, *shared)
-
-    return conv
-
-
-def _charlesshang_call(function: Callable) -> Callable[..., Tensor]:
-    """CharlesShang's dcn_v2_conv and its forks: no groups, always a bias and a mask."""
-
-    def conv(input, offset, weight, bias, mask, stride, padding, dilation):
-        mask = _unit_mask(offset) if mask is None else mask
-        bias = weight.new_zeros(weight.shape[0]) if bias is None else bias
-        shared = (stride, padding, dilation, _deform_groups(offset, weight))
-        return function(input, offset, mask, weight, bias, *shared)
-
-    return conv
-
-
-CONVENTIONS: dict[str, Callable[[Callable], Callable[..., Tensor]]] = {
-    "torchvision": _torchvision_call,
-    "mmcv": _mmcv_call,
-    "charlesshang": _charlesshang_call,
-}
-
-
-def convention_of(function: Callable) -> str:
-    """The convention whose order of operands a signature has; torchvision's if it says nothing."""
-    try:
-        names = list(inspect.signature(function).parameters)
-    except (TypeError, ValueError):
-        return "torchvision"
-    if len(names) < 3 or names[2] != "mask":
-        return "torchvision"
-    return "mmcv" if "groups" in names else "charlesshang"
-
-
-# ---- backends
-
-
 class Dcnv2:
     """This library's operators, on whatever path they take on the device."""
 
     name = "dcnv2"
     ours = True
+    _limited = False  # whether any path was asked for by name in this process
 
     def supports(self, problem: Problem, device: str) -> str | None:
         return None
@@ -137,7 +77,54 @@ class Dcnv2:
     def operator(self, op: str) -> Callable[..., Tensor]:
         from dcnv2 import ops
 
+        if Dcnv2._limited:
+            ops.library.limit_conv_path(_PATHS[-1])
         return getattr(ops, op)
+
+
+_PATHS = ("plain", "mma", "wgmma")  # the last is no limit
+
+
+class Dcnv2Path(Dcnv2):
+    """The convolution on CUDA by kernels asked for by name, where they take the problem at all."""
+
+    def __init__(self, path: str):
+        self.name, self._path = f"dcnv2-{path}", path
+
+    def supports(self, problem: Problem, device: str) -> str | None:
+        if problem.op != "deform_conv2d":
+            return f"no {problem.op}"
+        if device != "cuda":
+            return "a path of CUDA"
+        return None if self._path == "plain" else self._refusal(problem)
+
+    def _refusal(self, problem: ConvProblem) -> str | None:
+        from dcnv2.ops.library import conv_path
+
+        self._limit()
+        taken, _ = conv_path(problem.dtype, torch.cuda.get_device_capability())
+        if taken.split()[0] != self._path:
+            return f"{problem.dtype} takes the path {taken}"
+        vector = 4 if problem.dtype == "float32" else 8
+        shares = (
+            problem.in_channels // problem.groups,
+            problem.in_channels // problem.deform_groups,
+            problem.out_channels // problem.groups,
+        )
+        odd = any(share % vector for share in shares)
+        return f"channels of a group that are no multiple of {vector}" if odd else None
+
+    def operator(self, op: str) -> Callable[..., Tensor]:
+        from dcnv2 import ops
+
+        self._limit()  # the backward comes later, and keeps to it
+        return getattr(ops, op)
+
+    def _limit(self) -> None:
+        from dcnv2.ops.library import limit_conv_path
+
+        limit_conv_path(self._path)
+        Dcnv2._limited = True
 
 
 class Portable:
@@ -160,6 +147,10 @@ class Torchvision:
 
     name = "torchvision"
     ours = False
+    calling = (
+        "from torchvision.ops import deform_conv2d as peer",
+        "peer(input, offset, weight, bias, stride, padding, dilation, mask)",
+    )
 
     def supports(self, problem: Problem, device: str) -> str | None:
         if problem.op != "deform_conv2d":
@@ -173,7 +164,7 @@ class Torchvision:
     def operator(self, op: str) -> Callable[..., Tensor]:
         from torchvision.ops import deform_conv2d
 
-        return _torchvision_call(deform_conv2d)
+        return CONVENTIONS["torchvision"].adapt(deform_conv2d)
 
 
 class Mmcv:
@@ -197,17 +188,12 @@ class Mmcv:
         from mmcv import ops
 
         if op == "deform_conv2d":
-            return _mmcv_call(ops.modulated_deform_conv2d)
-
-        def pool(input, rois, offset, mask, output_size, spatial_scale, sampling_ratio, gamma):
-            shared = (output_size, spatial_scale, sampling_ratio, gamma)
-            return ops.deform_roi_pool(input, rois, offset, *shared)
-
-        return pool
+            return CONVENTIONS["mmcv"].adapt(ops.modulated_deform_conv2d)
+        return CONVENTIONS["roi_pool"].adapt(ops.deform_roi_pool)
 
 
-class UserConv:
-    """A convolution given as `module.path:function`, with `@convention` if it cannot be told."""
+class User:
+    """An operator given as `module.path:function`, with `@convention` if it cannot be told."""
 
     ours = False
 
@@ -217,24 +203,28 @@ class UserConv:
         module = importlib.import_module(module_name)
         self.name = spec
         self._function = getattr(module, function_name)
-        self._convention = convention or convention_of(self._function)
-        if self._convention not in CONVENTIONS:
+        convention = convention or convention_of(self._function)
+        if convention not in CONVENTIONS:
             known = ", ".join(CONVENTIONS)
             raise ValueError(f"convention of {spec} must be one of {known}, got {convention}")
+        self.convention = CONVENTIONS[convention]
         self._declared = getattr(module, "supports", None)
 
     def supports(self, problem: Problem, device: str) -> str | None:
-        if not isinstance(problem, ConvProblem):
+        if problem.op != self.convention.op:
             return f"no {problem.op}"
-        if self._convention == "charlesshang" and problem.groups > 1:
+        if "groups" in self.convention.lacks and problem.groups > 1:
             return "no groups"
+        if "mask" in self.convention.lacks and problem.mask:
+            return "no mask"
         return self._declared(problem) if self._declared else None
 
     def operator(self, op: str) -> Callable[..., Tensor]:
-        return CONVENTIONS[self._convention](self._function)
+        return self.convention.adapt(self._function)
 
 
 BACKENDS = {cls.name: cls for cls in (Dcnv2, Portable, Torchvision, Mmcv)}
+PATHS = {f"dcnv2-{path}": path for path in _PATHS}
 
 
 def get_backend(name: str) -> Backend:
@@ -244,9 +234,11 @@ def get_backend(name: str) -> Backend:
         ValueError: if there is none, or what it needs is not installed.
     """
     if ":" in name:
-        return UserConv(name)
+        return User(name)
+    if name in PATHS:
+        return Dcnv2Path(PATHS[name])
     if name not in BACKENDS:
-        known = ", ".join(BACKENDS)
+        known = ", ".join((*BACKENDS, *PATHS))
         raise ValueError(f"backend must be one of {known} or module.path:function, got {name}")
     if name in ("torchvision", "mmcv") and importlib.util.find_spec(name) is None:
         raise ValueError(f"backend {name} is not installed")

@@ -61,7 +61,7 @@ def claim(strategy, count: int = 40) -> Callable:
             def drawn(problem):
                 if LEDGER.admit(target, problem):
                     check(target, problem, **arguments)
-                    LEDGER.current.failing = None
+                    LEDGER.current.failing, LEDGER.current.given = None, []
 
             # Draws are seeded by the name: another one for each claim, the same for each target.
             drawn.__name__ = check.__name__
@@ -104,6 +104,8 @@ def outcome(
     **changed: Tensor | None,
 ) -> Results:
     """The target's results on a problem's tensors, some of them changed."""
+    own = {} if grad_output is None else {"grad_output": grad_output}
+    LEDGER.current.given.append({**changed, **own})
     operands = {**problem.operands(target.device), **changed}
     grad_output = problem.grad_output(target.device) if grad_output is None else grad_output
     return evaluate(target.backend.operator(problem.op), problem, operands, grad_output, wanted)

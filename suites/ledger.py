@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from suites.problems import Problem
 from suites.strategies import CONV_OPTIONS, POOL_OPTIONS, conv_options, pool_options
 
@@ -21,6 +23,7 @@ class Case:
     unsupported: Counter = field(default_factory=Counter)  # reason -> problems
     outcome: str = ""
     failing: Problem | None = None  # the smallest one found
+    given: list[dict[str, Tensor | None]] = field(default_factory=list)  # operands changed for it
 
 
 class Ledger:
@@ -45,7 +48,7 @@ class Ledger:
             case.unsupported[reason] += 1
             return False
         case.judged += 1
-        case.failing = problem  # until the claim holds
+        case.failing, case.given = problem, []  # until the claim holds
         conv = problem.op == "deform_conv2d"
         drawn = self.drawn["convolution" if conv else "pooling"]
         for option, names in (conv_options if conv else pool_options)(problem).items():

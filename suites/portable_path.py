@@ -60,7 +60,8 @@ def _deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
 def _deform_roi_pool(
     input, rois, offset, mask, output_size, spatial_scale, sampling_ratio, gamma
 ) -> Tensor:
-    return _roi(input, rois, offset, mask, output_size, spatial_scale, sampling_ratio, gamma)
+    options = (_pair(output_size), spatial_scale, sampling_ratio, gamma)
+    return _roi(input, rois, offset, mask, *options)
 
 
 def _deform_psroi_pool(

@@ -74,26 +74,39 @@ def pool_sizes(problem: RoIProblem, **changed: Tensor | None) -> Results:
         name: t if t is None or name in ("rois", "offset") else t.abs() for name, t in exact.items()
     }
     grad = operands.pop("grad_output")
-    sizes = evaluate(problem.reference, problem, operands, grad, ("input", "mask"))
+    # Other than a convolution's, a pool's coordinates are rounded: by a share of the largest number
+    # on the way to them. A value moves by as much times its slopes.
+    reach = _largest_coordinates(problem, operands["rois"])  # [R, 1, 1, 1]
+    # A sample's four weights add up to 1 and move by less than `reach` roundings: the largest of
+    # them, which the norms see, is a quarter at least.
+    wide = (1 + 4 * reach) * grad
+    sizes = evaluate(problem.reference, problem, operands, wide, ("input",))
+    values = evaluate(problem.reference, problem, operands, grad, ("mask",))
+    steepest = _steepest(problem, operands, grad, ("mask",))
+    for name, value in values.items():
+        sizes[name] = value + reach * steepest[name]
     if operands["offset"] is not None:
-        sizes["grad_offset"] = _slope_sizes(problem, operands, grad)
-    # Other than a convolution's, a pool's coordinates are rounded: by a share of the largest
-    # number on the way to them, and a value moves by as much times its slope.
-    boxes = operands["rois"][:, 1:].abs()
-    largest = boxes.max() * problem.scale if boxes.numel() else 0.0
-    largest = largest + max(problem.height, problem.width) + 1
-    return {name: size * (1 + 2 * largest) for name, size in sizes.items()}
+        sizes["grad_offset"] = (1 + 2 * reach) * _slope_sizes(problem, operands, grad)
+    return sizes
+
+
+def _largest_coordinates(problem: RoIProblem, rois: Tensor) -> Tensor:
+    """The largest number on the way to a region's samples that count, in pixels; [R, 1, 1, 1]."""
+    edge = rois[:, 1:].abs().amax(1) * problem.scale
+    return (edge + max(problem.height, problem.width) + 1).view(-1, 1, 1, 1)
+
+
+def _steepest(problem: RoIProblem, operands, grad: Tensor, names=()) -> Results:
+    """A pooling whose samples give a bound of their slopes along both axes, instead of values."""
+    # A slope is a difference of neighbours: at most twice the largest pixel around the sample.
+    largest = 4 * F.max_pool2d(operands["input"], 3, 1, 1)
+    return evaluate(problem.reference, problem, {**operands, "input": largest}, grad, names)
 
 
 def _slope_sizes(problem: RoIProblem, operands: dict[str, Tensor], grad: Tensor) -> Tensor:
     """The offset's gradient with the absolute value of each of its terms, or a bound of it."""
-    # A slope is a difference of neighbours: at most twice the largest pixel around the sample.
-    largest = {
-        **operands,
-        "input": F.max_pool2d(operands["input"], 3, 1, 1),
-        "offset": operands["offset"].nan_to_num(0.0),
-    }
-    slopes = 2 * grad * evaluate(problem.reference, problem, largest, grad, ())["output"]
+    numbers = {**operands, "offset": operands["offset"].nan_to_num(0.0)}
+    slopes = grad * _steepest(problem, numbers, grad)["output"] / 2  # along one axis
     boxes = operands["rois"]
     extent = (boxes[:, 3:] - boxes[:, 1:3]).abs() + 2  # [R, 2], x then y, in image pixels
     extent = extent * problem.scale * problem.offset_scale

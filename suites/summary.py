@@ -3,19 +3,34 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 
 import pandas as pd
 
 from suites.ledger import Ledger
-from suites.mutants import MUTANTS
+from suites.mutants import Mutant
+from suites.price_picture import RESULTS, draw
 from suites.strategies import CONV_OPTIONS, POOL_OPTIONS
 
+PICTURE = "correctness_price.png"
+_BESIDE = {
+    "mutants": "Faulty plain implementations",
+    "source_mutants": "Faults in the sources of the library",
+    "sanitizers": "The library under sanitizers",
+}
+_HEADLINE = "<!-- headline -->\n(.*?)\n<!-- /headline -->"
 
-def verdicts(ledger: Ledger) -> pd.DataFrame:
-    """A row for each claim and target."""
+
+def verdicts(
+    ledger: Ledger, scripts: Mapping[str, Path | None] = MappingProxyType({})
+) -> pd.DataFrame:
+    """A row for each claim and target; `scripts` by test show failures by themselves."""
     rows = [
         {
             "claim": case.claim,
@@ -26,8 +41,9 @@ def verdicts(ledger: Ledger) -> pd.DataFrame:
             "unsupported": sum(case.unsupported.values()),
             "reasons": "; ".join(case.unsupported),
             "failing": repr(case.failing) if case.outcome == "failed" else "",
+            "script": path.name if (path := scripts.get(key)) else "",
         }
-        for case in ledger.cases.values()
+        for key, case in ledger.cases.items()
     ]
     return pd.DataFrame(rows)
 
@@ -109,7 +125,9 @@ def summarise(ledger: Ledger) -> list[tuple[str, list[str]]]:
     ]
 
 
-def write_report(ledger: Ledger, directory: Path) -> Path:
+def write_report(
+    ledger: Ledger, directory: Path, scripts: Mapping[str, Path | None] = MappingProxyType({})
+) -> Path:
     """Write correctness.md and correctness.csv.
 
     Returns:
@@ -117,15 +135,19 @@ def write_report(ledger: Ledger, directory: Path) -> Path:
     """
     from suites import reporting
 
-    rows = verdicts(ledger)
+    rows = verdicts(ledger, scripts)
     failing = rows[rows["verdict"] == "failed"]
+    priced = price_table(ledger)
+    pictures = [PICTURE] if len(priced) and _draw(priced, directory / PICTURE) else []
     sections = {
         "Verdicts": verdict_table(rows),
-        "Share of the price spent": price_table(ledger),
+        "Share of the price spent": price_pivot(priced),
         "Space covered": _covered(ledger),
     }
+    if proof := _proof(directory):
+        sections["What the suite itself was held to"] = proof
     if len(failing):
-        columns = ["claim", "variant", "target", "failing"]
+        columns = ["claim", "variant", "target", "failing", "script"]
         sections["Smallest failing problems"] = failing[columns]
     return reporting.write_report(
         "correctness",
@@ -133,8 +155,41 @@ def write_report(ledger: Ledger, directory: Path) -> Path:
         title="Correctness",
         sections=sections,
         headline=_headline(rows),
+        pictures=pictures,
         directory=directory,
     )
+
+
+def price_pivot(prices: pd.DataFrame) -> pd.DataFrame:
+    """A row for each target, operator and dtype: median and largest share of every result."""
+    if not len(prices):
+        return prices
+    keys = ["target", "operator", "dtype"]
+    cells = prices.assign(
+        share=[f"{m:.2g} ... {h:.2g}" for m, h in zip(prices["median"], prices["max"], strict=True)]
+    )
+    table = cells.pivot(index=keys, columns="result", values="share").fillna("")
+    order = [result for result in RESULTS if result in table.columns]
+    worst = prices.groupby(keys)["max"].max().rename("largest")
+    return table[order].join(worst).reset_index()
+
+
+def _draw(prices: pd.DataFrame, path: Path) -> bool:
+    """Draw the prices, where there is matplotlib to draw with."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return False
+    return draw(prices, path).is_file()
+
+
+def _proof(directory: Path) -> str:
+    """The headlines of the reports on planted faults, sanitizers and peers beside this one."""
+    parts = []
+    for name, title in _BESIDE.items():
+        report = directory / f"{name}.md"
+        found = report.is_file() and re.search(_HEADLINE, report.read_text(), re.DOTALL)
+        if found:
+            parts.append(f"[{title}]({name}.md):\n\n{found[1]}")
+    return "\n\n".join(parts)
 
 
 def _headline(rows: pd.DataFrame) -> pd.DataFrame:
@@ -168,10 +223,10 @@ def _covered(ledger: Ledger) -> pd.DataFrame:
 # ---- mutants
 
 
-def mutant_rows(ledger: Ledger) -> pd.DataFrame:
+def mutant_rows(ledger: Ledger, mutants: Sequence[Mutant]) -> pd.DataFrame:
     """A row for each planted fault, with the claims that found it."""
     rows = []
-    for mutant in MUTANTS:
+    for mutant in mutants:
         kills = ledger.kills[mutant.key]
         claims = list(dict.fromkeys(claim for claim, _ in kills))
         rows.append(
@@ -188,9 +243,9 @@ def mutant_rows(ledger: Ledger) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claim_rows(ledger: Ledger) -> pd.DataFrame:
+def claim_rows(ledger: Ledger, mutants: Sequence[Mutant]) -> pd.DataFrame:
     """How many faults each claim finds, and how many it alone."""
-    found = {m.key: {claim for claim, _ in ledger.kills[m.key]} for m in MUTANTS}
+    found = {m.key: {claim for claim, _ in ledger.kills[m.key]} for m in mutants}
     claims = sorted({case.claim for case in ledger.cases.values()})
     rows = [
         {
@@ -203,9 +258,9 @@ def claim_rows(ledger: Ledger) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values(["kills", "claim"], ascending=[False, True])
 
 
-def summarise_mutants(ledger: Ledger) -> list[tuple[str, list[str]]]:
+def summarise_mutants(ledger: Ledger, mutants: Sequence[Mutant]) -> list[tuple[str, list[str]]]:
     """Headings and lines for a terminal."""
-    rows = mutant_rows(ledger)
+    rows = mutant_rows(ledger, mutants)
     killed = (rows["fate"] == "killed").sum()
     lines = [
         f"{row['operator']}: {row['fault']}: {row['fate']} by {row['killed by'] or 'nothing'}"
@@ -214,7 +269,7 @@ def summarise_mutants(ledger: Ledger) -> list[tuple[str, list[str]]]:
     return [("planted faults", [*lines, f"{killed} of {len(rows)} killed"])]
 
 
-def write_mutants(ledger: Ledger, directory: Path) -> Path:
+def write_mutants(ledger: Ledger, mutants: Sequence[Mutant], directory: Path) -> Path:
     """Write mutants.md and mutants.csv.
 
     Returns:
@@ -222,14 +277,14 @@ def write_mutants(ledger: Ledger, directory: Path) -> Path:
     """
     from suites import reporting
 
-    rows = mutant_rows(ledger)
+    rows = mutant_rows(ledger, mutants)
     total = pd.DataFrame(
         [
             {"operator": op, "faults": len(group), "killed": (group["fate"] == "killed").sum()}
             for op, group in rows.groupby("operator", sort=False)
         ]
     )
-    sections = {"Faults": rows.drop(columns=["words"]), "Claims": claim_rows(ledger)}
+    sections = {"Faults": rows.drop(columns=["words"]), "Claims": claim_rows(ledger, mutants)}
     return reporting.write_report(
         "mutants",
         rows,

@@ -98,6 +98,7 @@ class CocoDataset(DetectionDataset):
     ) -> None:
         self.folder, self.annotation_file = locate(root, split)
         document = load_document(self.annotation_file)
+        find_cityscapes(document["images"], self.folder)
         table, problems = read_table(document, self.folder, masks, limit, decode)
         super().__init__(
             table, problems, str(self.annotation_file), transforms, crowd, masks, on_bad
@@ -122,6 +123,23 @@ def load_document(path: str | Path) -> dict:
     if len(set(ids)) < len(ids):
         raise ValueError(f"{path}: two categories have the same id, among {sorted(ids)}")
     return document
+
+
+def find_cityscapes(images: list[dict], root: Path) -> None:
+    """Completes bare names of Cityscapes images, which lie in a folder a split and city.
+
+    Converters to COCO's form leave the folder out: `ulm_000000_000019_leftImg8bit.png` is looked
+    for in `root`, `images` and `leftImg8bit/{train,val,test}/ulm`.
+    """
+    for image in images:
+        name = str(image.get("file_name"))
+        if name.endswith("_leftImg8bit.png") and "/" not in name:
+            city = name.partition("_")[0]
+            folders = (f"leftImg8bit/{split}/{city}" for split in ("train", "val", "test"))
+            for folder in (".", "images", *folders):
+                if (root / folder / name).is_file():
+                    image["file_name"] = f"{folder}/{name}"
+                    break
 
 
 def read_table(

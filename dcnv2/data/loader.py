@@ -5,6 +5,7 @@ Step s yields the same images, augmented alike, whatever the number of workers, 
 however the batch is split over ranks.
 """
 
+import logging
 import random
 from collections.abc import Iterator, Sequence
 
@@ -13,6 +14,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dcnv2.data.dataset import DetectionDataset
+from dcnv2.data.images import BadImageError
+
+log = logging.getLogger("dcnv2")
 
 
 class StepSampler(Sampler):
@@ -84,10 +88,18 @@ class StepSampler(Sampler):
 
 
 class Seeded(Dataset):
-    """Serves dataset[index] for a pair (index, seed), drawing what is random from that seed."""
+    """Serves dataset[index] for a pair (index, seed), drawing what is random from that seed.
 
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
+    The target holds the seed too, for what is drawn later on.
+
+    Args:
+        dataset: Gives pairs of image and target.
+        skip_bad: In the place of an image whose file turns out to be broken serve the next that is
+            whole, and say so. Checking a set reads the headers alone, unless it is told to decode.
+    """
+
+    def __init__(self, dataset: Dataset, skip_bad: bool = False) -> None:
+        self.dataset, self.skip_bad = dataset, skip_bad
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -100,10 +112,21 @@ class Seeded(Dataset):
             random.seed(seed)
             np.random.seed(seed)
             try:
-                return self.dataset[index]
+                image, target = self._whole(index)
+                return image, {**target, "seed": seed}
             finally:
                 random.setstate(states[0])
                 np.random.set_state(states[1])
+
+    def _whole(self, index: int) -> tuple[torch.Tensor, dict]:
+        for place in range(index, index + len(self)):
+            try:
+                return self.dataset[place % len(self)]
+            except BadImageError as error:
+                if not self.skip_bad:
+                    raise
+                log.warning("left out %s; the next image takes its place", error)
+        raise BadImageError("no image of the set can be read")
 
 
 def collate(items: list[tuple[torch.Tensor, dict]]) -> tuple[list[torch.Tensor], list[dict]]:
@@ -123,6 +146,7 @@ def train_loader(
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
+    skip_bad: bool = False,
 ) -> DataLoader:
     """Returns batches `(images, targets)` for the steps from `start` to before `stop`.
 
@@ -136,10 +160,11 @@ def train_loader(
         rank: This process among those that share a batch.
         world_size: How many they are.
         pin_memory: Copy batches to page-locked memory, for CUDA.
+        skip_bad: See `Seeded`.
     """
     sampler = StepSampler(dataset.aspect_ratios(), batch_size, seed, start, stop, rank, world_size)
     return DataLoader(
-        Seeded(dataset),
+        Seeded(dataset, skip_bad),
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=collate,

@@ -9,152 +9,43 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser
 
-from dcnv2.models.config import ModelConfig
+from dcnv2.engine.options import (
+    DataConfig,
+    EvalConfig,
+    LossWeights,
+    OptimConfig,
+    Published,
+    RunConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "CONFIGS",
+    "ConfigError",
+    "DataConfig",
+    "EvalConfig",
+    "LossWeights",
+    "OptimConfig",
+    "Published",
+    "RunConfig",
+    "TrainConfig",
+    "load_config",
+    "parse_values",
+    "shipped",
+    "to_yaml",
+]
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-
-
-@dataclass
-class DataConfig:
-    """Where images and annotations are.
-
-    Attributes:
-        root: a COCO-format folder.
-        train: name of the training split in it.
-        val: name of the split to evaluate on.
-        train_limit: train on the first that many images alone, by id.
-        val_limit: evaluate on the first that many images alone.
-        flip: probability of a horizontal flip in training.
-        augment: names of further transforms of torchvision.transforms.v2 in training, before the
-            flip, with their arguments: `{ColorJitter: {brightness: 0.2}}`.
-        workers: loader processes; 0 loads in the training process.
-        on_bad: `raise` refuses a set with useless images or annotations, `skip` leaves them out
-            and logs them.
-    """
-
-    root: str = "data/shapes"
-    train: str = "train"
-    val: str = "val"
-    train_limit: int | None = None
-    val_limit: int | None = None
-    flip: float = 0.5
-    augment: list[str | dict[str, dict[str, Any] | None]] = field(default_factory=list)
-    workers: int = 2
-    on_bad: Literal["raise", "skip"] = "raise"
-
-
-@dataclass
-class OptimConfig:
-    """Optimiser and schedule.
-
-    Attributes:
-        lr: rate at the full batch; scale it with the batch size.
-        offset_lr_factor: on the rate of convolutions that predict offsets (the paper's 0.1).
-        decay_norms: weight decay on norm layers too.
-        schedule: `step` multiplies by `gamma` at each milestone, `cosine` goes to 0.
-        milestones: in steps.
-        warmup_factor: share of the rate at the first step.
-        clip_norm: bound on the norm of the whole gradient, None for none.
-    """
-
-    name: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.02
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    offset_lr_factor: float = 0.1
-    decay_norms: bool = True
-    schedule: Literal["step", "cosine"] = "step"
-    milestones: list[int] = field(default_factory=list)
-    gamma: float = 0.1
-    warmup_steps: int = 500
-    warmup_factor: float = 0.001
-    clip_norm: float | None = None
-
-
-@dataclass
-class LossWeights:
-    """Factors on the terms of the loss, by torchvision's names."""
-
-    loss_classifier: float = 1.0
-    loss_box_reg: float = 1.0
-    loss_mask: float = 1.0
-    loss_objectness: float = 1.0
-    loss_rpn_box_reg: float = 1.0
-    loss_mimic_cls: float = 0.1
-    loss_mimic_cos: float = 0.1
-
-
-@dataclass
-class TrainConfig:
-    """The loop.
-
-    Attributes:
-        steps: updates in all.
-        batch_size: images an update.
-        precision: `bfloat16` runs the forward pass under autocast (CUDA only).
-        channels_last: memory layout of weights and images.
-        deterministic: have PyTorch take reproducible algorithms only.
-        log_every: steps between rows in metrics.csv.
-        checkpoint_every: steps between checkpoints; the last step always makes one.
-        eval_every: steps between evaluations; 0 for none before the end.
-    """
-
-    steps: int = 90000
-    batch_size: int = 16
-    seed: int = 0
-    precision: Literal["float32", "bfloat16"] = "float32"
-    channels_last: bool = False
-    deterministic: bool = False
-    loss_weights: LossWeights = field(default_factory=LossWeights)
-    log_every: int = 20
-    checkpoint_every: int = 2500
-    keep_checkpoints: int = 2
-    eval_every: int = 0
-
-
-@dataclass
-class EvalConfig:
-    """Images a batch in evaluation, and the least score of detections that are drawn."""
-
-    batch_size: int = 1
-    draw_threshold: float = 0.5
-
-
-@dataclass
-class Published:
-    """What others report for the row, in points of AP on val2017, to measure against."""
-
-    box_AP: float | None = None  # noqa: N815
-    mask_AP: float | None = None  # noqa: N815
-    source: str = ""
-
-
-@dataclass
-class RunConfig:
-    """Everything a run needs; `name` names its folder under `output`."""
-
-    name: str = "run"
-    published: Published | None = None
-    output: str = "runs"
-    device: str = "auto"
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the run."""
-        return Path(self.output) / self.name
+# Run folders of the trained models that come with the package.
+PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 
 class ConfigError(ValueError):
@@ -165,7 +56,8 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a configuration.
 
     Args:
-        source: a YAML file, a run folder, or the name of a file in `dcnv2/configs`.
+        source: a YAML file, a run folder (wherever it was moved to), the name of a file in
+            `dcnv2/configs`, or of a model in `dcnv2/pretrained`.
         overrides: command-line words such as `--train.steps=100`.
 
     Raises:
@@ -175,7 +67,21 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     path = find_config(source)
     values = read_yaml(path)
     values.setdefault("name", f"{path.parent.name}_{path.stem}")
-    return parse_values(values, overrides, str(path))
+    if not Path(source).is_file() and path.name == "config.yaml":
+        folder = path.parent.resolve()
+        values |= {"name": folder.name, "output": os.path.relpath(folder.parent)}
+    return parse_values(values, [*overrides, *_batch_word(values, overrides)], str(path))
+
+
+def _batch_word(values: dict, overrides: Sequence[str]) -> list[str]:
+    """Has the file's learning rate follow a batch that the command line alone makes another."""
+    told = {word.removeprefix("--").partition("=")[0] for word in overrides}
+    if "train.batch_size" not in told or told & {"optim.lr", "optim.lr_batch"}:
+        return []
+    if (values.get("optim") or {}).get("lr_batch") is not None:
+        return []
+    batch = (values.get("train") or {}).get("batch_size", TrainConfig.batch_size)
+    return [f"--optim.lr_batch={batch}"]
 
 
 def parse_values(values: dict, overrides: Sequence[str] = (), source: str = "values") -> RunConfig:
@@ -200,12 +106,14 @@ def find_config(source: str | Path) -> Path:
     path = Path(source)
     if path.is_file():
         return path
-    if (path / "config.yaml").is_file():
-        return path / "config.yaml"
+    for folder in (path, PRETRAINED / path):
+        if (folder / "config.yaml").is_file():
+            return folder / "config.yaml"
     named = CONFIGS / f"{path}.yaml"
     if named.is_file():
         return named
-    near = difflib.get_close_matches(str(path), shipped(), n=3, cutoff=0.4)
+    names = [*shipped(), *pretrained()]
+    near = difflib.get_close_matches(str(path), names, n=3, cutoff=0.4)
     hint = f"; near names: {', '.join(near)}" if near else ""
     raise FileNotFoundError(f"{source}: no such configuration file or name{hint}")
 
@@ -249,6 +157,11 @@ def shipped() -> list[str]:
     return sorted(row.with_suffix("").as_posix() for row in rows if row.parts[0] != "base")
 
 
+def pretrained() -> list[str]:
+    """Names of the trained models that come with the package."""
+    return sorted(path.parent.name for path in PRETRAINED.glob("*/config.yaml"))
+
+
 def known_keys(kind: type, prefix: str = "") -> list[str]:
     """Dotted names of all fields of a dataclass, nested ones included."""
     keys = []
@@ -278,6 +191,7 @@ def check_numbers(config: RunConfig) -> None:
     """Raises `ConfigError` where a number is not finite or a count is too small."""
     counts = {"train.steps": 1, "train.batch_size": 1, "eval.batch_size": 1, "data.workers": 0}
     counts |= {"train.log_every": 1, "train.checkpoint_every": 1, "train.keep_checkpoints": 1}
+    counts |= {"train.accumulate": 1}
     for key in known_keys(RunConfig):
         value = config
         for name in key.split("."):
@@ -286,6 +200,12 @@ def check_numbers(config: RunConfig) -> None:
             raise ConfigError(f"{key}: wanted a finite number, got {value}")
         if key in counts and value < counts[key]:
             raise ConfigError(f"{key}: wanted at least {counts[key]}, got {value}")
+    batch, parts = config.train.batch_size, config.train.accumulate
+    if batch % parts:
+        raise ConfigError(f"train.batch_size: {batch} does not divide by train.accumulate {parts}")
+    for name, band in config.eval.expected.items():
+        if len(band) != 2:
+            raise ConfigError(f"eval.expected.{name}: wanted [value, band], got {band}")
 
 
 def check_words(words: Sequence[str]) -> None:

@@ -8,20 +8,25 @@ from collections.abc import Callable
 
 from torch.utils.data import DataLoader
 
-from dcnv2.data.coco import CocoDataset
+from dcnv2.data.combine import concatenate
 from dcnv2.data.dataset import DetectionDataset
+from dcnv2.data.folders import open_dataset
 from dcnv2.data.loader import eval_loader, train_loader
 from dcnv2.data.transforms import eval_transforms, train_transforms
 from dcnv2.engine.config import DataConfig, RunConfig
-from dcnv2.engine.device import pick_device
+from dcnv2.engine.ranks import Ranks
 
 log = logging.getLogger("dcnv2")
 
 
 def open_train(config: DataConfig, masks: bool) -> DetectionDataset:
-    """The training split with its augmentation, crowd regions flagged for the detector."""
+    """The training splits with their augmentation, crowd regions flagged for the detector."""
     transforms = train_transforms(config.flip, config.augment)
-    return _open(config, config.train, transforms, masks, config.train_limit, crowd=True)
+    splits = [config.train] if isinstance(config.train, str) else config.train
+    parts = [
+        _open(config, split, transforms, masks, config.train_limit, crowd=True) for split in splits
+    ]
+    return parts[0] if len(parts) == 1 else concatenate(parts)
 
 
 def open_val(config: DataConfig, masks: bool) -> DetectionDataset:
@@ -37,10 +42,11 @@ def _open(
     limit: int | None,
     crowd: bool = False,
 ) -> DetectionDataset:
-    dataset = CocoDataset(
-        config.root,
-        split,
-        transforms,
+    folder, between, name = split.rpartition("::")
+    dataset = open_dataset(
+        folder if between else config.root,
+        name,
+        transforms=transforms,
         crowd=crowd,
         masks=masks,
         on_bad=config.on_bad,
@@ -51,8 +57,21 @@ def _open(
     return dataset
 
 
-def train_batches(dataset: DetectionDataset, config: RunConfig, start: int) -> DataLoader:
-    """The batches of updates `start` to the last; the same ones whenever a run starts there."""
+def train_batches(
+    dataset: DetectionDataset, config: RunConfig, start: int, ranks: Ranks
+) -> DataLoader:
+    """This rank's share of the batches of updates `start` to the last; the same ones whenever a run
+    starts there.
+
+    Raises:
+        ValueError: a batch does not divide by ranks and micro-batches.
+    """
+    shares = ranks.size * config.train.accumulate
+    if config.train.batch_size % shares:
+        raise ValueError(
+            f"train.batch_size: {config.train.batch_size} images do not divide by "
+            f"{ranks.size} ranks x {config.train.accumulate} micro-batches"
+        )
     return train_loader(
         dataset,
         config.train.batch_size,
@@ -60,10 +79,19 @@ def train_batches(dataset: DetectionDataset, config: RunConfig, start: int) -> D
         start=start,
         stop=config.train.steps,
         workers=config.data.workers,
-        pin_memory=pick_device(config.device).type == "cuda",
+        rank=ranks.rank,
+        world_size=ranks.size,
+        pin_memory=ranks.device.type == "cuda",
+        skip_bad=config.data.on_bad == "skip",
     )
 
 
-def val_batches(dataset: DetectionDataset, config: RunConfig) -> DataLoader:
-    """Each image once."""
-    return eval_loader(dataset, config.eval.batch_size, workers=config.data.workers)
+def val_batches(dataset: DetectionDataset, config: RunConfig, ranks: Ranks) -> DataLoader:
+    """Each image once, over all ranks."""
+    return eval_loader(
+        dataset,
+        config.eval.batch_size,
+        workers=config.data.workers,
+        rank=ranks.rank,
+        world_size=ranks.size,
+    )

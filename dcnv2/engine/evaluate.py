@@ -1,37 +1,63 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""COCO evaluation by pycocotools: detections of a model to a row of a pandas table."""
+"""Evaluation: a model over a data set, on all ranks, to tables and COCO's JSON."""
 
 from __future__ import annotations
 
-import contextlib
-import io
+import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from pycocotools import mask as rle
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.engine.checkpoint import restore
 from dcnv2.engine.config import RunConfig
 from dcnv2.engine.datasets import open_val, val_batches
-from dcnv2.engine.device import pick_device
+from dcnv2.engine.ranks import Ranks, join
+from dcnv2.engine.scoring import Scores, coco_scores
+from dcnv2.engine.voc_scoring import voc_scores
+from dcnv2.models import ModelConfig
+
+log = logging.getLogger("dcnv2")
 
 MASK_THRESHOLD = 0.5
-AP_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-AR_NAMES = ("ARs", "ARm", "ARl")
-KINDS = {"bbox": "box", "segm": "mask"}
+# What says which checkpoint is the best: the first of these that a result has.
+METRICS = ("mask_AP", "box_AP", "box_mAP50")
+
+
+class UnexpectedResultError(ValueError):
+    """A result is farther from what the configuration expects than it allows."""
+
+
+@dataclass
+class Result:
+    """An evaluation.
+
+    Attributes:
+        row: one row of numbers, with `images` and `image_ms` (time an image).
+        scores: the same, and tables.
+        detections: in COCO's JSON form, as its server takes them.
+    """
+
+    row: pd.DataFrame
+    scores: Scores
+    detections: list[dict]
 
 
 @torch.no_grad()
 def detect(
-    model: nn.Module, batches: Iterable, category_ids: Sequence[int], device: torch.device
+    model: nn.Module,
+    batches: Iterable,
+    category_ids: Sequence[int],
+    device: torch.device,
+    between: Callable[[], None] | None = None,
 ) -> tuple[list[dict], list[int]]:
     """Runs the model over batches of `(images, targets)`.
 
@@ -40,6 +66,7 @@ def detect(
         batches: tuples of images (float [3, H, W] in [0, 1]) and targets with `image_id`.
         category_ids: COCO category of label 1, 2, ...
         device: where the model is.
+        between: called after each batch; may raise to end early.
 
     Returns:
         Results in COCO's JSON form, and the ids of all images seen, detections or not.
@@ -47,17 +74,24 @@ def detect(
     training = model.training
     model.eval()
     results, image_ids = [], []
-    for images, targets in batches:
-        outputs = model([image.to(device) for image in images])
-        for target, output in zip(targets, outputs, strict=True):
-            image_id = int(target["image_id"])
-            image_ids.append(image_id)
-            results += _coco_results(image_id, output, category_ids)
-    model.train(training)
+    try:
+        for images, targets in batches:
+            outputs = model([image.to(device) for image in images])
+            for target, output in zip(targets, outputs, strict=True):
+                image_id = int(target["image_id"])
+                image_ids.append(image_id)
+                results += coco_results(image_id, output, category_ids)
+            if between is not None:
+                between()
+    finally:
+        model.train(training)
     return results, image_ids
 
 
-def _coco_results(image_id: int, output: dict[str, Tensor], category_ids: Sequence[int]):
+def coco_results(
+    image_id: int, output: Mapping[str, Tensor], category_ids: Sequence[int]
+) -> list[dict]:
+    """The detections of one image in COCO's JSON form, masks as text of run lengths."""
     boxes = output["boxes"].float().cpu()
     sizes = boxes[:, 2:] - boxes[:, :2]
     scores, labels = output["scores"].tolist(), output["labels"].tolist()
@@ -73,79 +107,13 @@ def _coco_results(image_id: int, output: dict[str, Tensor], category_ids: Sequen
         )
     ]
     if "masks" in output:
-        masks = (output["masks"][:, 0] > MASK_THRESHOLD).to(torch.uint8).permute(1, 2, 0)
-        for result, code in zip(results, rle.encode(np.asfortranarray(masks.cpu())), strict=True):
-            result["segmentation"] = code
+        masks = output["masks"]
+        if masks.ndim == 4:  # [K, 1, H, W] in [0, 1], as models give them
+            masks = masks[:, 0] > MASK_THRESHOLD
+        masks = masks.to(torch.uint8).permute(1, 2, 0).cpu()
+        for result, code in zip(results, rle.encode(np.asfortranarray(masks)), strict=True):
+            result["segmentation"] = {**code, "counts": code["counts"].decode("ascii")}
     return results
-
-
-def coco_evaluate(
-    truth: COCO,
-    results: list[dict],
-    image_ids: Sequence[int],
-    kinds: Sequence[str] = ("bbox", "segm"),
-    class_agnostic: bool = False,
-) -> tuple[dict[str, float], pd.DataFrame]:
-    """Scores results against the annotations of `image_ids`, images without objects included.
-
-    Args:
-        truth: annotations.
-        results: in COCO's JSON form; may be empty.
-        image_ids: the images that were looked at; a false positive on any of them counts.
-        kinds: `bbox`, `segm` or both.
-        class_agnostic: score proposals: classes do not count, and recall is also taken of 1000
-            boxes an image, instead of 1.
-
-    Returns:
-        COCO's twelve numbers a kind (`box_AP`, ..., `mask_ARl`; NaN where there is nothing to
-        find), and AP, AP50 a class and kind.
-    """
-    stats, per_class = {}, []
-    detected = _as_coco(truth, results)
-    for kind in kinds:
-        with contextlib.redirect_stdout(io.StringIO()):
-            scorer = COCOeval(truth, detected, kind)
-            scorer.params.imgIds = sorted(image_ids)
-            if class_agnostic:
-                scorer.params.useCats, scorer.params.maxDets = 0, [10, 100, 1000]
-            scorer.evaluate()
-            scorer.accumulate()
-            scorer.summarize()
-        counts = scorer.params.maxDets
-        names = (*AP_NAMES, *(f"AR{count}" for count in counts), *AR_NAMES)
-        for name, value in zip(names, scorer.stats, strict=True):
-            stats[f"{KINDS[kind]}_{name}"] = float(value) if value >= 0 else float("nan")
-        if class_agnostic:
-            continue
-        # precision: [IoU, recall, class, area, max detections], -1 where there is no object
-        precision = scorer.eval["precision"][:, :, :, 0, -1]
-        for index, category in enumerate(scorer.params.catIds):
-            found = precision[:, :, index]
-            there = found.size > 0 and found.max() >= 0
-            per_class.append(
-                {
-                    "class": truth.cats[category]["name"],
-                    "kind": KINDS[kind],
-                    "AP": found.mean() if there else np.nan,
-                    "AP50": found[0].mean() if there else np.nan,
-                }
-            )
-    return stats, pd.DataFrame(per_class, columns=["class", "kind", "AP", "AP50"])
-
-
-def _as_coco(truth: COCO, results: list[dict]) -> COCO:
-    """`COCO.loadRes` refuses an empty list; a model that finds nothing still has a score."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        if results:
-            return truth.loadRes([dict(result) for result in results])
-        empty = COCO()
-        empty.dataset = {
-            "images": truth.dataset["images"],
-            "categories": truth.dataset["categories"],
-            "annotations": [],
-        }
-        empty.createIndex()
-        return empty
 
 
 def check_categories(
@@ -172,42 +140,102 @@ def check_categories(
         raise ValueError(f"class {label} is {here} in this data set, but {there} in training")
 
 
+def has_masks(config: ModelConfig) -> bool:
+    """Whether a detector learns masks, so that data must have them."""
+    return config.mask.enabled and config.task == "detection"
+
+
+def best_metric(row: pd.DataFrame) -> str:
+    """The column that tells better results from worse: AP, or recall of proposals."""
+    proposals = "box_AR1000" in row
+    return "box_AR1000" if proposals else next(name for name in METRICS if name in row)
+
+
 def evaluate(
-    model: nn.Module, dataset: DetectionDataset, config: RunConfig, device: torch.device
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Evaluates a detector on a data set.
+    model: nn.Module,
+    dataset: DetectionDataset,
+    config: RunConfig,
+    ranks: Ranks,
+    between: Callable[[], None] | None = None,
+) -> Result | None:
+    """Evaluates a detector on a data set; each rank takes its share of the images.
 
     Args:
-        model: on `device`.
-        dataset: served without crowd regions; pycocotools gets them from its `coco()`.
-        config: the run, for the kinds of results, the batch size and the workers.
-        device: where to run.
+        model: on this rank's device. Without RoI heads, its proposals are scored.
+        dataset: served without crowd regions; they are taken from its `coco()`.
+        config: the run, for the metric, the batch size and the workers.
+        ranks: those that evaluate.
+        between: called after each batch; may raise to end early.
 
     Returns:
-        One row of COCO's numbers with `images` and `image_ms` (the model's time an image), and AP,
-        AP50 a class and kind.
+        The result on the first rank, None on the others.
     """
     began = time.perf_counter()
-    batches = val_batches(dataset, config)
-    results, image_ids = detect(model, batches, dataset.category_ids, device)
-    image_ms = 1e3 * (time.perf_counter() - began) / max(len(image_ids), 1)
-    proposals = config.model.task == "proposals"
-    masks = config.model.mask.enabled and not proposals
-    stats, per_class = coco_evaluate(
-        dataset.coco(), results, image_ids, ("bbox", "segm") if masks else ("bbox",), proposals
-    )
-    row = pd.DataFrame([{"images": len(image_ids), "image_ms": image_ms, **stats}])
-    return row, per_class
+    batches = val_batches(dataset, config, ranks)
+    found = ranks.gather(detect(model, batches, dataset.category_ids, ranks.device, between))
+    if found is None:
+        return None
+    image_ms = 1e3 * (time.perf_counter() - began) / max(len(dataset), 1)
+    detections = [result for results, _ in found for result in results]
+    image_ids = [image_id for _, ids in found for image_id in ids]
+    repeated = [image_id for image_id, count in Counter(image_ids).items() if count > 1]
+    if repeated or len(image_ids) != len(dataset):
+        raise RuntimeError(f"{len(image_ids)} of {len(dataset)} images seen, twice: {repeated[:5]}")
+    proposals = model.roi_heads is None
+    if config.eval.metric != "coco" and not proposals:
+        eleven = config.eval.metric == "voc07"
+        scores = voc_scores(dataset.coco(), detections, image_ids, eleven)
+    else:
+        masks = dataset.masks and not proposals and model.roi_heads.has_mask()
+        kinds = ("bbox", "segm") if masks else ("bbox",)
+        scores = coco_scores(
+            dataset.coco(), detections, image_ids, kinds, proposals, config.eval.evaluator
+        )
+    row = pd.DataFrame([{"images": len(image_ids), "image_ms": image_ms, **scores.numbers}])
+    return Result(row, scores, detections)
 
 
 def evaluate_checkpoint(
-    config: RunConfig, checkpoint: Path | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Evaluates a checkpoint (by default the run's newest) on the validation split."""
-    device = pick_device(config.device)
-    model, meta = restore(config, checkpoint, device)
-    dataset = open_val(config.data, config.model.mask.enabled)
-    check_categories(dataset.names, config.model.num_classes, meta["classes"])
-    row, per_class = evaluate(model, dataset, config, device)
-    row.insert(0, "step", meta["step"])
-    return row, per_class
+    config: RunConfig, checkpoint: Path | None = None, proposals: bool = False
+) -> Result | None:
+    """Evaluates a checkpoint on the validation split, with the other ranks where there are some.
+
+    Args:
+        config: the run.
+        checkpoint: by default the run's newest.
+        proposals: score the RPN's proposals by recall instead of the detections.
+
+    Returns:
+        The result on the first rank, None on the others.
+    """
+    with join(config.device, config.train.timeout_minutes) as ranks:
+        model, meta = restore(config, checkpoint, ranks.device)
+        dataset = open_val(config.data, has_masks(config.model))
+        check_categories(dataset.names, config.model.num_classes, meta["classes"])
+        if proposals:
+            model.roi_heads = None
+        result = evaluate(model, dataset, config, ranks)
+        if result is not None:
+            result.row.insert(0, "step", meta["step"])
+        return result
+
+
+def check_expected(row: pd.DataFrame, expected: Mapping[str, Sequence[float]]) -> None:
+    """Compares a result with what the configuration expects.
+
+    Args:
+        row: one row of numbers.
+        expected: value and allowed distance by column.
+
+    Raises:
+        UnexpectedResultError: names each number that is too far off, or not there.
+    """
+    faults = []
+    for name, (value, band) in expected.items():
+        got = float(row[name].item()) if name in row else float("nan")
+        if not abs(got - value) <= band:
+            faults.append(f"{name} is {got:.4g}, expected {value:g} within {band:g}")
+    if faults:
+        raise UnexpectedResultError("; ".join(faults))
+    for name, (value, band) in expected.items():
+        log.info("%s is %.4g, as expected: %g within %g", name, row[name].item(), value, band)

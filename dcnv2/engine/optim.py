@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from bisect import bisect_right
 
@@ -60,16 +61,31 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
 def lr_factor(step: int, total_steps: int, config: OptimConfig) -> float:
     """Factor on the learning rate of the update with index `step` (from 0).
 
-    Linear warm-up from `warmup_factor` to 1, times either `gamma` per milestone passed or a half
-    cosine from 1 to 0 over the steps after the warm-up.
+    Linear warm-up from `warmup_factor` to 1, then `gamma` per milestone passed, or a half cosine or
+    a power from 1 to 0 over the steps after the warm-up.
     """
     warmup = config.warmup_steps
     if step < warmup:
         return config.warmup_factor + (1 - config.warmup_factor) * step / warmup
     if config.schedule == "step":
         return config.gamma ** bisect_right(config.milestones, step)
-    progress = (step - warmup) / max(total_steps - warmup, 1)
-    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    progress = min((step - warmup) / max(total_steps - warmup, 1), 1.0)
+    if config.schedule == "poly":
+        return (1 - progress) ** config.poly_power
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def scale_lr(config: OptimConfig, batch_size: int) -> tuple[OptimConfig, str]:
+    """The options with the rate for this batch, and what was done in words.
+
+    The rate is proportional to the batch (Goyal et al., arXiv 1706.02677), where `lr_batch` says
+    which one it is meant for.
+    """
+    if config.lr_batch is None:
+        return config, f"learning rate {config.lr:g} as configured, for {batch_size} images a step"
+    lr = config.lr * batch_size / config.lr_batch
+    text = f"learning rate {lr:g} = {config.lr:g} x {batch_size} / {config.lr_batch} images a step"
+    return dataclasses.replace(config, lr=lr), text
 
 
 def set_lr(optimizer: torch.optim.Optimizer, step: int, total_steps: int, config: OptimConfig):

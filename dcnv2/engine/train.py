@@ -3,32 +3,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import math
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
-import torch
-from torch import Tensor
 
 from dcnv2.engine.checkpoint import (
+    AVERAGE,
     last_checkpoint,
     load_meta,
     load_model,
-    load_optimizer,
+    load_state,
+    mark_best,
     save_checkpoint,
 )
-from dcnv2.engine.config import RunConfig, to_yaml
+from dcnv2.engine.config import RunConfig
 from dcnv2.engine.datasets import open_train, open_val, train_batches
 from dcnv2.engine.device import pick_device
-from dcnv2.engine.evaluate import check_categories, evaluate
-from dcnv2.engine.journal import Journal
-from dcnv2.engine.optim import build_optimizer, set_lr
+from dcnv2.engine.evaluate import best_metric, check_categories, evaluate, has_masks
+from dcnv2.engine.journal import Journal, Meter
+from dcnv2.engine.learner import Learner
 from dcnv2.engine.predict import prediction_sheet
-from dcnv2.models import build_model
-from dcnv2.models.offsets import OffsetMonitor
+from dcnv2.engine.ranks import Ranks, join
+from dcnv2.engine.run_folder import begin_folder
+from dcnv2.engine.stopping import RunStoppedError, StopSignals
 
 log = logging.getLogger("dcnv2")
 
@@ -36,40 +37,14 @@ log = logging.getLogger("dcnv2")
 SHEET_IMAGES = 8
 
 
-class NonFiniteLossError(FloatingPointError):
-    """A term of the loss, or the gradient, is NaN or infinite."""
-
-
-class Meter:
-    """Sums of values since the last row of metrics; they travel in checkpoints."""
-
-    def __init__(self, state: Mapping | None = None) -> None:
-        self.sums: dict[str, float] = dict(state["sums"]) if state else {}
-        self.count: int = state["count"] if state else 0
-
-    def add(self, values: Mapping[str, float]) -> None:
-        """Adds the values of one step."""
-        for key, value in values.items():
-            self.sums[key] = self.sums.get(key, 0.0) + value
-        self.count += 1
-
-    def take(self) -> dict[str, float]:
-        """Returns the means and starts anew."""
-        means = {key: value / self.count for key, value in self.sums.items()}
-        self.sums, self.count = {}, 0
-        return means
-
-    def state(self) -> dict:
-        """What the constructor takes."""
-        return {"sums": self.sums, "count": self.count}
-
-
-class Trainer:
-    """Model, optimiser and data of one run, and where they stand.
+class Trainer(Learner):
+    """A learner with the data of its run, its checkpoints and its records.
 
     Args:
         config: the run.
-        resume: go on from the newest checkpoint in the run's folder.
+        resume: go on from the newest checkpoint in the run's folder; `auto` begins if there is
+            none.
+        ranks: this process among those that train together.
 
     Raises:
         FileExistsError: the folder holds checkpoints and `resume` is false.
@@ -77,45 +52,47 @@ class Trainer:
         ValueError: the categories of the splits, the model or the checkpoint differ.
     """
 
-    def __init__(self, config: RunConfig, resume: bool = False) -> None:
-        self.config = config
-        self.device = pick_device(config.device)
-        self.folder = config.folder
-        checkpoint = last_checkpoint(self.folder / "checkpoints")
-        if checkpoint is not None and not resume:
-            raise FileExistsError(
-                f"{checkpoint} is there: resume that run, or give another --name=..."
-            )
-        if checkpoint is None and resume:
-            raise FileNotFoundError(f"{self.folder} holds no checkpoint to resume from")
-        masks = config.model.mask.enabled and config.model.task == "detection"
+    def __init__(
+        self,
+        config: RunConfig,
+        resume: bool | Literal["auto"] = False,
+        ranks: Ranks | None = None,
+    ) -> None:
+        ranks = ranks or Ranks(pick_device(config.device))
+        checkpoint = _choose_checkpoint(config, resume, ranks)
+        masks = has_masks(config.model)
         self.train_set = open_train(config.data, masks)
         self.val_set = open_val(config.data, masks)
         self.names = self.train_set.names
         check_categories(self.names, config.model.num_classes)
         check_categories(self.val_set.names, config.model.num_classes, self.names)
-
-        torch.use_deterministic_algorithms(config.train.deterministic)
-        torch.manual_seed(config.train.seed)
-        self.model = build_model(config.model, pretrained=not resume).to(self.device)
-        if config.train.channels_last:
-            self.model.to(memory_format=torch.channels_last)
-        self.optimizer = build_optimizer(self.model, config.optim)
-        self.offsets = OffsetMonitor(self.model)
-        self.step, self.meter = 0, Meter()
+        self.meter = Meter()
+        super().__init__(config, ranks, pretrained=checkpoint is None)
         if checkpoint is not None:
             self._restore(checkpoint)
 
     def run(self) -> pd.DataFrame:
-        """Trains up to the last step, evaluates, and returns the row of results."""
-        config, folder = self.config.train, self.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(to_yaml(self.config))
-        with Journal(folder, self.step, config.steps) as journal:
-            log.info("on %s: %r, %r", self.device, self.train_set, self.val_set)
-            self.model.train()
+        """Trains up to the last step, evaluates, and returns the row of results.
+
+        Raises:
+            NonFiniteLossError: see `update`.
+            RunStoppedError: SIGTERM or SIGINT came; a checkpoint of the last update is there.
+        """
+        config = self.config.train
+        with contextlib.ExitStack() as stack:
+            self.signals = stack.enter_context(StopSignals())
+            self.journal: Journal | None = None
+            if self.ranks.first:
+                begin_folder(self.config)
+                self.journal = stack.enter_context(Journal(self.folder, self.step, self.config))
+                self._introduce()
+            if self.step < config.steps and self._evaluation_due():
+                self._evaluate(again=False)
+            self.wrapped.train()
             began = time.perf_counter()
-            for images, targets in train_batches(self.train_set, self.config, self.step):
+            for images, targets in train_batches(
+                self.train_set, self.config, self.step, self.ranks
+            ):
                 loaded = time.perf_counter()
                 if self._row_follows(self.step + 1):
                     self.offsets.watch()
@@ -123,102 +100,116 @@ class Trainer:
                 ended = time.perf_counter()
                 times = {"data_ms": 1e3 * (loaded - began), "step_ms": 1e3 * (ended - loaded)}
                 self.meter.add({**terms, **times})
-                self._after_update(journal)
+                self._after_update()
                 began = time.perf_counter()
-            return self._evaluate(journal)
+            return self._evaluate()
 
-    def update(self, images: Sequence[Tensor], targets: Sequence[dict]) -> dict[str, float]:
-        """One step of the optimiser.
-
-        Args:
-            images: float [3, H, W] in [0, 1].
-            targets: dicts of `boxes`, `labels`, `masks`.
-
-        Returns:
-            `loss`, its weighted terms, `lr`, and `grad_norm` where gradients are clipped.
-
-        Raises:
-            NonFiniteLossError: names the first bad term of the loss; weights stay as they were.
-        """
-        config = self.config
-        # Proposal sampling and image sizes are drawn from the step's own seed: a resumed run draws
-        # what the uninterrupted one would, with no generator state to save.
-        torch.manual_seed(config.train.seed * 1_000_003 + self.step)
-        set_lr(self.optimizer, self.step, config.train.steps, config.optim)
-        images = [image.to(self.device, non_blocking=True) for image in images]
-        targets = [
-            {k: v.to(self.device, non_blocking=True) for k, v in t.items() if isinstance(v, Tensor)}
-            for t in targets
-        ]
-        half = config.train.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            losses = self.model(images, targets)
-        weights = vars(config.train.loss_weights)
-        terms = {name: weights[name] * loss for name, loss in losses.items()}
-        total = torch.stack(list(terms.values())).sum()
-        values = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
-        self._check_finite(values)
-
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        report = {
-            "loss": sum(values.values()),
-            **values,
-            "lr": self.optimizer.param_groups[0]["lr"],
-        }
-        if config.optim.clip_norm is not None:
-            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.optim.clip_norm)
-            report["grad_norm"] = float(norm)
-            self._check_finite({"the gradient's norm": report["grad_norm"]})
-        self.optimizer.step()
-        self.step += 1
-        return report
-
-    def _check_finite(self, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise NonFiniteLossError(f"step {self.step}: {name} is {value}")
+    def _introduce(self) -> None:
+        config = self.config.train
+        log.info("%d rank(s), here %s: %r", self.ranks.size, self.device, self.train_set)
+        log.info("validation: %r", self.val_set)
+        share = config.batch_size // (self.ranks.size * config.accumulate)
+        log.info(
+            "%d images a step: %d rank(s) x %d micro-batch(es) x %d",
+            *(config.batch_size, self.ranks.size, config.accumulate, share),
+        )
+        log.info(self.lr_text)
 
     def _row_follows(self, step: int) -> bool:
         return step % self.config.train.log_every == 0 or step == self.config.train.steps
 
-    def _after_update(self, journal: Journal) -> None:
+    def _evaluation_due(self) -> bool:
+        every = self.config.train.eval_every
+        return bool(every and self.step and self.step % every == 0)
+
+    def _after_update(self) -> None:
         config, last = self.config.train, self.step == self.config.train.steps
         if self._row_follows(self.step):
-            journal.row(self.step, self.meter.take(), self.offsets.take())
-        if self.step % config.checkpoint_every == 0 or last:
+            row, offsets = self.meter.take(), self.offsets.take()
+            if self.journal:
+                self.journal.row(self.step, row, offsets)
+        due = self._evaluation_due() and not last
+        stop = self.stop_asked and not last
+        if self.step % config.checkpoint_every == 0 or last or due or stop:
             self.save()
-        if config.eval_every and self.step % config.eval_every == 0 and not last:
-            self._evaluate(journal)
+        if due and not stop:
+            self._evaluate()
+        if stop:
+            raise RunStoppedError(
+                f"stopped after step {self.step} of {config.steps}, which is saved: "
+                "--resume goes on from there"
+            )
 
-    def save(self) -> Path:
-        """Writes a checkpoint of this step."""
-        meta = {"classes": self.names, "meter": self.meter.state()}
+    def save(self) -> Path | None:
+        """Writes a checkpoint of this step; returns where, on the first rank."""
+        if not self.ranks.first:
+            return None
+        state = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
         return save_checkpoint(
             self.folder / "checkpoints",
             self.step,
             self.model,
-            self.optimizer,
-            meta,
+            state,
+            {"classes": self.names, "meter": self.meter.state()},
             self.config.train.keep_checkpoints,
+            None if self.average is None else self.average.module.state_dict(),
         )
 
     def _restore(self, checkpoint: Path) -> None:
         meta = load_meta(checkpoint)
         check_categories(self.names, self.config.model.num_classes, meta["classes"])
         load_model(checkpoint, self.model)
-        load_optimizer(checkpoint, self.optimizer)
+        state = load_state(checkpoint)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
         self.step, self.meter = meta["step"], Meter(meta["meter"])
+        if self.average is not None:
+            load_model(checkpoint, self.average.module, AVERAGE)
+            self.average.n_averaged.fill_(self.step)
 
-    def _evaluate(self, journal: Journal) -> pd.DataFrame:
-        row, per_class = evaluate(self.model, self.val_set, self.config, self.device)
-        row.insert(0, "step", self.step)
-        indices = range(min(SHEET_IMAGES, len(self.val_set)))
-        pictures, _ = prediction_sheet(self.model, self.val_set, indices, self.config, self.device)
-        journal.result(row, per_class, pictures)
-        return row
+    def _evaluate(self, again: bool = True) -> pd.DataFrame | None:
+        """Evaluates this step on all ranks; unless `again`, only if there is no result yet."""
+        known = self.ranks.share(bool(self.journal and self.journal.has_result(self.step)))
+        if known and not again:
+            return None
+        model = self.model if self.average is None else self.average.module
+        result = evaluate(model, self.val_set, self.config, self.ranks, self._check_signals)
+        row = None
+        if result is not None:
+            result.row.insert(0, "step", self.step)
+            row = result.row
+            indices = range(min(SHEET_IMAGES, len(self.val_set)))
+            pictures, _ = prediction_sheet(model, self.val_set, indices, self.config, self.device)
+            metric = best_metric(row)
+            mark_best(self.folder / "checkpoints", self.step, metric, float(row[metric].item()))
+            self.journal.result(result, pictures)
+        return self.ranks.share(row)
+
+    def _check_signals(self) -> None:
+        if self.signals.received is not None:
+            raise RunStoppedError(
+                f"stopped while evaluating step {self.step}, which is saved: "
+                "--resume goes on from there"
+            )
 
 
-def train(config: RunConfig, resume: bool = False) -> pd.DataFrame:
-    """Trains as configured; returns the final row of results. See `Trainer`."""
-    return Trainer(config, resume).run()
+def _choose_checkpoint(config: RunConfig, resume: bool | str, ranks: Ranks) -> Path | None:
+    folder = config.folder / "checkpoints"
+    found = ranks.share(last_checkpoint(folder) if ranks.first else None)
+    if found is not None and not resume:
+        raise FileExistsError(f"{found} is there: resume that run, or give another --name=...")
+    if found is None and resume is True:
+        raise FileNotFoundError(f"{config.folder} holds no checkpoint to resume from")
+    return found
+
+
+def train(config: RunConfig, resume: bool | Literal["auto"] = False) -> pd.DataFrame | None:
+    """Trains as configured, with the other ranks where torchrun started some.
+
+    Returns:
+        The final row of results, None on other ranks than the first. See `Trainer` for errors.
+    """
+    with join(config.device, config.train.timeout_minutes) as ranks:
+        row = Trainer(config, resume, ranks).run()
+        return row if ranks.first else None

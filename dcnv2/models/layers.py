@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from torch import nn
-from torchvision.ops import FrozenBatchNorm2d, RoIAlign
+import torch
+from torch import Tensor, nn
+from torchvision import ops
 
 from dcnv2.models.config import BackboneConfig, ConvKind, NormKind, PoolConfig
 from dcnv2.nn import (
@@ -18,6 +19,24 @@ from dcnv2.nn import (
     ModulatedDeformPSRoIPoolPack,
     ModulatedDeformRoIPoolPack,
 )
+
+
+class FrozenBatchNorm2d(ops.FrozenBatchNorm2d):
+    """torchvision's, whose maps stay in bfloat16 or float16 where they come so.
+
+    torchvision's float32 statistics turn the map behind every convolution back into float32 under
+    autocast, which doubles what the backbone reads, writes and keeps.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to the same, in dtype and layout too; a half type rounds scale and shift."""
+        if x.dtype not in (torch.bfloat16, torch.float16):
+            return super().forward(x)
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        scale, shift = (value.to(x.dtype).view(1, -1, 1, 1) for value in (scale, shift))
+        return torch.addcmul(shift, x, scale)
+
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "group": partial(nn.GroupNorm, 32),
@@ -72,7 +91,7 @@ def norm_layer(kind: NormKind | None) -> Callable[[int], nn.Module] | None:
 def make_pool(config: PoolConfig, channels: int, output_size: int, scale: float) -> nn.Module:
     """A module from `(features [N, C, H, W], rois [R, 5])` to [R, C, output_size, output_size]."""
     if config.kind == "align":
-        return RoIAlign(output_size, scale, config.sampling_ratio, aligned=config.aligned)
+        return ops.RoIAlign(output_size, scale, config.sampling_ratio, aligned=config.aligned)
     common = {"spatial_scale": scale, "hidden_channels": config.hidden_channels}
     if config.kind in CENTRED_POOLS:
         return CENTRED_POOLS[config.kind](

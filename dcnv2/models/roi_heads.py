@@ -50,7 +50,7 @@ class RoIPooler(nn.Module):
         Returns:
             [sum R_i, C, size, size] in the order of the boxes.
         """
-        index = torch.cat([b.new_full((len(b), 1), image) for image, b in enumerate(boxes)])
+        index = torch.cat([torch.full_like(b[:, :1], image) for image, b in enumerate(boxes)])
         rois = torch.cat([index, torch.cat(boxes)], dim=1)
         if len(self.pools) == 1:
             return self.pools[0](features[self.levels[0]], rois)

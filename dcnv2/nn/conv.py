@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ class DeformConv2d(nn.Module):
         dilation: int | Sequence[int] = 1,
         groups: int = 1,
         bias: bool = True,
-    ):
+    ) -> None:
         super().__init__()
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels < 1 or groups < 1 or channels % groups != 0:
@@ -96,7 +97,8 @@ class _Pack(DeformConv2d):
 
     `conv_offset` sees the same input at the same places (stride, padding and dilation included) and
     starts at zero, so training starts at the plain convolution's places. Weights of an nn.Conv2d
-    load with strict=False, which leaves `conv_offset` as it is.
+    load with strict=False, which leaves `conv_offset` as it is. A checkpoint may also have the
+    branch as `conv_offset_mask`; other names see `dcnv2.convert_state_dict`.
     """
 
     _fields = 2  # numbers that are predicted for each tap
@@ -113,7 +115,7 @@ class _Pack(DeformConv2d):
         deform_groups: int = 1,
         bias: bool = True,
         max_offset: float | None = None,
-    ):
+    ) -> None:
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
         )
@@ -135,6 +137,15 @@ class _Pack(DeformConv2d):
         )
         nn.init.zeros_(self.conv_offset.weight)
         nn.init.zeros_(self.conv_offset.bias)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        for name in ("weight", "bias"):
+            own, alias = (f"{prefix}{part}.{name}" for part in ("conv_offset", "conv_offset_mask"))
+            if alias in state_dict and own not in state_dict:
+                state_dict[own] = state_dict.pop(alias)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def limit(self, offset: Tensor) -> Tensor:
         """Return offsets that stay within max_offset: nearly as they were where small."""
@@ -197,7 +208,7 @@ class ModulatedDeformConv2dPack(_Pack):
         bias: bool = True,
         mask_scale: float = 1.0,
         max_offset: float | None = None,
-    ):
+    ) -> None:
         super().__init__(
             in_channels,
             out_channels,

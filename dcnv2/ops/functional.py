@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import autocast, checks
+from . import autocast, checks, portable, transforms
 
 
 def deform_conv2d(
@@ -52,9 +52,8 @@ def deform_conv2d(
     if autocast.is_enabled(input):
         input, offset, weight, bias, mask = autocast.cast_conv(input, offset, weight, bias, mask)
     checks.check_deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
-    return torch.ops.dcnv2.deform_conv2d(
-        input, offset, weight, bias, mask, stride, padding, dilation
-    )
+    operator = portable if transforms.active() else torch.ops.dcnv2
+    return operator.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
 
 
 def deform_roi_pool(
@@ -102,7 +101,8 @@ def deform_roi_pool(
     options = (output_size, float(spatial_scale), sampling_ratio, float(gamma))
     checks.check_deform_roi_pool(input, rois, offset, mask, *options)
     checks.check_batch_index(input, rois)
-    return torch.ops.dcnv2.deform_roi_pool(input, rois, offset, mask, *options)
+    operator = portable if transforms.active() else torch.ops.dcnv2
+    return operator.deform_roi_pool(input, rois, offset, mask, *options)
 
 
 def deform_psroi_pool(
@@ -161,7 +161,8 @@ def deform_psroi_pool(
     )
     checks.check_deform_psroi_pool(input, rois, offset, mask, *options)
     checks.check_batch_index(input, rois)
-    return torch.ops.dcnv2.deform_psroi_pool(input, rois, offset, mask, *options)
+    operator = portable if transforms.active() else torch.ops.dcnv2
+    return operator.deform_psroi_pool(input, rois, offset, mask, *options)
 
 
 def join_boxes(rois: Tensor | Sequence[Tensor]) -> Tensor:
@@ -184,7 +185,7 @@ def join_boxes(rois: Tensor | Sequence[Tensor]) -> Tensor:
         if boxes.dim() != 2 or boxes.shape[1] != 4:
             raise ValueError(f"rois[{number}] must be boxes [R_i, 4], got {checks.shape(boxes)}")
     numbered = [
-        torch.cat([boxes.new_full((boxes.shape[0], 1), number), boxes], dim=1)
+        torch.cat([torch.full_like(boxes[:, :1], number), boxes], dim=1)  # traced without its size
         for number, boxes in enumerate(rois)
     ]
     return torch.cat(numbered)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Options, targets and closing tables of the correctness suite."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from suites.summary import summarise, summarise_mutants, write_mutants, write_re
 PROFILES = {
     "default": {"factor": 1.0, "shrink": True, "derandomize": True},
     "thorough": {"factor": 50.0, "shrink": True, "derandomize": False},
+    "unshrunk": {"factor": 1.0, "shrink": False, "derandomize": True},
+    "brief": {"factor": 0.1, "shrink": False, "derandomize": True},
 }
 
 
@@ -37,7 +40,16 @@ def pytest_addoption(parser):
         "--profile",
         choices=PROFILES,
         default="default",
-        help="thorough draws 50 times as many problems, new ones on every run",
+        help="thorough draws 50 times as many problems, new ones on every run; unshrunk reports "
+        "the first failing problem instead of the smallest; brief draws a tenth",
+    )
+    group.addoption(
+        "--library",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="let dcnv2 be this compiled library alone, repeatable: one built aside, for a "
+        "sanitizer say",
     )
     group.addoption(
         "--mutants",
@@ -46,6 +58,12 @@ def pytest_addoption(parser):
         choices=("first", "all"),
         help="judge planted faults instead, each of which some claim must kill: until the first "
         "one does, or by all claims",
+    )
+    group.addoption(
+        "--mutant",
+        action="append",
+        metavar="TEXT",
+        help="of the planted faults those alone that have this in their name, repeatable",
     )
     group.addoption(
         "--report",
@@ -62,9 +80,21 @@ MARKS = (
 )
 
 
+def _load(paths):
+    """Have libraries built aside take the operators, and those of the checkout not be loaded."""
+    if not paths:
+        return
+    os.environ["DCNV2_BACKEND"] = "portable"
+    import dcnv2.ops  # noqa: F401  what is loaded registers kernels of its operators
+
+    for path in paths:
+        torch.ops.load_library(path)
+
+
 def pytest_configure(config):
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
+    _load(config.getoption("--library"))
     judging.PROFILE.update(PROFILES[config.getoption("--profile")])
     # Problems are tiny, and threads that wait for one another on a busy machine are not. What
     # threads may change has claims of its own, which set their number.
@@ -73,7 +103,10 @@ def pytest_configure(config):
     torch.backends.cudnn.allow_tf32 = False
     if config.getoption("--mutants"):
         judging.PROFILE["shrink"] = False
-        config.targets = [backends.Target(mutant, "cpu") for mutant in (*UNCHANGED, *MUTANTS)]
+        asked = config.getoption("--mutant") or [""]
+        config.mutants = [m for m in MUTANTS if any(text in m.key for text in asked)]
+        chosen = (*UNCHANGED, *config.mutants)
+        config.targets = [backends.Target(mutant, "cpu") for mutant in chosen]
         return
     try:
         config.targets = [
@@ -140,7 +173,7 @@ def _case(request):
     if target is None:
         yield
         return
-    variant = spec.id.replace(target.name, "").strip("-")
+    variant = spec.id.replace(target.name, "").removeprefix("-").removesuffix("-")
     claim = request.node.originalname.removeprefix("test_").replace("_", " ")
     LEDGER.begin(request.node.nodeid, Case(claim, target.name, variant))
     yield
@@ -191,26 +224,43 @@ def pytest_sessionfinish(session, exitstatus):
     config = session.config
     complete = getattr(config, "whole_suite", False) and not config.getoption("collectonly")
     config.missing = []
-    if complete and exitstatus == 0:
+    few = config.getoption("--profile") == "brief"
+    if complete and exitstatus == 0 and not few:
         if config.getoption("--mutants"):
-            config.missing = [f"survived: {m.key}" for m in MUTANTS if not LEDGER.kills[m.key]]
+            config.missing = [
+                f"survived: {m.key}" for m in config.mutants if not LEDGER.kills[m.key]
+            ]
         else:
             config.missing = [f"never drawn: {option}" for option in LEDGER.never_drawn()]
     if config.missing:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def _scripts(config, folder):
+    """Scripts that show the failed claims by themselves: paths by the tests' names."""
+    from suites.reproduce import write_script
+
+    targets = {target.name: target for target in config.targets}
+    failed = {k: c for k, c in LEDGER.cases.items() if c.outcome == "failed" and c.failing}
+    return {k: write_script(c, targets[c.target], folder) for k, c in failed.items()}
+
+
 def pytest_terminal_summary(terminalreporter, config):
     if not LEDGER.cases:
         return
     mutants = config.getoption("--mutants")
-    for heading, lines in (summarise_mutants if mutants else summarise)(LEDGER):
+    told = summarise_mutants(LEDGER, config.mutants) if mutants else summarise(LEDGER)
+    for heading, lines in told:
         terminalreporter.section(heading)
         for line in lines:
             terminalreporter.line(line)
     for complaint in config.missing:
         terminalreporter.line(complaint, red=True)
     if config.getoption("--report"):
-        write = write_mutants if mutants else write_report
-        written = write(LEDGER, Path(config.getoption("--report")))
+        folder = Path(config.getoption("--report"))
+        written = (
+            write_mutants(LEDGER, config.mutants, folder)
+            if mutants
+            else write_report(LEDGER, folder, _scripts(config, folder / "failures"))
+        )
         terminalreporter.line(f"wrote {written}")

@@ -3,6 +3,8 @@
 
 import itertools
 import random
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from torchvision import tv_tensors
 from torchvision.ops import masks_to_boxes
 
 from dcnv2.data.coco import CocoDataset
+from dcnv2.data.images import BadImageError
 from dcnv2.data.loader import Seeded, StepSampler, collate, eval_loader, train_loader
 from dcnv2.data.shapes import write_shapes
 from dcnv2.data.transforms import DropEmptyObjects, eval_transforms, train_transforms
@@ -105,7 +108,7 @@ def test_items_draw_from_their_own_seed_and_leave_the_generators_alone():
             return 1
 
         def __getitem__(self, index):
-            return torch.rand(1).item(), random.random(), np.random.rand()
+            return torch.rand(1).item(), {"draws": (random.random(), np.random.rand())}
 
     dataset = Seeded(Draws())
     torch.manual_seed(0)
@@ -118,7 +121,9 @@ def test_items_draw_from_their_own_seed_and_leave_the_generators_alone():
     first = dataset[0, 7]
     assert Draws()[0] == expected
     assert dataset[0, 7] == first
-    assert dataset[0, 8] != first
+    assert dataset[0, 8][0] != first[0]
+    assert dataset[0, 8][1]["draws"] != first[1]["draws"]
+    assert first[1]["seed"] == 7, "later draws are told it too"
 
 
 @pytest.mark.parametrize("world_size", [1, 3])
@@ -211,3 +216,20 @@ def test_crops_by_name_keep_boxes_and_masks_together(shapes):
 def test_augmentations_that_do_not_exist(augment, words):
     with pytest.raises(ValueError, match=words):
         train_transforms(augment=[augment])
+
+
+def test_an_image_that_breaks_later_on_is_replaced_or_stops_the_run(shapes, tmp_path, caplog):
+    """The header and the end are whole, so that only decoding tells."""
+    shutil.copytree(shapes, tmp_path / "set")
+    dataset = CocoDataset(tmp_path / "set", "train", transforms=train_transforms())
+    path = Path(dataset.table.files[4])
+    data = bytearray(path.read_bytes())
+    data[2000:2600] = bytes(600)
+    path.write_bytes(data)
+    dataset = CocoDataset(tmp_path / "set", "train", transforms=train_transforms())
+    assert len(dataset) == 18, "the check of headers finds nothing"
+    with pytest.raises(BadImageError, match="broken"):
+        Seeded(dataset)[4, 1]
+    _, target = Seeded(dataset, skip_bad=True)[4, 1]
+    assert target["image_id"] == dataset.image_ids[5]
+    assert "left out" in caplog.text

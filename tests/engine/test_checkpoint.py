@@ -11,7 +11,7 @@ from dcnv2.engine.checkpoint import (
     list_checkpoints,
     load_meta,
     load_model,
-    load_optimizer,
+    load_state,
     save_checkpoint,
 )
 
@@ -29,14 +29,18 @@ def _adam(net):
     return optimizer
 
 
+def _state(optimizer):
+    return {"optimizer": optimizer.state_dict()}
+
+
 def test_what_was_saved_comes_back(tmp_path, net):
     net.to(memory_format=torch.channels_last)
     optimizer = _adam(net)
-    path = save_checkpoint(tmp_path, 12, net, optimizer, {"classes": ["a"]})
+    path = save_checkpoint(tmp_path, 12, net, _state(optimizer), {"classes": ["a"]})
     other = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     state = torch.optim.AdamW(other.parameters())
     load_model(path, other)
-    load_optimizer(path, state)
+    state.load_state_dict(load_state(path)["optimizer"])
     assert load_meta(path) == {"step": 12, "classes": ["a"]}
     for name, value in net.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]), name
@@ -48,7 +52,7 @@ def test_what_was_saved_comes_back(tmp_path, net):
 def test_only_the_newest_are_kept(tmp_path, net):
     optimizer = _adam(net)
     for step in (5, 10, 15, 15):
-        save_checkpoint(tmp_path, step, net, optimizer, {}, keep=2)
+        save_checkpoint(tmp_path, step, net, _state(optimizer), {}, keep=2)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step_00000010", "step_00000015"]
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -56,23 +60,23 @@ def test_only_the_newest_are_kept(tmp_path, net):
 @pytest.mark.parametrize("victim", ["save_file", "torch.save", "os.fsync", "Path.rename"])
 def test_dying_while_writing_leaves_the_last_whole_one(tmp_path, net, monkeypatch, victim):
     optimizer = _adam(net)
-    first = save_checkpoint(tmp_path, 5, net, optimizer, {})
+    first = save_checkpoint(tmp_path, 5, net, _state(optimizer), {})
 
     def die(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(f"dcnv2.engine.checkpoint.{victim}", die)
     with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(tmp_path, 10, net, optimizer, {})
+        save_checkpoint(tmp_path, 10, net, _state(optimizer), {})
     monkeypatch.undo()
     assert last_checkpoint(tmp_path) == first
     load_model(first, net)
-    save_checkpoint(tmp_path, 10, net, optimizer, {})
+    save_checkpoint(tmp_path, 10, net, _state(optimizer), {})
     assert len(list(tmp_path.iterdir())) == 2, "leftovers are removed by the next one"
 
 
 def test_broken_and_foreign_weights_are_named(tmp_path, net):
-    path = save_checkpoint(tmp_path, 1, net, _adam(net), {})
+    path = save_checkpoint(tmp_path, 1, net, _state(_adam(net)), {})
     with pytest.raises(ValueError, match=r"0\.bias is \[4\].* has \[5\]"):
         load_model(path, nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5)))
     with pytest.raises(ValueError, match=r"has no 2\.bias"):

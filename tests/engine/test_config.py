@@ -49,7 +49,11 @@ def test_precedence_is_default_base_file_command_line(tmp_path):
 def test_a_resolved_configuration_reads_back_equal(tmp_path):
     config = load_config("smoke/dcnv2", ["--optim.clip_norm=35", "--model.mask.convs=[8,8]"])
     (tmp_path / "config.yaml").write_text(to_yaml(config))
-    assert load_config(tmp_path) == config
+    assert load_config(tmp_path / "config.yaml") == config
+    moved = load_config(tmp_path)
+    assert moved.folder.resolve() == tmp_path.resolve(), "a run is where its folder is"
+    moved.name, moved.output = config.name, config.output
+    assert moved == config
 
 
 @pytest.mark.parametrize(
@@ -109,3 +113,17 @@ def test_every_field_is_documented_by_type():
     """Configurations are plain data: nothing in them needs torch, and all of it is YAML."""
     yaml.safe_load(to_yaml(RunConfig()))
     assert dataclasses.is_dataclass(RunConfig)
+
+
+def test_the_rate_follows_a_batch_that_the_command_line_changes(tmp_path):
+    def rate(*words):
+        optim = load_config("mask_rcnn/r50_fpn", words).optim
+        return optim.lr, optim.lr_batch
+
+    assert rate() == (0.02, None)
+    assert rate("--train.batch_size=4") == (0.02, 16)
+    assert rate("--train.batch_size=4", "--optim.lr=0.01") == (0.01, None)
+    config = load_config("mask_rcnn/r50_fpn", ["--train.batch_size=4"])
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    again = load_config(tmp_path, ["--train.batch_size=8"]).optim
+    assert (again.lr, again.lr_batch) == (0.02, 16), "a resumed run knows what its rate is for"

@@ -9,19 +9,19 @@ import sys
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from toy_runs import toy_config, weights_of
 
 from dcnv2 import cli
 from dcnv2.data.images import BadImageError
 from dcnv2.data.shapes import write_shapes
-from dcnv2.engine import train as training
 from dcnv2.engine.checkpoint import last_checkpoint
-from dcnv2.engine.config import parse_values
+from dcnv2.engine.config import to_yaml
+from dcnv2.engine.datasets import train_batches
+from dcnv2.engine.diagnosis import NonFiniteLossError
 from dcnv2.engine.evaluate import evaluate_checkpoint
 from dcnv2.engine.predict import predict_files
-from dcnv2.engine.train import NonFiniteLossError, Trainer, train
-
-STEPS = 4
+from dcnv2.engine.run_folder import CONTENTS
+from dcnv2.engine.train import Trainer, train
 
 
 @pytest.fixture(scope="module")
@@ -32,56 +32,24 @@ def shapes(tmp_path_factory):
 @pytest.fixture
 def make_config(shapes, tmp_path):
     def make(name="run", **train_options):
-        model = {
-            "num_classes": 8,
-            "min_size": [64],
-            "max_size": 64,
-            "backbone": {
-                "arch": "small",
-                "channels": 16,
-                "convs": ["plain", "plain", "plain", "dcnv2"],
-            },
-            "rpn": {"anchor_sizes": [[16, 32]], "post_nms_train": 20, "post_nms_test": 20},
-            "box": {
-                "hidden_channels": 16,
-                "batch_per_image": 16,
-                "pool": {"kind": "mdpool", "hidden_channels": 8},
-            },
-            "mask": {"convs": [16], "deconv_channels": 16},
-            "mimic": {"enabled": True, "crop_size": 32},
-        }
-        options = {"steps": STEPS, "batch_size": 2, "log_every": 3, "checkpoint_every": 2}
-        return parse_values(
-            {
-                "name": name,
-                "output": str(tmp_path),
-                "device": "cpu",
-                "model": model,
-                "data": {"root": str(shapes), "workers": 0},
-                "optim": {"name": "adamw", "lr": 0.01, "warmup_steps": 2, "clip_norm": 10.0},
-                "train": options | train_options,
-            }
-        )
+        return toy_config(shapes, tmp_path, name, train=train_options)
 
     return make
-
-
-def _weights(config):
-    return load_file(last_checkpoint(config.folder / "checkpoints") / "model.safetensors")
 
 
 def test_a_run_leaves_its_records(make_config):
     config = make_config(eval_every=2)
     row = train(config)
     folder = config.folder
-    assert {"config.yaml", "log.txt", "metrics.csv", "eval.csv", "checkpoints", "tensorboard"} <= {
-        path.name for path in folder.iterdir()
-    }
+    for name in CONTENTS:
+        assert (folder / name).exists(), name
+    assert "box_AP" in (folder / "README.md").read_text()
+    assert "torch" in (folder / "environment.txt").read_text()
+    assert len(list((folder / "pictures").glob("prediction_*.png"))) == 3
     metrics = pd.read_csv(folder / "metrics.csv")
     assert metrics["step"].tolist() == [3, 4]
-    assert {"loss", "loss_mask", "loss_mimic_cos", "lr", "grad_norm", "offset_max"} <= set(
-        metrics.columns
-    )
+    columns = {"loss", "loss_mask", "loss_mimic_cos", "lr", "grad_norm", "skipped", "offset_max"}
+    assert columns | {"images_per_s", "data_share", "memory_MiB"} <= set(metrics.columns)
     assert pd.read_csv(folder / "eval.csv")["step"].tolist() == [2, 4]
     assert row["images"].item() == 3
     assert {"box_AP", "mask_AP50"} <= set(row.columns)
@@ -104,9 +72,9 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(make_config, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             train(cut)
     train(cut, resume=True)
-    for name, value in _weights(whole).items():
-        assert torch.equal(value, _weights(cut)[name]), name
-    untimed = ["data_ms", "step_ms"]
+    for name, value in weights_of(whole).items():
+        assert torch.equal(value, weights_of(cut)[name]), name
+    untimed = ["data_ms", "step_ms", "images_per_s", "data_share", "memory_MiB"]
     tables = [pd.read_csv(c.folder / "metrics.csv").drop(columns=untimed) for c in (whole, cut)]
     pd.testing.assert_frame_equal(*tables, check_exact=True)
 
@@ -131,7 +99,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(make_config, monke
         return forward(*operands) * (float("nan") if len(calls) > 2 else 1.0)
 
     monkeypatch.setattr(trainer.model.roi_heads, "mask_logits", poisoned)
-    with pytest.raises(NonFiniteLossError, match="step 2: loss_mask is nan"):
+    with pytest.raises(NonFiniteLossError, match="step 2: loss_mask is nan, first in module"):
         trainer.run()
     assert last_checkpoint(config.folder / "checkpoints").name == "step_00000002"
     assert "loss_mask is nan" in (config.folder / "log.txt").read_text()
@@ -139,7 +107,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(make_config, monke
 
 def test_loss_weights_scale_the_terms(make_config):
     config = make_config()
-    batch = next(iter(training.train_batches(Trainer(config).train_set, config, 0)))
+    trainer = Trainer(config)
+    batch = next(iter(train_batches(trainer.train_set, config, 0, trainer.ranks)))
     plain = Trainer(config).update(*batch)
     config.train.loss_weights.loss_mask = 0.25
     scaled = Trainer(config).update(*batch)
@@ -173,7 +142,8 @@ def test_other_categories_are_refused(make_config, shapes, tmp_path, change):
 def test_a_checkpoint_is_evaluated_and_drawn(make_config, shapes, tmp_path):
     config = make_config(steps=1)
     row = train(config)
-    again, per_class = evaluate_checkpoint(config)
+    result = evaluate_checkpoint(config)
+    again, per_class = result.row, result.scores.per_class
     timed = ["image_ms"]
     pd.testing.assert_frame_equal(again.drop(columns=timed), row.drop(columns=timed))
     assert len(per_class) == 16
@@ -198,7 +168,7 @@ def test_proposal_network_is_scored_by_recall(make_config):
 
 def test_command_line_trains_evaluates_and_predicts(make_config, shapes, tmp_path, capsys):
     config = make_config(steps=1)
-    text = training.to_yaml(config)
+    text = to_yaml(config)
     (tmp_path / "toy.yaml").write_text(text)
     words = [str(tmp_path / "toy.yaml"), "--name=by_cli"]
     assert cli.main(["train", *words]) == 0

@@ -70,6 +70,49 @@ def test_bfloat16_autocast_trains_and_predicts(pool):
     assert all(output["scores"].dtype == torch.float32 for output in outputs)
 
 
+@pytest.mark.parametrize("topology", ["c5", "fpn"])
+@pytest.mark.parametrize("conv", ["plain", "dcnv1", "dcnv2"])
+def test_maps_stay_bfloat16_and_channels_last_through_the_backbone(conv, topology):
+    """A layer that answers in another dtype or layout makes the next one copy its input."""
+    torch.manual_seed(0)
+    config = BackboneConfig(convs=("plain", conv, conv, conv), topology=topology, channels=32)
+    backbone = build_backbone(config).to(memory_format=torch.channels_last)
+    strayed = []
+
+    def look(name):
+        def hook(_, __, out):
+            # Offsets are float32 for the operator's sake.
+            if isinstance(out, torch.Tensor) and "conv_offset" not in name:
+                straight = out.is_contiguous(memory_format=torch.channels_last)
+                if out.dtype != torch.bfloat16 or not straight:
+                    strayed.append((name, out.dtype, out.stride()))
+
+        return hook
+
+    for name, module in backbone.named_modules():
+        module.register_forward_hook(look(name))
+    x = torch.rand(2, 3, 64, 96).to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = backbone(x)
+    assert len(maps) == (2 if topology == "c5" else 5)
+    assert not strayed
+
+
+def test_frozen_norm_in_bfloat16_is_its_float32_self_rounded():
+    torch.manual_seed(0)
+    norm = make_norm("frozen", 6)
+    for buffer in norm.buffers():
+        buffer.uniform_(0.5, 1.5)
+    x = torch.randn(2, 6, 5, 7).bfloat16()
+    wanted, got = norm(x.float()), norm(x)
+    assert got.dtype == torch.bfloat16
+    # Scale or shift, then the result: two roundings to eight bits, half a unit each.
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    shift = norm.bias - norm.running_mean * scale
+    size = (x.float() * scale.view(-1, 1, 1)).abs() + shift.abs().view(-1, 1, 1)
+    assert ((got.float() - wanted).abs() <= 1.01 * 2 * 2**-8 * size).all()
+
+
 def test_anchors_and_deltas_are_float32_under_autocast():
     """In bfloat16 neighbours at 1000 pixels would be four apart."""
     model = build_model(toy_config())

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.roi_heads import fastrcnn_loss, maskrcnn_loss
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, roi_align
 
+from dcnv2.models import losses
 from dcnv2.models.config import OHEMConfig
 from dcnv2.models.losses import box_losses, mask_loss
 from dcnv2.models.matching import BoxPairs, ChunkedMatcher, inside
@@ -40,35 +41,35 @@ def _terms(batch):
 
 
 def test_without_mining_losses_are_torchvisions(batch):
-    losses = box_losses(*batch, OHEMConfig(), BETA)
-    torch.testing.assert_close(tuple(losses.values()), fastrcnn_loss(*batch))
+    terms = box_losses(*batch, OHEMConfig(), BETA)
+    torch.testing.assert_close(tuple(terms.values()), fastrcnn_loss(*batch))
 
 
 def test_mining_the_batch_keeps_the_hardest_classifications(batch):
-    losses = box_losses(*batch, OHEMConfig("batch", 5), BETA)
+    terms = box_losses(*batch, OHEMConfig("batch", 5), BETA)
     classes, boxes = _terms(batch)
-    torch.testing.assert_close(losses["loss_classifier"], classes.sort().values[-5:].mean())
-    torch.testing.assert_close(losses["loss_box_reg"], boxes.sum() / 15)
+    torch.testing.assert_close(terms["loss_classifier"], classes.sort().values[-5:].mean())
+    torch.testing.assert_close(terms["loss_box_reg"], boxes.sum() / 15)
 
 
 def test_mining_images_ranks_by_both_losses_and_drops_boxes_too(batch):
-    losses = box_losses(*batch, OHEMConfig("image", 4), BETA)
+    terms = box_losses(*batch, OHEMConfig("image", 4), BETA)
     classes, boxes = _terms(batch)
     kept = []
     for start, stop in ((0, 9), (9, 15)):
         rank = (classes + boxes)[start:stop].argsort(descending=True)[:4]
         kept += (rank + start).tolist()
-    torch.testing.assert_close(losses["loss_classifier"], classes[kept].mean())
-    torch.testing.assert_close(losses["loss_box_reg"], boxes[kept].sum() / 8)
+    torch.testing.assert_close(terms["loss_classifier"], classes[kept].mean())
+    torch.testing.assert_close(terms["loss_box_reg"], boxes[kept].sum() / 8)
 
 
 @pytest.mark.parametrize("kind", ["none", "batch", "image"])
 def test_no_rois_give_zero_losses_with_gradients(kind):
     logits, deltas = torch.zeros(0, 4, requires_grad=True), torch.zeros(0, 16, requires_grad=True)
     empty = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, 4)]
-    losses = box_losses(logits, deltas, *empty, OHEMConfig(kind, 4), BETA)
-    assert list(losses.values()) == [0, 0]
-    sum(losses.values()).backward()
+    terms = box_losses(logits, deltas, *empty, OHEMConfig(kind, 4), BETA)
+    assert list(terms.values()) == [0, 0]
+    sum(terms.values()).backward()
 
 
 @pytest.mark.parametrize("low_quality", [True, False])
@@ -109,6 +110,28 @@ def test_mask_loss_is_torchvisions():
     masks, labels = [t["masks"] for t in targets], [t["labels"] for t in targets]
     wanted = maskrcnn_loss(logits, boxes, masks, labels, matched)
     torch.testing.assert_close(mask_loss(logits, boxes, matched, targets), wanted)
+
+
+@pytest.mark.parametrize("chunk", [1, 40 * 40, 2 * 40 * 40 + 1])
+def test_masks_cropped_in_parts_are_the_same(monkeypatch, chunk):
+    wanted = mask_loss(*_mask_batch(40))
+    monkeypatch.setattr(losses, "MASK_CHUNK", chunk)
+    torch.testing.assert_close(mask_loss(*_mask_batch(40)), wanted)
+
+
+def test_many_rois_of_one_object_share_its_mask(monkeypatch):
+    """128 RoIs of a 1000 px image would take half a gigabyte for copies of the same mask."""
+    logits, boxes, _, targets = _mask_batch(40)
+    matched = [torch.full((len(box),), 2) for box in boxes]
+    seen = []
+
+    def crop(masks, *operands):
+        seen.append(len(masks))
+        return roi_align(masks, *operands)
+
+    monkeypatch.setattr(losses, "roi_align", crop)
+    mask_loss(logits, boxes, matched, targets)
+    assert seen == [1, 0, 1]
 
 
 def test_masks_of_another_size_are_cropped_where_the_box_is():

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dcnv2.engine.config import load_config
+from dcnv2.engine.offset_picture import Sampling, choose_points, draw_offsets, record, trace
 from dcnv2.models import build_model
-from suites.offset_picture import Sampling, choose_points, draw, record, trace
 
 
 def _layer(shift=(0.0, 0.0), mask=1.0, size=(9, 11), stride=(1, 1)):
@@ -71,6 +71,13 @@ def test_recorded_layers_are_those_of_the_net(model, image):
         assert layer.scale * layer.offset.shape[2] == pytest.approx(image.shape[2], rel=0.4)
 
 
+def test_the_last_layer_is_chosen_by_name(model, image):
+    with pytest.raises(ValueError, match="is no deformable layer; there are backbone"):
+        record(model, image, "backbone.nowhere")
+    chosen = next(name for name, m in model.named_modules() if hasattr(m, "conv_offset"))
+    assert len(record(model, image, chosen, depth=1)[0]) == 1
+
+
 def test_picture_is_written(model, image, tmp_path):
-    draw(model, [image, image], tmp_path / "deep" / "offsets.png")
+    draw_offsets(model, [image, image], tmp_path / "deep" / "offsets.png")
     assert (tmp_path / "deep" / "offsets.png").stat().st_size > 10_000

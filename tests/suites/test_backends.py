@@ -9,7 +9,8 @@ import torch
 
 import reference
 from suites import backends
-from suites.backends import Target, convention_of, get_backend
+from suites.backends import Target, get_backend
+from suites.conventions import convention_of
 from suites.evaluation import expected
 from suites.isolation import run_isolated
 from suites.problems import ConvProblem, RoIProblem
@@ -66,9 +67,62 @@ def test_convention_is_told_by_argument_names():
 
 
 def test_convention_may_be_named():
-    assert get_backend(f"{__name__}:as_torchvision@mmcv")._convention == "mmcv"
+    from suites.conventions import CONVENTIONS
+
+    backend = get_backend(f"{__name__}:as_torchvision@mmcv")
+    assert backend.convention is CONVENTIONS["mmcv"]
     with pytest.raises(ValueError, match="convention"):
         get_backend(f"{__name__}:as_torchvision@caffe")
+
+
+def roi_pool_of_mine(input, rois, offset, output_size, spatial_scale, sampling_ratio, gamma):
+    """As mmcv's."""
+    options = (output_size, spatial_scale, sampling_ratio, gamma)
+    return reference.deform_roi_pool(input, rois, offset, None, *options)
+
+
+def psroi_pool_of_mine(
+    data, rois, trans, size, spatial_scale, group_size, part_size, samples, trans_std
+):
+    """As the authors'."""
+    options = (size, spatial_scale, group_size, part_size, samples, trans_std)
+    return reference.deform_psroi_pool(data, rois, trans, None, *options)
+
+
+@pytest.mark.parametrize("kind", ["roi", "psroi"])
+@pytest.mark.parametrize("offsets", ["small", "none"])
+def test_poolings_have_conventions_too(kind, offsets):
+    problem = RoIProblem(kind=kind, bins=(2, 2), offsets=offsets, mask=False)
+    target = Target(get_backend(f"{__name__}:{kind}_pool_of_mine"), "cpu")
+    assert target.supports(problem) is None
+    assert target.supports(problem.but(mask=True)) == "no mask"
+    assert target.supports(ConvProblem()) == "no deform_conv2d"
+    got, want = target.run(problem), expected(problem)
+    for result in want:
+        torch.testing.assert_close(got[result], want[result])
+
+
+def test_paths_of_cuda_are_asked_for_by_name(monkeypatch):
+    """What a path does not take is unsupported; without a name there is no limit again."""
+    from dcnv2.ops import library
+
+    limits = []
+    monkeypatch.setattr(library, "limit_conv_path", limits.append)
+    monkeypatch.setattr(backends.Dcnv2, "_limited", False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    wgmma, plain = get_backend("dcnv2-wgmma"), get_backend("dcnv2-plain")
+    taken = {"float16": "wgmma", "float32": "mma forward, plain backward", "float64": "plain"}
+    monkeypatch.setattr(library, "conv_path", lambda dtype, _: (taken[dtype], ""))
+    fast = ConvProblem(in_channels=32, out_channels=16, deform_groups=2, dtype="float16")
+    assert wgmma.supports(fast, "cuda") is None
+    assert wgmma.supports(fast, "cpu") == "a path of CUDA"
+    assert "float32" in wgmma.supports(fast.but(dtype="float32"), "cuda")
+    assert "multiple of 8" in wgmma.supports(fast.but(deform_groups=8), "cuda")
+    assert "multiple of 8" in wgmma.supports(fast.but(out_channels=8), "cuda")
+    assert plain.supports(fast.but(dtype="float64"), "cuda") is None
+    assert plain.supports(RoIProblem(), "cuda") == "no deform_roi_pool"
+    assert plain.operator("deform_conv2d") is get_backend("dcnv2").operator("deform_conv2d")
+    assert limits[-2:] == ["plain", "wgmma"]
 
 
 def test_unknown_backends_are_errors_that_name_the_known_ones():

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 
 from suites.bounds import Price, kinks, prices, rounding_price
-from suites.evaluation import expected, results_of
+from suites.evaluation import evaluate, expected, results_of
 from suites.plain import GatheringConv, PlainConv
 from suites.problems import ConvProblem, RoIProblem
 from suites.sizes import conv_sizes, pool_sizes
@@ -173,3 +173,22 @@ def test_bins_on_a_jump_are_left_out():
     counted = prices(problem)["output"].counted
     assert not counted.all()
     assert prices(RoIProblem(regions=("whole",)))["output"].counted.all()
+
+
+@pytest.mark.parametrize("kind", ["roi", "psroi"])
+def test_coordinates_of_a_pooling_may_be_rounded_but_no_more(kind):
+    """Samples of huge regions, moved by three roundings of their largest coordinate."""
+    shares = {3: [], 1000: []}
+    for seed in range(40):
+        problem = RoIProblem(kind=kind, bins=(2, 2), regions=("huge",), mask=False, seed=seed)
+        boxes = problem.rounded()["rois"][0, 1:]
+        extent = (boxes[2:] - boxes[:2]) * problem.scale * problem.offset_scale
+        step = 2.0**-53 * (boxes.abs().max() * problem.scale + problem.height) / extent
+        for roundings, spent in shares.items():
+            operands = problem.rounded()
+            operands["offset"] = operands["offset"] + roundings * step.view(1, 2, 1, 1)
+            grad = problem.rounded_grad_output()
+            got = evaluate(problem.reference, problem, operands, grad, ("input",))
+            spent += _spent(problem, got).values()
+    assert max(shares[3]) <= 1
+    assert max(shares[1000]) > 1

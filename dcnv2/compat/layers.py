@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Layers that several projects have, to which each adds its own names and defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from dcnv2.compat.arguments import check_groups, takes_aliases
+from dcnv2.nn import DeformConv2d, DeformConv2dPack, ModulatedDeformConv2dPack
+from dcnv2.ops import deform_conv2d
+
+Size = int | Sequence[int]
+
+
+class _FixedGroups(DeformConv2d):
+    """A deformable convolution whose number of deform groups is part of the layer.
+
+    The bias starts at zero, as it does in all of the projects (nn.Conv2d's does not).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        deform_groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
+        )
+        if deform_groups < 1 or in_channels % deform_groups != 0:
+            raise ValueError(
+                f"deform_groups must divide in_channels = {in_channels}, got {deform_groups}"
+            )
+        self.deform_groups = deform_groups
+
+    @property
+    def deformable_groups(self) -> int:
+        """Return deform_groups."""
+        return self.deform_groups
+
+    def reset_parameters(self) -> None:
+        """Draw the weight as nn.Conv2d does; the bias is zero."""
+        super().reset_parameters()
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def convolve(self, input: Tensor, offset: Tensor, mask: Tensor | None) -> Tensor:
+        """Convolve, with the layer's own number of deform groups and no other."""
+        check_groups(input, offset, self.weight, self.groups, self.deform_groups)
+        options = (self.stride, self.padding, self.dilation)
+        return deform_conv2d(input, offset, self.weight, self.bias, *options, mask)
+
+    def extra_repr(self) -> str:
+        """Return what the module's line says besides its name."""
+        return f"{super().extra_repr()}, deform_groups={self.deform_groups}"
+
+
+class PlainDeformConv(_FixedGroups):
+    """A deformable convolution (v1): forward(input, offset), no bias by default."""
+
+    @takes_aliases
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        deform_groups: int = 1,
+        bias: bool = False,
+        im2col_step: int = 32,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            deform_groups,
+            bias,
+        )
+
+    def forward(self, input: Tensor, offset: Tensor) -> Tensor:  # type: ignore[override]
+        """Convolve [N, C, H, W] by offsets [N, 2*G*kh*kw, Ho, Wo] to [N, O, Ho, Wo]."""
+        return self.convolve(input, offset, None)
+
+
+class ModulatedDeformConv(_FixedGroups):
+    """A modulated deformable convolution (v2): forward(input, offset, mask)."""
+
+    @takes_aliases
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        deform_groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            deform_groups,
+            bias,
+        )
+
+    def forward(  # type: ignore[override]
+        self, input: Tensor, offset: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Convolve [N, C, H, W] by offsets and masks [N, G*kh*kw, Ho, Wo] to [N, O, Ho, Wo]."""
+        return self.convolve(input, offset, mask)
+
+
+class PlainDeformConvPack(DeformConv2dPack):
+    """`dcnv2.nn.DeformConv2dPack` without a bias by default."""
+
+    @takes_aliases
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        deform_groups: int = 1,
+        bias: bool = False,
+        im2col_step: int = 32,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            deform_groups,
+            bias,
+        )
+
+
+class ModulatedDeformConvPack(ModulatedDeformConv2dPack):
+    """`dcnv2.nn.ModulatedDeformConv2dPack` whose bias starts at zero."""
+
+    @takes_aliases
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        deform_groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            deform_groups,
+            bias,
+        )
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)

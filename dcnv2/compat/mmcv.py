@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""mmcv.ops: its deformable convolutions and RoI poolings, and its registry's names for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from torch import Tensor, nn
+
+from dcnv2.compat.arguments import check_groups, takes_aliases
+from dcnv2.compat.layers import ModulatedDeformConv as ModulatedDeformConv2d
+from dcnv2.compat.layers import ModulatedDeformConvPack as ModulatedDeformConv2dPack
+from dcnv2.compat.layers import PlainDeformConv as DeformConv2d
+from dcnv2.compat.layers import PlainDeformConvPack as DeformConv2dPack
+from dcnv2.compat.layers import Size
+from dcnv2.nn import DeformRoIPoolPack as _OurPoolPack
+from dcnv2.ops import checks
+from dcnv2.ops import deform_conv2d as _deform_conv2d
+from dcnv2.ops import deform_roi_pool as _deform_roi_pool
+
+__all__ = [
+    "DeformConv2d",
+    "DeformConv2dPack",
+    "DeformRoIPool",
+    "DeformRoIPoolPack",
+    "ModulatedDeformConv2d",
+    "ModulatedDeformConv2dPack",
+    "ModulatedDeformRoIPoolPack",
+    "deform_conv2d",
+    "deform_roi_pool",
+    "modulated_deform_conv2d",
+    "register",
+]
+
+Rois = Tensor | Sequence[Tensor]
+
+
+@takes_aliases
+def deform_conv2d(
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    stride: Size = 1,
+    padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    deform_groups: int = 1,
+    bias: bool = False,
+    im2col_step: int = 32,
+) -> Tensor:
+    """Convolve without masks, in mmcv's order; shapes are those of `dcnv2.ops.deform_conv2d`.
+
+    Raises:
+        ValueError: a group count is not that of the shapes, or `bias` is true: mmcv has none here.
+    """
+    if bias:
+        raise ValueError("bias must be False: add one to the output")
+    check_groups(input, offset, weight, groups, deform_groups)
+    return _deform_conv2d(input, offset, weight, None, stride, padding, dilation)
+
+
+@takes_aliases
+def modulated_deform_conv2d(
+    input: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Size = 1,
+    padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    deform_groups: int = 1,
+) -> Tensor:
+    """Convolve with masks, in mmcv's order; shapes are those of `dcnv2.ops.deform_conv2d`.
+
+    Raises:
+        ValueError: a group count is not that of the shapes.
+    """
+    check_groups(input, offset, weight, groups, deform_groups)
+    return _deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
+
+
+def deform_roi_pool(
+    input: Tensor,
+    rois: Rois,
+    offset: Tensor | None,
+    output_size: Size,
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = 0,
+    gamma: float = 0.1,
+) -> Tensor:
+    """Pool as `dcnv2.ops.deform_roi_pool` does; mmcv writes no offset as an empty tensor too."""
+    if offset is not None and offset.numel() == 0 and len(rois) != 0:
+        offset = None
+    options = (output_size, spatial_scale, sampling_ratio, gamma)
+    return _deform_roi_pool(input, rois, offset, None, *options)
+
+
+class DeformRoIPool(nn.Module):
+    """Deformable RoI pooling whose offsets are given: forward(input, rois, offset=None)."""
+
+    def __init__(
+        self,
+        output_size: Size,
+        spatial_scale: float = 1.0,
+        sampling_ratio: int = 0,
+        gamma: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.output_size = checks.pair("output_size", output_size)
+        self.spatial_scale = spatial_scale
+        self.sampling_ratio = sampling_ratio
+        self.gamma = gamma
+
+    def forward(self, input: Tensor, rois: Rois, offset: Tensor | None = None) -> Tensor:
+        """Pool [N, C, H, W] to [R, C, ph, pw]."""
+        options = (self.output_size, self.spatial_scale, self.sampling_ratio, self.gamma)
+        return deform_roi_pool(input, rois, offset, *options)
+
+
+class DeformRoIPoolPack(_OurPoolPack):
+    """`dcnv2.nn.DeformRoIPoolPack` in mmcv's order; its state_dict is mmcv's."""
+
+    def __init__(
+        self,
+        output_size: Size,
+        output_channels: int,
+        deform_fc_channels: int = 1024,
+        spatial_scale: float = 1.0,
+        sampling_ratio: int = 0,
+        gamma: float = 0.1,
+    ) -> None:
+        options = (spatial_scale, sampling_ratio, gamma, deform_fc_channels)
+        super().__init__(output_size, output_channels, *options)
+
+
+class ModulatedDeformRoIPoolPack(DeformRoIPoolPack):
+    """Modulated deformable RoI pooling with mmcv's two branches, `offset_fc` and `mask_fc`.
+
+    `dcnv2.nn.ModulatedDeformRoIPoolPack` predicts both from one branch, as the paper does.
+    """
+
+    def __init__(
+        self,
+        output_size: Size,
+        output_channels: int,
+        deform_fc_channels: int = 1024,
+        spatial_scale: float = 1.0,
+        sampling_ratio: int = 0,
+        gamma: float = 0.1,
+    ) -> None:
+        options = (deform_fc_channels, spatial_scale, sampling_ratio, gamma)
+        super().__init__(output_size, output_channels, *options)
+        height, width = self.output_size
+        last = nn.Linear(deform_fc_channels, height * width)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        first = nn.Linear(height * width * output_channels, deform_fc_channels)
+        self.mask_fc = nn.Sequential(first, nn.ReLU(), last, nn.Sigmoid())
+
+    def forward(self, input: Tensor, rois: Rois) -> Tensor:
+        """Pool [N, C, H, W] to [R, C, ph, pw]."""
+        seen = self._pool(input, rois).flatten(1)
+        offset = self.offset_fc(seen).unflatten(1, (2, *self.output_size))
+        mask = self.mask_fc(seen).unflatten(1, (1, *self.output_size))
+        return self._pool(input, rois, offset, mask)
+
+
+def register(registry: Any = None) -> None:
+    """Put our layers behind the names `DCN` and `DCNv2` of configurations (`dict(type='DCNv2')`).
+
+    Call it once, before a model is built; MMDetection, MMSegmentation and MMagic then build ours.
+
+    Args:
+        registry: where to; by default mmengine's MODELS (mmcv 2) or mmcv's CONV_LAYERS (mmcv 1).
+
+    Raises:
+        ModuleNotFoundError: no registry is given, and neither package is installed.
+    """
+    if registry is None:
+        try:
+            registry = import_module("mmengine.registry").MODELS
+        except ModuleNotFoundError:
+            registry = import_module("mmcv.cnn").CONV_LAYERS
+    registry.register_module(name="DCN", force=True, module=DeformConv2dPack)
+    registry.register_module(name="DCNv2", force=True, module=ModulatedDeformConv2dPack)

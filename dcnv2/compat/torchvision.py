@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""torchvision.ops: `deform_conv2d` and `DeformConv2d`, whose order and state_dict are ours too."""
+
+from dcnv2.nn import DeformConv2d
+from dcnv2.ops import deform_conv2d
+
+__all__ = ["DeformConv2d", "deform_conv2d"]

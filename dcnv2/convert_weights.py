@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`dcnv2.convert_state_dict` and `dcnv2 convert`: other projects' checkpoints for our layers.
+
+All but one of them order offsets and masks as we do, so conversion is a change of names:
+
+    source                        offsets and masks come from        becomes
+    mmcv, BasicSR, EDVR           NAME.conv_offset                   itself
+    CharlesShang, chengdazhi      NAME.conv_offset_mask              NAME.conv_offset
+    detectron2, old mmdetection   NAME_offset                        NAME.conv_offset
+    4uiiurz1                      NAME.p_conv, NAME.m_conv           NAME.conv_offset
+    CharlesShang's RoI pooling    NAME.offset_mask_fc                NAME.offset_fc
+
+The kernel is `NAME.weight` and `NAME.bias` everywhere but with 4uiiurz1, who has `NAME.conv`, all y
+before all x, and another rule at the border of the image: values agree where no sample nears it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SOURCES = ("dcnv2", "charlesshang", "detectron2", "4uiiurz1")
+CONTAINERS = ("state_dict", "model_state_dict", "params_ema", "params", "model", "net", "module")
+_FIELDS = ("weight", "bias")
+
+
+def convert_state_dict(state: Mapping[str, Any], source: str | None = None) -> dict[str, Tensor]:
+    """Rename the deformable layers' entries of a checkpoint to those of `dcnv2.nn`.
+
+    Everything else keeps its name, but for what only wraps it: `{"state_dict": ...}` and its like,
+    and a `module.` before every name.
+
+    Args:
+        state: names and tensors, or a checkpoint with these in it.
+        source: "charlesshang" (and chengdazhi), "detectron2" (and mmdetection before 2), "4uiiurz1"
+            or "dcnv2" (and mmcv, BasicSR and EDVR, whose names are ours). None tells from the
+            names, layer by layer.
+
+    Returns:
+        A new dictionary with the same tensors (but for those of 4uiiurz1, which are reordered).
+
+    Raises:
+        ValueError: there are no tensors in it, the source is not known, or it is DCNv4's.
+    """
+    if source is not None and source not in SOURCES:
+        raise ValueError(f"source must be one of {', '.join(SOURCES)}, got '{source}'")
+    tensors = unwrap(state)
+    _refuse_dcnv4(tensors)
+    for name, convert in _CONVERSIONS.items():
+        if source in (None, name):
+            tensors = convert(tensors)
+    return tensors
+
+
+def sources_of(state: Mapping[str, Any]) -> list[str]:
+    """Return whose names a checkpoint's deformable layers have, of SOURCES."""
+    tensors = unwrap(state)
+    found = ["dcnv2"] if any(".conv_offset." in f".{name}" for name in tensors) else []
+    return found + [
+        name for name, convert in _CONVERSIONS.items() if convert(tensors).keys() != tensors.keys()
+    ]
+
+
+def unwrap(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return names and tensors of a checkpoint that may wrap them.
+
+    Raises:
+        ValueError: there are none.
+    """
+    for name in CONTAINERS:
+        if isinstance(state.get(name), Mapping):
+            return unwrap(state[name])
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if not tensors:
+        some = ", ".join(list(map(str, state))[:8])
+        raise ValueError(f"no tensors in the checkpoint; its entries are: {some or 'none'}")
+    while all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors
+
+
+def load_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read names and tensors from a file, of which no code is ever run.
+
+    Args:
+        path: `.safetensors`, or what torch.save wrote.
+
+    Raises:
+        ValueError: it holds objects besides tensors that could run code, or no tensors.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    from pickle import UnpicklingError
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"{path} holds more than tensors and is not read, as that could run code: save its "
+            f"state_dict alone where you trust it ({reason})"
+        ) from error
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{path} holds a {type(state).__name__}, not a state_dict")
+    return unwrap(state)
+
+
+def convert_file(source: str | Path, target: str | Path) -> str:
+    """Convert a checkpoint file; returns what was done, in lines.
+
+    Args:
+        source: `.safetensors`, or what torch.save wrote.
+        target: `.safetensors`, or `.pth` and the like for torch.save.
+
+    Raises:
+        ValueError: as `load_weights` and `convert_state_dict`.
+    """
+    before = load_weights(source)
+    after = {name: value.contiguous() for name, value in convert_state_dict(before).items()}
+    target = Path(target)
+    if target.suffix == ".safetensors":
+        from safetensors.torch import save_file
+
+        save_file({name: value.clone() for name, value in after.items()}, target)
+    else:
+        torch.save(after, target)
+    renamed = [f"  {name}" for name in after if name not in before]
+    known = ", ".join(sources_of(before)) or "no deformable layers"
+    lines = [f"{source}: {len(before)} tensors, {known}", f"{target}: {len(renamed)} new names"]
+    return "\n".join([*lines, *renamed])
+
+
+# ---- one source each: a dictionary in, a new one out, the same where there is nothing to do
+
+
+def _rename_part(tensors: dict[str, Tensor], part: str, to: str) -> dict[str, Tensor]:
+    return {
+        ".".join(to if word == part else word for word in name.split(".")): value
+        for name, value in tensors.items()
+    }
+
+
+def _from_charlesshang(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    renamed = _rename_part(tensors, "conv_offset_mask", "conv_offset")
+    return _rename_part(renamed, "offset_mask_fc", "offset_fc")
+
+
+def _from_detectron2(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`NAME_offset` beside a kernel `NAME.weight` that it fits is that kernel's branch."""
+
+    def name_of(name: str) -> str:
+        layer, _, field = name.rpartition(".")
+        base = layer.removesuffix("_offset")
+        kernel, branch = tensors.get(f"{base}.weight"), tensors.get(f"{layer}.weight")
+        if base == layer or field not in _FIELDS or kernel is None or branch is None:
+            return name
+        fits = kernel.dim() == branch.dim() == 4 and kernel.shape[2:] == branch.shape[2:]
+        if not fits or (
+            branch.shape[0] % (2 * kernel[0, 0].numel())
+            and (branch.shape[0] % (3 * kernel[0, 0].numel()))
+        ):
+            return name
+        return f"{base}.conv_offset.{field}"
+
+    return {name_of(name): value for name, value in tensors.items()}
+
+
+def _from_4uiiurz1(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`conv` is the kernel, `p_conv` gives all y, then all x, and `m_conv` the mask's logits."""
+    layers = [
+        name.removesuffix("p_conv.weight") for name in tensors if name.endswith("p_conv.weight")
+    ]
+    layers = [layer for layer in layers if f"{layer}conv.weight" in tensors]
+    converted = dict(tensors)
+    for layer in layers:
+        for field in _FIELDS:
+            if f"{layer}conv.{field}" in tensors:
+                converted[layer + field] = converted.pop(f"{layer}conv.{field}")
+            if f"{layer}p_conv.{field}" not in tensors:
+                continue
+            places = converted.pop(f"{layer}p_conv.{field}")
+            parts = [places.unflatten(0, (2, -1)).transpose(0, 1).flatten(0, 1)]
+            if f"{layer}m_conv.{field}" in tensors:
+                parts.append(converted.pop(f"{layer}m_conv.{field}"))
+            converted[f"{layer}conv_offset.{field}"] = torch.cat(parts)
+    return converted
+
+
+_CONVERSIONS = {
+    "charlesshang": _from_charlesshang,
+    "detectron2": _from_detectron2,
+    "4uiiurz1": _from_4uiiurz1,
+}
+
+
+def _refuse_dcnv4(tensors: Mapping[str, Tensor]) -> None:
+    for name in tensors:
+        layer, _, field = name.rpartition("offset_mask.")
+        if field == "weight" and f"{layer}value_proj.weight" in tensors:
+            raise ValueError(
+                f"{layer or 'the layer'} is DCNv4's: its kernel has no weights a tap, so no layer "
+                "here computes the same"
+            )

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Detections on a picture: boxes, masks and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
+
+# Pictures are enlarged as long as their longer side stays within that many pixels.
+READABLE_SIDE = 256
+# Ten colours that stay apart on most backgrounds (matplotlib's tab10).
+COLOURS = (
+    *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd"),
+    *("#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"),
+)
+
+
+def draw(
+    image: Tensor, result: dict[str, Tensor], names: Sequence[str], threshold: float
+) -> Tensor:
+    """Draws detections from `threshold` on over a uint8 image [3, H, W].
+
+    Args:
+        image: the picture; a small one is enlarged in whole steps, so that labels can be read.
+        result: as `predict` returns it; ground truth without `scores` is drawn whole.
+        names: names of the classes 1, 2, ...
+        threshold: least score.
+    """
+    times = max(1, READABLE_SIDE // max(image.shape[1:]))
+    image = _enlarge(image, times)
+    labels = result["labels"].tolist()
+    scores = result["scores"].tolist() if "scores" in result else [None] * len(labels)
+    chosen = [i for i, score in enumerate(scores) if score is None or score >= threshold]
+    if not chosen:
+        return image
+    colours = [COLOURS[(labels[i] - 1) % len(COLOURS)] for i in chosen]
+    texts = [
+        names[labels[i] - 1] + ("" if scores[i] is None else f" {scores[i]:.2f}") for i in chosen
+    ]
+    if "masks" in result:
+        masks = _enlarge(result["masks"][chosen].bool(), times)
+        image = draw_segmentation_masks(image, masks, alpha=0.45, colors=colours)
+    boxes = result["boxes"][chosen] * times
+    return draw_bounding_boxes(
+        image, boxes, texts, colors=colours, label_colors="white", fill_labels=True
+    )
+
+
+def _enlarge(planes: Tensor, times: int) -> Tensor:
+    """[K, H, W] -> [K, times H, times W]."""
+    return planes.repeat_interleave(times, dim=1).repeat_interleave(times, dim=2)

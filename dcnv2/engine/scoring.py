@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""COCO's numbers, by pycocotools or by faster-coco-eval, as tables."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+AP_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+AR_NAMES = ("ARs", "ARm", "ARl")
+KINDS = {"bbox": "box", "segm": "mask"}
+# IoU 0.5, 0.55, ..., 0.95 -> those whose curves are kept.
+CURVE_IOUS = {0: 0.5, 5: 0.75}
+
+
+@dataclass
+class Scores:
+    """What an evaluation found.
+
+    Attributes:
+        numbers: such as `box_AP`; NaN where there is nothing to find.
+        per_class: rows of `class`, `kind`, `AP` and `AP50`.
+        curves: rows of `kind`, `iou`, `recall` and `precision`, the mean over classes.
+    """
+
+    numbers: dict[str, float] = field(default_factory=dict)
+    per_class: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=["class", "kind", "AP", "AP50"])
+    )
+    curves: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=["kind", "iou", "recall", "precision"])
+    )
+
+
+def coco_scores(
+    truth: COCO,
+    results: list[dict],
+    image_ids: Sequence[int],
+    kinds: Sequence[str] = ("bbox", "segm"),
+    class_agnostic: bool = False,
+    evaluator: str = "pycocotools",
+) -> Scores:
+    """Scores results against the annotations of `image_ids`, images without objects included.
+
+    Args:
+        truth: annotations.
+        results: in COCO's JSON form; may be empty.
+        image_ids: the images that were looked at; a false positive on any of them counts.
+        kinds: `bbox`, `segm` or both.
+        class_agnostic: score proposals: classes do not count, and recall is also taken of 1000
+            boxes an image, instead of 1.
+        evaluator: `pycocotools` or `fast`.
+
+    Returns:
+        COCO's twelve numbers a kind (`box_AP`, ..., `mask_ARl`), and tables.
+
+    Raises:
+        ModuleNotFoundError: `fast` is asked for and faster-coco-eval is not installed.
+    """
+    scores, per_class, curves = Scores(), [], []
+    for kind in kinds:
+        scorer = _scorer(truth, results, kind, evaluator)
+        scorer.params.imgIds = sorted(image_ids)
+        if class_agnostic:
+            scorer.params.useCats, scorer.params.maxDets = 0, [10, 100, 1000]
+        with contextlib.redirect_stdout(io.StringIO()):
+            scorer.evaluate()
+            scorer.accumulate()
+            scorer.summarize()
+        counts = scorer.params.maxDets
+        names = (*AP_NAMES, *(f"AR{count}" for count in counts), *AR_NAMES)
+        for name, value in zip(names, scorer.stats, strict=False):
+            scores.numbers[f"{KINDS[kind]}_{name}"] = float(value) if value >= 0 else np.nan
+        # [IoU, recall, class, area, max detections], -1 where there is no object
+        precision = np.asarray(scorer.eval["precision"])[:, :, :, 0, -1]
+        curves.append(_curves(precision, KINDS[kind], scorer.params.recThrs))
+        if not class_agnostic:
+            classes = [truth.cats[category]["name"] for category in scorer.params.catIds]
+            per_class.append(_class_table(precision, KINDS[kind], classes))
+    scores.curves = pd.concat(curves, ignore_index=True)
+    if per_class:
+        scores.per_class = pd.concat(per_class, ignore_index=True)
+    return scores
+
+
+def _scorer(truth: COCO, results: list[dict], kind: str, evaluator: str) -> COCOeval:
+    make, own, annotated = COCOeval, COCO, truth
+    if evaluator == "fast":
+        import faster_coco_eval
+
+        make, own = faster_coco_eval.COCOeval_faster, faster_coco_eval.COCO
+        annotated = own(truth.dataset)
+    with contextlib.redirect_stdout(io.StringIO()):
+        if results:
+            found = annotated.loadRes([dict(result) for result in results])
+        else:  # loadRes refuses an empty list; a model that finds nothing still has a score
+            found = own()
+            found.dataset = {**truth.dataset, "annotations": []}
+            found.createIndex()
+        return make(annotated, found, kind)
+
+
+def _class_table(precision: np.ndarray, kind: str, classes: Sequence[str]) -> pd.DataFrame:
+    rows = []
+    for index, name in enumerate(classes):
+        found = precision[:, :, index]
+        there = found.size > 0 and found.max() >= 0
+        ap, ap50 = (found.mean(), found[0].mean()) if there else (np.nan, np.nan)
+        rows.append({"class": name, "kind": kind, "AP": ap, "AP50": ap50})
+    return pd.DataFrame(rows, columns=["class", "kind", "AP", "AP50"])
+
+
+def _curves(precision: np.ndarray, kind: str, recalls: np.ndarray) -> pd.DataFrame:
+    tables = []
+    for index, iou in CURVE_IOUS.items():
+        of_classes = precision[index][:, precision[index].max(axis=0, initial=-1) >= 0]
+        if of_classes.size:
+            columns = {"recall": recalls, "precision": of_classes.mean(axis=1)}
+            tables.append(pd.DataFrame({"kind": kind, "iou": iou, **columns}))
+    empty = pd.DataFrame(columns=["kind", "iou", "recall", "precision"])
+    return pd.concat(tables, ignore_index=True) if tables else empty

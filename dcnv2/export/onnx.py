@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What both of PyTorch's ONNX exporters put in the place of our operators, and of torchvision's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+import dcnv2.ops  # noqa: F401 - defines the operators
+from dcnv2.export import nodes
+
+OPSET = 19  # the first that has DeformConv; 22 added bfloat16 to it and changed nothing else
+
+
+def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Return the `custom_translation_table` for torch.onnx.export(dynamo=True).
+
+    It has dcnv2's three operators and, where torchvision is installed, its deform_conv2d. Needs
+    the package onnxscript, as that exporter itself does. RoI pooling needs a fixed sampling_ratio.
+    """
+    build = _Script()
+
+    def conv(
+        input: Any,
+        offset: Any,
+        weight: Any,
+        bias: Any = None,
+        mask: Any = None,
+        stride: Sequence[int] = (1, 1),
+        padding: Sequence[int] = (0, 0),
+        dilation: Sequence[int] = (1, 1),
+    ) -> Any:
+        geometry = (stride, padding, dilation)
+        return nodes.deform_conv(build, input, offset, weight, bias, mask, *geometry)
+
+    def torchvision_conv(
+        input: Any,
+        weight: Any,
+        offset: Any,
+        mask: Any,
+        bias: Any,
+        stride_h: int,
+        stride_w: int,
+        pad_h: int,
+        pad_w: int,
+        dilation_h: int,
+        dilation_w: int,
+        groups: int,
+        offset_groups: int,
+        use_mask: bool,
+    ) -> Any:
+        geometry = ((stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w))
+        mask = mask if use_mask else None
+        return nodes.deform_conv(build, input, offset, weight, bias, mask, *geometry)
+
+    def roi_pool(
+        input: Any,
+        rois: Any,
+        offset: Any = None,
+        mask: Any = None,
+        output_size: Sequence[int] = (7, 7),
+        spatial_scale: float = 1.0,
+        sampling_ratio: int = 0,
+        gamma: float = 0.1,
+    ) -> Any:
+        options = (output_size, spatial_scale, sampling_ratio, gamma)
+        return nodes.deform_roi_pool(build, input, rois, offset, mask, *options)
+
+    def psroi_pool(
+        input: Any,
+        rois: Any,
+        offset: Any = None,
+        mask: Any = None,
+        output_size: int = 7,
+        spatial_scale: float = 1.0,
+        group_size: int = 1,
+        part_size: int = 7,
+        sample_per_part: int = 4,
+        trans_std: float = 0.1,
+    ) -> Any:
+        options = (output_size, spatial_scale, group_size, part_size, sample_per_part, trans_std)
+        return nodes.deform_psroi_pool(build, input, rois, offset, mask, *options)
+
+    ours = torch.ops.dcnv2
+    table: dict[Callable[..., Any], Callable[..., Any]] = {
+        ours.deform_conv2d.default: conv,
+        ours.deform_roi_pool.default: roi_pool,
+        ours.deform_psroi_pool.default: psroi_pool,
+    }
+    if _has_torchvision():
+        table[torch.ops.torchvision.deform_conv2d.default] = torchvision_conv
+    return table
+
+
+def register_symbolics(opset: int = OPSET) -> None:
+    """Tell torch.onnx.export(dynamo=False) what stands for the operators, from `opset` on.
+
+    It has dcnv2's three operators and torchvision's deform_conv2d. RoI pooling needs a fixed
+    sampling_ratio.
+
+    Raises:
+        ValueError: opset is below 19, which has no DeformConv.
+    """
+    if opset < OPSET:
+        raise ValueError(f"opset must be {OPSET} or later, which has DeformConv; got {opset}")
+    from torch.onnx import register_custom_op_symbolic
+    from torch.onnx.symbolic_helper import parse_args
+
+    for name, symbolic, kinds in (
+        ("dcnv2::deform_conv2d", _trace_conv, ("v", "v", "v", "v", "v", "is", "is", "is")),
+        ("dcnv2::deform_roi_pool", _trace_roi_pool, ("v", "v", "v", "v", "is", "f", "i", "f")),
+        ("dcnv2::deform_psroi_pool", _trace_psroi_pool, ("v", "v", "v", "v", *"ifiiif")),
+        ("torchvision::deform_conv2d", _trace_torchvision_conv, (*"vvvvviiiiiiiib",)),
+    ):
+        register_custom_op_symbolic(name, parse_args(*kinds)(symbolic), opset)
+
+
+# ---- for the exporter that traces; parse_args reads the names of the parameters
+
+
+def _trace_conv(
+    g: Any,
+    input: Any,
+    offset: Any,
+    weight: Any,
+    bias: Any,
+    mask: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+) -> Any:
+    operands = (input, offset, weight, bias, mask)
+    return nodes.deform_conv(_Graph(g), *operands, stride, padding, dilation)
+
+
+def _trace_torchvision_conv(
+    g: Any,
+    input: Any,
+    weight: Any,
+    offset: Any,
+    mask: Any,
+    bias: Any,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    groups: int,
+    offset_groups: int,
+    use_mask: bool,
+) -> Any:
+    geometry = ((stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w))
+    if not use_mask:  # there is one, which is empty
+        mask = g.op("prim::Constant")
+        mask.setType(torch._C.NoneType.get())
+    return nodes.deform_conv(_Graph(g), input, offset, weight, bias, mask, *geometry)
+
+
+def _trace_roi_pool(
+    g: Any,
+    input: Any,
+    rois: Any,
+    offset: Any,
+    mask: Any,
+    output_size: Any,
+    spatial_scale: float,
+    sampling_ratio: int,
+    gamma: float,
+) -> Any:
+    options = (output_size, spatial_scale, sampling_ratio, gamma)
+    return nodes.deform_roi_pool(_Graph(g), input, rois, offset, mask, *options)
+
+
+def _trace_psroi_pool(
+    g: Any,
+    input: Any,
+    rois: Any,
+    offset: Any,
+    mask: Any,
+    output_size: int,
+    spatial_scale: float,
+    group_size: int,
+    part_size: int,
+    sample_per_part: int,
+    trans_std: float,
+) -> Any:
+    options = (output_size, spatial_scale, group_size, part_size, sample_per_part, trans_std)
+    return nodes.deform_psroi_pool(_Graph(g), input, rois, offset, mask, *options)
+
+
+def _has_torchvision() -> bool:
+    try:
+        import torchvision  # noqa: F401 - defines its operators
+    except ImportError:
+        return False
+    return hasattr(torch.ops.torchvision, "deform_conv2d")
+
+
+class _Script:
+    """Nodes for the exporter that reads torch.export's graph."""
+
+    def __init__(self) -> None:
+        from onnxscript import opset19
+
+        self._opset = opset19
+
+    def typed(self, value: Any, like: Any, sizes: Sequence[int | None]) -> Any:
+        """Return a result as it is: torch.export has told its sizes."""
+        return value
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        operator: Callable[..., Any] = getattr(self._opset, name)
+        return operator
+
+    def constant(self, values: torch.Tensor) -> Any:
+        """Return a tensor that is known."""
+        from onnx.numpy_helper import from_array
+
+        return self._opset.Constant(value=from_array(values.numpy()))
+
+    @staticmethod
+    def sizes(value: Any) -> list[int | None]:
+        """Return a value's sizes, None for those that are not known."""
+        return [size if isinstance(size, int) else None for size in value.shape]
+
+    @staticmethod
+    def dtype(value: Any) -> str:
+        """Return a value's dtype by ONNX's name."""
+        return str(value.dtype.name)
+
+    @staticmethod
+    def absent(value: Any) -> bool:
+        """Return whether an optional operand is not there."""
+        return value is None
+
+
+class _Graph:
+    """Nodes for the exporter that traces."""
+
+    def __init__(self, graph: Any) -> None:
+        self._graph = graph
+
+    def typed(self, value: Any, like: Any, sizes: Sequence[int | None]) -> Any:
+        """Say what is known of a result; else the sizes of the example are taken for constant."""
+        value.setType(like.type().with_sizes(list(sizes)))
+        return value
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def emit(*inputs: Any, **attributes: Any) -> Any:
+            named = {}
+            for key, value in attributes.items():
+                first = value[0] if isinstance(value, (list, tuple)) else value
+                named[f"{key}_{'f' if isinstance(first, float) else 'i'}"] = value
+            while inputs and inputs[-1] is None:
+                inputs = inputs[:-1]
+            return self._graph.op(name, *inputs, **named)
+
+        return emit
+
+    def constant(self, values: torch.Tensor) -> Any:
+        """Return a tensor that is known."""
+        return self._graph.op("Constant", value_t=values)
+
+    @staticmethod
+    def sizes(value: Any) -> list[int | None]:
+        """Return a value's sizes, None for those that are not known."""
+        found = value.type().sizes() if value.isCompleteTensor() else value.type().varyingSizes()
+        return list(found)
+
+    @staticmethod
+    def dtype(value: Any) -> str:
+        """Return a value's dtype by ONNX's name."""
+        from torch.onnx import JitScalarType
+
+        return str(JitScalarType.from_value(value).onnx_type().name)
+
+    @staticmethod
+    def absent(value: Any) -> bool:
+        """Return whether an optional operand is not there."""
+        return value is None or value.node().mustBeNone()

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`dcnv2.deformable`: make chosen convolutions of any net deformable; its output stays the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+
+from dcnv2.nn import DeformConv2d, ModulatedDeformConv2dPack
+
+Choice = str | Iterable[str] | Callable[[str, nn.Conv2d], bool]
+
+
+def deformable(
+    model: nn.Module,
+    layers: Choice,
+    deform_groups: int = 1,
+    max_offset: float | None = None,
+    report: Callable[[str], None] | None = print,
+) -> nn.Module:
+    """Turn chosen convolutions into `ModulatedDeformConv2dPack`, in place; outputs stay the same.
+
+    The new layers take over weight and bias themselves, so an optimiser of those goes on; their
+    branches `conv_offset` start at zero and are new parameters, to be given to an optimiser (the
+    paper trains them at a tenth of the rate). Masks are 2 * sigmoid, so each starts at 1 and the
+    net at just what it computed before.
+
+    Args:
+        model: any module that has nn.Conv2d inside.
+        layers: which ones: a pattern of names such as "layer4.*.conv2", or several, which choose
+            among the 3x3 convolutions; or a function of (name, convolution), which is asked for
+            every one.
+        deform_groups: G, groups of channels with offsets and masks of their own.
+        max_offset: soft bound of the offsets in pixels (see `ModulatedDeformConv2dPack`).
+        report: gets the text that says what was done and what could not be; None to say nothing.
+
+    Returns:
+        `model`.
+
+    Raises:
+        ValueError: nothing was chosen that can be made deformable.
+    """
+    wanted = _chooser(layers)
+    made: list[str] = []
+    refused: list[str] = []
+    done: dict[int, nn.Module] = {}  # a layer in two places stays one layer
+    for path, conv in _convolutions(model):
+        if not wanted(path, conv):
+            continue
+        reason = _obstacle(conv, deform_groups)
+        if reason is not None:
+            refused.append(f"  {path}: {reason}")
+            continue
+        if id(conv) not in done:
+            done[id(conv)] = _deformed(conv, deform_groups, max_offset)
+        owner, _, name = path.rpartition(".")
+        setattr(model.get_submodule(owner), name, done[id(conv)])
+        made.append(f"  {path}: {conv.in_channels} to {conv.out_channels} channels")
+    if not made:
+        raise ValueError(_nothing(model, layers, refused))
+    lines = [f"dcnv2.deformable: {len(made)} convolutions made deformable", *made]
+    if report is not None:
+        report("\n".join([*lines, *(["left alone:", *refused] if refused else [])]))
+    return model
+
+
+def _convolutions(model: nn.Module) -> list[tuple[str, nn.Conv2d]]:
+    """List the convolutions by name, without those that predict a deformable layer's offsets."""
+    found = dict(model.named_modules(remove_duplicate=False))
+    return [
+        (path, module)
+        for path, module in found.items()
+        if isinstance(module, nn.Conv2d)
+        and path
+        and not isinstance(found[path.rpartition(".")[0]], DeformConv2d)
+    ]
+
+
+def _chooser(layers: Choice) -> Callable[[str, nn.Conv2d], bool]:
+    if callable(layers):
+        return layers
+    patterns = [layers] if isinstance(layers, str) else list(layers)
+
+    def choose(path: str, conv: nn.Conv2d) -> bool:
+        return conv.kernel_size == (3, 3) and any(fnmatchcase(path, p) for p in patterns)
+
+    return choose
+
+
+def _obstacle(conv: nn.Conv2d, deform_groups: int) -> str | None:
+    """Return why a convolution can't be made deformable, or None if it can."""
+    kind = type(conv)
+    if kind.forward is not nn.Conv2d.forward or kind._conv_forward is not nn.Conv2d._conv_forward:
+        return f"{kind.__name__} does more than nn.Conv2d"
+    if type(conv._parameters.get("weight")) is not nn.Parameter:
+        return "its weight is computed or not there yet (a parametrization, or a lazy module)"
+    if conv.padding_mode != "zeros":
+        return f"padding mode {conv.padding_mode}: samples outside are zero"
+    if conv.padding == "same" and any(
+        d * (k - 1) % 2 for d, k in zip(conv.dilation, conv.kernel_size, strict=True)
+    ):
+        return "its padding is not the same on both sides"
+    if conv.in_channels % deform_groups != 0:
+        return f"deform_groups = {deform_groups} does not divide its {conv.in_channels} channels"
+    return None
+
+
+def _deformed(conv: nn.Conv2d, deform_groups: int, max_offset: float | None) -> nn.Module:
+    padding = conv.padding
+    if padding == "same":
+        padding = tuple(
+            d * (k - 1) // 2 for d, k in zip(conv.dilation, conv.kernel_size, strict=True)
+        )
+    elif padding == "valid":
+        padding = (0, 0)
+    with torch.device("meta"):
+        ours = ModulatedDeformConv2dPack(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            conv.stride,
+            padding,
+            conv.dilation,
+            conv.groups,
+            deform_groups,
+            conv.bias is not None,
+            mask_scale=2.0,
+            max_offset=max_offset,
+        )
+    ours.weight, ours.bias = conv.weight, conv.bias
+    ours.conv_offset.to_empty(device=conv.weight.device).to(conv.weight.dtype)
+    for parameter in ours.conv_offset.parameters():
+        nn.init.zeros_(parameter)
+    return ours.train(conv.training)
+
+
+def _nothing(model: nn.Module, layers: Choice, refused: list[str]) -> str:
+    if refused:
+        return "\n".join(["none of the chosen convolutions can be made deformable:", *refused])
+    names = [path for path, conv in _convolutions(model) if conv.kernel_size == (3, 3)]
+    some = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "none"
+    return f"layers = {layers!r} chooses no convolution; the model's 3x3 ones are {some}"

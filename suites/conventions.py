@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How implementations are called: adapters from their order of arguments to our names.
+
+All arguments go by position: many implementations are `Function.apply`, which takes no others.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+Operator = Callable[..., Tensor]
+
+
+def _torchvision_call(function: Callable) -> Operator:
+    def conv(input, offset, weight, bias, mask, stride, padding, dilation):
+        return function(input, offset, weight, bias, stride, padding, dilation, mask)
+
+    return conv
+
+
+def _unit_mask(offset: Tensor) -> Tensor:
+    return offset.new_ones(offset.shape[0], offset.shape[1] // 2, *offset.shape[2:])
+
+
+def _deform_groups(offset: Tensor, weight: Tensor) -> int:
+    return offset.shape[1] // (2 * weight.shape[2] * weight.shape[3])
+
+
+def _mmcv_call(function: Callable) -> Operator:
+    """mmcv and BasicSR. No mask means a unit mask."""
+
+    def conv(input, offset, weight, bias, mask, stride, padding, dilation):
+        mask = _unit_mask(offset) if mask is None else mask
+        groups = input.shape[1] // weight.shape[1]
+        shared = (stride, padding, dilation, groups, _deform_groups(offset, weight))
+        return function(input, offset, mask, weight, bias, *shared)
+
+    return conv
+
+
+def _charlesshang_call(function: Callable) -> Operator:
+    """CharlesShang's dcn_v2_conv and its forks: no groups, always a bias and a mask."""
+
+    def conv(input, offset, weight, bias, mask, stride, padding, dilation):
+        mask = _unit_mask(offset) if mask is None else mask
+        bias = weight.new_zeros(weight.shape[0]) if bias is None else bias
+        shared = (stride, padding, dilation, _deform_groups(offset, weight))
+        return function(input, offset, mask, weight, bias, *shared)
+
+    return conv
+
+
+def _roi_pool_call(function: Callable) -> Operator:
+    """mmcv's deform_roi_pool, which knows no mask."""
+
+    def pool(input, rois, offset, mask, output_size, spatial_scale, sampling_ratio, gamma):
+        shared = (output_size, spatial_scale, sampling_ratio, gamma)
+        return function(input, rois, offset, *shared)
+
+    return pool
+
+
+def _psroi_pool_call(function: Callable) -> Operator:
+    """The authors' pooling, its options in our order; no mask."""
+
+    def pool(
+        input, rois, offset, mask, output_size, spatial_scale, group_size, part_size,
+        sample_per_part, trans_std,
+    ):  # fmt: skip
+        shared = (group_size, part_size or output_size, sample_per_part, trans_std)
+        return function(input, rois, offset, output_size, spatial_scale, *shared)
+
+    return pool
+
+
+@dataclass(frozen=True)
+class Convention:
+    """An order of arguments, and the operator that has it."""
+
+    op: str
+    adapt: Callable[[Callable], Operator]
+    lacks: tuple[str, ...] = ()  # what it has no argument for
+
+
+CONVENTIONS = {
+    "torchvision": Convention("deform_conv2d", _torchvision_call),
+    "mmcv": Convention("deform_conv2d", _mmcv_call),
+    "charlesshang": Convention("deform_conv2d", _charlesshang_call, ("groups",)),
+    "roi_pool": Convention("deform_roi_pool", _roi_pool_call, ("mask",)),
+    "psroi_pool": Convention("deform_psroi_pool", _psroi_pool_call, ("mask",)),
+}
+
+
+def convention_of(function: Callable) -> str:
+    """The convention whose argument names a signature has; torchvision's if it says nothing."""
+    try:
+        names = list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return "torchvision"
+    if "rois" in names:
+        return "roi_pool" if "gamma" in names else "psroi_pool"
+    if len(names) < 3 or names[2] != "mask":
+        return "torchvision"
+    return "mmcv" if "groups" in names else "charlesshang"

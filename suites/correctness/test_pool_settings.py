@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""RoI poolings in every setting that autograd and callers allow: steps, layouts, order, place."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from suites.evaluation import call, evaluate
+from suites.judging import assert_within, claim, needs, outcome, slack
+from suites.problems import RoIProblem
+from suites.regions import sample_points, undecided_among, undecided_bins
+from suites.strategies import PRECISE, pool_problems
+
+FINITE = ("none", "zero", "small", "large", "far")
+BOTH = pytest.mark.parametrize("kind", ["roi", "psroi"])
+
+
+def _precise(kind, **more):
+    return pool_problems(kind=kind, dtype=PRECISE, offsets=FINITE, **more)
+
+
+@BOTH
+@claim(lambda kind: _precise(kind).filter(lambda p: p.batch > 1), 20)
+def test_permuting_the_images_moves_the_input_s_gradient(target, problem, kind):
+    operands, want = problem.operands(target.device), outcome(target, problem)
+    order = torch.randperm(problem.batch, generator=problem.generator("order")).to(target.device)
+    rois = operands["rois"].clone()
+    rois[:, 0] = order.argsort()[rois[:, 0].long()].to(rois.dtype)
+    got = outcome(target, problem, input=operands["input"][order], rois=rois)
+    assert_within(slack(problem), got, {**want, "grad_input": want["grad_input"][order]})
+
+
+@BOTH
+@claim(lambda kind: _precise(kind, layouts=("contiguous",)).filter(lambda p: p.regions), 25)
+def test_translation_of_map_and_regions_changes_nothing(target, problem, kind):
+    """In the bins whose samples all lie between the pixels of the smaller map."""
+    operands = problem.operands(target.device)
+    down, right = 1 + problem.seed % 2, 1 + problem.seed % 3
+    larger = F.pad(operands["input"], (right, 0, down, 0))
+    rois = operands["rois"].clone()
+    rois[:, 1::2] += right / problem.scale  # whole image pixels, as psroi rounds them
+    rois[:, 2::2] += down / problem.scale
+    here = _between_pixels(problem)
+    moved_bins = ~undecided_among(problem, rois.cpu().double(), problem.rounded()["offset"])
+    kept = (here & moved_bins & ~undecided_bins(problem)).to(target.device)
+    moved = outcome(target, problem, (), input=larger, rois=rois)["output"]
+    plain = outcome(target, problem, ())["output"]
+    allowed = slack(problem, 4, rois=rois.cpu())
+    assert_within(allowed, {"output": moved * kept}, {"output": plain * kept})
+
+
+def _between_pixels(problem):
+    """Bins [R, C, ph, pw] none of whose samples is clamped or left out."""
+    exact = problem.rounded()
+    kept = torch.zeros(problem.output_shape(), dtype=torch.bool)
+    for index in range(len(problem.regions)):
+        y, x = sample_points(problem, exact["rois"], exact["offset"], index)
+        inside = (y >= 0) & (y <= problem.height - 1) & (x >= 0) & (x <= problem.width - 1)
+        bins = inside.flatten(3).all(3)
+        kept[index] = bins.repeat_interleave(problem.channels // len(bins), 0)
+    return kept
+
+
+@BOTH
+@pytest.mark.parametrize("layout", ["sum", "channels_last", "strided", "storage_offset"])
+@claim(lambda kind, layout: _precise(kind), 8)
+def test_layout_of_a_pool_s_gradient_changes_nothing(target, problem, kind, layout):
+    """`sum` sends one number with strides of 0."""
+    plain = problem.but(layouts=())
+    grad = plain.grad_output(target.device)
+    if layout == "sum":
+        grad = torch.ones((), dtype=grad.dtype, device=grad.device).expand_as(grad)
+        same = torch.ones_like(grad, memory_format=torch.contiguous_format)
+    else:
+        same = grad
+        grad = plain.but(layouts=(("grad_output", layout),)).grad_output(target.device)
+    got, want = (outcome(target, plain, grad_output=g) for g in (grad, same))
+    assert_within(slack(plain, grad_output=same), got, want)
+
+
+@BOTH
+@claim(lambda kind: _precise(kind), 10)
+def test_gradients_of_a_pool_accumulate_over_steps(target, problem, kind):
+    """Two backward passes leave twice the gradient, with the graph kept as with a new one."""
+    leaves = {
+        name: t if t is None or name == "rois" else t.detach().clone().requires_grad_()
+        for name, t in problem.operands(target.device).items()
+    }
+    function, grad = target.backend.operator(problem.op), problem.grad_output(target.device)
+    out = call(function, problem, leaves)
+    out.backward(grad, retain_graph=True)
+    out.backward(grad)
+    call(function, problem, leaves).backward(grad)
+    got = {f"grad_{n}": t.grad for n, t in leaves.items() if t is not None and n != "rois"}
+    want = {name: 3 * result for name, result in outcome(target, problem).items()}
+    assert_within(slack(problem, 6), got, want)
+
+
+@BOTH
+@claim(lambda kind: _precise(kind, layouts=("contiguous",)).filter(lambda p: p.regions), 10)
+def test_chain_rule_through_a_head_of_regions(target, problem, kind):
+    """Offsets that are predicted from the regions' plain pooling, as in every detector."""
+    problem = problem.but(offsets="small", mask=False, classes=1)
+    operands, grad = problem.operands(target.device), problem.grad_output(target.device)
+    function = target.backend.operator(problem.op)
+    shape = operands["offset"].shape
+    head = (0.1 * problem.normal("head", problem.channels, shape[1:].numel())).to(grad)
+    head.requires_grad_()
+    input = operands["input"].requires_grad_()
+
+    def predicted(source):
+        plain = call(function, problem, {**operands, "input": source, "offset": None})
+        return (plain.mean((2, 3)) @ head).view(shape).tanh()
+
+    offset = predicted(input)
+    out = call(function, problem, {**operands, "offset": offset})
+    got = torch.autograd.grad(out, (input, head), grad)
+
+    given = {**operands, "offset": offset}
+    parts = evaluate(function, problem, given, grad, ("input", "offset"))
+    back = torch.autograd.grad(predicted(input), (input, head), parts["grad_offset"])
+    torch.testing.assert_close(got[0], parts["grad_input"] + back[0])
+    torch.testing.assert_close(got[1], back[1])
+
+
+@claim(_precise("roi"), 15)
+def test_an_integer_and_a_pair_of_bins_mean_the_same(target, problem):
+    square = problem.but(bins=(problem.bins[0],) * 2)
+    function = target.backend.operator(square.op)
+
+    def with_an_integer(output_size, **rest):
+        return function(output_size=output_size[0], **rest)
+
+    operands, grad = square.operands(target.device), square.grad_output(target.device)
+    got = evaluate(with_an_integer, square, operands, grad)
+    assert_within(slack(square), got, outcome(target, square))
+
+
+@BOTH
+@pytest.mark.library
+def test_compiled_pool_equals_eager_for_any_number_of_regions(target, kind):
+    """One graph, without a break, for all numbers of regions and sizes of the map."""
+    problem = RoIProblem(kind=kind, bins=(2, 2), dtype="float32", regions=("inside",) * 3)
+    needs(target, problem)
+    torch.compiler.reset()
+    graphs = []
+
+    def counting(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    def pool(input, rois, offset, mask, **options):
+        function = target.backend.operator(problem.op)
+        return function(input, rois, offset * 0.5, mask.sigmoid(), **options).relu()
+
+    compiled = torch.compile(pool, backend=counting, fullgraph=True, dynamic=True)
+    # No two sizes are equal, not even to the numbers of a region, else they are taken for one.
+    for count, height, width in ((11, 19, 23), (7, 29, 31), (13, 37, 17)):
+        case = problem.but(regions=("inside",) * count, height=height, width=width)
+        operands, grad = case.operands(target.device), case.grad_output(target.device)
+        eager = evaluate(pool, case, operands, grad)
+        for name, result in evaluate(compiled, case, operands, grad).items():
+            torch.testing.assert_close(result, eager[name])
+    assert len(graphs) == 1

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Faults planted in the sources of the compiled libraries: what a patch is, and applying it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Claims by the places of their tests.
+_CONV, _GRADIENTS, _POOLS = "test_conv_definition.py", "test_conv_gradients.py", "test_pools.py"
+EQUALS = f"{_CONV}::test_equals_the_reference"
+STRANGE = f"{_CONV}::test_strange_offsets_spoil_only_what_uses_them"
+KINK = f"{_CONV}::test_slope_at_a_kink_is_the_right_sided_one"
+FROZEN = f"{_GRADIENTS}::test_frozen_operands_leave_the_other_gradients_as_they_are"
+VECTORS = "test_pool_vectors.py::test_pool_gives_the_published_values"
+POOL = f"{_POOLS}::test_pool_equals_the_reference"
+POOL_STRANGE = f"{_POOLS}::test_strange_offsets_spoil_only_their_bins"
+
+CONV_OF_CPU = (
+    "conv_samples.cpp",
+    "deform_conv2d_forward.cpp",
+    "deform_conv2d_grad_input.cpp",
+    "deform_conv2d_grad_offset_mask.cpp",
+    "deform_conv2d_grad_weight.cpp",
+)
+POOLS_OF_CPU = ("deform_roi_pool.cpp", "deform_psroi_pool.cpp")
+KERNELS_OF_CPU = ("kernels_baseline.cpp", "kernels_avx2.cpp", "kernels_avx512.cpp")
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One fault: a text in a source file, and what stands there instead.
+
+    Attributes:
+        name: what is wrong, in a few words.
+        path: the file, below csrc/.
+        old: a text that the file holds once.
+        new: the faulty text.
+        killer: the claim that must find it, as a test's place below suites/correctness.
+        cpu: sources in csrc/cpu to compile anew with the faulty file; none: not for the CPU.
+        cuda: the same of csrc/cuda. A header's fault is planted in one pass alone.
+    """
+
+    name: str
+    path: str
+    old: str
+    new: str
+    killer: str
+    cpu: tuple[str, ...] = ()
+    cuda: tuple[str, ...] = ()
+
+    def sources(self, device: str) -> tuple[Path, ...]:
+        """The sources to compile anew, below csrc/."""
+        return tuple(Path(device, name) for name in (self.cpu if device == "cpu" else self.cuda))
+
+    def apply(self, text: str) -> str:
+        """The file's text with the fault.
+
+        Raises:
+            ValueError: if the text to replace is not there once.
+        """
+        found = text.count(self.old)
+        if found != 1:
+            raise ValueError(f"{self.name}: {self.path} has {found} times {self.old!r}, wanted 1")
+        return text.replace(self.old, self.new)
+
+    def plant(self, folder: Path, csrc: Path = ROOT / "csrc") -> Path:
+        """A copy of the sources, in a folder, with the fault in it; returns the copy's csrc/."""
+        copy = folder / "csrc"
+        shutil.copytree(csrc, copy, dirs_exist_ok=True)
+        file = copy / self.path
+        file.write_text(self.apply(file.read_text()))
+        return copy

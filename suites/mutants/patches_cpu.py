@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Faults in the kernels of the CPU library."""
+
+from suites.mutants.patches import (
+    EQUALS,
+    FROZEN,
+    KERNELS_OF_CPU,
+    POOL,
+    POOLS_OF_CPU,
+    STRANGE,
+    Patch,
+)
+
+_FORWARD, _WEIGHT = "deform_conv2d_forward.cpp", "deform_conv2d_grad_weight.cpp"
+_INPUT, _PLACE = "deform_conv2d_grad_input.cpp", "deform_conv2d_grad_offset_mask.cpp"
+
+
+def _file(name, file, old, new, killer=EQUALS, built=None) -> Patch:
+    return Patch(name, f"cpu/{file}", old, new, killer, built or (file,))
+
+
+CPU = [
+    _file(
+        "y and x of an offset exchanged",
+        "conv_samples.cpp",
+        """y_.data(), 1);
+  ++range.channel;
+  load_rows(operands_.offset, range, x_.data(), 1);""",
+        """x_.data(), 1);
+  ++range.channel;
+  load_rows(operands_.offset, range, y_.data(), 1);""",
+    ),
+    _file("mask never applied", "conv_samples.cpp", "operands_.mask ? mask_[p] : T(1)", "T(1)"),
+    _file(
+        "mask read at the offset's channel",
+        "conv_samples.cpp",
+        "range.channel = channel;",
+        "range.channel = deform_group;",
+    ),
+    _file(
+        "NaN sampled as zero",
+        "conv_samples.h",
+        "std::fill_n(out, channels, std::numeric_limits<T>::quiet_NaN());",
+        "std::fill_n(out, channels, T(0));",
+        STRANGE,
+        (_FORWARD, _WEIGHT),
+    ),
+    _file(
+        "earlier taps and the bias overwritten",
+        _FORWARD,
+        "product.accumulate = true;",
+        "product.accumulate = false;",
+    ),
+    _file(
+        "bias of the first channel for all",
+        _FORWARD,
+        "bias_ ? std::copy_n(bias_, g_.out_channels, row)",
+        "bias_ ? std::fill_n(row, g_.out_channels, bias_[0])",
+    ),
+    _file(
+        "every weight group multiplies the first group's channels",
+        _FORWARD,
+        "t * g_.in_channels + group * g_.group_in();",
+        "t * g_.in_channels;",
+    ),
+    _file(
+        "every deform group samples the first one's channels",
+        _FORWARD,
+        "input_.image(pixels.image) + d * channels;",
+        "input_.image(pixels.image);",
+    ),
+    _file(
+        "mask left out of the input's gradient",
+        _INPUT,
+        "corners.weight[i] * sample.mask;",
+        "corners.weight[i];",
+    ),
+    _file(
+        "sums of the last image kept",
+        _INPUT,
+        "std::fill_n(sums_.data(), g_.height * g_.width * channels, T(0));",
+        "if (sums_.data() == nullptr) return;",
+    ),
+    _file(
+        "mask left out of the offset's gradient",
+        _PLACE,
+        "sample.mask * slope_y(sample.place, dots)",
+        "slope_y(sample.place, dots)",
+    ),
+    _file(
+        "shares of a deform group overwritten",
+        _PLACE,
+        "total[i] += share[i];",
+        "total[i] = share[i];",
+    ),
+    _file(
+        "gradients of y and x exchanged",
+        _PLACE,
+        """planes, 1);
+    ++range.channel;
+    store_rows(grad_offset_, range, planes + plane_stride, 1);""",
+        """planes + plane_stride, 1);
+    ++range.channel;
+    store_rows(grad_offset_, range, planes, 1);""",
+    ),
+    _file(
+        "weight's gradient of the last pixels alone",
+        _WEIGHT,
+        "product.accumulate = true;",
+        "product.accumulate = false;",
+    ),
+    _file(
+        "weight's gradient of at most 32 images",
+        _WEIGHT,
+        """    for (int64_t n = 0; n < g_.batch; ++n) {
+      for (int64_t first""",
+        """    for (int64_t n = 0; n < std::min<int64_t>(g_.batch, 32); ++n) {
+      for (int64_t first""",
+    ),
+    _file(
+        "bias's gradient of the first image alone",
+        _WEIGHT,
+        "grad_output.image(n) + first;",
+        "grad_output.image(0) + first;",
+    ),
+    _file(
+        "rows of an image taken for adjacent",
+        "layout.cpp",
+        "const bool flat = stride[2] == r.width * stride[3];",
+        "const bool flat = true;",
+    ),
+    _file(
+        "channels taken for adjacent",
+        "layout.cpp",
+        "groups == 1 && adjacent && even != 0",
+        "groups == 1 && even != 0",
+    ),
+    _file(
+        "gradients of offset and mask only beside the input's",
+        "conv_ops.cpp",
+        "if (samples.input || samples.offset || samples.mask) {",
+        "if (samples.input) {",
+        FROZEN,
+    ),
+    _file(
+        "odd channels overwritten",
+        "kernels.inl",
+        "row[c] += weight * grad[c];",
+        "row[c] = weight * grad[c];",
+        EQUALS,
+        KERNELS_OF_CPU,
+    ),
+    _file(
+        "two corners exchanged where all four lie on the map",
+        "kernels.inl",
+        "w1 = weights[1], w2 = weights[2]",
+        "w1 = weights[2], w2 = weights[1]",
+        EQUALS,
+        KERNELS_OF_CPU,
+    ),
+    _file(
+        "mask of a pooling left out",
+        "roi_pool_passes.h",
+        "out[c] / bin_.divisor() * mask;",
+        "out[c] / bin_.divisor();",
+        POOL,
+        POOLS_OF_CPU,
+    ),
+    _file(
+        "x and y of a bin's offset exchanged",
+        "roi_bins.h",
+        "{r, 2 * cls, 2, part, 1, parts_w}, offset, 2);",
+        "{r, 2 * cls, 2, part, 1, parts_w}, offset, 2); std::swap(offset[0], offset[1]);",
+        POOL,
+        POOLS_OF_CPU,
+    ),
+    _file(
+        "samples off the map left out of the centred mean",
+        "roi_bins.h",
+        "static int64_t counted(int64_t samples, int64_t) { return samples; }",
+        "static int64_t counted(int64_t, int64_t kept) { return kept; }",
+        POOL,
+        POOLS_OF_CPU,
+    ),
+    _file(
+        "every image gets the gradients of all regions",
+        "roi_pool_passes.h",
+        "if (rois_.image(r) != image) continue;",
+        "if (rois_.image(r) < 0) continue;",
+        POOL,
+        POOLS_OF_CPU,
+    ),
+    _file(
+        "last bin of a part gives all of its gradient",
+        "roi_pool_passes.h",
+        "to[0] += share[0];",
+        "to[0] = share[0];",
+        POOL,
+        POOLS_OF_CPU,
+    ),
+    _file(
+        "rows and columns of a position-sensitive group exchanged",
+        "roi_pool_passes.h",
+        "return Rule::group(g, bin_y, g.pooled_h) * g.group_size + "
+        "Rule::group(g, bin_x, g.pooled_w);",
+        "return Rule::group(g, bin_x, g.pooled_w) * g.group_size + "
+        "Rule::group(g, bin_y, g.pooled_h);",
+        POOL,
+        POOLS_OF_CPU,
+    ),
+]

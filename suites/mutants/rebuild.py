@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Builds a compiled library aside: unchanged, with a planted fault, or for a sanitizer.
+
+Only the sources that a fault names are compiled; the other objects are those of the unchanged
+build, which is kept in build/aside/ and renewed by ninja.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from build_support import libraries
+from dcnv2.csrc_digest import csrc_digest
+from suites.mutants.patches import ROOT, Patch
+
+ASIDE = ROOT / "build" / "aside"
+
+
+@dataclass(frozen=True)
+class Build:
+    """A finished build of one library.
+
+    Attributes:
+        library: how its sources are compiled and linked.
+        folder: where its objects are.
+        path: the shared library.
+    """
+
+    library: libraries.Library
+    folder: Path
+    path: Path
+
+    def compile(self, source: Path, into: Path, csrc: Path) -> Path:
+        """The object of a source that lies below `csrc`, a changed copy of the sources."""
+        made = into / f"{source.parent.name}_{source.name}.o"
+        device = source.suffix == ".cu"
+        flags = self.library.nvcc_flags if device else self.library.cxx_flags
+        flags = [flag.replace(str(ROOT / "csrc"), str(csrc)) for flag in flags]
+        command = [self.library.toolkit.nvcc if device else libraries.compiler()]
+        _run([*map(str, command), *flags, "-c", str(csrc / source), "-o", str(made)])
+        return made
+
+    def with_fault(self, patch: Patch, device: str, folder: Path) -> Path:
+        """The library with a fault, linked in a folder; its path.
+
+        Raises:
+            ValueError: if the patch no longer fits the sources.
+            RuntimeError: if it does not compile.
+        """
+        csrc = patch.plant(folder)
+        made = {}
+        for source in patch.sources(device):
+            place = f"{source.parent.name}_{source.name}.o"
+            made[place] = self.compile(source, folder, csrc)
+        objects = self.folder / self.library.name
+        kept = [made.get(o.name, o) for o in sorted(objects.glob("*.o")) if o.name in self._names()]
+        path = folder / f"lib{self.library.name}.so"
+        flags = self.library.link_flags
+        _run([libraries.compiler(), *map(str, kept), *flags, "-o", str(path)])
+        return path
+
+    def _names(self) -> set[str]:
+        return {f"{s.parent.name}_{s.name}.o" for s in self.library.sources}
+
+
+def build(device: str) -> Build:
+    """The unchanged library of a device, built aside, from the objects of the checkout if any.
+
+    Raises:
+        RuntimeError: if it cannot be built here.
+    """
+    folder = ASIDE / device
+    checkout = ROOT / "build" / "csrc"
+    if not folder.exists() and (checkout / ".ninja_log").exists():
+        shutil.copytree(checkout, folder)  # with their times: nothing of it is compiled again
+    library = _planned(device)
+    libraries.build([library], folder, folder)
+    return Build(library, folder, folder / f"lib{library.name}.so")
+
+
+def build_sanitized() -> Build:
+    """The CPU library under AddressSanitizer and UndefinedBehaviorSanitizer.
+
+    Anything that they find ends the process. Conversions of numbers that do not fit count too: an
+    offset may be anything.
+
+    Raises:
+        RuntimeError: if it cannot be built here.
+    """
+    library, folder = _planned("cpu"), ASIDE / "sanitized"
+    checks = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
+    library.cxx_flags += ["-O1", "-g1", "-fno-omit-frame-pointer", *checks]
+    library.link_flags = [f for f in library.link_flags if f != "-Wl,--no-undefined"] + checks
+    libraries.build([library], folder, folder)
+    return Build(library, folder, folder / f"lib{library.name}.so")
+
+
+def _planned(device: str) -> libraries.Library:
+    planned, left_out = libraries.plan(ROOT, csrc_digest())
+    found = [library for library in planned if library.name == f"dcnv2_{device}"]
+    if not found:
+        raise RuntimeError(f"the {device} library can't be built here: {'; '.join(left_out)}")
+    return found[0]
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-2000:]}")

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A picture of the price spent: what share of the allowed error each result takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+RESULTS = ("output", "grad_input", "grad_offset", "grad_weight", "grad_bias", "grad_mask")
+_COLOURS = {"float64": "#4c78a8", "float32": "#54a24b", "float16": "#f58518", "bfloat16": "#b279a2"}
+_LEAST = 1e-5  # smaller shares are drawn here
+
+
+def draw(prices: pd.DataFrame, path: Path) -> Path:
+    """Draw a table of prices, a panel for each target and operator; returns the path.
+
+    Args:
+        prices: columns target, operator, dtype, result, median and max.
+        path: of the picture.
+    """
+    from matplotlib.figure import Figure
+
+    targets, operators = (list(dict.fromkeys(prices[c])) for c in ("target", "operator"))
+    figure = Figure(
+        figsize=(4.4 * len(operators), 2.4 * len(targets) + 0.8), layout="constrained", dpi=110
+    )
+    panels = figure.subplots(len(targets), len(operators), squeeze=False, sharey=True, sharex=True)
+    for row, target in zip(panels, targets, strict=True):
+        for panel, operator in zip(row, operators, strict=True):
+            chosen = (prices["target"] == target) & (prices["operator"] == operator)
+            _fill(panel, prices[chosen])
+            panel.set_title(f"{target}: {operator}", fontsize=10)
+    figure.supylabel("share of the allowed error: median to largest", fontsize=10)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=10)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    return path
+
+
+def _fill(panel, prices: pd.DataFrame) -> None:
+    for step, (dtype, colour) in enumerate(_COLOURS.items()):
+        some = prices[prices["dtype"] == dtype].set_index("result")
+        found = [(x, r) for x, r in enumerate(RESULTS) if r in some.index]
+        places = [x + 0.18 * (step - 1.5) for x, _ in found]
+        low = [max(some.loc[r, "median"], _LEAST) for _, r in found]
+        high = [max(some.loc[r, "max"], _LEAST) for _, r in found]
+        panel.vlines(places, low, high, color=colour, linewidth=4, label=dtype)
+    panel.axhline(1, color="black", linewidth=1)
+    panel.set_yscale("log")
+    panel.set_ylim(_LEAST, 3)
+    panel.set_xticks(range(len(RESULTS)), RESULTS, rotation=30, ha="right", fontsize=9)
+    panel.grid(axis="y", alpha=0.3)

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Scripts that show a failed claim about a convolution with nothing but torch and its package.
+
+A script holds the operands, this project's definition (the source of `reference/`), and what may be
+lost to rounding. It runs the implementation in a process of its own and ends with exit code 0 if
+the failure is there. What is written is only what was seen when it was written.
+"""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from reference import bilinear, deform_conv
+from suites.backends import Target
+from suites.bounds import decided, prices
+from suites.evaluation import Results, evaluate
+from suites.isolation import isolated
+from suites.ledger import Case
+from suites.problems import ConvProblem
+
+_MOST_NUMBERS = 50_000  # in a script
+_TEMPLATE = Path(__file__).with_name("reproduction.txt")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One evaluation whose results are not the definition's.
+
+    Attributes:
+        operands: on the CPU, as the implementation received them, "grad_output" among them.
+        allowed: by result that is off, how much it may be, in the maximum norm.
+        compared: by result, which entries count.
+        words: what was seen.
+    """
+
+    operands: dict[str, Tensor | None]
+    allowed: dict[str, float]
+    compared: Results
+    words: str
+
+
+def find_failure(case: Case, target: Target) -> Failure | None:
+    """The first evaluation of a failed claim that is off by itself, or None."""
+    problem = case.failing
+    if not isinstance(problem, ConvProblem):
+        return None
+    own = {**problem.operands(), "grad_output": problem.grad_output()}
+    for given in ({}, *case.given):
+        changed = {n: None if t is None else t.detach().cpu() for n, t in given.items()}
+        failure = _judged(target, problem, {**own, **changed})
+        if failure:
+            return failure
+    return None
+
+
+def _judged(target: Target, problem: ConvProblem, operands) -> Failure | None:
+    exact = {n: None if t is None else t.double() for n, t in operands.items()}
+    grad = exact.pop("grad_output")
+    want = evaluate(problem.reference, problem, exact, grad)
+    # A changed problem's price is that of its own operands: only what is far off is shown.
+    priced = prices(problem)
+    compared = {n: _compared(problem, n, exact["offset"], t) for n, t in want.items()}
+
+    def run() -> Results:
+        given = {n: None if t is None else t.to(target.device) for n, t in operands.items()}
+        grad_output = given.pop("grad_output")
+        got = evaluate(target.backend.operator(problem.op), problem, given, grad_output)
+        return {name: result.cpu() for name, result in got.items()}
+
+    everything = {name: priced[name].maximum if name in priced else 0.0 for name in want}
+    try:
+        got = isolated(run, target)
+    except AssertionError as error:
+        return Failure(operands, everything, compared, str(error))
+    off = {}
+    for name, truth in want.items():
+        counted = compared[name]
+        error = (got[name].double() - truth)[counted]
+        nans = got[name].isnan()[counted] != truth.isnan()[counted]
+        largest = float(error.nan_to_num(0.0).abs().max()) if error.numel() else 0.0
+        if nans.any():
+            off[name] = (
+                f"NaN where the definition has none, or none where it has: {int(nans.sum())}"
+            )
+        elif largest > 2 * everything[name]:
+            off[name] = f"off by {largest:.3g}, allowed {everything[name]:.3g}"
+    if not off:
+        return None
+    words = "; ".join(f"{name}: {what}" for name, what in off.items())
+    return Failure(operands, {n: everything[n] for n in off}, compared, words)
+
+
+def _compared(problem: ConvProblem, name: str, offset: Tensor, truth: Tensor) -> Tensor:
+    """As `decided`, for other offsets too: the slopes of kinks and of NaN are conventions."""
+    if name not in ("grad_offset", "grad_mask"):
+        return decided(problem, name)
+    y, x = (p.flatten(1, 2) for p in problem.points(offset))
+    left_out = y.isnan() | x.isnan()
+    if name == "grad_offset":
+        on_kink = (y == y.round()) | (x == x.round())
+        left_out |= on_kink & y.isfinite() & x.isfinite()
+        left_out = left_out[:, :, None].expand(-1, -1, 2, -1, -1)
+    return ~left_out.reshape(truth.shape)
+
+
+# ---- the script
+
+
+def write_script(case: Case, target: Target, folder: Path) -> Path | None:
+    """Write a script for a failed claim, if one evaluation alone shows it; its path."""
+    calling = getattr(target.backend, "calling", None)
+    failure = find_failure(case, target) if calling else None
+    if failure is None:
+        return None
+    numbers = sum(t.numel() for t in failure.operands.values() if t is not None)
+    if numbers > _MOST_NUMBERS:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    words = f"{target.name} {case.claim} {case.variant}"
+    path = folder / (re.sub(r"\W+", "_", words).strip("_") + ".py")
+    path.write_text(script(case, target, failure))
+    return path
+
+
+def script(case: Case, target: Target, failure: Failure) -> str:
+    """Text of the script."""
+    problem, (imports, call) = case.failing, target.backend.calling
+    variant = f" [{case.variant}]" if case.variant else ""
+    compared = {n: m for n, m in failure.compared.items() if n in failure.allowed and not m.all()}
+    values = {
+        "claim": f"{target.name}: '{case.claim}'{variant} does not hold.",
+        "seen": failure.words,
+        "problem": repr(problem),
+        "imports": imports,
+        "definition": _source(bilinear) + "\n\n" + _source(deform_conv),
+        "device": target.device,
+        "options": repr(problem.options()),
+        "operands": "\n".join(f"    {n!r}: {_packed(t)}," for n, t in failure.operands.items()),
+        "allowed": repr(failure.allowed),
+        "compared": "\n".join(f"    {n!r}: {_packed(m)}," for n, m in compared.items()),
+        "call": call,
+    }
+    text = _TEMPLATE.read_text()
+    for name, value in values.items():
+        text = text.replace(f"<<{name}>>", value)
+    return text
+
+
+def _packed(tensor: Tensor | None) -> str:
+    """A tensor as an expression: numbers if they are few, else their bytes, compressed."""
+    if tensor is None:
+        return "None"
+    tensor = tensor.contiguous()
+    kind, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
+    if tensor.numel() <= 64:
+        numbers = ", ".join(f'float("{v}")' if v != v or abs(v) == float("inf") else repr(v)
+                            for v in tensor.flatten().tolist())  # fmt: skip
+        return f"numbers({kind!r}, {shape}, [{numbers}])"
+    raw = tensor.view(torch.uint8).numpy().tobytes()
+    return f'unpacked({kind!r}, {shape}, "{base64.b64encode(zlib.compress(raw, 9)).decode()}")'
+
+
+def _source(module) -> str:
+    """A module's source without its comment on top, its docstring, and what it imports."""
+    text = inspect.getsource(module)
+    text = text.split('"""', 2)[2]
+    return re.sub(r"^(from|import) .*\n", "", text, flags=re.MULTILINE).strip()

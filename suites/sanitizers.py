@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Memory safety: the suite on the CPU library under sanitizers, small problems under CUDA's.
+
+    python -m suites.sanitizers cpu                      # AddressSanitizer, UndefinedBehavior-
+    python -m suites.sanitizers cpu --profile brief      # ... in a minute or two
+    python -m suites.sanitizers cuda --report reports/h200     # compute-sanitizer, all its tools
+
+On the CPU the library is built anew, aside, and first has to be found out: libraries with planted
+memory faults must end with a sanitizer's report. On CUDA `suites.small_problems` runs under
+memcheck, racecheck, initcheck and synccheck at once, every allocation by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+
+from suites.mutants.patches import ROOT
+from suites.mutants.patches_memory import MEMORY
+
+TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
+_FOUND = re.compile(r"ERROR: AddressSanitizer: ([\w-]+)|runtime error: (.+)")
+_CUDA_ERROR = 86  # the exit code that compute-sanitizer is told to end with
+
+
+# ---- the CPU library
+
+
+def environment() -> dict[str, str]:
+    """The environment in which a Python process can load the sanitized library.
+
+    Raises:
+        RuntimeError: if the compiler has no AddressSanitizer.
+    """
+    from build_support.libraries import compiler
+
+    asked = [compiler() or "c++", "-print-file-name=libasan.so"]
+    runtime = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    if not os.path.isabs(runtime):
+        raise RuntimeError("this compiler has no AddressSanitizer (libasan.so)")
+    return {
+        **os.environ,
+        "LD_PRELOAD": runtime,
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python leaves plenty, on purpose
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        "OMP_NUM_THREADS": "2",
+    }
+
+
+def under_sanitizers(library: Path, words: Sequence[str]) -> subprocess.CompletedProcess:
+    """Run the suite on a sanitized library; output and errors together."""
+    command = [sys.executable, "-m", "pytest", *words, "--backend", "dcnv2", "--device", "cpu"]
+    return subprocess.run(
+        [*command, "--library", str(library), "-q", "-p", "no:cacheprovider"],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finding(output: str) -> str:
+    """What a sanitizer reported, in its words; empty if nothing."""
+    found = _FOUND.search(output)
+    return (found[1] or found[2]) if found else ""
+
+
+def check_cpu(profile: str) -> tuple[pd.DataFrame, str]:
+    """Rows of what was judged and planted, and the output of the suite if it did not hold."""
+    from suites.mutants.rebuild import build_sanitized
+
+    built, rows = build_sanitized(), []
+    for patch in MEMORY:
+        with tempfile.TemporaryDirectory(prefix="dcnv2_fault_") as folder:
+            library = built.with_fault(patch, "cpu", Path(folder))
+            claim = str(ROOT / "suites" / "correctness" / patch.killer)
+            told = finding(under_sanitizers(library, [claim, "-x", "-s"]).stdout)
+        rows.append(_row(f"planted: {patch.name}", told or "**nothing**", bool(told)))
+    with tempfile.TemporaryDirectory() as folder:
+        suite = ["suites/correctness", "--profile", profile, "--report", folder]
+        done = under_sanitizers(built.path, suite)
+        written = Path(folder, "correctness.csv")
+        judged = pd.read_csv(written)["judged"].sum() if written.is_file() else 0
+    told = finding(done.stdout) or ("nothing" if done.returncode == 0 else "the suite fails")
+    what = f"the suite, {judged} problems of profile {profile}"
+    rows.append(_row(what, told, done.returncode == 0 and judged > 0))
+    return pd.DataFrame(rows), "" if rows[-1]["right"] else done.stdout[-4000:]
+
+
+def _row(judged: str, told: str, right: bool) -> dict:
+    return {"sanitizers": "address, undefined", "judged": judged, "found": told, "right": right}
+
+
+# ---- the CUDA library
+
+
+def compute_sanitizer() -> str:
+    """The tool's path.
+
+    Raises:
+        RuntimeError: if there is none.
+    """
+    home = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))
+    name = "compute-sanitizer"
+    found = shutil.which(name) or shutil.which(name, path=str(home / "bin"))
+    if found is None:
+        raise RuntimeError(f"{name} is neither on PATH nor in CUDA_HOME/bin")
+    return found
+
+
+def check_cuda(tools: Sequence[str]) -> tuple[pd.DataFrame, str]:
+    """A row for each tool, and the output of those that found something."""
+    sanitizer = compute_sanitizer()
+
+    def judge(tool: str) -> subprocess.CompletedProcess:
+        command = [sanitizer, "--tool", tool, "--error-exitcode", str(_CUDA_ERROR)]
+        return subprocess.run(
+            [*command, sys.executable, "-m", "suites.small_problems"],
+            cwd=ROOT,
+            # A block of its own for every tensor: what lies beside it is nobody's.
+            env={**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1", "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    with ThreadPoolExecutor(len(tools)) as pool:
+        runs = list(pool.map(judge, tools))
+    rows = [_verdict(tool, run) for tool, run in zip(tools, runs, strict=True)]
+    wrong = [run.stdout[-3000:] for row, run in zip(rows, runs, strict=True) if not row["right"]]
+    return pd.DataFrame(rows), "\n".join(wrong)
+
+
+def _verdict(tool: str, run: subprocess.CompletedProcess) -> dict:
+    judged = re.search(r"^(\d+) problems judged", run.stdout, flags=re.MULTILINE)
+    summary = re.search(r"(?:ERROR|RACECHECK) SUMMARY: (.+)", run.stdout)
+    return {
+        "sanitizers": tool,
+        "judged": judged[0] if judged else "**nothing**",
+        "found": summary[1] if summary else f"no summary, exit code {run.returncode}",
+        "right": run.returncode == 0 and judged is not None and summary is not None,
+    }
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Check a library; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m suites.sanitizers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("device", choices=("cpu", "cuda"))
+    parser.add_argument("--profile", default="default", help="of the suite, on the CPU")
+    parser.add_argument("--tool", action="append", choices=TOOLS, help="on CUDA; default: all")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write sanitizers.md there")
+    options = parser.parse_args(words)
+    on_cpu = options.device == "cpu"
+    rows, told = check_cpu(options.profile) if on_cpu else check_cuda(options.tool or TOOLS)
+    print(rows.to_string(index=False))
+    if told:
+        print(told)
+    if options.report:
+        from suites import reporting
+
+        shown = rows.drop(columns="right")
+        path = reporting.write_report(
+            "sanitizers",
+            rows,
+            title="Memory safety",
+            sections={"What the sanitizers found": shown},
+            headline=shown,
+            directory=options.report,
+        )
+        print(f"wrote {path}")
+    return int(not rows["right"].all())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Small problems on CUDA for a slow observer: every kernel, strange offsets, strided operands.
+
+`python -m suites.small_problems` runs them, forward and backward, and holds each result to its
+price. `suites.sanitizers` runs this under compute-sanitizer.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator
+
+import torch
+
+from suites.backends import Target, get_backend
+from suites.bounds import decided, prices
+from suites.evaluation import expected
+from suites.problems import ConvProblem, Problem, RoIProblem
+
+# Channels that the tensor-core kernels take, more pixels than a tile has, and a row of taps.
+FAST = ConvProblem(
+    batch=3, in_channels=32, out_channels=48, height=9, width=11, kernel=(3, 2), stride=(1, 1),
+    padding=(2, 1), groups=2, deform_groups=2, dtype="float16",
+)  # fmt: skip
+STRIDED = (("input", "strided"), ("offset", "transposed"), ("grad_output", "expanded"))
+REGIONS = ("inside", "huge", "outside", "inverted", "degenerate", "border")
+
+
+def convolutions() -> Iterator[tuple[str, ConvProblem]]:
+    """Backends, by path, and their problems."""
+    for offsets in ("small", "nan", "infinite", "absurd"):
+        yield "dcnv2-plain", ConvProblem(dtype="float32", offsets=offsets)
+        for path, dtype in itertools.product(("mma", "wgmma"), ("float16", "bfloat16")):
+            yield f"dcnv2-{path}", FAST.but(dtype=dtype, offsets=offsets)
+    yield "dcnv2-plain", ConvProblem(dtype="float64", layouts=STRIDED)
+    yield "dcnv2-plain", FAST.but(dtype="bfloat16")
+    yield "dcnv2-mma", FAST.but(dtype="float32", layouts=STRIDED)
+    yield "dcnv2-wgmma", FAST.but(layouts=STRIDED, bias=False, mask=False)
+    yield "dcnv2", ConvProblem(height=1, width=1, padding=(2, 2), dtype="float32")
+
+
+def poolings() -> Iterator[tuple[str, RoIProblem]]:
+    """Both kinds."""
+    for kind, offsets in itertools.product(("roi", "psroi"), ("small", "far", "nan", "infinite")):
+        problem = RoIProblem(kind=kind, bins=(3, 3), regions=REGIONS, offsets=offsets)
+        yield "dcnv2", problem.but(dtype="float32")
+    yield "dcnv2", RoIProblem(samples=0, regions=REGIONS, dtype="float16")
+    yield "dcnv2", RoIProblem(kind="psroi", bins=(3, 3), group_size=3, part_size=2, classes=3)
+
+
+def judge(backend: str, problem: Problem, device: str = "cuda") -> list[str]:
+    """Results that are dearer than allowed, or NaN where they may not be."""
+    got = Target(get_backend(backend), device).run(problem)
+    if device == "cuda":
+        torch.cuda.synchronize()
+    want, priced = expected(problem), prices(problem)
+    wrong = []
+    for name, result in got.items():
+        compared = decided(problem, name)
+        same_nans = torch.equal(result.cpu().isnan()[compared], want[name].isnan()[compared])
+        if not same_nans or priced[name].spent(result, want[name]) > 1:
+            wrong.append(name)
+    return wrong
+
+
+def main() -> int:
+    """Run all; returns the exit code."""
+    count = failed = 0
+    for backend, problem in itertools.chain(convolutions(), poolings()):
+        wrong = judge(backend, problem)
+        count, failed = count + 1, failed + bool(wrong)
+        if wrong:
+            print(f"{backend}: {', '.join(wrong)} wrong in {problem}")
+    print(f"{count} problems judged, {failed} wrong")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One page of verdicts on implementations, from reports of the correctness suite.
+
+    pytest suites/correctness --backend torchvision --device cpu --report out
+    python -m suites.verdicts out
+
+takes the rows of out/correctness.csv and the scripts of out/failures into reports/verdicts.md, .csv
+and reports/verdicts/. Rows of an implementation on a device and machine that are there already are
+replaced, all others stay: reports of a GPU can be added on another day.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from suites.reporting import PROVENANCE, REPORTS, gpu_slug, markdown_table
+from suites.summary import verdict_table
+
+_TEXT = """# Verdicts
+
+Claims of the correctness suite by implementation: `holds` for every problem drawn, **fails**,
+unsupported, or empty where the claim has no meaning or was not judged. A failure is backed by a
+script below that needs torch and the implementation alone and ends with exit code 0 if it is still
+there; where there is none, the failing problem stands in `verdicts.csv`.
+
+{table}
+
+## Failures
+
+{failures}
+
+## Where from
+
+{origins}
+
+## Provenance
+
+{newest}
+"""
+
+
+def merge(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """The rows of both, new ones in place of old ones of the same implementation."""
+    if old.empty:
+        return new
+    return pd.concat([old[~old["implementation"].isin(new["implementation"])], new])
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """The rows of one report, with a name of the implementation that says where it ran."""
+    rows = pd.read_csv(folder / "correctness.csv", keep_default_na=False, dtype=str)
+
+    def name(row: pd.Series) -> str:
+        backend, _, device = row["target"].rpartition("-")
+        version = row["torchvision"] if backend == "torchvision" else ""
+        place = gpu_slug(row["gpu"]).upper() if device == "cuda" else "CPU"
+        return " ".join(word for word in (backend, version, place) if word)
+
+    return rows.assign(implementation=rows.apply(name, axis=1))
+
+
+def text(rows: pd.DataFrame) -> str:
+    """The page."""
+    table = verdict_table(rows.assign(target=rows["implementation"]))
+    failed = rows[rows["verdict"] == "failed"]
+    links = [f"[{s}](verdicts/{s})" if s else "" for s in failed["script"]]
+    failures = failed.assign(script=links)
+    failures = failures[["implementation", "claim", "variant", "judged", "failing", "script"]]
+    failures = failures.rename(columns={"failing": "smallest failing problem found"})
+    kept = ["implementation", *PROVENANCE]
+    origins = rows[kept].drop_duplicates().set_index("implementation").T.rename_axis("")
+    newest = rows.sort_values("date").iloc[-1][list(PROVENANCE)].rename_axis("provenance")
+    return _TEXT.format(
+        table=markdown_table(table),
+        failures=markdown_table(failures) if len(failed) else "None.",
+        origins=markdown_table(origins.reset_index()),
+        newest=markdown_table(newest.rename("value").reset_index()),
+    )
+
+
+def write(folders: Sequence[Path], into: Path = REPORTS) -> Path:
+    """Take reports into the page of verdicts; returns its path."""
+    kept = into / "verdicts.csv"
+    rows = pd.DataFrame()
+    if kept.is_file():
+        rows = pd.read_csv(kept, keep_default_na=False, dtype=str)
+    for folder in folders:
+        rows = merge(rows, read(folder))
+    scripts = into / "verdicts"
+    scripts.mkdir(parents=True, exist_ok=True)
+    for name in filter(None, rows["script"]):
+        for folder in folders:
+            if (folder / "failures" / name).is_file():
+                shutil.copy(folder / "failures" / name, scripts / name)
+    for script in scripts.glob("*.py"):
+        if script.name not in set(rows["script"]):
+            script.unlink()
+    rows.to_csv(kept, index=False)
+    page = into / "verdicts.md"
+    page.write_text(text(rows))
+    return page
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Take the named reports into reports/verdicts.md."""
+    parser = argparse.ArgumentParser(
+        prog="python -m suites.verdicts",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folders", nargs="+", type=Path, help="made by pytest's --report")
+    parser.add_argument("--into", type=Path, default=REPORTS, help="default: reports/")
+    options = parser.parse_args(words)
+    print(f"wrote {write(options.folders, options.into)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

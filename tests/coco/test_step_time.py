@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Timing whole training steps, at toy size on a CPU."""
+
+import time
+
+import pandas as pd
+import pytest
+import torch
+from torchvision.ops import box_iou
+
+from dcnv2.models import build_model, resnet
+from dcnv2.models.offsets import offset_planes
+from dcnv2.nn import ModulatedDeformConv2dPack
+from suites.coco import step_case, step_time
+from suites.coco.step_case import StepCase, drawn_batch, find_objects, running, spread_offsets
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def shallow(monkeypatch):
+    """One block a stage, narrow heads, few boxes."""
+    archs = {arch: ((1, 1, 1, 1), *rest) for arch, (_, *rest) in resnet.ARCHS.items()}
+    monkeypatch.setattr(resnet, "ARCHS", archs)
+    monkeypatch.setattr(step_case, "NEAR_PROPOSALS", 1)
+    load = StepCase.load
+
+    def narrow(case):
+        config = load(case)
+        model = config.model
+        model.backbone.channels, model.box.hidden_channels, model.box.batch_per_image = 32, 16, 8
+        model.mask.convs, model.mask.deconv_channels = (32,), 16
+        model.rpn.post_nms_train = 20
+        return config
+
+    monkeypatch.setattr(StepCase, "load", narrow)
+
+
+def _case(operator="dcnv2", config="mask_rcnn/r50_fpn_mdconv_c3-c5"):
+    return StepCase(config, operator, 1, (64, 96), 64, "float32")
+
+
+def test_a_report_has_operators_and_configurations(tmp_path, capsys):
+    words = ["--device=cpu", "--side=64", "--precision=float32", "--seconds=0"]
+    words += ["--operator-batch=1", "--batches", "1", "2", "--configs", "mask_rcnn/r50_c5"]
+    assert step_time.main([*words, "--reports", str(tmp_path)]) == 0
+    rows = pd.read_csv(tmp_path / "step_time.csv")
+    assert rows["operator"].tolist() == ["conv2d", "dcnv2", "torchvision", "dcnv2", "dcnv2"]
+    assert rows["input"].tolist() == [*["64x128"] * 3, *["64x96"] * 2]
+    assert (rows["p50_ms"] > 0).all()
+    loss = rows.set_index("operator")["loss"]
+    assert loss["torchvision"] == pytest.approx(loss["dcnv2"].iloc[0], rel=1e-4)
+    text = (tmp_path / "step_time.md").read_text()
+    assert "step ms, batch 2" in text
+    assert "times conv2d" in text
+
+
+def test_cases_without_time_or_memory_are_named(monkeypatch, tmp_path):
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    case = _case()
+    assert step_time.measure([case], CPU, 0.0, time.monotonic() - 1)[1] == [
+        "mask_rcnn/r50_fpn_mdconv_c3-c5 on dcnv2, batch 1: no time was left"
+    ]
+    monkeypatch.setattr(step_time, "time_step", full)
+    rows, left_out = step_time.measure([case], CPU, 0.0, time.monotonic() + 60)
+    assert rows == []
+    assert left_out == ["mask_rcnn/r50_fpn_mdconv_c3-c5 on dcnv2, batch 1: out of memory"]
+    words = ["--device=cpu", "--set", "operators", "--reports", str(tmp_path)]
+    assert step_time.main(words) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_operators_that_disagree_are_named():
+    rows = pd.DataFrame({"operator": ["conv2d", "dcnv2", "torchvision"], "loss": [9.0, 2.0, 2.04]})
+    assert step_time.disagreements(rows) == []
+    rows["loss"] = [2.0, 2.0, 3.0]
+    assert step_time.disagreements(rows) == ["loss: 2 on dcnv2, 3 on torchvision"]
+    rows["loss"] = [2.0, float("nan"), 2.0]
+    assert len(step_time.disagreements(rows)) == 1
+
+
+def test_operators_change_what_the_layers_call_and_no_more():
+    layer = ModulatedDeformConv2dPack(4, 4, 3)
+    x = torch.rand(1, 4, 6, 5)
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step_case, "torchvision_conv", lambda *operands: calls.append(operands))
+        with running("torchvision"):
+            layer(x)
+        assert len(calls) == 1
+        layer(x)
+        with running("dcnv2"):
+            layer(x)
+    assert len(calls) == 1
+
+
+def test_offsets_are_spread_in_every_layer():
+    model = build_model(_case().load().model)
+    packs = [m for m in model.modules() if isinstance(m, ModulatedDeformConv2dPack)]
+    assert len(packs) == 3
+    image = drawn_batch(1, (64, 96), 80, CPU)[0][0][None]
+    spread_offsets(model, image)
+    seen = []
+    for pack in packs:
+        pack.conv_offset.register_forward_hook(
+            lambda _, __, out, pack=pack: seen.append(offset_planes(pack, out).std().item())
+        )
+    with torch.no_grad():
+        model.backbone(image)
+    assert seen == pytest.approx([step_case.OFFSET_PIXELS] * 3, rel=0.3)
+
+
+def test_proposals_lie_near_the_objects():
+    config = _case().load().model
+    model = build_model(config)
+    images, targets = drawn_batch(2, (64, 96), 80, CPU)
+    before, after = [], []
+    model.rpn.register_forward_hook(lambda _, __, out: before.extend(out[0]))
+    find_objects(model)
+    model.rpn.register_forward_hook(lambda _, __, out: after.extend(out[0]))
+    model(images, targets)
+    for old, new, target in zip(before, after, targets, strict=True):
+        assert len(old) == len(new)
+        near = new[: step_case.OBJECTS]
+        iou = box_iou(target["boxes"], near).diagonal()
+        assert (iou > 0.5).float().mean() > 0.7

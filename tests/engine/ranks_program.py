@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What two ranks do in test_ranks.py: several runs in one launch, since starting costs the most."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from toy_runs import rank_runs
+
+from dcnv2.engine.diagnosis import NonFiniteLossError
+from dcnv2.engine.ranks import join
+from dcnv2.engine.stopping import RunStoppedError
+from dcnv2.engine.train import Trainer
+
+
+def main(root: Path, output: Path) -> None:
+    """Trains the runs, and writes what happened on each rank."""
+    notes = {}
+    with join("cpu", timeout_minutes=1) as ranks:
+        for name, config in rank_runs(root, output).items():
+            trainer = Trainer(config, ranks=ranks)
+            spoil(trainer, name)
+            try:
+                row = trainer.run()
+                notes[name] = {"images": int(row["images"].item())}
+            except (NonFiniteLossError, RunStoppedError) as error:
+                notes[name] = {"error": type(error).__name__, "text": str(error)}
+            notes[name]["step"] = trainer.step
+            total = sum(p.detach().double().abs().sum() for p in trainer.model.parameters())
+            notes[name]["weights"] = float(total)
+        (output / f"rank_{ranks.rank}.json").write_text(json.dumps(notes))
+
+
+def spoil(trainer: Trainer, name: str) -> None:
+    """Has something go wrong on rank 1 alone."""
+    if trainer.ranks.rank == 0:
+        return
+    update = trainer.update
+
+    def troubled(images, targets):
+        if trainer.step == 1 and name in ("stop", "skip"):
+            images = [torch.full_like(image, float("nan")) for image in images]
+        if trainer.step == 1 and name == "signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return update(images, targets)
+
+    trainer.update = troubled
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

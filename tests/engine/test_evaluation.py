@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Numbers: both COCO evaluators agree, VOC by its rules, expected results, tables and pictures."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from pycocotools.coco import COCO
+from toy_runs import toy_config
+
+from dcnv2 import cli
+from dcnv2.data.coco import CocoDataset
+from dcnv2.data.shapes import write_shapes
+from dcnv2.engine.config import ConfigError, to_yaml
+from dcnv2.engine.evaluate import UnexpectedResultError, check_expected, evaluate_checkpoint
+from dcnv2.engine.scoring import coco_scores
+from dcnv2.engine.train import train
+from dcnv2.engine.voc_scoring import voc_scores
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    return write_shapes(tmp_path_factory.mktemp("shapes"), train=4, val=12, size=64, seed=3)
+
+
+@pytest.fixture(scope="module")
+def guesses(shapes):
+    """Truth with crowds and empty images, and shaken copies of its objects as detections."""
+    dataset = CocoDataset(shapes, "val")
+    truth, rng, results = dataset.coco(), np.random.default_rng(0), []
+    for annotation in truth.dataset["annotations"]:
+        for _ in range(rng.integers(0, 4)):
+            result = {key: annotation[key] for key in ("image_id", "category_id")}
+            if rng.random() < 0.2:
+                result["category_id"] = int(rng.choice(dataset.category_ids))
+            result["bbox"] = (np.array(annotation["bbox"]) + rng.normal(0, 3, 4)).tolist()
+            result["segmentation"] = annotation["segmentation"]
+            result["score"] = float(rng.random())
+            results.append(result)
+    return dataset, truth, results
+
+
+@pytest.mark.parametrize("agnostic", [False, True])
+def test_both_evaluators_give_equal_numbers(guesses, agnostic):
+    dataset, truth, results = guesses
+    ids = dataset.image_ids.tolist()
+    plain = coco_scores(truth, results, ids, class_agnostic=agnostic)
+    fast = coco_scores(truth, results, ids, class_agnostic=agnostic, evaluator="fast")
+    assert len(plain.numbers) == 24
+    assert 0 < plain.numbers["box_AP"] < 1
+    assert fast.numbers == pytest.approx(plain.numbers, abs=1e-12, nan_ok=True)
+    pd.testing.assert_frame_equal(fast.per_class, plain.per_class)
+    pd.testing.assert_frame_equal(fast.curves, plain.curves)
+
+
+@pytest.mark.parametrize("evaluator", ["pycocotools", "fast"])
+def test_nothing_found_is_a_score_too(guesses, evaluator):
+    dataset, truth, _ = guesses
+    numbers = coco_scores(truth, [], dataset.image_ids.tolist(), evaluator=evaluator).numbers
+    assert numbers["mask_AP"] == 0
+    assert numbers["box_AR100"] == 0
+
+
+def _truth(*annotations):
+    truth = COCO()
+    truth.dataset = {
+        "images": [{"id": 1}, {"id": 2}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        "annotations": [
+            {"id": number, "image_id": image, "category_id": 1, "bbox": box, "iscrowd": difficult}
+            for number, (image, box, difficult) in enumerate(annotations, start=1)
+        ],
+    }
+    truth.createIndex()
+    return truth
+
+
+def _found(image, box, score):
+    return {"image_id": image, "category_id": 1, "bbox": box, "score": score}
+
+
+FAR, HERE, THERE = [50, 50, 10, 10], [0, 0, 10, 10], [20, 20, 10, 10]
+
+
+def test_voc_by_hand():
+    """Three objects, one difficult. Found: right, the difficult one, twice, wrong, right."""
+    truth = _truth((1, HERE, 0), (1, THERE, 1), (2, HERE, 0))
+    results = [
+        _found(1, [0, 0, 10, 9], 0.9),
+        _found(1, THERE, 0.8),
+        _found(1, HERE, 0.7),
+        _found(2, FAR, 0.6),
+        _found(2, [0, 0, 8, 8], 0.5),
+    ]
+    # Recall, precision after each that counts: 1/2, 1; 1/2, 1/2; 1/2, 1/3; 1, 1/2.
+    area = voc_scores(truth, results, [1, 2])
+    assert area.numbers["box_mAP50"] == pytest.approx(0.5 * 1 + 0.5 * 0.5)
+    assert np.isnan(area.per_class["AP"][1]), "a class without objects has no score"
+    eleven = voc_scores(truth, results, [1, 2], eleven_points=True)
+    assert eleven.numbers["box_mAP50"] == pytest.approx((6 * 1 + 5 * 0.5) / 11)
+
+
+def test_voc_needs_more_than_half_the_area_and_looks_at_given_images_alone():
+    truth = _truth((1, HERE, 0), (2, HERE, 0))
+    assert voc_scores(truth, [_found(1, [0, 0, 10, 5], 1.0)], [1]).numbers["box_mAP50"] == 0
+    assert voc_scores(truth, [_found(1, [0, 0, 10, 5.1], 1.0)], [1]).numbers["box_mAP50"] == 1
+
+
+def test_expected_results_have_a_band():
+    row = pd.DataFrame([{"box_AP": 0.40, "mask_AP": 0.30}])
+    check_expected(row, {"box_AP": [0.41, 0.01 + 1e-9], "mask_AP": [0.3, 0.0]})
+    for expected in ({"box_AP": [0.42, 0.01]}, {"box_AP": [0.38, 0.01]}, {"AP": [0.0, 1.0]}):
+        with pytest.raises(UnexpectedResultError, match="expected"):
+            check_expected(row, expected)
+    with pytest.raises(UnexpectedResultError, match="is nan"):
+        check_expected(pd.DataFrame([{"box_AP": np.nan}]), {"box_AP": [0.4, 1.0]})
+
+
+@pytest.fixture(scope="module")
+def trained(shapes, tmp_path_factory):
+    config = toy_config(shapes, tmp_path_factory.mktemp("runs"), train={"steps": 1})
+    train(config)
+    return config
+
+
+def test_command_writes_tables_pictures_and_what_the_server_takes(trained, shapes, tmp_path):
+    out = tmp_path / "result"
+    assert cli.main(["eval", str(trained.folder), "--out", str(out), "--evaluator", "fast"]) == 0
+    for name in ("precision_recall.png", "sizes.png"):
+        assert (out / "pictures" / name).stat().st_size > 5000
+    detections = json.loads((out / "detections.json").read_text())
+    assert detections
+    assert {"image_id", "category_id", "bbox", "score", "segmentation"} == set(detections[0])
+    again = COCO(str(shapes / "annotations" / "instances_val.json")).loadRes(detections)
+    assert len(again.getAnnIds()) == len(detections)
+    assert len(pd.read_csv(out / "eval_classes.csv")) == 16
+
+
+def test_command_fails_where_a_result_is_not_as_expected(trained, capsys):
+    words = ["eval", str(trained.folder), "--eval.expected={box_AP: [0.9, 0.05]}"]
+    assert cli.main(words) == 1
+    assert "expected 0.9 within 0.05" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"wanted \[value, band\]"):
+        toy_config("data", "runs", eval={"expected": {"box_AP": [0.9]}})
+
+
+def test_proposals_of_a_detector_are_scored_by_recall(trained):
+    row = evaluate_checkpoint(trained, proposals=True).row
+    assert {"box_AR10", "box_AR100", "box_AR1000"} <= set(row)
+    assert "mask_AP" not in row
+
+
+def test_voc_metric_in_a_run(shapes, tmp_path):
+    config = toy_config(shapes, tmp_path, train={"steps": 1}, eval={"metric": "voc07"})
+    (tmp_path / "toy.yaml").write_text(to_yaml(config))
+    assert cli.main(["train", str(tmp_path / "toy.yaml")]) == 0
+    assert "box_mAP50" in pd.read_csv(config.folder / "eval.csv")

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Convolutions in ONNX: the standard DeformConv, for any batch and size."""
+
+import pytest
+import torch
+import torchvision
+from onnx_runs import EXPORTERS, export_onnx, operators, runner
+from torch import nn
+
+from dcnv2 import compat, export
+from dcnv2.nn import DeformConv2d, DeformConv2dPack, ModulatedDeformConv2dPack
+
+GEOMETRY = {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 2), "dilation": (2, 1)}
+
+
+class _Net(nn.Module):
+    """Every kind of layer that we have, and torchvision's with and without masks."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = ModulatedDeformConv2dPack(6, 8, groups=2, deform_groups=3, **GEOMETRY)
+        self.second = DeformConv2dPack(8, 6, 3, padding=1, bias=False, max_offset=4.0)
+        self.given = DeformConv2d(6, 6, 3, padding=1, groups=3)
+        self.theirs = torchvision.ops.DeformConv2d(6, 4, 3, padding=1)
+        self.old = compat.dcnv2_pytorch.DCN(4, 4, 3, 1, 1, deformable_groups=2)
+        self.branch = nn.Conv2d(6, 27, 3, padding=1)
+        for name, parameter in self.named_parameters():
+            if "conv_offset" in name:
+                nn.init.normal_(parameter, std=0.3)
+
+    def forward(self, x):
+        x = self.second(self.first(x).relu())
+        offset, mask = self.branch(x).split([18, 9], 1)
+        x = self.given(x, offset, mask.sigmoid()) + self.given(x, offset)
+        return self.old(self.theirs(x, offset, mask.sigmoid()) + self.theirs(x, offset))
+
+
+@pytest.mark.parametrize(("exporter", "opset"), EXPORTERS)
+def test_a_net_of_all_layers(tmp_path, exporter, opset):
+    model, path = _Net().eval(), tmp_path / "net.onnx"
+    example = torch.randn(2, 6, 11, 9)
+    export_onnx(model, (example,), {"x": [0, 2, 3]}, path, exporter, opset)
+    assert operators(path, opset).count("DeformConv") == 7
+    run = runner(path)
+    for size in ((2, 6, 11, 9), (3, 6, 8, 15), (1, 6, 20, 6)):
+        x = torch.randn(size)
+        torch.testing.assert_close(run(x)[0], model(x), rtol=1e-4, atol=1e-4)
+
+
+class _Mixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = DeformConv2d(4, 6, 3, padding=1).half()
+
+    def forward(self, x, offset):
+        return self.layer(x, offset)
+
+
+@pytest.mark.parametrize(("exporter", "opset"), [EXPORTERS[0], EXPORTERS[2]])
+def test_float32_offsets_beside_halves_stay_float32(tmp_path, exporter, opset):
+    model, path = _Mixed().eval(), tmp_path / "mixed.onnx"
+    operands = (torch.randn(1, 4, 3, 700).half(), torch.randn(1, 18, 3, 700))
+    export_onnx(model, operands, {"x": [], "offset": []}, path, exporter, opset)
+    assert "Cast" in operators(path, opset)
+    out = runner(path)(*operands)[0]
+    assert out.dtype == torch.float16
+    # half a pixel, the step of float16 at 700, would show as a difference of the order of 1
+    torch.testing.assert_close(out, model(*operands), rtol=1e-2, atol=1e-2)
+
+
+def test_an_opset_without_the_operator_is_refused():
+    with pytest.raises(ValueError, match="opset must be 19 or later, which has DeformConv"):
+        export.register_symbolics(18)

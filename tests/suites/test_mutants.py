@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The suite finds planted faults: a few here, all of them with `--mutants`."""
+
+import subprocess
+import sys
+
+import pytest
+
+from suites.mutants import MUTANTS
+from suites.mutants.patches import ROOT
+
+FEW = MUTANTS[::8]
+CLAIMS = (
+    "test_conv_definition.py",
+    "test_pools.py::test_pool_equals_the_reference",
+    "test_pool_vectors.py",
+)
+
+
+def test_faults_have_names_of_their_own_and_there_are_many():
+    assert len({mutant.key for mutant in MUTANTS}) == len(MUTANTS) >= 60
+
+
+@pytest.fixture(scope="module")
+def judged():
+    """The end of the suite's words on some faults, and on the plain implementations."""
+    claims = [f"suites/correctness/{claim}" for claim in CLAIMS]
+    chosen = [f"--mutant={mutant.key}" for mutant in FEW]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *claims, "--mutants", *chosen, "--profile=brief"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("mutant", FEW, ids=lambda m: m.key)
+def test_planted_fault_is_found(judged, mutant):
+    assert f"{mutant.key}: killed by" in judged

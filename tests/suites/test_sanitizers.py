@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What sanitizers say is understood, and what they are given to judge is sound."""
+
+import itertools
+import subprocess
+
+import pytest
+
+from suites import sanitizers, small_problems
+from suites.mutants.patches import ROOT
+from suites.mutants.patches_memory import MEMORY
+
+SMALL = list(itertools.chain(small_problems.convolutions(), small_problems.poolings()))
+
+
+@pytest.mark.parametrize(
+    ("output", "want"),
+    [
+        ("==7==ERROR: AddressSanitizer: heap-buffer-overflow on address", "heap-buffer-overflow"),
+        ("a.h:3:5: runtime error: nan is outside the range\n", "nan is outside the range"),
+        ("144 passed in 50 s", ""),
+    ],
+)
+def test_findings(output, want):
+    assert sanitizers.finding(output) == want
+
+
+@pytest.mark.parametrize(
+    ("code", "output", "right"),
+    [
+        (0, "33 problems judged, 0 wrong\n========= ERROR SUMMARY: 0 errors\n", True),
+        (86, "33 problems judged, 0 wrong\n========= ERROR SUMMARY: 2 errors\n", False),
+        (1, "33 problems judged, 1 wrong\n========= ERROR SUMMARY: 0 errors\n", False),
+        (0, "========= ERROR SUMMARY: 0 errors\n", False),
+        (0, "33 problems judged, 0 wrong\n", False),
+    ],
+)
+def test_a_tool_is_believed_only_with_its_summary_and_the_problems(code, output, right):
+    verdict = sanitizers._verdict("memcheck", subprocess.CompletedProcess([], code, output))
+    assert verdict["right"] is right
+
+
+@pytest.mark.parametrize("patch", MEMORY, ids=lambda p: p.name)
+def test_memory_faults_fit_the_sources(patch):
+    text = (ROOT / "csrc" / patch.path).read_text()
+    assert patch.apply(text) != text
+
+
+def test_small_problems_are_judged_right_on_a_cpu():
+    assert [small_problems.judge("dcnv2", p, "cpu") for _, p in SMALL] == [[]] * len(SMALL)
+
+
+def test_small_problems_reach_every_path_and_strange_offset():
+    assert {b for b, _ in SMALL} == {"dcnv2", "dcnv2-plain", "dcnv2-mma", "dcnv2-wgmma"}
+    for kind in ("conv2d", "roi_pool", "psroi_pool"):
+        drawn = {p.offsets for _, p in SMALL if p.op == f"deform_{kind}"}
+        assert {"small", "nan", "infinite"} < drawn

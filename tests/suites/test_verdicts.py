@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Scripts show what they say, and reports of several machines come together on one page."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+
+from suites import verdicts
+from suites.backends import Target, get_backend
+from suites.ledger import Case
+from suites.problems import ConvProblem
+from suites.reporting import PROVENANCE, REPORTS, ROOT
+from suites.reproduce import find_failure, write_script
+
+SCRIPTS = sorted((REPORTS / "verdicts").glob("*.py"))
+
+
+def faulty(input, offset, weight, bias, stride, padding, dilation, mask):
+    """Twice the result; dies of NaN."""
+    from dcnv2.ops import deform_conv2d
+
+    if offset.isnan().any():
+        raise SystemExit(3)
+    return 2 * deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
+
+
+def _target(function="faulty"):
+    target = Target(get_backend(f"{__name__}:{function}"), "cpu")
+    target.backend.calling = (
+        "from dcnv2.ops import deform_conv2d as peer",
+        "2 * peer(input, offset, weight, bias, stride, padding, dilation, mask)",
+    )
+    return target
+
+
+def _run(script):
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}  # in a checkout nothing need be installed
+    return subprocess.run([sys.executable, script], env=env, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16"])
+def test_script_shows_the_failure_and_not_another_implementation_s(tmp_path, dtype):
+    problem = ConvProblem(dtype=dtype, height=12, width=13)  # larger tensors are compressed
+    case = Case("equals the reference", "faulty-cpu", dtype, outcome="failed", failing=problem)
+    path = write_script(case, _target(), tmp_path)
+    done = _run(path)
+    assert done.returncode == 0, done.stderr
+    assert "output: off by" in done.stdout
+    path.write_text(path.read_text().replace("return 2 * peer", "return peer"))
+    assert _run(path).returncode == 1
+
+
+def test_failure_may_lie_in_changed_operands():
+    problem = ConvProblem()
+    case = Case("any", "faulty-cpu", failing=problem)
+    case.given = [{"weight": torch.zeros(6, 6, 3, 2, dtype=torch.float64)}]
+    right = Target(get_backend("dcnv2"), "cpu")
+    assert find_failure(case, right) is None
+    assert set(find_failure(case, _target()).allowed) >= {"output", "grad_input"}
+
+
+def _report(folder, target, gpu, verdict):
+    folder.mkdir()
+    row = {
+        "claim": "holds water", "variant": "", "target": target, "verdict": verdict, "judged": 3,
+        "unsupported": 0, "reasons": "", "failing": "Problem()" if verdict == "failed" else "",
+        "script": "a.py" if verdict == "failed" else "", **dict.fromkeys(PROVENANCE, "x"),
+        "gpu": gpu, "torchvision": "1.2",
+    }  # fmt: skip
+    pd.DataFrame([row]).to_csv(folder / "correctness.csv", index=False)
+    (folder / "failures").mkdir()
+    (folder / "failures" / "a.py").write_text("")
+    return folder
+
+
+def test_reports_of_two_machines_come_together(tmp_path):
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    cpu = _report(tmp_path / "a", "torchvision-cpu", "none", "failed")
+    gpu = _report(tmp_path / "b", "torchvision-cuda", "NVIDIA H200", "passed")
+    verdicts.write([cpu], pages)
+    page = verdicts.write([gpu], pages).read_text()
+    assert re.search(r"\| claim +\| torchvision 1.2 CPU +\| torchvision 1.2 H200 +\|", page)
+    assert re.search(r"\| holds water +\| \*\*fails\*\* +\| holds +\|", page)
+    assert (pages / "verdicts" / "a.py").is_file()
+    again = _report(tmp_path / "c", "torchvision-cpu", "none", "passed")
+    page = verdicts.write([again], pages).read_text()
+    assert "fails**" not in page.split("## Failures")[0].split("\n| ", 1)[1]
+    assert not (pages / "verdicts" / "a.py").exists()
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda s: s.stem)
+def test_reported_failure_is_still_there(script):
+    if "torchvision" in script.name:
+        pytest.importorskip("torchvision")
+    if 'DEVICE = "cuda"' in script.read_text() and not torch.cuda.is_available():
+        pytest.skip("shown on a GPU")
+    done = _run(script)
+    assert done.returncode == 0, done.stdout + done.stderr

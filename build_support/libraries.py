@@ -5,6 +5,7 @@ Both use PyTorch's stable C ABI only, so one build serves every torch >= 2.10 an
 """
 
 import os
+import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass, field
@@ -55,7 +56,7 @@ def plan(root: Path, digest: str) -> tuple[list[Library], list[str]]:
         f"-isystem{torch_dir / 'include'}",
         f"-DTORCH_TARGET_VERSION={_TARGET}",
     ]
-    info = f'-DDCNV2_CSRC_DIGEST=\\"{digest}\\"'
+    info = _text_macro("DCNV2_CSRC_DIGEST", digest)
     link = ["-shared", f"-L{torch_dir / 'lib'}", "-ltorch_cpu", "-Wl,--no-undefined"]
     hidden = ["-fvisibility=hidden", *_WARNINGS]
     sources = sorted((root / "csrc/cpu").glob("*.cpp"))
@@ -79,11 +80,16 @@ def plan(root: Path, digest: str) -> tuple[list[Library], list[str]]:
         sorted(p for p in (root / "csrc/cuda").rglob("*.c*") if p.suffix in (".cu", ".cpp")),
         [*common, *hidden, *hopper, "-DUSE_CUDA", f"-isystem{toolkit.root / 'include'}"],
         [*link, "-ltorch_cuda", str(toolkit.runtime_library())],
-        [info, f'-DDCNV2_ARCH_LIST=\\"{archs.replace(" ", ";")}\\"'],
+        [info, _text_macro("DCNV2_ARCH_LIST", archs.replace(" ", ";"))],
         toolkit,
         [*flags, *_NVCC_FLAGS, *gencode_flags(archs)],
     )
     return [cpu, cuda], []
+
+
+def _text_macro(name: str, text: str) -> str:
+    """A macro that is a string literal, quoted for the shell: a list of architectures has ';'."""
+    return shlex.quote(f'-D{name}="{text}"')
 
 
 def _cuda_toolkit() -> tuple[Toolkit | None, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Ampere and Ada by their own code, Hopper with its warpgroup instructions, and PTX for what comes.
-DEFAULT_ARCH_LIST = "8.0;8.6;8.9;9.0a;9.0+PTX"
+DEFAULT_ARCH_LIST = "8.0;9.0a;9.0+PTX"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ A backend says which problems it supports, and gives a function with our names f
     deform_roi_pool, deform_psroi_pool: as in dcnv2.ops
 
 `get_backend` knows `dcnv2`, its kernels on CUDA by name (`dcnv2-plain`, `dcnv2-mma`,
-`dcnv2-wgmma`), `portable`, `torchvision`, `mmcv`, and `module.path:function`, an operator of yours,
+`dcnv2-wgmma`), those same kernels without a GPU
+(`emulated-plain`, `emulated-mma`, `emulated-wgmma`), `portable`, `torchvision`, `mmcv`, and `module.path:function`, an operator of yours,
 in one of the calling conventions of `suites.conventions`: the one whose argument names fit its
 signature, or the one named, as in `module.path:function@mmcv`. If the module has a function
 `supports(problem)`, that says what is supported: None, or the reason why not.
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from suites.conventions import CONVENTIONS, convention_of
 from suites.evaluation import Results, run
-from suites.problems import ConvProblem, Problem
+from suites.problems import ConvProblem, Problem, RoIProblem
 
 
 class Backend(Protocol):
@@ -85,6 +86,18 @@ class Dcnv2:
 _PATHS = ("plain", "mma", "wgmma")  # the last is no limit
 
 
+def _odd_channels(problem: ConvProblem) -> str | None:
+    """Why the tensor-core kernels do not take a problem of a dtype that they take."""
+    vector = 4 if problem.dtype == "float32" else 8
+    shares = (
+        problem.in_channels // problem.groups,
+        problem.in_channels // problem.deform_groups,
+        problem.out_channels // problem.groups,
+    )
+    odd = any(share % vector for share in shares)
+    return f"channels of a group that are no multiple of {vector}" if odd else None
+
+
 class Dcnv2Path(Dcnv2):
     """The convolution on CUDA by kernels asked for by name, where they take the problem at all."""
 
@@ -105,14 +118,7 @@ class Dcnv2Path(Dcnv2):
         taken, _ = conv_path(problem.dtype, torch.cuda.get_device_capability())
         if taken.split()[0] != self._path:
             return f"{problem.dtype} takes the path {taken}"
-        vector = 4 if problem.dtype == "float32" else 8
-        shares = (
-            problem.in_channels // problem.groups,
-            problem.in_channels // problem.deform_groups,
-            problem.out_channels // problem.groups,
-        )
-        odd = any(share % vector for share in shares)
-        return f"channels of a group that are no multiple of {vector}" if odd else None
+        return _odd_channels(problem)
 
     def operator(self, op: str) -> Callable[..., Tensor]:
         from dcnv2 import ops
@@ -125,6 +131,35 @@ class Dcnv2Path(Dcnv2):
 
         limit_conv_path(self._path)
         Dcnv2._limited = True
+
+
+class Emulated:
+    """The kernels of CUDA on the CPU: a path's convolution, and the poolings."""
+
+    ours = False
+
+    def __init__(self, path: str):
+        self.name, self._path = f"emulated-{path}", path
+
+    def supports(self, problem: Problem, device: str) -> str | None:
+        if device != "cpu":
+            return "emulated on the CPU"
+        if isinstance(problem, RoIProblem):
+            return None if problem.regions else "no regions"
+        if problem.batch == 0:
+            return "no image"
+        if self._path == "plain":
+            return None
+        if problem.dtype == "float64" or (self._path == "wgmma" and problem.dtype == "float32"):
+            return f"no {problem.dtype}"
+        return _odd_channels(problem)
+
+    def operator(self, op: str) -> Callable[..., Tensor]:
+        from suites.emulator import operators
+
+        if op == "deform_conv2d":
+            return operators.deform_conv2d(self._path)
+        return getattr(operators, op)
 
 
 class Portable:
@@ -225,6 +260,7 @@ class User:
 
 BACKENDS = {cls.name: cls for cls in (Dcnv2, Portable, Torchvision, Mmcv)}
 PATHS = {f"dcnv2-{path}": path for path in _PATHS}
+EMULATED = {f"emulated-{path}": path for path in _PATHS}
 
 
 def get_backend(name: str) -> Backend:
@@ -237,8 +273,10 @@ def get_backend(name: str) -> Backend:
         return User(name)
     if name in PATHS:
         return Dcnv2Path(PATHS[name])
+    if name in EMULATED:
+        return Emulated(EMULATED[name])
     if name not in BACKENDS:
-        known = ", ".join((*BACKENDS, *PATHS))
+        known = ", ".join((*BACKENDS, *PATHS, *EMULATED))
         raise ValueError(f"backend must be one of {known} or module.path:function, got {name}")
     if name in ("torchvision", "mmcv") and importlib.util.find_spec(name) is None:
         raise ValueError(f"backend {name} is not installed")

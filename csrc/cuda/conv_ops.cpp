@@ -41,7 +41,7 @@ Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& we
   if (path == Path::kPlain) {
     launch_forward(a, stream);
   } else {
-    const Tensor workspace = new_workspace(input, fused_forward_workspace(a));
+    const Tensor workspace = new_workspace(input, fused_forward_workspace(a, path));
     launch_fused_forward(a, path, workspace.data_ptr(), stream);
   }
   return output.finish(stream);
@@ -125,7 +125,7 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
     a.grad_weight = view(grad_weight);
     const bool fused = path != Path::kPlain;
     const Tensor workspace = new_workspace(
-        input, fused ? fused_grad_weight_workspace(a) : grad_weight_workspace(a));
+        input, fused ? fused_grad_weight_workspace(a, path) : grad_weight_workspace(a));
     fused ? launch_fused_grad_weight(a, path, workspace.data_ptr(), stream)
           : launch_grad_weight(a, workspace.data_ptr(), stream);
   }

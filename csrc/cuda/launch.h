@@ -50,9 +50,9 @@ void launch_forward(const ConvArgs& a, cudaStream_t stream);
 // warp, or by those of Hopper's warpgroups (halves only).
 enum class Path { kPlain, kMma, kWgmma };
 
-size_t fused_forward_workspace(const ConvArgs& a);
+size_t fused_forward_workspace(const ConvArgs& a, Path path);
 void launch_fused_forward(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream);
-size_t fused_grad_weight_workspace(const ConvArgs& a);
+size_t fused_grad_weight_workspace(const ConvArgs& a, Path path);
 void launch_fused_grad_weight(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream);
 // The gradients of input, offset and mask, as far as they are asked for; where it fits.
 bool fused_input_offset_mask_fits(const ConvArgs& a, Path path);

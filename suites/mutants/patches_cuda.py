@@ -120,8 +120,8 @@ CUDA = [
     _file(
         "mask of a pooling left out",
         "roi_pool.cu",
-        "bin_mask<Acc>(a, r, bin_y, bin_x) * bin_sums<T, kPsroi>(a, bin, channel).value /",
-        "bin_sums<T, kPsroi>(a, bin, channel).value /",
+        "value[k] = mask * sums.value[k] / divisor;",
+        "value[k] = sums.value[k] / divisor;",
         POOL,
     ),
     _file(

@@ -22,10 +22,15 @@ inline int shared_limit() {
   return bytes;
 }
 
+// Chips with less shared memory than this take the narrowest tile only.
+constexpr int kWideTileBytes = 144 << 10;
+
 // Columns of a tile for a product of `cols` columns: few where there are few, else so many that what
-// fills the rows is shared by as many columns as possible without padding more of them.
-inline int tile_cols(int64_t cols) {
-  if (cols <= 64) return 64;
+// fills the rows is shared by as many columns as possible without padding more of them. Where a row's
+// readings are not shared, the narrowest.
+inline int tile_cols(Path path, int64_t cols, bool share_readings) {
+  if (cols <= 64 || !share_readings || shared_limit() < kWideTileBytes) return 64;
+  if (path == Path::kMma) return 128;
   return ceil_div(cols, 256) * 256 <= ceil_div(cols, 128) * 128 ? 256 : 128;
 }
 
@@ -36,34 +41,27 @@ struct Type {
 template <int kValue>
 using Int = std::integral_constant<int, kValue>;
 
-// Calls f(Type<M>) for the multiplying warps of tiles of kRows x kCols.
-template <int kRows, int kCols, class F>
-void dispatch_tile(const ConvArgs& a, Path path, F f) {
-  auto half = [&](auto element, auto product) {
-    path == Path::kWgmma ? f(Type<Wgmma<decltype(element), kRows, kCols>>{})
-                         : f(Type<MmaSync<decltype(product), kRows, kCols>>{});
-  };
-  switch (a.dtype) {
-    case Dtype::kFloat16:
-      return half(__half{}, HalfProduct{});
-    case Dtype::kBFloat16:
-      return half(__nv_bfloat16{}, BFloat16Product{});
-    default:
-      return a.allow_tf32 ? f(Type<MmaSync<Tf32Product, kRows, kCols>>{})
-                          : f(Type<MmaSync<Float32Product, kRows, kCols>>{});
-  }
-}
-
-// Calls f(Type<M>) for tiles of `cols` columns.
+// Calls f(Type<M>) for the multiplying warps of tiles of `cols` columns.
 template <class F>
 void dispatch_product(const ConvArgs& a, Path path, int cols, F f) {
-  switch (cols) {
-    case 64:
-      return dispatch_tile<128, 64>(a, path, f);
-    case 128:
-      return dispatch_tile<128, 128>(a, path, f);
+  auto by_warps = [&](auto product) {
+    using Product = decltype(product);
+    cols == 64 ? f(Type<MmaSync<Product, 128, 64>>{}) : f(Type<MmaSync<Product, 128, 128>>{});
+  };
+  auto by_warpgroups = [&](auto element) {
+    using T = decltype(element);
+    cols == 64    ? f(Type<Wgmma<T, 128, 64>>{})
+    : cols == 128 ? f(Type<Wgmma<T, 128, 128>>{})
+                  : f(Type<Wgmma<T, 64, 256>>{});
+  };
+  const bool warpgroups = path == Path::kWgmma;
+  switch (a.dtype) {
+    case Dtype::kFloat16:
+      return warpgroups ? by_warpgroups(__half{}) : by_warps(HalfProduct{});
+    case Dtype::kBFloat16:
+      return warpgroups ? by_warpgroups(__nv_bfloat16{}) : by_warps(BFloat16Product{});
     default:
-      return dispatch_tile<64, 256>(a, path, f);
+      return a.allow_tf32 ? by_warps(Tf32Product{}) : by_warps(Float32Product{});
   }
 }
 

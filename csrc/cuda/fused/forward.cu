@@ -243,29 +243,29 @@ void launch(const ConvArgs& a, const PackedWeight& packed, void* workspace, cuda
                       pixels,
                       int(ceil_div(pixels, M::kTileRows)),
                       packed.padded_cols / M::kTileCols};
-  auto* kernel = rows_share_readings(a.g, packed.slab) ? forward_kernel<M, true>
-                                                       : forward_kernel<M, false>;
+  auto* kernel = forward_kernel<M, true>;
+  if constexpr (M::kTileCols == 64) {
+    if (!rows_share_readings(a.g, packed.slab)) kernel = forward_kernel<M, false>;
+  }
   launch_persistent(kernel, f, f.pixel_tiles * f.col_tiles * packed.groups,
                     M::kThreads + M::kFillThreads, sizeof(Shared<M>), stream);
   check(cudaGetLastError(), "fused forward");
 }
 
-// Chips with less shared memory than this take the narrowest tile only.
-constexpr int kWideTileBytes = 144 << 10;
-
-int forward_cols(const ConvArgs& a) {
-  return shared_limit() < kWideTileBytes ? 64 : tile_cols(a.g.group_out());
+int forward_cols(const ConvArgs& a, Path path) {
+  const int slab = a.dtype == Dtype::kFloat32 ? kSlab<float> : kSlab<__half>;
+  return tile_cols(path, a.g.group_out(), rows_share_readings(a.g, slab));
 }
 
 }  // namespace
 
-size_t fused_forward_workspace(const ConvArgs& a) {
-  const int64_t elements = forward_weight(a, forward_cols(a)).count() + a.g.in_channels;
+size_t fused_forward_workspace(const ConvArgs& a, Path path) {
+  const int64_t elements = forward_weight(a, forward_cols(a, path)).count() + a.g.in_channels;
   return elements * element_size(a.dtype);
 }
 
 void launch_fused_forward(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream) {
-  const int cols = forward_cols(a);
+  const int cols = forward_cols(a, path);
   const PackedWeight packed = forward_weight(a, cols);
   dispatch_product(a, path, cols, [&](auto product) {
     launch<typename decltype(product)::type>(a, packed, workspace, stream);

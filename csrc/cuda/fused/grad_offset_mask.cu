@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // grad_offset and grad_mask in the epilogue of a matrix product. Some warps multiply grad_output by the
-// weight of a tap, which gives the gradient of every sample; the other warps take the dot
+// weight of a tap, which gives the gradient of every sample; the other warps (dots.cuh) take the dot
 // products of those with the corners of the sample, sum them over the channels of a deform group, and
 // combine them by the derivatives of the interpolation.
 #include "dots.cuh"
@@ -9,9 +9,9 @@ namespace dcnv2::cuda {
 
 namespace {
 
-
 // Every (deform group, tap, channel tile) in the order of both sides: visit(group, tap, first channel,
-// index of the tile, whether it is the last of its tap), with turn(group, tap0, taps) before the taps that a table holds.
+// index of the tile, whether it is the last of its tap), with turn(group, tap0, taps) before the taps
+// that a table holds.
 template <class Turn, class F>
 __device__ __forceinline__ void visit_tiles(const GradOffsetArgs& f, int cols, Turn turn, F visit) {
   int index = 0;

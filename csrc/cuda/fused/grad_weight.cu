@@ -199,12 +199,12 @@ __global__ void __launch_bounds__(M::kThreads + M::kFillThreads, 1)
 struct Cut {
   int cols, slab, row_tiles, col_tiles, runs;
 
-  explicit Cut(const ConvArgs& a) {
+  Cut(const ConvArgs& a, Path path) {
     constexpr int64_t kMostBytes = int64_t(48) << 20;  // of partial sums
     constexpr int kMultiprocessors = 132, kLeastSteps = 8;
     const ConvGeometry& g = a.g;
-    cols = tile_cols(g.group_out());
     slab = a.dtype == Dtype::kFloat32 ? kSlab<float> : kSlab<__half>;
+    cols = tile_cols(path, g.group_out(), rows_share_readings(g, slab));
     const int rows = cols == 256 ? 64 : 128;  // as dispatch_product has them
     row_tiles = int(ceil_div(g.taps() * ceil_div(g.group_in(), slab), rows / slab));
     col_tiles = int(ceil_div(g.group_out(), cols));
@@ -241,8 +241,10 @@ void launch(const ConvArgs& a, const Cut& cut, void* workspace, cudaStream_t str
                          int(ceil_div(a.g.group_in(), cut.slab)),
                          cut.row_tiles,
                          cut.col_tiles};
-  auto* kernel = rows_share_readings(a.g, cut.slab) ? grad_weight_kernel<M, true>
-                                                    : grad_weight_kernel<M, false>;
+  auto* kernel = grad_weight_kernel<M, true>;
+  if constexpr (M::kTileCols == 64) {
+    if (!rows_share_readings(a.g, cut.slab)) kernel = grad_weight_kernel<M, false>;
+  }
   const int blocks = cut.row_tiles * cut.col_tiles * int(a.g.groups) * cut.runs;
   launch_blocks(kernel, f, blocks, M::kThreads + M::kFillThreads, sizeof(Shared<M>), stream);
   check(cudaGetLastError(), "fused grad_weight");
@@ -251,12 +253,12 @@ void launch(const ConvArgs& a, const Cut& cut, void* workspace, cudaStream_t str
 
 }  // namespace
 
-size_t fused_grad_weight_workspace(const ConvArgs& a) {
-  return Cut(a).partial_bytes(a) + a.g.in_channels * element_size(a.dtype);
+size_t fused_grad_weight_workspace(const ConvArgs& a, Path path) {
+  return Cut(a, path).partial_bytes(a) + a.g.in_channels * element_size(a.dtype);
 }
 
 void launch_fused_grad_weight(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream) {
-  const Cut cut(a);
+  const Cut cut(a, path);
   dispatch_product(a, path, cut.cols, [&](auto product) {
     launch<typename decltype(product)::type>(a, cut, workspace, stream);
   });

@@ -53,8 +53,7 @@ struct Float32Product {
   }
 };
 
-// Warps of 32 rows each, and half as many columns as fit: kRows x kCols is 128 x 128, 128 x 64 or
-// 64 x 256.
+// Eight warps of 32 rows each, and as many columns as that leaves them.
 template <class Product, int kRows, int kCols>
 struct MmaSync {
   using element = typename Product::element;

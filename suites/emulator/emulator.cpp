@@ -8,6 +8,9 @@
 #include <memory>
 #include <vector>
 
+extern "C" int shared_memory_limit;
+int shared_memory_limit = 232448;  // bytes a block, of an H100
+
 namespace emulator {
 
 dim3 grid_size, block_size, block_index;
@@ -149,7 +152,11 @@ void run(const Config& config, const std::function<void()>& kernel) {
   grid_size = config.grid;
   block_size = config.block;
   const int threads = int(block_size.x * block_size.y * block_size.z);
-  if (config.shared_bytes > kSharedBytes || threads > 1024) std::abort();
+  if (config.shared_bytes > size_t(shared_memory_limit) || threads > 1024) {
+    std::fprintf(stderr, "emulator: no chip runs %d threads with %zu bytes of shared memory\n", threads,
+                 config.shared_bytes);
+    std::abort();
+  }
   while (int(fibers.size()) < threads) fibers.push_back(std::make_unique<Fiber>());
   body = &kernel;
   for (unsigned z = 0; z < grid_size.z; ++z) {
@@ -176,8 +183,6 @@ void run(const Config& config, const std::function<void()>& kernel) {
 }
 
 }  // namespace emulator
-
-int shared_memory_limit = 232448;  // of an H100
 
 // What the launchers ask of the runtime.
 extern "C" {

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Builds the emulated kernels: the CUDA sources, turned into C++ by a few replacements."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from build_support.libraries import compiler
+from build_support.toolkit import find_toolkit
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+OUT = ROOT / "build" / "emulator"
+
+_LAUNCH = re.compile(r"([\w:]+(?:<[^;{}]*?>)?)\s*<<<(.*?)>>>\(", re.DOTALL)
+_SHARED = "extern __shared__ __align__(kTileAlignment) char raw[];"
+# Kernels read the same bytes as several types, and the device's compiler lets them.
+_FLAGS = "-std=c++20 -O1 -fPIC -w -fno-strict-aliasing -x c++ -include emulator.h".split()
+
+
+def translate(text: str) -> str:
+    """CUDA as C++: launches become calls, and shared memory that a launch sizes a pointer."""
+    text = text.replace(_SHARED, "char* raw = emulator::dynamic_shared();")
+    return _LAUNCH.sub(r"emulator::bind(\1, emulator::config(\2))(", text)
+
+
+def _translated() -> dict[Path, str]:
+    """The text of every file to compile or include, by its path below csrc."""
+    csrc = ROOT / "csrc"
+    texts = {}
+    for path in [*csrc.glob("*.h"), *csrc.glob("cuda/**/*.cu*"), *csrc.glob("cuda/*.h")]:
+        texts[path.relative_to(csrc)] = translate(path.read_text())
+    for path in [*HERE.glob("*.cpp"), *HERE.glob("include/**/*.*")]:
+        texts[path.relative_to(HERE)] = path.read_text()
+    texts[Path("cuda/fused/ptx.cuh")] = (HERE / "include/ptx.cuh").read_text()
+    return texts
+
+
+def cuda_headers() -> tuple[Path | None, str]:
+    """The folder of CUDA's headers, or None and why there is none."""
+    import torch
+
+    if torch.version.cuda is None:
+        return None, "torch has no CUDA, whose headers the kernels need"
+    toolkit, why = find_toolkit(int(torch.version.cuda.split(".")[0]))
+    return (toolkit.root / "include", "") if toolkit else (None, why)
+
+
+def build(flags: tuple[str, ...] = ()) -> Path:
+    """Compile what is not yet, and return the library's path.
+
+    Args:
+        flags: for the compiler, such as -DDCNV2_EMULATE_SM80 for a chip without bulk copies.
+
+    Raises:
+        RuntimeError: if CUDA's headers are not found, or a source does not compile.
+    """
+    headers, why = cuda_headers()
+    if headers is None:
+        raise RuntimeError(f"the kernels can't be emulated: {why}")
+    texts = _translated()
+    told = repr((sorted((str(p), t) for p, t in texts.items()), flags, _FLAGS))
+    folder = OUT / hashlib.sha256(told.encode()).hexdigest()[:16]
+    library = folder / "libemulated.so"
+    if library.exists():
+        return library
+    for path, text in texts.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    includes = [f"-I{folder}", f"-I{folder / 'include'}", f"-isystem{headers}"]
+
+    def compiled(source: Path) -> str:
+        made = str(folder / str(source).replace("/", "_")) + ".o"
+        _run([compiler(), *_FLAGS, *flags, *includes, "-c", str(folder / source), "-o", made])
+        return made
+
+    sources = sorted(p for p in texts if p.suffix in (".cu", ".cpp"))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compiled, sources))
+    # Its own stand-ins for the CUDA runtime come before those of the process.
+    made = folder / f"{os.getpid()}.so"
+    _run([compiler(), "-shared", "-Wl,-Bsymbolic", *flags, *objects, "-o", str(made)])
+    made.replace(library)
+    return library
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")

@@ -9,7 +9,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-# Ampere and Ada by their own code, Hopper with its warpgroup instructions, and PTX for what comes.
+# Ampere (and Ada, which runs its code), Hopper with its warpgroup instructions, PTX for others.
 DEFAULT_ARCH_LIST = "8.0;9.0a;9.0+PTX"
 
 

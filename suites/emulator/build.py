@@ -20,7 +20,8 @@ OUT = ROOT / "build" / "emulator"
 _LAUNCH = re.compile(r"([\w:]+(?:<[^;{}]*?>)?)\s*<<<(.*?)>>>\(", re.DOTALL)
 _SHARED = "extern __shared__ __align__(kTileAlignment) char raw[];"
 # Kernels read the same bytes as several types, and the device's compiler lets them.
-_FLAGS = "-std=c++20 -O1 -fPIC -w -fno-strict-aliasing -x c++ -include emulator.h".split()
+_FLAGS = ["-std=c++20", "-O1", "-fPIC", "-w", "-fno-strict-aliasing", "-x", "c++"]
+_FLAGS += ["-include", "emulator.h"]
 
 
 def translate(text: str) -> str:

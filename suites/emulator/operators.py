@@ -14,11 +14,13 @@ from suites.emulator.build import build
 
 PATHS = ("plain", "mma", "wgmma")
 _DTYPES = {torch.float64: 0, torch.float32: 1, torch.float16: 2, torch.bfloat16: 3}
-_CONV = "input offset mask weight bias output grad_output".split()
-_CONV += "grad_input grad_offset grad_mask grad_weight grad_bias".split()
-_POOL = "input boxes offset mask output grad_output grad_input grad_offset grad_mask".split()
-_POOL_SIZES = "rois batch channels height width out_channels pooled_h pooled_w".split()
-_POOL_OPTIONS = "sampling group_size part_size classes psroi".split()
+_IN = ["input", "offset", "mask"]
+_GRADS = ["grad_input", "grad_offset", "grad_mask"]
+_CONV = [*_IN, "weight", "bias", "output", "grad_output", *_GRADS, "grad_weight", "grad_bias"]
+_POOL = ["input", "boxes", "offset", "mask", "output", "grad_output", *_GRADS]
+_POOL_SIZES = ["rois", "batch", "channels", "height", "width", "out_channels"]
+_POOL_SIZES += ["pooled_h", "pooled_w"]
+_POOL_OPTIONS = ["sampling", "group_size", "part_size", "classes", "psroi"]
 _IMAGES = ("input", "output", "grad_output", "grad_input")  # whose channels lie last
 
 

@@ -30,6 +30,8 @@ def test_every_path_has_problems(path):
 
 
 @pytest.mark.skipif(bool(NO_HEADERS), reason=NO_HEADERS)
-@pytest.mark.parametrize(("backend", "problem"), CASES, ids=lambda value: getattr(value, "op", value))
+@pytest.mark.parametrize(
+    ("backend", "problem"), CASES, ids=lambda value: getattr(value, "op", value)
+)
 def test_kernels_of_cuda_keep_to_the_price(backend, problem):
     assert not judge(backend, problem, "cpu")

@@ -9,8 +9,8 @@ A backend says which problems it supports, and gives a function with our names f
 `get_backend` knows `dcnv2`, its kernels on CUDA by name (`dcnv2-plain`, `dcnv2-mma`,
 `dcnv2-wgmma`), those same kernels without a GPU (`emulated-plain`, `emulated-mma`,
 `emulated-wgmma`), `portable`, `torchvision`, `mmcv`, and `module.path:function`, an operator of
-yours, in one of the calling conventions of `suites.conventions`: the one whose argument names fit its
-signature, or the one named, as in `module.path:function@mmcv`. If the module has a function
+yours, in one of the calling conventions of `suites.conventions`: the one whose argument names fit
+its signature, or the one named, as in `module.path:function@mmcv`. If the module has a function
 `supports(problem)`, that says what is supported: None, or the reason why not.
 """
 

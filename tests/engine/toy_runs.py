@@ -67,8 +67,8 @@ def rank_runs(root: Path, output: Path) -> dict[str, RunConfig]:
 
 def killed_runs(root: Path, output: Path) -> tuple[RunConfig, RunConfig]:
     """A run that is left in peace, and the same again to be killed; a checkpoint every update."""
-    train = {"steps": 70, "checkpoint_every": 1, "log_every": 1, "ema_decay": 0.9}
-    train |= {"eval_every": 23}
+    train = {"steps": 50, "checkpoint_every": 1, "log_every": 1, "ema_decay": 0.9}
+    train |= {"eval_every": 19}
     model = {"mimic": {"enabled": False}, "rpn": {"post_nms_test": 5}}
     first, second = (
         toy_config(root, output, name, train=train, model=model) for name in ("whole", "cut")

@@ -184,8 +184,8 @@ class Trainer(Learner):
             pictures, _ = prediction_sheet(model, self.val_set, indices, self.config, self.device)
             metric = best_metric(row)
             folder = self.folder / "checkpoints"
-            if mark_best(folder, self.step, metric, float(row[metric].item())):
-                prune(folder, self.config.train.keep_checkpoints)
+            mark_best(folder, self.step, metric, float(row[metric].item()))
+            prune(folder, self.config.train.keep_checkpoints)
             self.journal.result(result, pictures)
         return self.ranks.share(row)
 

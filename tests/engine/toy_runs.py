@@ -45,8 +45,9 @@ def toy_config(root: Path, output: Path, name: str = "run", **changes: dict) -> 
 
 
 def weights_of(config: RunConfig, name: str = "model.safetensors") -> dict[str, Tensor]:
-    """The weights of a run's newest checkpoint."""
-    return load_file(last_checkpoint(config.folder / "checkpoints") / name)
+    """The weights of a run's newest checkpoint, whatever becomes of the file, which is mapped."""
+    weights = load_file(last_checkpoint(config.folder / "checkpoints") / name)
+    return {key: value.clone() for key, value in weights.items()}
 
 
 def rank_runs(root: Path, output: Path) -> dict[str, RunConfig]:

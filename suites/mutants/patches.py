@@ -20,7 +20,6 @@ POOL = f"{_POOLS}::test_pool_equals_the_reference"
 POOL_STRANGE = f"{_POOLS}::test_strange_offsets_spoil_only_their_bins"
 
 KERNELS_OF_CPU = ("kernels_baseline.cpp", "kernels_avx2.cpp", "kernels_avx512.cpp")
-KERNELS_OF_CPU = ("kernels_baseline.cpp", "kernels_avx2.cpp", "kernels_avx512.cpp")
 CONV_OF_CPU = (
     "conv_samples.cpp",
     "deform_conv2d_forward.cpp",

@@ -60,7 +60,9 @@ def plan(root: Path, digest: str) -> tuple[list[Library], list[str]]:
     link = ["-shared", f"-L{torch_dir / 'lib'}", "-ltorch_cpu", "-Wl,--no-undefined"]
     hidden = ["-fvisibility=hidden", *_WARNINGS]
     sources = sorted((root / "csrc/cpu").glob("*.cpp"))
-    cpu = Library("dcnv2_cpu", sources, common + hidden, link, [info])
+    # No floating-point operation traps: loops with rounding or comparisons can be vectorised.
+    cpu_flags = [*common, *hidden, "-fno-trapping-math"]
+    cpu = Library("dcnv2_cpu", sources, cpu_flags, link, [info])
 
     wanted = os.environ.get("DCNV2_BUILD_CUDA", "auto")
     if wanted not in ("auto", "0", "1"):

@@ -13,6 +13,8 @@ DETECTION_EXTRA = {
     *("torchvision", "numpy", "PIL", "pycocotools", "jsonargparse", "yaml", "rich", "safetensors"),
     *("tensorboard", "pandas", "tabulate", "matplotlib", "faster_coco_eval"),
 }
+# How many problems of a data set are printed.
+SHOWN_PROBLEMS = 50
 CONFIG_HELP = "a YAML file, a run folder, or the name of a configuration or model in the package"
 
 
@@ -251,9 +253,13 @@ def _data_check(options: argparse.Namespace) -> None:
             for split in options.split or find_splits(options.root)
         }
     )
-    for table in (report.splits, report.classes, report.problems.drop(columns=["where"])):
-        if not table.empty:
-            print(table.to_string(index=False, na_rep="", float_format="{:.3f}".format), end="\n\n")
+    for table in (report.splits, report.classes):
+        print(table.to_string(index=False, na_rep="", float_format="{:.3f}".format), end="\n\n")
+    shown = report.problems.head(SHOWN_PROBLEMS)
+    for problem in shown.itertuples():
+        print(f"{problem.split}: {problem.kind}: {problem.where}: {problem.what}")
+    if len(report.problems) > len(shown):
+        print(f"and {len(report.problems) - len(shown)} more; --csv=FILE has all")
     if options.csv is not None:
         report.problems.to_csv(options.csv, index=False)
     if not report.problems.empty:

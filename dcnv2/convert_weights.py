@@ -185,8 +185,8 @@ def _from_4uiiurz1(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
                 converted[layer + field] = converted.pop(f"{layer}conv.{field}")
             if f"{layer}p_conv.{field}" not in tensors:
                 continue
-            places = converted.pop(f"{layer}p_conv.{field}")
-            parts = [places.unflatten(0, (2, -1)).transpose(0, 1).flatten(0, 1)]
+            places = converted.pop(f"{layer}p_conv.{field}").contiguous()
+            parts = [places.view(2, -1, *places.shape[1:]).transpose(0, 1).flatten(0, 1)]
             if f"{layer}m_conv.{field}" in tensors:
                 parts.append(converted.pop(f"{layer}m_conv.{field}"))
             converted[f"{layer}conv_offset.{field}"] = torch.cat(parts)

@@ -109,13 +109,14 @@ def _obstacle(conv: nn.Conv2d, deform_groups: int) -> str | None:
 
 
 def _deformed(conv: nn.Conv2d, deform_groups: int, max_offset: float | None) -> nn.Module:
-    padding = conv.padding
-    if padding == "same":
-        padding = tuple(
-            d * (k - 1) // 2 for d, k in zip(conv.dilation, conv.kernel_size, strict=True)
-        )
-    elif padding == "valid":
+    padding: tuple[int, ...]
+    if not isinstance(conv.padding, str):
+        padding = conv.padding
+    elif conv.padding == "valid":
         padding = (0, 0)
+    else:
+        sides = zip(conv.dilation, conv.kernel_size, strict=True)
+        padding = tuple(dilation * (kernel - 1) // 2 for dilation, kernel in sides)
     with torch.device("meta"):
         ours = ModulatedDeformConv2dPack(
             conv.in_channels,
@@ -130,7 +131,8 @@ def _deformed(conv: nn.Conv2d, deform_groups: int, max_offset: float | None) -> 
             mask_scale=2.0,
             max_offset=max_offset,
         )
-    ours.weight, ours.bias = conv.weight, conv.bias
+    for name in ("weight", "bias"):
+        setattr(ours, name, getattr(conv, name))
     ours.conv_offset.to_empty(device=conv.weight.device).to(conv.weight.dtype)
     for parameter in ours.conv_offset.parameters():
         nn.init.zeros_(parameter)

@@ -37,6 +37,7 @@ POOLS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "DCNv2Pooling": (dcnv2_pytorch.DCNv2Pooling, _AUTHORS_POOL),
     "DCNPooling": (dcnv2_pytorch.DCNPooling, (*_AUTHORS_POOL, "deform_fc_dim")),
 }
+_Children = dict[str, nn.Module | None]
 KNOWN = (*PLAIN, *MODULATED, *PLAIN_PACKS, *MODULATED_PACKS, *POOLS)
 
 _HOOKS = (
@@ -76,8 +77,9 @@ def replace(model: nn.Module, report: Callable[[str], None] | None = print) -> n
     swapped: list[str] = []
     left: list[str] = []
     done: dict[int, nn.Module | None] = {}  # a layer in two places stays one layer
-    root = {"": model}
-    for owner, name, path in [(root, "", ""), *_places(model)]:
+    root: _Children = {"": model}
+    places: list[tuple[_Children, str, str]] = [(root, "", ""), *_places(model)]
+    for owner, name, path in places:
         module = owner[name]
         if module is None:
             continue
@@ -106,7 +108,7 @@ def _text(swapped: list[str], left: list[str]) -> str:
 
 def _places(
     module: nn.Module, prefix: str = "", seen: set[int] | None = None
-) -> Iterator[tuple[dict[str, nn.Module | None], str, str]]:
+) -> Iterator[tuple[_Children, str, str]]:
     """Yield (children of some module, name of one, its path), parents first; any may be shared."""
     seen = {id(module)} if seen is None else seen
     for name, child in list(module._modules.items()):
@@ -167,16 +169,17 @@ class _Geometry:
         if not isinstance(weight, Tensor) or weight.dim() != 4:
             raise _UnknownError("has no weight of four dimensions")
         try:
-            options = [
-                checks.pair(name, getattr(module, name)) for name in ("stride", "padding")
-            ] + [checks.pair("dilation", getattr(module, "dilation", 1))]
+            stride = checks.pair("stride", getattr(module, "stride"))  # noqa: B009 - may be absent
+            padding = checks.pair("padding", getattr(module, "padding"))  # noqa: B009
+            dilation = checks.pair("dilation", getattr(module, "dilation", 1))
         except (AttributeError, TypeError) as error:
             raise _UnknownError(f"its geometry is not known: {error}") from error
         groups = getattr(module, "groups", 1)
         deform_groups = next((getattr(module, n) for n in GROUP_NAMES if hasattr(module, n)), 0)
         kernel = (weight.shape[2], weight.shape[3])
-        channels = (weight.shape[1] * groups, weight.shape[0])
-        return cls(*channels, kernel, *options, groups, deform_groups)
+        in_channels, out_channels = weight.shape[1] * groups, weight.shape[0]
+        shape = (in_channels, out_channels, kernel, stride)
+        return cls(*shape, padding, dilation, groups, deform_groups)
 
 
 def _bare(module: nn.Module, geometry: _Geometry, modulated: bool) -> nn.Module:
@@ -189,12 +192,12 @@ def _bare(module: nn.Module, geometry: _Geometry, modulated: bool) -> nn.Module:
         if not geometry.deform_groups and not modulated:  # torchvision's
             ours = DeformConv2d(*shape, *options, has_bias)
         else:
-            options = (*options, geometry.deform_groups or 1)
+            kind: Callable[..., nn.Module]
             if hasattr(module, "norm") or hasattr(module, "activation"):
                 kind = detectron2.ModulatedDeformConv if modulated else detectron2.DeformConv
             else:
                 kind = layers.ModulatedDeformConv if modulated else layers.PlainDeformConv
-            ours = kind(*shape, *options, bias=has_bias)
+            ours = kind(*shape, *options, geometry.deform_groups or 1, bias=has_bias)
     for name in ("norm", "activation"):
         if hasattr(module, name):
             setattr(ours, name, getattr(module, name))
@@ -228,8 +231,8 @@ def _pack(module: nn.Module, geometry: _Geometry, name: str) -> nn.Module:
     shape = (geometry.in_channels, geometry.out_channels, geometry.kernel_size, geometry.stride)
     with torch.device("meta"):
         ours = kind(*shape, geometry.padding, geometry.dilation, deform_groups=groups)
-    ours.bias = module._parameters.get("bias")
-    ours.groups = geometry.groups
+    setattr(ours, "bias", module._parameters.get("bias"))  # noqa: B010 - or there is none
+    setattr(ours, "groups", geometry.groups)  # noqa: B010
     return _adopt(ours, module, (branch,))
 
 

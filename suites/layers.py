@@ -204,15 +204,15 @@ def sweep(quantity: str, device: str = "cuda") -> dict[int, Layer]:
     base = (
         _square("sweep", "sweep", 4, 128, (64, 64))
         if gpu
-        else _square("sweep", "sweep", 1, 32, (24, 24))
+        else _square("sweep", "sweep", 1, 64, (48, 48))
     )
     if quantity == "channels":
-        values = _powers(16, 1024 if gpu else 64)
+        values = _powers(16, 1024 if gpu else 256)
         vary = {n: {"in_channels": n, "out_channels": n} for n in values}
     elif quantity == "pixels":
-        vary = {n: {"height": n, "width": n} for n in _powers(16, 512 if gpu else 64)}
+        vary = {n: {"height": n, "width": n} for n in _powers(16, 512 if gpu else 128)}
     elif quantity == "batch":
-        vary = {n: {"batch": n} for n in _powers(1, 64 if gpu else 4)}
+        vary = {n: {"batch": n} for n in _powers(1, 64 if gpu else 8)}
     else:
         raise ValueError(f"a sweep goes over channels, pixels or batch, not '{quantity}'")
     return {n: replace(base, name=f"{quantity}_{n}", **more) for n, more in vary.items()}

@@ -23,7 +23,9 @@ def draw(prices: pd.DataFrame, path: Path) -> Path:
 
     targets, operators = (list(dict.fromkeys(prices[c])) for c in ("target", "operator"))
     figure = Figure(
-        figsize=(4.4 * len(operators), 2.4 * len(targets) + 0.8), layout="constrained", dpi=110
+        figsize=(max(4.4 * len(operators), 6.4), 2.4 * len(targets) + 1.4),
+        layout="constrained",
+        dpi=110,
     )
     panels = figure.subplots(len(targets), len(operators), squeeze=False, sharey=True, sharex=True)
     for row, target in zip(panels, targets, strict=True):
@@ -31,7 +33,7 @@ def draw(prices: pd.DataFrame, path: Path) -> Path:
             chosen = (prices["target"] == target) & (prices["operator"] == operator)
             _fill(panel, prices[chosen])
             panel.set_title(f"{target}: {operator}", fontsize=10)
-    figure.supylabel("share of the allowed error: median to largest", fontsize=10)
+    figure.supylabel("share of the price, median to largest", fontsize=10)
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import base64
 import inspect
+import os
 import re
+import subprocess
+import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +30,6 @@ from suites.ledger import Case
 from suites.problems import ConvProblem
 
 _MOST_NUMBERS = 50_000  # in a script
-_TEMPLATE = Path(__file__).with_name("reproduction.txt")
 
 
 @dataclass(frozen=True)
@@ -115,28 +117,71 @@ def _compared(problem: ConvProblem, name: str, offset: Tensor, truth: Tensor) ->
 
 
 def write_script(case: Case, target: Target, folder: Path) -> Path | None:
-    """Write a script for a failed claim, if one evaluation alone shows it; its path."""
-    calling = getattr(target.backend, "calling", None)
-    failure = find_failure(case, target) if calling else None
-    if failure is None:
+    """Write a script for a failed claim, if one shows it: it is run first. Returns its path."""
+    if not isinstance(case.failing, ConvProblem) or not hasattr(target.backend, "calling"):
         return None
-    numbers = sum(t.numel() for t in failure.operands.values() if t is not None)
-    if numbers > _MOST_NUMBERS:
-        return None
+    if case.claim.startswith("every run"):
+        text = repetition(case, target)
+    else:
+        failure = find_failure(case, target)
+        if failure is None or _numbers(failure) > _MOST_NUMBERS:
+            return None
+        text = script(case, target, failure)
     folder.mkdir(parents=True, exist_ok=True)
     words = f"{target.name} {case.claim} {case.variant}"
     path = folder / (re.sub(r"\W+", "_", words).strip("_") + ".py")
-    path.write_text(script(case, target, failure))
+    path.write_text(text)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    if subprocess.run([sys.executable, path], env=env, capture_output=True).returncode:
+        path.unlink()
+        return None
     return path
+
+
+def _numbers(failure: Failure) -> int:
+    return sum(t.numel() for t in failure.operands.values() if t is not None)
+
+
+def repetition(case: Case, target: Target) -> str:
+    """Text of a script that shows how results differ from run to run, on tensors of its own."""
+    problem, (imports, call) = case.failing, target.backend.calling
+    operands = problem.operands()
+    values = {
+        "claim": _claim(case, target),
+        "problem": repr(problem),
+        "imports": imports,
+        "device": target.device,
+        "dtype": problem.dtype,
+        "input": tuple(operands["input"].shape),
+        "weight": tuple(operands["weight"].shape),
+        "deform_groups": problem.deform_groups,
+        "out_height": problem.out_size[0],
+        "out_width": problem.out_size[1],
+        **problem.options(),
+        "seed": problem.seed,
+        "call": call,
+    }
+    return _filled("repetition.txt", values)
+
+
+def _claim(case: Case, target: Target) -> str:
+    variant = f" [{case.variant}]" if case.variant else ""
+    return f"{target.name}: '{case.claim}'{variant} does not hold."
+
+
+def _filled(template: str, values: dict[str, object]) -> str:
+    text = Path(__file__).with_name(template).read_text()
+    for name, value in values.items():
+        text = text.replace(f"<<{name}>>", str(value))
+    return text
 
 
 def script(case: Case, target: Target, failure: Failure) -> str:
     """Text of the script."""
     problem, (imports, call) = case.failing, target.backend.calling
-    variant = f" [{case.variant}]" if case.variant else ""
     compared = {n: m for n, m in failure.compared.items() if n in failure.allowed and not m.all()}
     values = {
-        "claim": f"{target.name}: '{case.claim}'{variant} does not hold.",
+        "claim": _claim(case, target),
         "seen": failure.words,
         "problem": repr(problem),
         "imports": imports,
@@ -148,10 +193,7 @@ def script(case: Case, target: Target, failure: Failure) -> str:
         "compared": "\n".join(f"    {n!r}: {_packed(m)}," for n, m in compared.items()),
         "call": call,
     }
-    text = _TEMPLATE.read_text()
-    for name, value in values.items():
-        text = text.replace(f"<<{name}>>", value)
-    return text
+    return _filled("reproduction.txt", values)
 
 
 def _packed(tensor: Tensor | None) -> str:

@@ -203,11 +203,18 @@ def conv_options(problem: ConvProblem) -> dict[str, str]:
         "bias": str(problem.bias),
         "mask": str(problem.mask),
         "offsets": problem.offsets,
-        **{f"layout of {name}": problem.layout(name) for name in _LAID_OUT},
+        **_layouts(problem, _LAID_OUT, {"bias": problem.bias, "mask": problem.mask}),
     }
 
 
-_LAID_OUT = ("input", "offset", "weight", "mask", "grad_output")
+def _layouts(problem, names, present: dict[str, bool]) -> dict[str, str]:
+    """The layouts of the operands that are there."""
+    there = [name for name in names if present.get(name, True)]
+    return {f"layout of {name}": problem.layout(name) for name in there}
+
+
+_LAID_OUT = ("input", "offset", "weight", "bias", "mask", "grad_output")
+_LAID_OUT_IN_POOLS = ("input", "rois", "offset", "mask", "grad_output")
 _YES_NO = ("True", "False")
 CONV_OPTIONS: dict[str, tuple[str, ...]] = {
     "dtype": DTYPES,
@@ -284,6 +291,7 @@ def pool_options(problem: RoIProblem) -> dict[str, str | tuple[str, ...]]:
     """The options that a pooling problem covers: a name, or several, for each heading."""
     regions = tuple(sorted(set(problem.regions))) or ("no regions",)
     parts = "own" if problem.part_size is None else str(problem.part_size)
+    offset = problem.offsets != "none"
     return {
         "kind": problem.kind,
         "dtype": problem.dtype,
@@ -297,7 +305,8 @@ def pool_options(problem: RoIProblem) -> dict[str, str | tuple[str, ...]]:
         "group size": str(problem.group_size),
         "part size": parts,
         "classes": str(problem.classes),
-        **{f"layout of {name}": problem.layout(name) for name in ("input", "grad_output")},
+        "wide beside a half": tuple(name for name, _ in problem.dtypes) or ("nothing",),
+        **_layouts(problem, _LAID_OUT_IN_POOLS, {"mask": problem.mask, "offset": offset}),
     }
 
 
@@ -314,6 +323,6 @@ POOL_OPTIONS: dict[str, tuple[str, ...]] = {
     "group size": ("1", "2", "3"),
     "part size": ("own", "1", "2", "3", "7"),
     "classes": ("1", "2", "3"),
-    "layout of input": LAYOUTS,
-    "layout of grad_output": LAYOUTS,
+    "wide beside a half": ("nothing", "rois", "offset", "mask"),
+    **{f"layout of {name}": LAYOUTS for name in _LAID_OUT_IN_POOLS},
 }

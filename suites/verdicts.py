@@ -12,6 +12,7 @@ replaced, all others stay: reports of a GPU can be added on another day.
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -25,9 +26,10 @@ from suites.summary import verdict_table
 _TEXT = """# Verdicts
 
 Claims of the correctness suite by implementation: `holds` for every problem drawn, **fails**,
-unsupported, or empty where the claim has no meaning or was not judged. A failure is backed by a
-script below that needs torch and the implementation alone and ends with exit code 0 if it is still
-there; where there is none, the failing problem stands in `verdicts.csv`.
+unsupported, or empty where the claim has no meaning or was not judged. A claim of which there are
+several variants (by dtype, say) fails if one does. A failure is backed by a script below that needs
+torch and the implementation alone and ends with exit code 0 if it is still there. Left out are
+claims that no implementation here supports.
 
 {table}
 
@@ -65,14 +67,18 @@ def read(folder: Path) -> pd.DataFrame:
     return rows.assign(implementation=rows.apply(name, axis=1))
 
 
-def text(rows: pd.DataFrame) -> str:
+def text(rows: pd.DataFrame, scripts: Path) -> str:
     """The page."""
     table = verdict_table(rows.assign(target=rows["implementation"]))
+    verdicts = table.drop(columns="claim")
+    table = table[~verdicts.isin(["", "unsupported"]).all(axis=1)]
     failed = rows[rows["verdict"] == "failed"]
-    links = [f"[{s}](verdicts/{s})" if s else "" for s in failed["script"]]
-    failures = failed.assign(script=links)
-    failures = failures[["implementation", "claim", "variant", "judged", "failing", "script"]]
-    failures = failures.rename(columns={"failing": "smallest failing problem found"})
+    failures = failed.assign(
+        script=[f"[script](verdicts/{name})" if name else "" for name in failed["script"]],
+        seen=[_seen(scripts / name) if name else "" for name in failed["script"]],
+    )
+    shown = ["implementation", "claim", "variant", "seen", "script", "failing"]
+    failures = failures[shown].rename(columns={"failing": "smallest failing problem found"})
     kept = ["implementation", *PROVENANCE]
     origins = rows[kept].drop_duplicates().set_index("implementation").T.rename_axis("")
     newest = rows.sort_values("date").iloc[-1][list(PROVENANCE)].rename_axis("provenance")
@@ -82,6 +88,12 @@ def text(rows: pd.DataFrame) -> str:
         origins=markdown_table(origins.reset_index()),
         newest=markdown_table(newest.rename("value").reset_index()),
     )
+
+
+def _seen(script: Path) -> str:
+    """What a script says it was seen to show."""
+    found = re.search(r"^Seen: (.*)\.$", script.read_text(), flags=re.MULTILINE)
+    return found[1] if found else ""
 
 
 def write(folders: Sequence[Path], into: Path = REPORTS) -> Path:
@@ -103,7 +115,7 @@ def write(folders: Sequence[Path], into: Path = REPORTS) -> Path:
             script.unlink()
     rows.to_csv(kept, index=False)
     page = into / "verdicts.md"
-    page.write_text(text(rows))
+    page.write_text(text(rows, scripts))
     return page
 
 

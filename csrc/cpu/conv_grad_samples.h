@@ -7,12 +7,12 @@
 
 namespace dcnv2::cpu {
 
-// The gradient of some pixels' columns in some channels: [pixels, taps, width].
+// The gradient of some pixels' columns at one tap, in a slice's channels: [pixels, kPanel].
 template <class T>
 struct GradColumns {
   OutPixels pixels;
+  int64_t tap;
   const T* data;
-  int64_t width;
 };
 
 // Channels that one task works on. `first_span` numbers the spans of all slices through.
@@ -32,7 +32,7 @@ class GradInput {
   void begin(int64_t channels);
 
   // Adds what the samples of a span (`offset_in_slice` channels into the slice) send back.
-  void add(const GradColumns<T>& columns, const SampleTable<T>& samples, const ChannelSpan& span,
+  void add(const GradColumns<T>& columns, const TapSamples<T>& samples, const ChannelSpan& span,
            int64_t offset_in_slice);
 
   void store(const View& grad_input, int64_t image, int64_t channel) const;
@@ -53,13 +53,16 @@ class GradOffsetMask {
   GradOffsetMask(const ConvGeometry& g, std::vector<ChannelSpan> spans, const View& grad_offset,
                  const View& grad_mask);
 
-  // `image` holds the input's rows from the span's first channel on, `scratch` 3 * pixels numbers.
-  void add(const GradColumns<T>& columns, const SampleTable<T>& samples, int64_t span,
-           int64_t offset_in_slice, const T* image, int64_t stride, T* scratch) const;
+  // `image` holds the input's rows from the span's first channel on, `scratch` 7 * pixels numbers.
+  void add(const GradColumns<T>& columns, const TapSamples<T>& samples, int64_t span,
+           int64_t offset_in_slice, const ImageRows<const T>& image, T* scratch) const;
 
   void finish() const;
 
  private:
+  // dots [pixels, 4] of the columns' gradient with each sample's corners
+  void dot(const GradColumns<T>& columns, const TapSamples<T>& samples, int64_t span,
+           int64_t offset_in_slice, const ImageRows<const T>& image, T* dots) const;
   // The shares of a span: the planes of offset y, offset x and mask, [3, out_height * out_width].
   T* shares(int64_t span, int64_t image, int64_t tap) const;
   void store(const OutPixels& pixels, int64_t channel, const T* planes, int64_t plane_stride) const;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <span>
 
 #include "../geometry.h"
 #include "channel_spans.h"
@@ -23,27 +24,38 @@ struct ModulatedSample {
   T mask;  // 1 without a mask
 };
 
-// The samples of a run of output pixels in one deform group, some taps at a time.
+// The samples of a run of output pixels at one tap in one deform group.
 template <class T>
-class SampleTable {
+class TapSamples {
  public:
-  SampleTable(const ConvOperands& operands, int64_t most_pixels, int64_t most_taps);
+  TapSamples(const ConvOperands& operands, int64_t most_pixels);
 
-  void fill(const OutPixels& pixels, int64_t deform_group, int64_t first_tap, int64_t taps);
+  void locate(const OutPixels& pixels, int64_t deform_group, int64_t tap);
 
-  // `tap` counts from first_tap, `pixel` from pixels.first.
-  const ModulatedSample<T>& at(int64_t pixel, int64_t tap) const {
-    return samples_[tap * most_pixels_ + pixel];
+  // Those with all four corners on the map, as kernels take them; and the numbers of all others.
+  const SampleRun<T>& run() const { return run_; }
+  std::span<const int> border() const { return {border_.data(), size_t(borders_)}; }
+
+  // One of the others; `pixel` counts from the first.
+  ModulatedSample<T> at(int64_t pixel) const {
+    const T ly = run_.ly[pixel], lx = run_.lx[pixel];
+    const bool inside = run_.y[pixel] != kOutside;
+    const int y = inside ? kBorder - run_.y[pixel] : 0;
+    return {{y, run_.x[pixel], ly, lx, inside, ly != ly}, mask_[pixel]};
   }
+  T mask(int64_t pixel) const { return mask_[pixel]; }
 
  private:
-  void fill_tap(const OutPixels& pixels, int64_t deform_group, int64_t tap,
-                ModulatedSample<T>* samples);
+  const T* plane(const View& view, int64_t channel, const OutPixels& pixels, T* copy) const;
 
   const ConvOperands& operands_;
-  int64_t most_pixels_;
-  Buffer<T> y_, x_, mask_;  // offsets and modulation of one tap
-  Buffer<ModulatedSample<T>> samples_;
+  Buffer<T> columns_;  // undeformed x, [kernel_w, out_width]
+  Buffer<T> copies_;   // of offset y, offset x and mask, [3, most_pixels], where they need one
+  Buffer<T> numbers_;  // of the run, [6, most_pixels]
+  Buffer<int> corners_, border_;
+  SampleRun<T> run_;
+  int64_t borders_ = 0;
+  const T* mask_ = nullptr;
 };
 
 // The corners of a sample that lie on the map. `index` counts pixels of the image; `corner` is the
@@ -80,27 +92,16 @@ ValidCorners<T> valid_corners(const Sample<T>& s, const ConvGeometry& g) {
   return v;
 }
 
-// out[c] = the modulated sample of `channels` channels; `image` and `stride` as in ChannelRows.
+// An image of an operand as kernels take it, from `channel` on.
 template <class T>
-void sample_channels(const Kernels<T>& kernels, const ModulatedSample<T>& sample,
-                     const ConvGeometry& g, const T* image, int64_t stride, int64_t channels,
-                     T* out) {
-  if (sample.place.nan) {
-    std::fill_n(out, channels, std::numeric_limits<T>::quiet_NaN());
-    return;
-  }
-  const ValidCorners<T> corners = valid_corners(sample.place, g);
-  if (corners.count == 0) {
-    std::fill_n(out, channels, sample.mask * T(0));
-    return;
-  }
-  const T* rows[4];
-  T weights[4];
-  for (int i = 0; i < corners.count; ++i) {
-    rows[i] = image + corners.index[i] * stride;
-    weights[i] = corners.weight[i] * sample.mask;
-  }
-  kernels.weighted_sum(rows, weights, corners.count, channels, out);
+ImageRows<const T> image_rows(const ChannelRows<T>& operand, const ConvGeometry& g, int64_t image,
+                              int64_t channel) {
+  return {operand.image(image) + channel, g.width * operand.stride(), operand.stride()};
 }
+
+// out[p, c] = the modulated samples in some channels; rows of out are `out_stride` apart.
+template <class T>
+void sample_columns(const TapSamples<T>& samples, const ConvGeometry& g,
+                    const ImageRows<const T>& image, int64_t channels, T* out, int64_t out_stride);
 
 }  // namespace dcnv2::cpu

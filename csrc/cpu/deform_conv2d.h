@@ -22,18 +22,20 @@ struct ConvOperands {
 template <class T>
 void conv_forward(const ConvOperands& operands, const View& bias, const View& output);
 
+// Backward passes also read input and grad_output as rows of channels.
+
 // The gradients of input, offset and mask, each like its operand; those absent are not computed.
 struct SampleGrads {
   View input, offset, mask;
 };
 template <class T>
-void conv_grad_samples(const ConvOperands& operands, const ChannelRows<T>& grad_output,
-                       const SampleGrads& grads);
+void conv_grad_samples(const ConvOperands& operands, const ChannelRows<T>& input,
+                       const ChannelRows<T>& grad_output, const SampleGrads& grads);
 
 // The gradient of weight, like it.
 template <class T>
-void conv_grad_weight(const ConvOperands& operands, const ChannelRows<T>& grad_output,
-                      const View& grad_weight);
+void conv_grad_weight(const ConvOperands& operands, const ChannelRows<T>& input,
+                      const ChannelRows<T>& grad_output, const View& grad_weight);
 
 // The gradient of bias, [out_channels].
 template <class T>

@@ -6,33 +6,43 @@
 namespace dcnv2::cpu {
 namespace {
 
-// Columns of so many pixels, a multiple of the rows that a kernel keeps in registers, and of about
-// so many elements are in the cache at once.
-constexpr int64_t kPixels = 96;
+// Columns of at most so many pixels, a multiple of the rows that a kernel keeps in registers, and
+// of about so many elements are in the cache at once.
+constexpr int64_t kMostPixels = 96;
 constexpr int64_t kColumnElements = 1 << 16;
 
-// The weight of every group in panels of output channels, each [taps, group_in, kPanel]; zeros
-// where the last panel of a group has no channel.
+// Small maps are cut finer, so that there is work for every thread. What is added up to an output
+// and in which order does not depend on it.
+int64_t pixels_at_once(const ConvGeometry& g) {
+  return g.out_pixels() >= 64 * kMostPixels ? kMostPixels : kMostPixels / 2;
+}
+
+// Columns lie in blocks, one for each deform group and tap: [pixels, deform channels]. A column's
+// elements are thus ordered by deform group, tap and channel, and so is the weight. Taps come in
+// several rounds where there are too many columns.
+template <class T>
+int64_t taps_at_once(const ConvGeometry& g) {
+  return std::clamp<int64_t>(kColumnElements / (kMostPixels * g.in_channels), 1, g.taps());
+}
+
+// The weight of every group in panels of output channels, each [taps * group_in, kPanel] in rounds
+// of taps; zeros where the last panel of a group has no channel.
 template <class T>
 class PackedWeight {
  public:
   PackedWeight(const ConvGeometry& g, const View& weight)
-      : panels_(ceil_div(g.group_out(), kPanel<T>)),
+      : g_(g),
+        panels_(ceil_div(g.group_out(), kPanel<T>)),
         depth_(g.taps() * g.group_in()),
         data_({g.groups, panels_, depth_, kPanel<T>}) {
     run_tasks(g.groups * panels_, [&] {
       return [&](int64_t task) {
-        const int64_t group = task / panels_, first = task % panels_ * kPanel<T>;
-        const int64_t columns = std::min(kPanel<T>, g.group_out() - first);
         T* to = data_.data() + task * depth_ * kPanel<T>;
         std::fill_n(to, depth_ * kPanel<T>, T(0));
-        // A view whose pixels are the taps, whose images are the input channels of the group, and
-        // whose channels are the output channels, gives rows of output channels.
-        View source = advance(weight, (group * g.group_out() + first) * weight.stride[0]);
-        std::swap(source.stride[0], source.stride[1]);
-        for (int64_t c = 0; c < g.group_in(); ++c) {
-          load_rows(source, {c, 0, columns, 0, g.taps(), g.kernel_w}, to + c * kPanel<T>,
-                    g.group_in() * kPanel<T>);
+        const int64_t at_once = taps_at_once<T>(g_);
+        for (int64_t tap = 0; tap < g_.taps(); tap += at_once) {
+          pack(weight, task / panels_, task % panels_ * kPanel<T>, tap,
+               std::min(at_once, g_.taps() - tap), to + tap * g_.group_in() * kPanel<T>);
         }
       };
     });
@@ -44,6 +54,25 @@ class PackedWeight {
   }
 
  private:
+  // Some taps of up to kPanel output channels of a group.
+  void pack(const View& weight, int64_t group, int64_t first, int64_t tap, int64_t taps, T* to) {
+    const int64_t columns = std::min(kPanel<T>, g_.group_out() - first);
+    // A view whose pixels are the taps, whose images are the input channels of the group, and
+    // whose channels are the output channels, gives rows of output channels.
+    View source = advance(weight, (group * g_.group_out() + first) * weight.stride[0]);
+    std::swap(source.stride[0], source.stride[1]);
+    const int64_t begin = group * g_.group_in();
+    for (const ChannelSpan& span :
+         cut_by_group(begin, begin + g_.group_in(), g_.deform_channels())) {
+      for (int64_t c = span.begin; c < span.end; ++c, to += kPanel<T>) {
+        load_rows(source, {c - begin, 0, columns, tap, taps, g_.kernel_w}, to,
+                  span.size() * kPanel<T>);
+      }
+      to += (taps - 1) * span.size() * kPanel<T>;
+    }
+  }
+
+  const ConvGeometry& g_;
   int64_t panels_, depth_;
   Buffer<T> data_;
 };
@@ -59,11 +88,11 @@ class ForwardWorker {
         weight_(weight),
         bias_(bias),
         output_(output),
-        taps_at_once_(std::clamp<int64_t>(kColumnElements / (kPixels * g_.in_channels), 1,
-                                          g_.taps())),
-        samples_(operands, kPixels, taps_at_once_),
-        columns_({kPixels, taps_at_once_, g_.in_channels}),
-        result_({kPixels, g_.out_channels}) {}
+        taps_at_once_(taps_at_once<T>(g_)),
+        column_stride_(row_stride<T>(g_.deform_channels())),
+        samples_(operands, kMostPixels),
+        columns_({g_.deform_groups, taps_at_once_, kMostPixels, column_stride_}),
+        result_({kMostPixels, g_.out_channels}) {}
 
   void operator()(const OutPixels& pixels) {
     for (int64_t p = 0; p < pixels.count; ++p) {
@@ -81,42 +110,49 @@ class ForwardWorker {
   }
 
  private:
-  // columns [pixels, taps, in_channels]
-  void sample(const OutPixels& pixels, int64_t tap, int64_t taps) {
+  // columns [deform_groups, taps, pixels, column_stride]
+  void sample(const OutPixels& pixels, int64_t first_tap, int64_t taps) {
     const int64_t channels = g_.deform_channels();
+    T* to = columns_.data();
     for (int64_t d = 0; d < g_.deform_groups; ++d) {
-      samples_.fill(pixels, d, tap, taps);
-      const T* image = input_.image(pixels.image) + d * channels;
-      for (int64_t p = 0; p < pixels.count; ++p) {
-        T* to = columns_.data() + p * taps * g_.in_channels + d * channels;
-        for (int64_t t = 0; t < taps; ++t) {
-          sample_channels(kernels_, samples_.at(p, t), g_, image, input_.stride(), channels,
-                          to + t * g_.in_channels);
-        }
+      const ImageRows<const T> image = image_rows(input_, g_, pixels.image, d * channels);
+      for (int64_t t = 0; t < taps; ++t, to += pixels.count * column_stride_) {
+        samples_.locate(pixels, d, first_tap + t);
+        sample_columns(samples_, g_, image, channels, to, column_stride_);
       }
     }
   }
 
-  void multiply(int64_t pixels, int64_t tap, int64_t taps) {
-    // With one group the taps of a column are one long row; else each tap is a product of its own.
-    const int64_t products = g_.groups == 1 ? 1 : taps;
+  void multiply(int64_t pixels, int64_t first_tap, int64_t taps) {
+    const int64_t channels = g_.deform_channels();
     PanelProduct<T> product{};
     product.rows = pixels;
-    product.depth = g_.groups == 1 ? taps * g_.in_channels : g_.group_in();
-    product.a_stride = taps * g_.in_channels;
+    product.a_stride = column_stride_;
+    product.a_block = pixels * column_stride_;
     product.c_stride = g_.out_channels;
     product.accumulate = true;
     for (int64_t group = 0; group < g_.groups; ++group) {
-      for (int64_t panel = 0; panel < weight_.panels(); ++panel) {
-        const int64_t first = panel * kPanel<T>;
-        product.columns = std::min(kPanel<T>, g_.group_out() - first);
-        product.c = result_.data() + group * g_.group_out() + first;
-        for (int64_t t = 0; t < products; ++t) {
-          product.a = columns_.data() + t * g_.in_channels + group * g_.group_in();
-          product.b = weight_.panel(group, panel) + (tap + t) * g_.group_in() * kPanel<T>;
-          kernels_.panel_product(product);
-        }
+      const int64_t begin = group * g_.group_in(), end = begin + g_.group_in();
+      // Whole deform groups are one product, else each part of one.
+      const bool whole = begin % channels == 0 && end % channels == 0;
+      for (const ChannelSpan& span : cut_by_group(begin, end, whole ? end : channels)) {
+        const int64_t d = span.begin / channels;
+        product.depth = std::min(span.size(), channels);
+        product.blocks = span.size() / product.depth * taps;
+        product.a = columns_.data() + d * taps * product.a_block + span.begin - d * channels;
+        multiply_panels(product, group, first_tap * g_.group_in() + (span.begin - begin) * taps);
       }
+    }
+  }
+
+  // A product with all panels of a group, from `row` of theirs on.
+  void multiply_panels(PanelProduct<T> product, int64_t group, int64_t row) {
+    for (int64_t panel = 0; panel < weight_.panels(); ++panel) {
+      const int64_t first = panel * kPanel<T>;
+      product.columns = std::min(kPanel<T>, g_.group_out() - first);
+      product.b = weight_.panel(group, panel) + row * kPanel<T>;
+      product.c = result_.data() + group * g_.group_out() + first;
+      kernels_.panel_product(product);
     }
   }
 
@@ -127,8 +163,8 @@ class ForwardWorker {
   const T* bias_;
   const View& output_;
   const Kernels<T>& kernels_ = kernels<T>();
-  const int64_t taps_at_once_;
-  SampleTable<T> samples_;
+  const int64_t taps_at_once_, column_stride_;
+  TapSamples<T> samples_;
   Buffer<T> columns_, result_;
 };
 
@@ -142,12 +178,13 @@ void conv_forward(const ConvOperands& operands, const View& bias, const View& ou
   Buffer<T> bias_row({bias ? g.out_channels : 0});
   if (bias) load_rows(bias, {0, 0, g.out_channels, 0, 1, 1}, bias_row.data(), g.out_channels);
 
-  const int64_t image_pixels = g.out_height * g.out_width, chunks = ceil_div(image_pixels, kPixels);
+  const int64_t image_pixels = g.out_height * g.out_width, at_once = pixels_at_once(g);
+  const int64_t chunks = ceil_div(image_pixels, at_once);
   run_tasks(g.batch * chunks, [&] {
     return [&, worker = ForwardWorker<T>(operands, input, weight, bias_row.data(), output)](
                int64_t task) mutable {
-      const int64_t first = task % chunks * kPixels;
-      worker({task / chunks, first, std::min(kPixels, image_pixels - first)});
+      const int64_t first = task % chunks * at_once;
+      worker({task / chunks, first, std::min(at_once, image_pixels - first)});
     };
   });
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // grad_input: every sample adds its column's gradient, times mask and bilinear weight, to the four
 // pixels that it read. A task owns the image and the channels that it adds to, and takes the
-// samples in order, so nothing races and the sums are the same however many threads there are.
+// samples in an order that depends on nothing else, so nothing races and the sums are the same
+// however many threads there are.
 #include "conv_grad_samples.h"
 
 namespace dcnv2::cpu {
@@ -17,24 +18,22 @@ void GradInput<T>::begin(int64_t channels) {
 }
 
 template <class T>
-void GradInput<T>::add(const GradColumns<T>& columns, const SampleTable<T>& samples,
+void GradInput<T>::add(const GradColumns<T>& columns, const TapSamples<T>& samples,
                        const ChannelSpan& span, int64_t offset_in_slice) {
-  const int64_t taps = g_.taps();
   T* image = sums_.data() + offset_in_slice;
-  for (int64_t p = 0; p < columns.pixels.count; ++p) {
-    for (int64_t tap = 0; tap < taps; ++tap) {
-      const ModulatedSample<T>& sample = samples.at(p, tap);
-      const ValidCorners<T> corners = valid_corners(sample.place, g_);
-      T* rows[4];
-      T weights[4];
-      for (int i = 0; i < corners.count; ++i) {
-        rows[i] = image + corners.index[i] * channels_;
-        weights[i] = corners.weight[i] * sample.mask;
-      }
-      kernels_.scatter_rows(rows, weights, corners.count,
-                            columns.data + (p * taps + tap) * columns.width + offset_in_slice,
-                            span.size());
+  const T* grad = columns.data + offset_in_slice;
+  kernels_.scatter_samples(samples.run(), {image, g_.width * channels_, channels_}, span.size(),
+                           grad, kPanel<T>);
+  for (const int p : samples.border()) {
+    const ModulatedSample<T> sample = samples.at(p);
+    const ValidCorners<T> corners = valid_corners(sample.place, g_);
+    T* rows[4];
+    T weights[4];
+    for (int i = 0; i < corners.count; ++i) {
+      rows[i] = image + corners.index[i] * channels_;
+      weights[i] = corners.weight[i] * sample.mask;
     }
+    kernels_.scatter_rows(rows, weights, corners.count, grad + p * kPanel<T>, span.size());
   }
 }
 

@@ -17,31 +17,42 @@ GradOffsetMask<T>::GradOffsetMask(const ConvGeometry& g, std::vector<ChannelSpan
                g.out_width}) {}
 
 template <class T>
-void GradOffsetMask<T>::add(const GradColumns<T>& columns, const SampleTable<T>& samples,
-                            int64_t span, int64_t offset_in_slice, const T* image, int64_t stride,
+void GradOffsetMask<T>::add(const GradColumns<T>& columns, const TapSamples<T>& samples,
+                            int64_t span, int64_t offset_in_slice, const ImageRows<const T>& image,
                             T* scratch) const {
-  const int64_t taps = g_.taps(), image_pixels = g_.out_height * g_.out_width;
   const OutPixels& pixels = columns.pixels;
-  for (int64_t tap = 0; tap < taps; ++tap) {
-    T* planes = several_ ? shares(span, pixels.image, tap) + pixels.first : scratch;
-    const int64_t plane_stride = several_ ? image_pixels : pixels.count;
-    for (int64_t p = 0; p < pixels.count; ++p) {
-      const ModulatedSample<T>& sample = samples.at(p, tap);
-      const ValidCorners<T> corners = valid_corners(sample.place, g_);
-      const T* rows[4];
-      for (int i = 0; i < corners.count; ++i) rows[i] = image + corners.index[i] * stride;
-      T found[4], dots[4] = {};
-      kernels_.dot_rows(rows, corners.count,
-                        columns.data + (p * taps + tap) * columns.width + offset_in_slice,
-                        spans_[span].size(), found);
-      for (int i = 0; i < corners.count; ++i) dots[corners.corner[i]] = found[i];
-      // A coordinate that is NaN makes its own gradients NaN.
-      const T poison = sample.place.nan ? std::numeric_limits<T>::quiet_NaN() : T(0);
-      planes[p] = sample.mask * slope_y(sample.place, dots) + poison;
-      planes[p + plane_stride] = sample.mask * slope_x(sample.place, dots) + poison;
-      planes[p + 2 * plane_stride] = interpolate(sample.place, dots) + poison;
+  const SampleRun<T>& run = samples.run();
+  T* dots = scratch + 3 * pixels.count;
+  dot(columns, samples, span, offset_in_slice, image, dots);
+  T* planes = several_ ? shares(span, pixels.image, columns.tap) + pixels.first : scratch;
+  const int64_t stride = several_ ? g_.out_height * g_.out_width : pixels.count;
+  for (int64_t p = 0; p < pixels.count; ++p) {
+    // A coordinate that is NaN makes both distances NaN, and so its own gradients.
+    const Sample<T> place{0, 0, run.ly[p], run.lx[p], true, false};
+    planes[p] = samples.mask(p) * slope_y(place, dots + 4 * p);
+    planes[p + stride] = samples.mask(p) * slope_x(place, dots + 4 * p);
+    planes[p + 2 * stride] = interpolate(place, dots + 4 * p);
+  }
+  if (!several_) store(pixels, spans_[span].group * g_.taps() + columns.tap, planes, stride);
+}
+
+template <class T>
+void GradOffsetMask<T>::dot(const GradColumns<T>& columns, const TapSamples<T>& samples,
+                            int64_t span, int64_t offset_in_slice, const ImageRows<const T>& image,
+                            T* dots) const {
+  const T* grad = columns.data + offset_in_slice;
+  const int64_t channels = spans_[span].size();
+  kernels_.dot_samples(samples.run(), image, channels, grad, kPanel<T>, dots);
+  for (const int p : samples.border()) {
+    const ValidCorners<T> corners = valid_corners(samples.at(p).place, g_);
+    const T* rows[4];
+    for (int i = 0; i < corners.count; ++i) {
+      rows[i] = image.data + corners.index[i] * image.x_stride;
     }
-    if (!several_) store(pixels, spans_[span].group * taps + tap, planes, plane_stride);
+    T found[4];
+    kernels_.dot_rows(rows, corners.count, grad + p * kPanel<T>, channels, found);
+    std::fill_n(dots + 4 * p, 4, T(0));
+    for (int i = 0; i < corners.count; ++i) dots[4 * p + corners.corner[i]] = found[i];
   }
 }
 

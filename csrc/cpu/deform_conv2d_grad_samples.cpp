@@ -7,10 +7,9 @@
 namespace dcnv2::cpu {
 namespace {
 
-// Column gradients of at most so many pixels and elements are in the cache at once. Pixels come in
-// multiples of 12, the rows that the widest kernel keeps in registers.
-constexpr int64_t kMostPixels = 96;
-constexpr int64_t kColumnElements = 1 << 15;
+// Column gradients of so many pixels, a multiple of the rows that a kernel keeps in registers, are
+// made at once: at one tap they stay in the first cache.
+constexpr int64_t kPixels = 96;
 
 template <class T>
 std::vector<ChannelSlice> make_slices(const ConvGeometry& g) {
@@ -76,45 +75,41 @@ class GradSamplesWorker {
         weight_(weight),
         grad_place_(grad_place),
         grads_(grads),
-        most_width_(channels_at_once<T>(g_.in_channels)),
-        most_pixels_(std::clamp<int64_t>(kColumnElements / (g_.taps() * most_width_) / 12 * 12, 12,
-                                         kMostPixels)),
-        samples_(operands, most_pixels_, g_.taps()),
-        columns_({most_pixels_, g_.taps(), most_width_}),
-        scratch_({3, most_pixels_}),
-        grad_input_(g_, grads.input ? most_width_ : 0) {}
+        samples_(operands, kPixels),
+        columns_({kPixels, kPanel<T>}),
+        scratch_({7, kPixels}),
+        grad_input_(g_, grads.input ? channels_at_once<T>(g_.in_channels) : 0) {}
 
   void operator()(int64_t image, const ChannelSlice& slice) {
     if (grads_.input) grad_input_.begin(slice.end - slice.begin);
     const int64_t image_pixels = g_.out_height * g_.out_width;
-    for (int64_t first = 0; first < image_pixels; first += most_pixels_) {
-      const OutPixels pixels{image, first, std::min(most_pixels_, image_pixels - first)};
-      multiply(pixels, slice);
-      hand_out({pixels, columns_.data(), slice.end - slice.begin}, slice);
+    for (int64_t first = 0; first < image_pixels; first += kPixels) {
+      const OutPixels pixels{image, first, std::min(kPixels, image_pixels - first)};
+      for (int64_t tap = 0; tap < g_.taps(); ++tap) {
+        multiply(pixels, tap, slice);
+        hand_out({pixels, tap, columns_.data()}, slice);
+      }
     }
     if (grads_.input) grad_input_.store(grads_.input, image, slice.begin);
   }
 
  private:
-  // columns [pixels, taps, channels of the slice]
-  void multiply(const OutPixels& pixels, const ChannelSlice& slice) {
-    const int64_t width = slice.end - slice.begin;
+  // columns [pixels, kPanel] at one tap
+  void multiply(const OutPixels& pixels, int64_t tap, const ChannelSlice& slice) {
     int64_t number = slice.first_part;
     for (const ChannelSpan& part : slice.parts) {
       PanelProduct<T> product{};
       product.rows = pixels.count;
       product.columns = part.size();
       product.depth = g_.group_out();
+      product.blocks = 1;
       product.a = grad_output_.image(pixels.image) + pixels.first * grad_output_.stride() +
                   part.group * g_.group_out();
       product.a_stride = grad_output_.stride();
-      product.c_stride = g_.taps() * width;
-      for (int64_t tap = 0; tap < g_.taps(); ++tap) {
-        product.b = weight_.panel(number, tap);
-        product.c = columns_.data() + tap * width + part.begin - slice.begin;
-        kernels_.panel_product(product);
-      }
-      ++number;
+      product.b = weight_.panel(number++, tap);
+      product.c = columns_.data() + part.begin - slice.begin;
+      product.c_stride = kPanel<T>;
+      kernels_.panel_product(product);
     }
   }
 
@@ -122,11 +117,10 @@ class GradSamplesWorker {
     int64_t number = slice.first_span;
     for (const ChannelSpan& span : slice.spans) {
       const int64_t offset = span.begin - slice.begin;
-      samples_.fill(columns.pixels, span.group, 0, g_.taps());
+      samples_.locate(columns.pixels, span.group, columns.tap);
       if (grads_.offset || grads_.mask) {
         grad_place_.add(columns, samples_, number, offset,
-                        input_.image(columns.pixels.image) + span.begin, input_.stride(),
-                        scratch_.data());
+                        image_rows(input_, g_, columns.pixels.image, span.begin), scratch_.data());
       }
       if (grads_.input) grad_input_.add(columns, samples_, span, offset);
       ++number;
@@ -140,8 +134,7 @@ class GradSamplesWorker {
   const GradOffsetMask<T>& grad_place_;
   const SampleGrads& grads_;
   const Kernels<T>& kernels_ = kernels<T>();
-  const int64_t most_width_, most_pixels_;
-  SampleTable<T> samples_;
+  TapSamples<T> samples_;
   Buffer<T> columns_, scratch_;
   GradInput<T> grad_input_;
 };
@@ -149,15 +142,14 @@ class GradSamplesWorker {
 }  // namespace
 
 template <class T>
-void conv_grad_samples(const ConvOperands& operands, const ChannelRows<T>& grad_output,
-                       const SampleGrads& grads) {
+void conv_grad_samples(const ConvOperands& operands, const ChannelRows<T>& input,
+                       const ChannelRows<T>& grad_output, const SampleGrads& grads) {
   const ConvGeometry& g = operands.g;
   const std::vector<ChannelSlice> slices = make_slices<T>(g);
   std::vector<ChannelSpan> spans;
   for (const ChannelSlice& slice : slices) {
     spans.insert(spans.end(), slice.spans.begin(), slice.spans.end());
   }
-  const ChannelRows<T> input(operands.input, {g.batch, g.in_channels, g.height, g.width});
   const PackedWeight<T> weight(g, operands.weight, slices);
   const GradOffsetMask<T> grad_place(g, spans, grads.offset, grads.mask);
   run_tasks(g.batch * int64_t(slices.size()), [&] {
@@ -170,8 +162,8 @@ void conv_grad_samples(const ConvOperands& operands, const ChannelRows<T>& grad_
 }
 
 template void conv_grad_samples<float>(const ConvOperands&, const ChannelRows<float>&,
-                                       const SampleGrads&);
+                                       const ChannelRows<float>&, const SampleGrads&);
 template void conv_grad_samples<double>(const ConvOperands&, const ChannelRows<double>&,
-                                        const SampleGrads&);
+                                        const ChannelRows<double>&, const SampleGrads&);
 
 }  // namespace dcnv2::cpu

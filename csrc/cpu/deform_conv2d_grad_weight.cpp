@@ -17,7 +17,7 @@ class GradWeightWorker {
         input_(input),
         grad_output_(grad_output),
         grad_weight_(grad_weight),
-        samples_(operands, kPixels, 1),
+        samples_(operands, kPixels),
         columns_({kPixels + 1, kPanel<T>}),
         sums_({g_.out_channels, kPanel<T>}) {}
 
@@ -40,13 +40,9 @@ class GradWeightWorker {
  private:
   // columns [pixels, kPanel], the first channel at `begin`
   void sample(const OutPixels& pixels, int64_t tap, const ChannelSpan& span, int64_t begin) {
-    samples_.fill(pixels, span.group, tap, 1);
-    const T* image = input_.image(pixels.image) + span.begin;
-    T* to = columns_.data() + span.begin - begin;
-    for (int64_t p = 0; p < pixels.count; ++p) {
-      sample_channels(kernels_, samples_.at(p, 0), g_, image, input_.stride(), span.size(),
-                      to + p * kPanel<T>);
-    }
+    samples_.locate(pixels, span.group, tap);
+    sample_columns(samples_, g_, image_rows(input_, g_, pixels.image, span.begin), span.size(),
+                   columns_.data() + span.begin - begin, kPanel<T>);
   }
 
   // sums [out_channels, kPanel], rows of this part's group only
@@ -56,6 +52,7 @@ class GradWeightWorker {
     product.rows = g_.group_out();
     product.columns = part.size();
     product.depth = pixels.count;
+    product.blocks = 1;
     product.a = grad_output_.image(pixels.image) + pixels.first * grad_output_.stride() + first;
     product.a_stride = grad_output_.stride();
     product.a_transposed = true;
@@ -79,17 +76,16 @@ class GradWeightWorker {
   const ChannelRows<T>& grad_output_;
   const View& grad_weight_;
   const Kernels<T>& kernels_ = kernels<T>();
-  SampleTable<T> samples_;
+  TapSamples<T> samples_;
   Buffer<T> columns_, sums_;
 };
 
 }  // namespace
 
 template <class T>
-void conv_grad_weight(const ConvOperands& operands, const ChannelRows<T>& grad_output,
-                      const View& grad_weight) {
+void conv_grad_weight(const ConvOperands& operands, const ChannelRows<T>& input,
+                      const ChannelRows<T>& grad_output, const View& grad_weight) {
   const ConvGeometry& g = operands.g;
-  const ChannelRows<T> input(operands.input, {g.batch, g.in_channels, g.height, g.width});
   const int64_t width = channels_at_once<T>(g.in_channels);
   const int64_t blocks = ceil_div(g.in_channels, width);
   run_tasks(g.taps() * blocks, [&] {
@@ -123,9 +119,10 @@ void conv_grad_bias(const ConvGeometry& g, const ChannelRows<T>& grad_output,
   });
 }
 
-template void conv_grad_weight<float>(const ConvOperands&, const ChannelRows<float>&, const View&);
+template void conv_grad_weight<float>(const ConvOperands&, const ChannelRows<float>&,
+                                      const ChannelRows<float>&, const View&);
 template void conv_grad_weight<double>(const ConvOperands&, const ChannelRows<double>&,
-                                       const View&);
+                                       const ChannelRows<double>&, const View&);
 template void conv_grad_bias<float>(const ConvGeometry&, const ChannelRows<float>&, const View&);
 template void conv_grad_bias<double>(const ConvGeometry&, const ChannelRows<double>&, const View&);
 

@@ -15,18 +15,66 @@ constexpr int64_t kPanel = 128 / sizeof(T);
 template <class T>
 struct PanelProduct {
   int64_t rows, columns, depth;
-  const T* a;         // [rows, depth], or [depth, rows] where transposed
+  int64_t blocks;     // a and b are so many blocks, each `depth` deep, whose products are added up
+  const T* a;         // block: [rows, depth], or [depth, rows] where transposed
   int64_t a_stride;   // elements between the rows of a as it lies in memory
+  int64_t a_block;    // elements between the blocks of a
   bool a_transposed;
-  const T* b;         // [depth, kPanel<T>]; read up to kPanel<T> elements past the last row
+  const T* b;         // [blocks * depth, kPanel<T>]; read up to kPanel<T> elements past the last row
   T* c;               // [rows, columns]
   int64_t c_stride;
   bool accumulate;    // add to c instead of overwriting it
 };
 
+// The rows of channels of one image: that of pixel (y, x) is at data + y * y_stride + x * x_stride.
+template <class T>
+struct ImageRows {
+  T* data;
+  int64_t y_stride, x_stride;
+};
+
+// Marks in place of a sample's y (geometry.h), all below zero.
+constexpr int kOutside = -1, kBorder = -3;
+
+// Where the samples of consecutive output pixels lie.
+template <class T>
+struct SampleRun {
+  int64_t count;
+  // [count] upper left corner. Samples that lack a corner are left out, and are the caller's: y is
+  // kOutside where all are off the map or the place is NaN, and kBorder - y where some are.
+  int *y, *x;
+  T *ly, *lx;  // [count] distances from the corner; both NaN where either coordinate is
+  T* weight;   // [4, weight_stride] of the corners: bilinear weight times mask
+  int64_t weight_stride;
+};
+
+// Output pixels of one row, and what to add up for their sample places.
+template <class T>
+struct Places {
+  int64_t count, height, width;  // pixels; extents of the map
+  T row;                         // undeformed y of all
+  const T* column;               // [count] undeformed x
+  const T *offset_y, *offset_x, *mask;  // [count]
+};
+
 template <class T>
 struct Kernels {
   void (*panel_product)(const PanelProduct<T>& p);
+
+  // Fills the run's arrays from `first` on, with `places.count` samples.
+  void (*locate)(const Places<T>& places, const SampleRun<T>& run, int64_t first);
+
+  // out[p, c] = modulated sample p of channel c; rows of out are `out_stride` apart.
+  void (*sample_rows)(const SampleRun<T>& run, const ImageRows<const T>& image, int64_t channels,
+                      T* out, int64_t out_stride);
+
+  // dots[p, i] = sum over c of corner i of sample p, channel c, times grad[p, c].
+  void (*dot_samples)(const SampleRun<T>& run, const ImageRows<const T>& image, int64_t channels,
+                      const T* grad, int64_t grad_stride, T* dots);
+
+  // Adds grad[p, c] times the weights to the four corners of sample p.
+  void (*scatter_samples)(const SampleRun<T>& run, const ImageRows<T>& image, int64_t channels,
+                          const T* grad, int64_t grad_stride);
 
   // out[c] = sum over i of weights[i] * rows[i][c].
   void (*weighted_sum)(const T* const* rows, const T* weights, int64_t count, int64_t channels,

@@ -50,21 +50,23 @@ template <class T, int Rows, int Width, bool Transposed>
 void inner_product(const PanelProduct<T>& p, int64_t row, int64_t column, int64_t columns) {
   constexpr int kWide = Width * kLanes<T>;
   const int64_t stride = p.a_stride;
-  const T* a = p.a + (Transposed ? row : row * stride);
   const T* b = p.b + column;
   Vector<T> sum[Rows][Width] = {};
-  for (int64_t k = 0; k < p.depth; ++k) {
-    Vector<T> right[Width];
+  for (int64_t block = 0; block < p.blocks; ++block) {
+    const T* a = p.a + block * p.a_block + (Transposed ? row : row * stride);
+    for (int64_t k = 0; k < p.depth; ++k) {
+      Vector<T> right[Width];
 #pragma GCC unroll 4
-    for (int w = 0; w < Width; ++w) right[w] = DCNV2_LOAD(T, kVectorBytes, b + w * kLanes<T>);
+      for (int w = 0; w < Width; ++w) right[w] = DCNV2_LOAD(T, kVectorBytes, b + w * kLanes<T>);
 #pragma GCC unroll 16
-    for (int i = 0; i < Rows; ++i) {
-      const T left = Transposed ? a[i] : a[i * stride];
+      for (int i = 0; i < Rows; ++i) {
+        const T left = Transposed ? a[i] : a[i * stride];
 #pragma GCC unroll 4
-      for (int w = 0; w < Width; ++w) sum[i][w] += left * right[w];
+        for (int w = 0; w < Width; ++w) sum[i][w] += left * right[w];
+      }
+      a += Transposed ? stride : 1;
+      b += kPanel<T>;
     }
-    a += Transposed ? stride : 1;
-    b += kPanel<T>;
   }
 
   T* c = p.c + row * p.c_stride + column;
@@ -221,10 +223,18 @@ void scatter_rows(T* const* rows, const T* weights, int64_t count, const T* grad
   }
 }
 
-#undef DCNV2_LOAD
-#undef DCNV2_STORE
+}  // namespace dcnv2::cpu::DCNV2_ISA
+
+#include "sample_kernels.inl"
+
+namespace dcnv2::cpu::DCNV2_ISA {
 
 template <class T>
-constexpr Kernels<T> kTable = {panel_product<T>, weighted_sum<T>, dot_rows<T>, scatter_rows<T>};
+constexpr Kernels<T> kTable = {panel_product<T>, locate<T>,          sample_rows<T>,
+                               dot_samples<T>,   scatter_samples<T>, weighted_sum<T>,
+                               dot_rows<T>,      scatter_rows<T>};
 
 }  // namespace dcnv2::cpu::DCNV2_ISA
+
+#undef DCNV2_LOAD
+#undef DCNV2_STORE

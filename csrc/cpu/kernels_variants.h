@@ -2,6 +2,11 @@
 // The kernels compiled for more than the default instruction set.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "../geometry.h"
 #include "kernels.h"
 
 namespace dcnv2::cpu {

@@ -21,6 +21,14 @@ void load_rows(const View& from, const PixelRange& range, T* rows, int64_t row_s
 template <class T>
 void store_rows(const View& to, const PixelRange& range, const T* rows, int64_t row_stride);
 
+// Elements between rows of `channels` elements. Some channels of many rows are often read alone:
+// were rows an even number of cache lines apart, these would compete for a part of the first cache.
+template <class T>
+int64_t row_stride(int64_t channels) {
+  constexpr int64_t kLine = 64 / int64_t(sizeof(T));
+  return channels % (2 * kLine) == 0 ? channels + kLine : channels;
+}
+
 // An operand [batch, channels, height, width] as rows of channels in type T: the tensor's own
 // memory where it has that form, else a copy. `groups` above 1 reorders the channels: channel
 // i * groups + j of the tensor comes at j * (channels / groups) + i.

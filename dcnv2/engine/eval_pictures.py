@@ -14,8 +14,8 @@ SIZES = {"APs": "small\n< 32²", "APm": "medium", "APl": "large\n≥ 96²"}
 
 def draw_curves(curves: pd.DataFrame, path: Path) -> None:
     """Draws the columns `kind`, `iou`, `recall` and `precision`, a line for each kind and IoU."""
-    figure = Figure(figsize=(5, 4), layout="constrained")
-    panel = figure.subplots()
+    figure = Figure(figsize=(5, 4))
+    panel = figure.add_axes((0.13, 0.18, 0.84, 0.79))
     for (kind, iou), line in curves.groupby(["kind", "iou"]):
         panel.plot(line["recall"], line["precision"], label=f"{kind}, IoU {iou:g}")
     panel.set(xlabel="recall", ylabel="precision, mean over classes", xlim=(0, 1), ylim=(0, 1.02))
@@ -26,8 +26,8 @@ def draw_curves(curves: pd.DataFrame, path: Path) -> None:
 
 def draw_sizes(numbers: Mapping[str, float], path: Path) -> None:
     """Draws AP of small, medium and large objects, as far as `numbers` has them."""
-    figure = Figure(figsize=(5, 4), layout="constrained")
-    panel = figure.subplots()
+    figure = Figure(figsize=(5, 4))
+    panel = figure.add_axes((0.13, 0.18, 0.84, 0.79))
     kinds = [kind for kind in ("box", "mask") if f"{kind}_APs" in numbers]
     width = 0.8 / max(len(kinds), 1)
     for index, kind in enumerate(kinds):

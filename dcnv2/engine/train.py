@@ -18,6 +18,7 @@ from dcnv2.engine.checkpoint import (
     load_model,
     load_state,
     mark_best,
+    prune,
     save_checkpoint,
 )
 from dcnv2.engine.config import RunConfig
@@ -182,7 +183,9 @@ class Trainer(Learner):
             indices = range(min(SHEET_IMAGES, len(self.val_set)))
             pictures, _ = prediction_sheet(model, self.val_set, indices, self.config, self.device)
             metric = best_metric(row)
-            mark_best(self.folder / "checkpoints", self.step, metric, float(row[metric].item()))
+            folder = self.folder / "checkpoints"
+            mark_best(folder, self.step, metric, float(row[metric].item()))
+            prune(folder, self.config.train.keep_checkpoints)
             self.journal.result(result, pictures)
         return self.ranks.share(row)
 

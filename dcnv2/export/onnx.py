@@ -105,7 +105,7 @@ def register_symbolics(opset: int = OPSET) -> None:
     """
     if opset < OPSET:
         raise ValueError(f"opset must be {OPSET} or later, which has DeformConv; got {opset}")
-    from torch.onnx import register_custom_op_symbolic
+    from torch.onnx import register_custom_op_symbolic  # type: ignore[attr-defined]
     from torch.onnx.symbolic_helper import parse_args
 
     for name, symbolic, kinds in (
@@ -193,7 +193,7 @@ def _trace_psroi_pool(
 
 def _has_torchvision() -> bool:
     try:
-        import torchvision  # noqa: F401 - defines its operators
+        import torchvision  # type: ignore[import-untyped]  # noqa: F401 - defines its operators
     except ImportError:
         return False
     return hasattr(torch.ops.torchvision, "deform_conv2d")
@@ -273,7 +273,7 @@ class _Graph:
     @staticmethod
     def dtype(value: Any) -> str:
         """Return a value's dtype by ONNX's name."""
-        from torch.onnx import JitScalarType
+        from torch.onnx import JitScalarType  # type: ignore[attr-defined]
 
         return str(JitScalarType.from_value(value).onnx_type().name)
 

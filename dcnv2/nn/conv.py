@@ -135,8 +135,8 @@ class _Pack(DeformConv2d):
             self.padding,
             self.dilation,
         )
-        nn.init.zeros_(self.conv_offset.weight)
-        nn.init.zeros_(self.conv_offset.bias)
+        for parameter in self.conv_offset.parameters():
+            nn.init.zeros_(parameter)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
@@ -174,7 +174,7 @@ class DeformConv2dPack(_Pack):
         """Return the offsets [N, 2*G*kh*kw, Ho, Wo] for an input, and no mask."""
         return self.limit(self.conv_offset(input)), None
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
         """Convolve [N, C, H, W] to [N, O, Ho, Wo]."""
         return super().forward(input, *self.predict(input))
 
@@ -230,7 +230,7 @@ class ModulatedDeformConv2dPack(_Pack):
         mask = logits.sigmoid()
         return self.limit(offset), mask if self.mask_scale == 1 else mask * self.mask_scale
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
         """Convolve [N, C, H, W] to [N, O, Ho, Wo]."""
         return super().forward(input, *self.predict(input))
 

@@ -7,6 +7,7 @@ import io
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TextIO, TypeVar
@@ -20,11 +21,12 @@ class NamedLines(io.TextIOBase):
     """What one run says among others: its name before each line, and no progress bar."""
 
     def __init__(self, stream: TextIO, name: str) -> None:
-        self.stream, self.name = stream, name
+        self.stream, self.name, self._begun = stream, name, ""
 
     def write(self, text: str) -> int:
-        """Writes text of whole lines, each behind the name."""
-        self.stream.write("".join(f"{self.name}: {line}" for line in text.splitlines(True)))
+        """Passes whole lines on, at once; the beginning of one waits for its end."""
+        *lines, self._begun = (self._begun + text).split("\n")
+        self.stream.write("".join(f"{self.name}: {line}\n" for line in lines))
         return len(text)
 
     def flush(self) -> None:
@@ -55,7 +57,7 @@ def run_all(
         return {name: function(*operands) for name, (function, operands) in calls.items()}
     threads = max(cores() // jobs, 1)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
         futures = {
             name: pool.submit(_call, name, threads, function, operands)
             for name, (function, operands) in calls.items()
@@ -65,6 +67,16 @@ def run_all(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _end_with_parent() -> None:
+    """Has this process end where its parent was killed: it would wait for more calls for ever."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _call(name: str, threads: int, function: Callable, operands: tuple) -> Any:

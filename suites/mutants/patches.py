@@ -19,15 +19,17 @@ VECTORS = "test_pool_vectors.py::test_pool_gives_the_published_values"
 POOL = f"{_POOLS}::test_pool_equals_the_reference"
 POOL_STRANGE = f"{_POOLS}::test_strange_offsets_spoil_only_their_bins"
 
+KERNELS_OF_CPU = ("kernels_baseline.cpp", "kernels_avx2.cpp", "kernels_avx512.cpp")
 CONV_OF_CPU = (
     "conv_samples.cpp",
     "deform_conv2d_forward.cpp",
     "deform_conv2d_grad_input.cpp",
     "deform_conv2d_grad_offset_mask.cpp",
+    "deform_conv2d_grad_samples.cpp",
     "deform_conv2d_grad_weight.cpp",
+    *KERNELS_OF_CPU,
 )
 POOLS_OF_CPU = ("deform_roi_pool.cpp", "deform_psroi_pool.cpp")
-KERNELS_OF_CPU = ("kernels_baseline.cpp", "kernels_avx2.cpp", "kernels_avx512.cpp")
 
 
 @dataclass(frozen=True)

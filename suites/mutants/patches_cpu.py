@@ -23,27 +23,29 @@ CPU = [
     _file(
         "y and x of an offset exchanged",
         "conv_samples.cpp",
-        """y_.data(), 1);
-  ++range.channel;
-  load_rows(operands_.offset, range, x_.data(), 1);""",
-        """x_.data(), 1);
-  ++range.channel;
-  load_rows(operands_.offset, range, y_.data(), 1);""",
+        """2 * channel, pixels, copies_.data());
+  const T* offset_x = plane(operands_.offset, 2 * channel + 1, pixels,""",
+        """2 * channel + 1, pixels, copies_.data());
+  const T* offset_x = plane(operands_.offset, 2 * channel, pixels,""",
     ),
-    _file("mask never applied", "conv_samples.cpp", "operands_.mask ? mask_[p] : T(1)", "T(1)"),
     _file(
-        "mask read at the offset's channel",
+        "mask never applied",
         "conv_samples.cpp",
-        "range.channel = channel;",
-        "range.channel = deform_group;",
+        "operands_.mask ? plane(operands_.mask, channel, pixels, ones) : ones",
+        "ones",
+    ),
+    _file(
+        "mask read at the deform group's number",
+        "conv_samples.cpp",
+        "plane(operands_.mask, channel, pixels, ones)",
+        "plane(operands_.mask, deform_group, pixels, ones)",
     ),
     _file(
         "NaN sampled as zero",
-        "conv_samples.h",
+        "conv_samples.cpp",
         "std::fill_n(out, channels, std::numeric_limits<T>::quiet_NaN());",
         "std::fill_n(out, channels, T(0));",
         STRANGE,
-        (_FORWARD, _WEIGHT),
     ),
     _file(
         "earlier taps and the bias overwritten",
@@ -60,14 +62,14 @@ CPU = [
     _file(
         "every weight group multiplies the first group's channels",
         _FORWARD,
-        "t * g_.in_channels + group * g_.group_in();",
-        "t * g_.in_channels;",
+        "const int64_t begin = group * g_.group_in(), end",
+        "const int64_t begin = 0, end",
     ),
     _file(
         "every deform group samples the first one's channels",
         _FORWARD,
-        "input_.image(pixels.image) + d * channels;",
-        "input_.image(pixels.image);",
+        "image_rows(input_, g_, pixels.image, d * channels);",
+        "image_rows(input_, g_, pixels.image, 0);",
     ),
     _file(
         "mask left out of the input's gradient",
@@ -84,8 +86,8 @@ CPU = [
     _file(
         "mask left out of the offset's gradient",
         _PLACE,
-        "sample.mask * slope_y(sample.place, dots)",
-        "slope_y(sample.place, dots)",
+        "samples.mask(p) * slope_y(place, dots + 4 * p)",
+        "slope_y(place, dots + 4 * p)",
     ),
     _file(
         "shares of a deform group overwritten",
@@ -152,9 +154,25 @@ CPU = [
     ),
     _file(
         "two corners exchanged where all four lie on the map",
-        "kernels.inl",
-        "w1 = weights[1], w2 = weights[2]",
-        "w1 = weights[2], w2 = weights[1]",
+        "sample_kernels.inl",
+        "weight[p + weight_stride] = upper * s.lx;",
+        "weight[p + weight_stride] = lower * (T(1) - s.lx);",
+        EQUALS,
+        KERNELS_OF_CPU,
+    ),
+    _file(
+        "samples that lack a row taken for whole",
+        "sample_kernels.inl",
+        "s.inside && s.y >= 0 && s.y <= last_y",
+        "s.inside && s.y >= 0",
+        EQUALS,
+        KERNELS_OF_CPU,
+    ),
+    _file(
+        "channels beyond whole vectors left out of dot products",
+        "sample_kernels.inl",
+        "dots[4 * p + i] += from[c] * at.row[i][c];",
+        "dots[4 * p + i] += T(0);",
         EQUALS,
         KERNELS_OF_CPU,
     ),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Faults that a sanitizer of the CPU library must see, whatever they do to results."""
 
-from suites.mutants.patches import EQUALS, POOL, STRANGE, Patch
+from suites.mutants.patches import EQUALS, KERNELS_OF_CPU, POOL, STRANGE, Patch
 
 MEMORY = [
     Patch(
@@ -10,7 +10,7 @@ MEMORY = [
         "bottom = s.inside && s.y + 1 < height;",
         "bottom = s.inside && s.y + 1 <= height;",
         EQUALS,
-        ("deform_conv2d_forward.cpp",),
+        ("conv_samples.cpp",),
     ),
     Patch(
         "a NaN becomes an integer",
@@ -18,7 +18,7 @@ MEMORY = [
         "s.y = s.inside ? static_cast<int>(base_y) : 0;",
         "s.y = static_cast<int>(base_y);",
         STRANGE,
-        ("conv_samples.cpp",),
+        KERNELS_OF_CPU,
     ),
     Patch(
         "sums of one column too few",

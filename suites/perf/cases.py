@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a run measures: cases by the options of the command line, and the row that each makes."""
 
+import contextlib
 import dataclasses
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from suites.layers import SETS, Layer, sweep
+import torch
+
+from suites.layers import SETS, Layer, find, sweep
 from suites.perf.implementations import IMPLEMENTATIONS
 from suites.perf.measure import Gauge, percentiles
 from suites.perf.pools import OPERATORS, PoolCase
@@ -15,6 +18,7 @@ from suites.perf.problems import DTYPES, Problem, matmul_mode
 SWEPT = ("channels", "pixels", "batch")
 MAGNITUDES_PX = ("0", "0.5", "1", "2", "4", "8", "16", "32", "64")
 ADVERSARIAL = ("one_pixel", "one_row", "outside")
+THREADED_LAYER, MOST_THREADS = "cpu_c3", 16
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class Case:
     def name(self) -> str:
         """The name of what is measured, whoever does it."""
         return self.layer.name
+
+    @property
+    def threads(self) -> int | None:
+        """Threads that it is limited to, if that is what is swept."""
+        return int(self.value) if self.group == "threads" else None
 
     def problem(self, device: str) -> Problem:
         """The case's operands, on a device."""
@@ -112,7 +121,10 @@ class Selection:
         ]
 
     def sweep_cases(self) -> list[Case]:
-        """The sweeps, if chosen: one half type on a GPU, float32 on a CPU; forward and backward."""
+        """The sweeps, if chosen: one half type on a GPU, float32 on a CPU; forward and backward.
+
+        A CPU is swept over its threads, too.
+        """
         if "sweeps" not in self.sets:
             return []
         points = [
@@ -125,6 +137,12 @@ class Selection:
         base = dataclasses.replace(base, name="sweep")
         points += [("magnitude", base, pixels, pixels) for pixels in MAGNITUDES_PX]
         points += [("adversarial", base, kind, kind) for kind in ("2", *ADVERSARIAL)]
+        if not half:
+            threaded = find(THREADED_LAYER)
+            points += [
+                ("threads", dataclasses.replace(threaded, name=f"threads_{n}"), "2", str(n))
+                for n in thread_counts()
+            ]
         peers = {"torchvision": "fp16", "mmcv": "fp16"}
         cases = []
         for group, layer, offsets, value in points:
@@ -161,9 +179,28 @@ class Selection:
         ]
 
 
-def measure(case: Case | PoolCase, gauge: Gauge, benchmark) -> dict[str, object]:
+def thread_counts() -> list[int]:
+    """Powers of two up to torch's number of threads, and that, but no more than 16."""
+    most = min(torch.get_num_threads(), MOST_THREADS)
+    return sorted({most, *(n for n in (1, 2, 4, 8, 16) if n <= most)})
+
+
+@contextlib.contextmanager
+def limited_threads(threads: int | None) -> Iterator[None]:
+    """Limit torch to so many threads, if any; restore their number after."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def measure(
+    case: Case | PoolCase, gauge: Gauge, benchmark, threads: int | None = None
+) -> dict[str, object]:
     """Time a case on the device, and by pytest-benchmark on the host's clock; return its row."""
-    with matmul_mode(case.dtype):
+    with matmul_mode(case.dtype), limited_threads(threads):
         call = getattr(case.problem(gauge.device), case.passes)
         rounds = gauge.warm_up(call)
         cold = percentiles(gauge.times_ms(call, rounds, cold=True))

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Clocks and gauges: device time with cold or warm caches, peak memory, a machine's ceilings."""
 
+import ctypes
+import gc
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
 from suites.perf.problems import DTYPES, matmul_mode
 
 _HEAD_START_CYCLES = 1_000_000  # half a millisecond: longer than a compiled call keeps the host
-_CPU_CACHE_BYTES = 64 * 2**20
+_CPU_CACHE_BYTES = 32 * 2**20
 _WARM_UPS = 2
 
 
@@ -94,16 +97,14 @@ class Gauge:
     def workspace_mib(self, call: Callable) -> float | None:
         """Peak memory of a call beyond what it returns, in MiB; None where it can't be read."""
         if not self.gpu:
-            return None
+            return _host_workspace_mib(call)
         self.synchronize()
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
         result = call()
         self.synchronize()
         peak = torch.cuda.max_memory_allocated(self.device)
-        results = result if isinstance(result, tuple) else (result,)
-        kept = sum(t.untyped_storage().nbytes() for t in results)
-        return (peak - before - kept) / 2**20
+        return (peak - before - _kept_bytes(result)) / 2**20
 
     def copy_gbps(self) -> float:
         """Bandwidth of a large copy, bytes read and written, in GB/s; measured once."""
@@ -133,6 +134,34 @@ class Gauge:
     def _median_seconds(self, call: Callable) -> float:
         rounds = self.warm_up(call)
         return sorted(self.times_ms(call, rounds, cold=False))[rounds // 2] / 1e3
+
+
+def _kept_bytes(result: torch.Tensor | tuple[torch.Tensor, ...]) -> int:
+    results = result if isinstance(result, tuple) else (result,)
+    return sum(t.untyped_storage().nbytes() for t in results)
+
+
+def _host_workspace_mib(call: Callable) -> float | None:
+    """By how much a call makes the process's resident memory grow at most, beyond its results.
+
+    What the allocator holds back is given to the system first, or the call would find room in it.
+    Linux alone tells the peak, and with glibc alone can memory be given back.
+    """
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before = _resident_bytes("VmRSS")
+        result = call()
+        peak = _resident_bytes("VmHWM")
+    except (AttributeError, OSError):
+        return None
+    return max(peak - before - _kept_bytes(result), 0) / 2**20
+
+
+def _resident_bytes(which: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{which}:"))
 
 
 def percentiles(samples: list[float]) -> tuple[float, float, float]:

@@ -13,6 +13,7 @@ _AXES = {
     "channels": "channels, in and out",
     "pixels": "side of the map, pixels",
     "batch": "batch",
+    "threads": "threads",
     "magnitude": "standard deviation of the offsets, pixels",
 }
 _COLOURS = {"dcnv2": "C3", "torchvision": "C0", "mmcv": "C2", "conv2d": "0.4"}

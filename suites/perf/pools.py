@@ -26,7 +26,7 @@ class Workload:
 
 
 GPU = Workload(regions=1000, batch=2, channels=256, height=50, width=84)
-CPU = Workload(regions=50, batch=1, channels=32, height=25, width=42)
+CPU = Workload(regions=50, batch=1, channels=64, height=25, width=42)
 
 
 class PoolProblem(Passes):

@@ -27,7 +27,7 @@ mmcv have no bfloat16: beside our bf16 stands their fp16. fp32 forbids TF32, tf3
 torchvision runs on contiguous tensors, conv2d on channels_last ones with cuDNN's search.
 GB/s count every tensor once for each pass that reads or writes it, TFLOP/s the products alone
 (the backward's as two); shares are of a large copy and of a large matrix product in the same run.
-Workspace is peak memory beyond operands, results and gradients."""
+Workspace is peak memory beyond operands, results and gradients; on a CPU, of the whole process."""
 
 
 @dataclass
@@ -135,6 +135,20 @@ def _overhead_table(rows: list[dict[str, object]]) -> pd.DataFrame:
     return table.add_suffix(" us").reset_index()
 
 
+def _growth_table(ours: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """Times against a swept quantity, beside the peers'; over threads, how many times one's."""
+    rows = ours[ours["set"] == quantity]
+    columns = {"value": quantity, "pass": "pass", "cold_p50_ms": "ms"}
+    columns |= {f"{peer}_ms": f"{peer} ms" for peer in PEERS}
+    columns |= {f"x_{peer}": f"x {peer}" for peer in PEERS}
+    table = rows.reindex(columns=list(columns)).rename(columns=columns)
+    if quantity == "threads":
+        single = rows[rows.value == "1"].set_index("pass").cold_p50_ms
+        alone = single.reindex(rows["pass"]).to_numpy()
+        table["x one thread"] = alone / rows.cold_p50_ms.to_numpy()
+    return table.dropna(axis=1, how="all")
+
+
 def _adversarial_table(ours: pd.DataFrame) -> pd.DataFrame:
     """Times on offsets made to hurt, and how many times the random ones' each is."""
     keys = ["layer", "dtype", "layout", "pass"]
@@ -173,6 +187,9 @@ def write(rows: Rows, directory: Path) -> Path:
     }
     for group, part in layers.groupby("set", sort=False):
         sections[f"Layers: {group}"] = _shown(part)
+    for quantity in ("channels", "pixels", "batch", "threads"):
+        if (ours["set"] == quantity).any():
+            sections[f"Cost against {quantity}"] = _growth_table(ours, quantity)
     adversarial = ours[ours["set"] == "adversarial"]
     if len(adversarial):
         sections["Offsets made to hurt"] = _adversarial_table(adversarial)

@@ -6,7 +6,7 @@ import time
 import pandas as pd
 import pytest
 import torch
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, deform_conv2d
 
 from dcnv2.models import build_model, resnet
 from dcnv2.models.offsets import offset_planes
@@ -94,6 +94,18 @@ def test_operators_change_what_the_layers_call_and_no_more():
         with running("dcnv2"):
             layer(x)
     assert len(calls) == 1
+
+
+def test_torchvision_computes_in_float32_what_comes_in_bfloat16():
+    torch.manual_seed(0)
+    x, offset, mask = torch.randn(1, 4, 7, 6), torch.randn(1, 18, 5, 4), torch.rand(1, 9, 5, 4)
+    operands = [t.bfloat16() for t in (x, offset, torch.randn(3, 4, 3, 3))]
+    options = (None, (1, 1), (0, 0), (1, 1), mask.bfloat16())
+    with torch.autocast("cpu", torch.bfloat16):
+        got = step_case.torchvision_conv(*operands, *options)
+    assert got.dtype == torch.bfloat16
+    wanted = deform_conv2d(*(t.float() for t in operands), mask=options[-1].float())
+    torch.testing.assert_close(got, wanted.bfloat16())
 
 
 def test_offsets_are_spread_in_every_layer():

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Stand-ins for other projects' layers: their names, arguments, attributes and state_dict.
 
-What they compute is torchvision's operator, which shares no code with ours. Written from the
-documented layouts; a class here stands for the project that its namespace is named after.
+What they compute is torchvision's operator, or the reference's RoI poolings, which share no code
+with ours. Written from the documented layouts; a class here stands for the project that its
+namespace is named after.
 """
+
+from itertools import pairwise
 
 import torch
 import torchvision
 from torch import nn
 from torch.nn.modules.utils import _pair
+
+import reference
 
 
 def sample(layer, x, offset, mask):
@@ -49,6 +54,13 @@ class _Layer(nn.Module):
         return conv
 
 
+def _fully_connected(*widths):
+    layers = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
 class mmcv:  # noqa: N801 - named after the project, as those below
     """mmcv.ops."""
 
@@ -87,6 +99,43 @@ class mmcv:  # noqa: N801 - named after the project, as those below
 
         def forward(self, x, flow, mask):
             return super().forward(x, flow.repeat(1, 9, 1, 1), mask)
+
+    class DeformRoIPool(nn.Module):
+        def __init__(self, output_size, spatial_scale=1.0, sampling_ratio=0, gamma=0.1):
+            super().__init__()
+            self.output_size, self.spatial_scale = _pair(output_size), float(spatial_scale)
+            self.sampling_ratio, self.gamma = int(sampling_ratio), float(gamma)
+
+        def forward(self, x, rois, offset=None):
+            options = (self.output_size, self.spatial_scale, self.sampling_ratio, self.gamma)
+            return reference.deform_roi_pool(x, rois, offset, None, *options)
+
+    class DeformRoIPoolPack(DeformRoIPool):
+        def __init__(self, output_size, output_channels, deform_fc_channels=1024, *options):
+            super().__init__(output_size, *options)
+            self.output_channels, self.deform_fc_channels = output_channels, deform_fc_channels
+            bins, width = self.output_size[0] * self.output_size[1], deform_fc_channels
+            self.offset_fc = _fully_connected(bins * output_channels, width, width, 2 * bins)
+
+        def offsets(self, seen):
+            return self.offset_fc(seen.flatten(1)).view(-1, 2, *self.output_size)
+
+        def forward(self, x, rois):
+            return super().forward(x, rois, self.offsets(super().forward(x, rois)))
+
+    class ModulatedDeformRoIPoolPack(DeformRoIPoolPack):
+        def __init__(self, *options):
+            super().__init__(*options)
+            bins = self.output_size[0] * self.output_size[1]
+            self.mask_fc = _fully_connected(
+                bins * self.output_channels, self.deform_fc_channels, bins
+            ).append(nn.Sigmoid())
+
+        def forward(self, x, rois):
+            pool = super(mmcv.DeformRoIPoolPack, self).forward
+            seen = pool(x, rois)
+            mask = self.mask_fc(seen.flatten(1)).view(-1, 1, *self.output_size)
+            return pool(x, rois, self.offsets(seen)) * mask
 
 
 class detectron2:  # noqa: N801
@@ -198,3 +247,37 @@ class dcn_v2:  # noqa: N801
 
         def forward(self, input):
             return sample(self, input, *split_thirds(self.conv_offset_mask(input)))
+
+    class DCNv2Pooling(nn.Module):
+        def __init__(
+            self, spatial_scale, pooled_size, output_dim, no_trans, group_size=1, part_size=None,
+            sample_per_part=4, trans_std=0.0,
+        ):  # fmt: skip
+            super().__init__()
+            self.spatial_scale, self.pooled_size = spatial_scale, pooled_size
+            self.output_dim, self.no_trans, self.group_size = output_dim, no_trans, group_size
+            self.part_size = pooled_size if part_size is None else part_size
+            self.sample_per_part, self.trans_std = sample_per_part, trans_std
+
+        def pool(self, x, rois, offset):
+            options = (self.part_size, self.sample_per_part, self.trans_std)
+            sizes = (self.pooled_size, self.spatial_scale, self.group_size)
+            return reference.deform_psroi_pool(x, rois, offset, None, *sizes, *options)
+
+        def forward(self, x, rois, offset):
+            return self.pool(x, rois, None if self.no_trans else offset)
+
+    class DCNPooling(DCNv2Pooling):
+        def __init__(self, *options, deform_fc_dim=1024):
+            super().__init__(*options)
+            self.deform_fc_dim = deform_fc_dim
+            bins = self.pooled_size**2
+            widths = (bins * self.output_dim, deform_fc_dim, deform_fc_dim, 3 * bins)
+            self.offset_mask_fc = _fully_connected(*widths)
+
+        def forward(self, x, rois):
+            seen = self.pool(x, rois, None).flatten(1)
+            planes = self.offset_mask_fc(seen).view(-1, 3, self.pooled_size, self.pooled_size)
+            first, second, logits = torch.chunk(planes, 3, dim=1)
+            offset = torch.cat((first, second), dim=1)
+            return self.pool(x, rois, offset) * torch.sigmoid(logits)

@@ -116,6 +116,47 @@ def test_detectron2s_block_keeps_its_own_branch_norm_and_activation(modulated):
     assert not block.conv2.norm.training
 
 
+ROIS = torch.tensor([[1, 1.3, 2.1, 17.2, 11.7], [0, -3, -2, 9, 16], [0, 2.2, 1, 20, 14]])
+
+
+@pytest.mark.parametrize(
+    ("layer", "given", "ours"),
+    [
+        (mmcv.DeformRoIPool((3, 4), 0.5, 2, 0.2), (3, 2, 3, 4), compat.mmcv.DeformRoIPool),
+        (mmcv.DeformRoIPoolPack((3, 4), 8, 16, 0.5, 2, 0.2), (), compat.mmcv.DeformRoIPoolPack),
+        (
+            mmcv.ModulatedDeformRoIPoolPack((3, 4), 8, 16, 0.5, 0, 0.2),
+            (),
+            compat.mmcv.ModulatedDeformRoIPoolPack,
+        ),
+        (
+            dcn_v2.DCNv2Pooling(0.5, 3, 2, False, 2, 3, 3, 0.2),
+            (3, 2, 3, 3),
+            dcnv2_pytorch.DCNv2Pooling,
+        ),
+        (
+            dcn_v2.DCNPooling(0.5, 3, 2, False, 2, 3, 3, 0.2, deform_fc_dim=16),
+            (),
+            dcnv2_pytorch.DCNPooling,
+        ),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_pools(layer, given, ours):
+    torch.manual_seed(0)
+    model, text = nn.ModuleList([layer.double()]), []
+    names = list(model.state_dict())
+    operands = [torch.randn(2, 8, 9, 11, dtype=torch.float64), ROIS.double()]
+    if given:
+        operands.append(torch.randn(given, dtype=torch.float64))
+    wanted = layer(*operands)
+    dcnv2.replace(model, text.append)
+    assert "1 layers swapped" in text[0]
+    assert type(model[0]) is ours
+    assert list(model.state_dict()) == names
+    torch.testing.assert_close(model[0](*operands), wanted)
+
+
 def test_a_model_with_many_kinds_is_reported_and_shared_layers_stay_shared():
     torch.manual_seed(0)
     shared = mmcv.DeformConv2dPack(6, 6, 3, padding=1)

@@ -100,7 +100,7 @@ def test_cityscapes_images_are_found_by_their_city(tmp_path, folder):
     assert target["image_id"] == 4
 
 
-def test_check_prints_tables_and_writes_problems(tmp_path, capsys):
+def test_check_prints_tables_and_writes_problems(tmp_path, capsys, monkeypatch):
     root = write_shapes(tmp_path / "shapes", 4, 2, 64)
     assert cli.main(["data", "check", str(root)]) == 0
     printed = capsys.readouterr().out
@@ -115,10 +115,14 @@ def test_check_prints_tables_and_writes_problems(tmp_path, capsys):
     captured = capsys.readouterr()
     assert "zero-area box" in captured.out
     assert "1 problems" in captured.err
+    assert "more; --csv" not in captured.out
     problems = pd.read_csv(table)
     assert problems[["split", "kind"]].to_numpy().tolist() == [["train", "zero-area box"]]
     shutil.rmtree(root / "images" / "val")
     assert cli.main(["data", "check", str(root), "val"]) == 1
+    monkeypatch.setattr(cli, "SHOWN_PROBLEMS", 0)
+    assert cli.main(["data", "check", str(root), "train"]) == 1
+    assert "and 1 more; --csv" in capsys.readouterr().out
 
 
 def test_boxes_of_a_joined_set_are_where_they_were(tmp_path):

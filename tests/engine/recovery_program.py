@@ -93,10 +93,10 @@ def main(root: Path, output: Path) -> None:
     statuses, newest = [], []
     for moment in range(2 * MOMENTS):
         if moment % 2:
-            after_s = draw.uniform(0, 4 * duration_s / whole.train.steps)
+            after_s = draw.uniform(0, 3 * duration_s / whole.train.steps)
             statuses.append(in_child(lambda: train(cut, "auto"), after_s))
         else:
-            calls = draw.randint(1, 50)
+            calls = draw.randint(1, 30)
 
             def work(calls=calls):
                 deadly_checkpoints(calls)

@@ -12,10 +12,10 @@ from dcnv2.models.cost import model_cost
 
 
 def _distinct():
-    """One name for each model; rows that differ in data or schedule alone share it."""
+    """One name for each model; rows that differ in data, size or schedule alone share it."""
     names = {}
     for name in shipped():
-        names.setdefault(repr(load_config(name).model), name)
+        names.setdefault(repr(_shrink(load_config(name).model)), name)
     return list(names.values())
 
 

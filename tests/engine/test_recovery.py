@@ -65,11 +65,22 @@ def test_kills_leave_no_rubbish(killed):
     _, (_, cut) = killed
     names = {path.name for path in (cut.folder / "checkpoints").iterdir()}
     best = best_checkpoint(cut.folder / "checkpoints").name
-    assert names == {best, "best.json", "step_00000069", "step_00000070"}
+    assert names == {best, "best.json", "step_00000049", "step_00000050"}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shapes, tmp_path_factory):
+    """Weights after four updates on end."""
+    output = tmp_path_factory.mktemp("undisturbed")
+    config = toy_config(shapes, output, train={"steps": 4, "checkpoint_every": 4})
+    train(config)
+    return weights_of(config)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_ends_with_a_status_of_its_own(shapes, tmp_path, monkeypatch, number):
+def test_a_signal_saves_and_ends_with_a_status_of_its_own(
+    shapes, undisturbed, tmp_path, monkeypatch, number
+):
     config = toy_config(shapes, tmp_path, train={"steps": 4, "checkpoint_every": 4})
     path = tmp_path / "toy.yaml"
     path.write_text(to_yaml(config))
@@ -86,9 +97,7 @@ def test_a_signal_saves_and_ends_with_a_status_of_its_own(shapes, tmp_path, monk
     assert last_checkpoint(config.folder / "checkpoints").name == "step_00000003"
     assert "--resume" in (config.folder / "log.txt").read_text()
     assert cli.main(["train", str(path), "--resume"]) == 0
-    whole = toy_config(shapes, tmp_path, "whole", train={"steps": 4, "checkpoint_every": 4})
-    train(whole)
-    for name, value in weights_of(whole).items():
+    for name, value in undisturbed.items():
         assert torch.equal(value, weights_of(config)[name]), name
 
 
@@ -130,23 +139,19 @@ def test_a_full_disk_leaves_the_checkpoint_before(shapes, tmp_path):
     assert trainer.save().name == "step_00000003"
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
-def test_a_damaged_checkpoint_is_passed_over(shapes, tmp_path, caplog, damage):
+def test_a_damaged_checkpoint_is_passed_over_and_written_again(shapes, tmp_path):
     config = toy_config(shapes, tmp_path, train={"steps": 2, "checkpoint_every": 1})
     train(config)
+    expected = weights_of(config)
     file = config.folder / "checkpoints" / "step_00000002" / "model.safetensors"
     data = bytearray(file.read_bytes())
-    if damage == "flip":
-        data[-5] ^= 4
-        file.write_bytes(data)
-    elif damage == "cut":
-        file.write_bytes(data[:-7])
-    else:
-        file.unlink()
+    data[-5] ^= 4
+    file.write_bytes(data)
     assert last_checkpoint(config.folder / "checkpoints").name == "step_00000001"
-    assert "step_00000002: model.safetensors" in caplog.text
     train(config, resume=True)
     assert last_checkpoint(config.folder / "checkpoints").name == "step_00000002"
+    for name, value in expected.items():
+        assert torch.equal(value, weights_of(config)[name]), name
 
 
 def test_the_best_checkpoint_outlives_newer_ones(shapes, tmp_path, monkeypatch):

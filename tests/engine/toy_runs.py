@@ -45,8 +45,9 @@ def toy_config(root: Path, output: Path, name: str = "run", **changes: dict) -> 
 
 
 def weights_of(config: RunConfig, name: str = "model.safetensors") -> dict[str, Tensor]:
-    """The weights of a run's newest checkpoint."""
-    return load_file(last_checkpoint(config.folder / "checkpoints") / name)
+    """The weights of a run's newest checkpoint, whatever becomes of the file, which is mapped."""
+    weights = load_file(last_checkpoint(config.folder / "checkpoints") / name)
+    return {key: value.clone() for key, value in weights.items()}
 
 
 def rank_runs(root: Path, output: Path) -> dict[str, RunConfig]:
@@ -67,8 +68,8 @@ def rank_runs(root: Path, output: Path) -> dict[str, RunConfig]:
 
 def killed_runs(root: Path, output: Path) -> tuple[RunConfig, RunConfig]:
     """A run that is left in peace, and the same again to be killed; a checkpoint every update."""
-    train = {"steps": 70, "checkpoint_every": 1, "log_every": 1, "ema_decay": 0.9}
-    train |= {"eval_every": 23}
+    train = {"steps": 50, "checkpoint_every": 1, "log_every": 1, "ema_decay": 0.9}
+    train |= {"eval_every": 19}
     model = {"mimic": {"enabled": False}, "rpn": {"post_nms_test": 5}}
     first, second = (
         toy_config(root, output, name, train=train, model=model) for name in ("whole", "cut")

@@ -6,9 +6,16 @@ import torch
 from torch import nn
 from toys import total, toy_config, toy_images, toy_targets
 
-from dcnv2.models import BackboneConfig, build_model
+from dcnv2.models import BackboneConfig, build_model, resnet
 from dcnv2.models.backbone import build_backbone
 from dcnv2.models.layers import make_norm
+
+
+@pytest.fixture(autouse=True)
+def shallow(monkeypatch):
+    """One block a stage holds every kind of layer."""
+    archs = {arch: ((1, 1, 1, 1), *rest) for arch, (_, *rest) in resnet.ARCHS.items()}
+    monkeypatch.setattr(resnet, "ARCHS", archs)
 
 
 @pytest.mark.parametrize("form", [{"arch": "small"}, {"arch": "resnet50", "topology": "c5"}])
@@ -36,6 +43,23 @@ def test_heads_compile_without_a_break(pool):
         compiled = torch.compile(branch, fullgraph=True, backend="aot_eager")
         torch.testing.assert_close(compiled(features, boxes), branch(features, boxes))
         torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("pool", ["align", "mdpool"])
+def test_pyramid_pooling_compiles_without_a_break(pool):
+    """How many RoIs a level gets is known from the data alone: the compiler has to be allowed that,
+    and the operators take such a number."""
+    torch.manual_seed(0)
+    config = toy_config(pool, arch="resnet50", topology="fpn", norm="frozen")
+    pooler = build_model(config).roi_heads.box_roi_pool
+    levels = (("c2", 16), ("c3", 8), ("c4", 4), ("c5", 2))
+    features = {name: torch.rand(2, 32, side, side + 1) for name, side in levels}
+    boxes = [torch.tensor([[2.0, 3, 40, 50], [0, 0, 400, 300]]), torch.tensor([[5.0, 5, 30, 20]])]
+    wanted = pooler(features, boxes)
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        compiled = torch.compile(pooler, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(features, boxes), wanted)
+    torch._dynamo.reset()
 
 
 def test_channels_last_gives_the_same_losses():

@@ -46,6 +46,13 @@ def test_pooling_branches_cost_what_the_paper_says():
     assert _count(heads.mask_roi_pool) / 1e6 == pytest.approx(53.03, abs=0.01)
 
 
+def test_dcnv1_pooling_branch_is_a_single_layer():
+    config = ModelConfig(box=BoxHeadConfig(pool=PoolConfig(kind="dpool", hidden_channels=0)))
+    with torch.device("meta"):
+        pool = build_model(config).roi_heads.box_roi_pool
+    assert _count(pool) == 7 * 7 * 256 * 98 + 98  # 1.23 M
+
+
 def test_conv4_and_conv5_share_stride_16():
     backbone = build_backbone(BackboneConfig())
     with torch.no_grad():
@@ -77,16 +84,17 @@ def test_rpn_reads_conv4_and_heads_read_conv5():
     assert seen["roi"].shape[1] == 32
 
 
-def test_offsets_start_at_zero_and_modulation_at_a_half():
+@pytest.mark.parametrize("mask_scale", [1.0, 2.0])
+def test_offsets_start_at_zero_and_modulation_at_a_half_or_one(mask_scale):
     torch.manual_seed(0)
-    model = build_model(toy_config())
+    model = build_model(toy_config(mask_scale=mask_scale))
     packs = [m for m in model.modules() if isinstance(m, ModulatedDeformConv2dPack)]
     assert packs
     for pack in packs:
         x = torch.rand(1, pack.conv_offset.in_channels, 6, 5)
         out = pack(x)
         plain = nn.functional.conv2d(x, pack.weight, None, pack.stride, pack.padding)
-        torch.testing.assert_close(out, 0.5 * plain)
+        torch.testing.assert_close(out, 0.5 * mask_scale * plain)
 
 
 def test_box_head_has_a_relu_after_each_fc():

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The perf report compares equal problems only, and the perf suite's problems are what they say."""
 
+import sys
+
 import pandas as pd
 import pytest
 import torch
 
 from suites.layers import Layer
 from suites.perf import report
+from suites.perf.cases import limited_threads, thread_counts
 from suites.perf.implementations import IMPLEMENTATIONS
 from suites.perf.measure import Gauge, percentiles
 from suites.perf.problems import Problem, make_offsets
@@ -152,7 +155,38 @@ def test_gauge_calls_as_often_as_it_says():
     gauge = Gauge("cpu", budget_s=0.001)
     calls = []
     assert len(gauge.times_ms(lambda: calls.append(1), 4, cold=False)) == len(calls) == 4
-    assert gauge.workspace_mib(lambda: None) is None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc")
+def test_workspace_on_a_cpu_is_what_a_call_touches_beyond_its_result():
+    def call():
+        scratch = torch.ones(2**22)  # 16 MiB
+        return scratch[: 2**20].clone()  # 4 MiB
+
+    assert Gauge("cpu", budget_s=0.001).workspace_mib(call) == pytest.approx(16, abs=3)
+
+
+def test_growth_with_threads_is_against_one_thread():
+    rows = [
+        _row("dcnv2", "fp32", ms, set="threads", layer=n, value=n)
+        for n, ms in zip("124", (8, 4, 2), strict=True)
+    ]
+    rows += [_row("conv2d", "fp32", 1.0, set="threads", layer="2", value="2")]
+    table = report._growth_table(report.compare(pd.DataFrame(rows)), "threads")
+    assert table["x one thread"].tolist() == [1, 2, 4]
+    assert table["x conv2d"].tolist()[1] == 0.25
+
+
+def test_threads_are_limited_for_a_while():
+    before = torch.get_num_threads()
+    with limited_threads(1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+    with limited_threads(None):
+        assert torch.get_num_threads() == before
+    counts = thread_counts()
+    assert counts == sorted(set(counts))
+    assert (counts[0], counts[-1]) == (1, min(before, 16))
 
 
 def test_percentiles():

@@ -29,11 +29,14 @@ def faulty(input, offset, weight, bias, stride, padding, dilation, mask):
     return 2 * deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
 
 
+_CALL = "peer(input, offset, weight, bias, stride, padding, dilation, mask)"
+
+
 def _target(function="faulty"):
     target = Target(get_backend(f"{__name__}:{function}"), "cpu")
     target.backend.calling = (
         "from dcnv2.ops import deform_conv2d as peer",
-        "2 * peer(input, offset, weight, bias, stride, padding, dilation, mask)",
+        f"2 * {_CALL}",
     )
     return target
 
@@ -43,15 +46,33 @@ def _run(script):
     return subprocess.run([sys.executable, script], env=env, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16"])
-def test_script_shows_the_failure_and_not_another_implementation_s(tmp_path, dtype):
-    problem = ConvProblem(dtype=dtype, height=12, width=13)  # larger tensors are compressed
-    case = Case("equals the reference", "faulty-cpu", dtype, outcome="failed", failing=problem)
-    path = write_script(case, _target(), tmp_path)
-    done = _run(path)
-    assert done.returncode == 0, done.stderr
-    assert "output: off by" in done.stdout
+def test_script_shows_the_failure_and_not_another_implementation_s(tmp_path):
+    problem = ConvProblem(dtype="bfloat16", height=12, width=13)  # larger tensors are compressed
+    case = Case("equals the reference", "faulty-cpu", outcome="failed", failing=problem)
+    path = write_script(case, _target(), tmp_path)  # runs it
     path.write_text(path.read_text().replace("return 2 * peer", "return peer"))
+    done = _run(path)
+    assert done.returncode == 1
+    assert "output: off by" in done.stdout
+
+
+def test_a_failure_that_is_not_there_leaves_no_script(tmp_path):
+    target = _target()
+    target.backend.calling = ("from dcnv2.ops import deform_conv2d as peer", _CALL)
+    case = Case("equals the reference", "faulty-cpu", outcome="failed", failing=ConvProblem())
+    assert write_script(case, target, tmp_path) is None
+    assert not list(tmp_path.glob("*.py"))
+
+
+def test_script_of_runs_that_differ(tmp_path):
+    target, problem = _target(), ConvProblem(batch=1, offsets="one pixel", dtype="float32")
+    target.backend.calling = (
+        "from dcnv2.ops import deform_conv2d as peer\nfrom itertools import count\nruns = count(1)",
+        f"next(runs) * {_CALL}",
+    )
+    case = Case("every run gives the same bits", "faulty-cpu", outcome="failed", failing=problem)
+    path = write_script(case, target, tmp_path)
+    path.write_text(path.read_text().replace("next(runs) * ", ""))
     assert _run(path).returncode == 1
 
 

@@ -135,7 +135,8 @@ class Selection:
         half = self.device.startswith("cuda")
         base = sweep("pixels", self.device)[128 if half else 64]
         base = dataclasses.replace(base, name="sweep")
-        points += [("magnitude", base, pixels, pixels) for pixels in MAGNITUDES_PX]
+        magnitudes = MAGNITUDES_PX if half else MAGNITUDES_PX[::2]
+        points += [("magnitude", base, pixels, pixels) for pixels in magnitudes]
         points += [("adversarial", base, kind, kind) for kind in ("2", *ADVERSARIAL)]
         if not half:
             threaded = find(THREADED_LAYER)

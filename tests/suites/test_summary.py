@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The report says what share of the price was spent, and what the suite itself was held to."""
+
+import pandas as pd
+import pytest
+
+from suites import summary
+from suites.ledger import Ledger
+from suites.price_picture import draw
+
+
+@pytest.fixture
+def prices():
+    ledger = Ledger()
+    for result, shares in (("output", [0.1, 0.3, 0.2]), ("grad_mask", [0.5])):
+        ledger.spent["mine-cpu", "deform_conv2d", "float32", result] = shares
+    return summary.price_table(ledger)
+
+
+def test_price_has_a_row_a_dtype_and_a_cell_a_result(prices):
+    (row,) = summary.price_pivot(prices).to_dict("records")
+    assert (row["target"], row["dtype"]) == ("mine-cpu", "float32")
+    assert (row["output"], row["grad_mask"]) == ("0.2 ... 0.3", "0.5 ... 0.5")
+    assert row["largest"] == 0.5
+
+
+def test_no_price_spent_is_no_row():
+    assert not len(summary.price_pivot(summary.price_table(Ledger())))
+
+
+def test_picture_of_the_price_is_drawn(prices, tmp_path):
+    pytest.importorskip("matplotlib")
+    assert draw(prices, tmp_path / "price.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_reports_beside_it_are_shown_by_their_headlines(tmp_path):
+    assert summary._proof(tmp_path) == ""
+    table = pd.DataFrame([{"faults": 3, "killed": 3}]).to_markdown(index=False)
+    text = f"# x\n\n<!-- headline -->\n{table}\n<!-- /headline -->\n"
+    (tmp_path / "mutants.md").write_text(text)
+    shown = summary._proof(tmp_path)
+    assert table in shown
+    assert "(mutants.md)" in shown

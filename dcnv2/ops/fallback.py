@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from . import schema
+from . import library, schema
 from .portable import conv, full_precision, psroi_pool, roi_pool
 
 KERNELS: dict[str, Callable] = {}  # by operator
@@ -39,6 +39,7 @@ def _settle_all(
 
 @_kernel("deform_conv2d")
 def _(input, offset, weight, bias, mask, stride, padding, dilation):
+    library.tell_of_portable_path(input.device.type)
     with full_precision(input):
         out = conv.forward(input, offset, weight, bias, mask, stride, padding, dilation)
         return _settle(out, input)
@@ -60,6 +61,7 @@ def _(grad_output, input, offset, weight, mask, stride, padding, dilation, needs
 def _register_pool(name: str, module) -> None:
     @_kernel(name)
     def _(input, rois, offset, mask, *options):
+        library.tell_of_portable_path(input.device.type)
         with full_precision(input):
             out = module.forward(input, rois, offset, mask, module.Options(*options))
             return _settle(out, input)

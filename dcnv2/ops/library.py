@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def conv_path(dtype: str, capability: tuple[int, int]) -> tuple[str, str]:
         capability: the device's compute capability.
 
     Returns:
-        "wgmma", "mma forward, plain backward" or "plain"; a clause, empty for the fastest.
+        "wgmma", "mma" or "plain"; a clause, empty for the fastest.
     """
     function = ctypes.CDLL(str(LIBRARIES["cuda"].path)).dcnv2_conv_path
     function.restype = ctypes.c_char_p
@@ -136,3 +137,22 @@ def missing_image(arch_list: str, capability: tuple[int, int]) -> str | None:
 
 
 LIBRARIES = {device: load(device) for device in ("cpu", "cuda")}
+_told: set[str] = set()  # device types
+
+
+def tell_of_portable_path(device: str) -> None:
+    """Warn, once, that a device's operators run plain PyTorch though there is a library for it.
+
+    Args:
+        device: a device's type. No word of one that no library serves, nor where it was asked for.
+    """
+    found = LIBRARIES.get(device)
+    if found is None or found.loaded or device in _told or backend() == "portable":
+        return
+    _told.add(device)
+    warnings.warn(
+        f"dcnv2 runs plain PyTorch on {device}, several times slower than its compiled kernels: "
+        f"{found.reason}; `dcnv2 doctor` says more",
+        RuntimeWarning,
+        stacklevel=2,
+    )

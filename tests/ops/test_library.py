@@ -5,11 +5,13 @@ import dataclasses
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
+import torch
 
 from dcnv2 import doctor
-from dcnv2.ops import library
+from dcnv2.ops import fallback, library
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,22 @@ def test_a_broken_library_leaves_its_error_and_fails_nothing(tmp_path):
     assert not found.loaded
     assert found.reason.startswith("libdcnv2_cpu.so did not load: ")
     assert "libdcnv2_cpu.so" in found.reason.split(": ", 1)[1]
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_the_portable_path_says_so_once_where_a_library_lacks(monkeypatch, tmp_path, loaded):
+    missing = dataclasses.replace(library.load("cpu", tmp_path), loaded=loaded)
+    monkeypatch.setitem(library.LIBRARIES, "cpu", missing)
+    monkeypatch.setattr(library, "_told", set())
+    monkeypatch.delenv("DCNV2_BACKEND", raising=False)
+    tensors = [torch.zeros(shape) for shape in ((1, 2, 3, 3), (1, 2, 3, 3), (1, 2, 1, 1))]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            fallback.KERNELS["deform_conv2d"](*tensors, None, None, [1, 1], [0, 0], [1, 1])
+    texts = [str(warning.message) for warning in caught]
+    assert [text for text in texts if "libdcnv2_cpu.so was not built" in text] == texts
+    assert len(texts) == (0 if loaded else 1)
 
 
 def _python(code, **environment):

@@ -111,7 +111,7 @@ def test_paths_of_cuda_are_asked_for_by_name(monkeypatch):
     monkeypatch.setattr(backends.Dcnv2, "_limited", False)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     wgmma, plain = get_backend("dcnv2-wgmma"), get_backend("dcnv2-plain")
-    taken = {"float16": "wgmma", "float32": "mma forward, plain backward", "float64": "plain"}
+    taken = {"float16": "wgmma", "float32": "mma", "float64": "plain"}
     monkeypatch.setattr(library, "conv_path", lambda dtype, _: (taken[dtype], ""))
     fast = ConvProblem(in_channels=32, out_channels=16, deform_groups=2, dtype="float16")
     assert wgmma.supports(fast, "cuda") is None

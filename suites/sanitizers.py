@@ -42,19 +42,28 @@ def environment() -> dict[str, str]:
     Raises:
         RuntimeError: if the compiler has no AddressSanitizer.
     """
-    from build_support.libraries import compiler
-
-    asked = [compiler() or "c++", "-print-file-name=libasan.so"]
-    runtime = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
-    if not os.path.isabs(runtime):
+    runtime = _runtime("libasan.so")
+    if runtime is None:
         raise RuntimeError("this compiler has no AddressSanitizer (libasan.so)")
+    # AddressSanitizer looks for the C++ runtime's throw once, at its start, and Python has none:
+    # without it the first exception that any extension throws ends the process.
+    cxx = _runtime("libstdc++.so.6") or _runtime("libc++.so.1")
     return {
         **os.environ,
-        "LD_PRELOAD": runtime,
+        "LD_PRELOAD": " ".join(filter(None, (runtime, cxx))),
         "ASAN_OPTIONS": "detect_leaks=0",  # Python leaves plenty, on purpose
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
         "OMP_NUM_THREADS": "2",
     }
+
+
+def _runtime(name: str) -> str | None:
+    """The path of one of the compiler's own libraries."""
+    from build_support.libraries import compiler
+
+    asked = [compiler() or "c++", f"-print-file-name={name}"]
+    path = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    return path if os.path.isabs(path) else None
 
 
 def under_sanitizers(library: Path, words: Sequence[str]) -> subprocess.CompletedProcess:

@@ -2,6 +2,7 @@
 """Builds the two shared libraries of csrc/ beside the pure Python package (see pyproject.toml)."""
 
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -38,6 +39,10 @@ class BuildLibraries(Command):
         planned, left_out = libraries.plan(ROOT, csrc_digest())
         for reason in left_out:
             print(f"dcnv2: {reason}", file=sys.stderr)
+        if not (self.inplace or self.editable_mode):
+            shutil.rmtree(
+                self._out_dir(), ignore_errors=True
+            )  # an earlier build's may be left out now
         if planned:
             libraries.build(planned, ROOT / "build" / "csrc", self._out_dir())
 

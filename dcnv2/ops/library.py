@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import ctypes
 import json
+import mmap
 import os
+import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +56,21 @@ def refusal(device: str, path: Path) -> str | None:
         return f"this torch ({torch.__version__}) has no CUDA"
     if not path.is_file():
         return f"{path.name} was not built"
+    if device == "cuda" and (built := cuda_major(path)) is not None:
+        own = str(torch.version.cuda).split(".")[0]
+        if own != built:
+            return f"{path.name} was built for CUDA {built}, and this torch is of CUDA {own}"
     return None
+
+
+def cuda_major(path: Path) -> str | None:
+    """Return the major version of the CUDA runtime that a library links to, without loading it."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            found = re.search(rb"\0libcudart\.so\.(\d+)", text)  # in ELF's table of names
+            return found[1].decode() if found else None
+    except (OSError, ValueError):  # unreadable, empty: what loads it says so
+        return None
 
 
 def load(device: str, folder: Path = FOLDER) -> Library:

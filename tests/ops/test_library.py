@@ -54,6 +54,31 @@ def test_a_broken_library_leaves_its_error_and_fails_nothing(tmp_path):
     assert "libdcnv2_cpu.so" in found.reason.split(": ", 1)[1]
 
 
+@pytest.mark.parametrize(
+    ("own", "refusal"),
+    [
+        ("12.8", "libdcnv2_cuda.so was built for CUDA 13, and this torch is of CUDA 12"),
+        ("13.1", "libdcnv2_cuda.so did not load: "),
+    ],
+)
+def test_a_library_of_another_cuda_is_refused(monkeypatch, tmp_path, own, refusal):
+    monkeypatch.setattr(torch.version, "cuda", own)
+    monkeypatch.delenv("DCNV2_BACKEND", raising=False)
+    (tmp_path / "libdcnv2_cuda.so").write_bytes(b"\x7fELF\0libc.so.6\0libcudart.so.13\0")
+    found = library.load("cuda", tmp_path)
+    assert not found.loaded
+    assert found.reason.startswith(refusal)
+
+
+def test_the_cuda_of_a_built_library_is_read_from_its_file(tmp_path):
+    path = library.LIBRARIES["cuda"].path
+    if not path.is_file():
+        pytest.skip(f"{path.name} was not built")
+    assert library.cuda_major(path) == torch.version.cuda.split(".")[0]
+    (tmp_path / "empty.so").touch()
+    assert library.cuda_major(tmp_path / "empty.so") is None
+
+
 @pytest.mark.parametrize("loaded", [False, True])
 def test_the_portable_path_says_so_once_where_a_library_lacks(monkeypatch, tmp_path, loaded):
     missing = dataclasses.replace(library.load("cpu", tmp_path), loaded=loaded)

@@ -46,6 +46,13 @@ __all__ = [
 CONFIGS = Path(__file__).parent.parent / "configs"
 # Run folders of the trained models that come with the package.
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
+# Words that leave a run what its file describes, so that the results expected there hold.
+SAME_RUN = {
+    *("name", "output", "device", "data.root", "data.workers", "data.on_bad"),
+    *("train.seed", "train.log_every", "train.checkpoint_every", "train.keep_checkpoints"),
+    *("train.eval_every", "train.timeout_minutes", "train.deterministic"),
+    *("eval.batch_size", "eval.draw_threshold", "eval.evaluator", "eval.expected"),
+}
 
 
 class ConfigError(ValueError):
@@ -58,7 +65,8 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Args:
         source: a YAML file, a run folder (wherever it was moved to), the name of a file in
             `dcnv2/configs`, or of a model in `dcnv2/pretrained`.
-        overrides: command-line words such as `--train.steps=100`.
+        overrides: command-line words such as `--train.steps=100`. Those that make it another
+            training take away the results that the file expects.
 
     Raises:
         FileNotFoundError: no such file; the message lists near names.
@@ -70,12 +78,23 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     if not Path(source).is_file() and path.name == "config.yaml":
         folder = path.parent.resolve()
         values |= {"name": folder.name, "output": os.path.relpath(folder.parent)}
+    if not _keys(overrides) <= SAME_RUN:
+        _forget_expected(values)
     return parse_values(values, [*overrides, *_batch_word(values, overrides)], str(path))
+
+
+def _keys(words: Sequence[str]) -> set[str]:
+    return {word.removeprefix("--").partition("=")[0] for word in words}
+
+
+def _forget_expected(values: dict) -> None:
+    if isinstance(values.get("eval"), dict):
+        values["eval"].pop("expected", None)
 
 
 def _batch_word(values: dict, overrides: Sequence[str]) -> list[str]:
     """Has the file's learning rate follow a batch that the command line alone makes another."""
-    told = {word.removeprefix("--").partition("=")[0] for word in overrides}
+    told = _keys(overrides)
     if "train.batch_size" not in told or told & {"optim.lr", "optim.lr_batch"}:
         return []
     if (values.get("optim") or {}).get("lr_batch") is not None:
@@ -138,6 +157,7 @@ def read_yaml(path: Path) -> dict:
     # What a file says of itself does not hold for what builds on it.
     for key in ("name", "published"):
         merged.pop(key, None)
+    _forget_expected(merged)
     return merge(merged, values)
 
 

@@ -236,6 +236,6 @@ def check_expected(row: pd.DataFrame, expected: Mapping[str, Sequence[float]]) -
         if not abs(got - value) <= band:
             faults.append(f"{name} is {got:.4g}, expected {value:g} within {band:g}")
     if faults:
-        raise UnexpectedResultError("; ".join(faults))
+        raise UnexpectedResultError("; ".join(faults) + " (eval.expected)")
     for name, (value, band) in expected.items():
         log.info("%s is %.4g, as expected: %g within %g", name, row[name].item(), value, band)

@@ -177,6 +177,8 @@ class Journal:
         """
         values = result.row.iloc[0].to_dict()
         step = int(values.pop("step"))
+        # The last step is evaluated again where a finished run is resumed: one row a step.
+        forget_rows(self.folder / "eval.csv", step - 1)
         append_row(self.folder / "eval.csv", {"step": step, **values})
         write_result(self.folder, result)
         folder = self.folder / "pictures"

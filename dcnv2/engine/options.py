@@ -141,7 +141,9 @@ class EvalConfig:
             (`voc`), or at 11 recalls as until 2007 (`voc07`).
         evaluator: `pycocotools`, or `fast`: faster-coco-eval, with equal numbers.
         expected: results that the run shall have, as `{box_AP: [0.415, 0.01]}`: a value and how
-            far from it is allowed. Another result ends the command with an error.
+            far from it is allowed. Another result of the last step ends the command with an error.
+            Files that name this one as their base don't take it over, and words on the command line
+            that change the model, the data or the schedule take it away.
     """
 
     batch_size: int = 1

@@ -52,5 +52,6 @@ def pack(config: RunConfig, out: Path, checkpoint: Path | None = None) -> Path:
     contents = ("config.yaml", "checkpoints/", *RECORDS)
     (out / "README.md").write_text(describe(config, row, contents))
     config.output = "runs"
+    config.eval.expected = {}  # it will be tried on other data
     (out / "config.yaml").write_text(to_yaml(config))
     return out

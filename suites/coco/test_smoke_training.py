@@ -15,7 +15,7 @@ from dcnv2.engine.config import load_config
 from dcnv2.engine.datasets import train_batches
 from dcnv2.engine.train import Trainer, train
 from suites.coco import smoke
-from suites.coco.report import learned, missed_marks
+from suites.coco.report import advantages, differences, learned, missed_marks, summary, times
 
 TWIN_STEPS = 50
 
@@ -99,8 +99,9 @@ def test_smoke_writes_its_reports_and_fails_a_model_that_learns_nothing(
     monkeypatch.setattr(smoke, "TRAIN_IMAGES", 8)
     monkeypatch.setattr(smoke, "VAL_IMAGES", 3)
     words = ["--train.steps=2", "--train.log_every=1", "--device=cpu", "--optim.lr=0"]
-    folders = ["--folder", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]
-    assert smoke.main([*folders, "--models", "plain", "dcnv2", "--jobs=2", *words]) == 1
+    words += ["--folder", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]
+    words += ["--models", "plain", "dcnv2"]
+    assert smoke.main([*words, "--jobs=2"]) == 1
     said = capfd.readouterr().err
     assert "dcnv2: step 2/2" in said
     assert "plain learned nothing" in said
@@ -110,6 +111,56 @@ def test_smoke_writes_its_reports_and_fails_a_model_that_learns_nothing(
     assert written == {f"coco_smoke{ending}" for ending in endings}
     rows = pd.read_csv(tmp_path / "reports" / "coco_smoke.csv")
     assert rows["model"].tolist() == ["plain", "dcnv2"]
+
+    # Another seed is added to what is there, which is not trained again.
+    before = (tmp_path / "runs" / "plain" / "metrics.csv").stat().st_mtime_ns
+    assert smoke.main([*words, "--jobs=1", "--seeds=2", "--resume"]) == 1
+    assert (tmp_path / "runs" / "plain" / "metrics.csv").stat().st_mtime_ns == before
+    again = pd.read_csv(tmp_path / "reports" / "coco_smoke.csv")
+    assert again[["model", "seed"]].to_numpy().tolist() == [
+        *(["plain", 0], ["dcnv2", 0], ["plain", 1], ["dcnv2", 1])
+    ]
+    assert again["first_loss"].tolist()[:2] == pytest.approx(rows["first_loss"].tolist())
+    assert again["first_loss"][0] != again["first_loss"][2]
+    text = (tmp_path / "reports" / "coco_smoke.md").read_text()
+    assert "0.000 ± 0.000" in text
+    assert "dcnv2 - plain" in text
+    assert "| minutes" not in text.split("## Cost")[0]
+
+
+def _rows(**values):
+    columns = ("box_AP", "box_AP50", "mask_AP", "mask_AP50", "mask_AP75")
+    table = pd.DataFrame({"model": ["plain", "dcnv2"] * 2, "seed": [0, 0, 1, 1], **values})
+    others = {"parameters": 10, "minutes": 2.0, "cpu_share": 0.95, "images": 150}
+    return table.assign(**{k: v for k, v in others.items() if k not in table}).assign(
+        **{column: [0.4, 0.5, 0.5, 0.52] for column in columns}
+    )
+
+
+def test_seeds_are_summed_up_by_mean_and_deviation():
+    lines = summary(_rows()).set_index("model")
+    assert lines["box_AP"].tolist() == ["0.450 ± 0.071", "0.510 ± 0.014"]
+    assert lines["seeds"].tolist() == [2, 2]
+    assert "2 seeds were run" in " ".join(differences(_rows()).split())
+    one = summary(_rows()[:2]).set_index("model")
+    assert one["box_AP"].tolist() == [0.4, 0.5]
+    assert "One seed was run" in " ".join(differences(_rows()[:2]).split())
+
+
+def test_gains_are_taken_seed_by_seed():
+    gained = advantages(_rows()).iloc[0]
+    assert gained["model"] == "dcnv2 - plain"
+    assert gained["mask_AP"] == "0.060 ± 0.057"
+    assert gained["ahead in mask_AP"] == "2 of 2"
+    assert advantages(_rows()[:2]).empty
+
+
+@pytest.mark.parametrize("shares", [[0.9, 0.9, 0.9, 0.5], [0.9, 0.9, 0.9, float("nan")]])
+def test_times_of_a_busy_machine_are_not_shown_off(shares):
+    assert summary(_rows())["minutes"].tolist() == [2.0, 2.0]
+    assert "beside" not in times(_rows())
+    assert "minutes" not in summary(_rows(cpu_share=shares))
+    assert "beside" in times(_rows(cpu_share=shares))
 
 
 def test_a_coco_folder_takes_the_same_road(shapes, tmp_path, monkeypatch):
@@ -133,8 +184,9 @@ def test_a_coco_folder_takes_the_same_road(shapes, tmp_path, monkeypatch):
 
 def test_marks_and_learning_are_judged_with_nan_as_failure():
     rows = pd.DataFrame({"model": ["dcnv1", "dcnv2"], "mask_AP50": [0.7, float("nan")]})
+    rows["seed"] = [0, 2]
     marks = {("dcnv1", "mask_AP50"): 0.7, ("dcnv2", "mask_AP50"): 0.65, ("plain", "box_AP"): 1.0}
-    assert missed_marks(rows, marks) == ["dcnv2: mask_AP50 is nan, wanted at least 0.65"]
+    assert missed_marks(rows, marks) == ["dcnv2, seed 2: mask_AP50 is nan, wanted at least 0.65"]
     assert learned(4.0, 2.0)
     assert not learned(4.0, 3.5)
     assert not learned(4.0, float("nan"))

@@ -104,6 +104,22 @@ def test_bad_files_are_named(tmp_path):
             load_config(path)
 
 
+def test_expected_results_hold_for_the_file_itself_alone(tmp_path):
+    (tmp_path / "row.yaml").write_text("eval: {expected: {box_AP: [0.4, 0.01]}, batch_size: 2}\n")
+    (tmp_path / "other.yaml").write_text("base: row.yaml\ntrain: {steps: 8}\n")
+
+    def expected(name, *words):
+        return load_config(tmp_path / name, words).eval.expected
+
+    assert expected("row.yaml") == {"box_AP": [0.4, 0.01]}
+    assert expected("row.yaml", "--data.root=x", "--train.seed=3") == {"box_AP": [0.4, 0.01]}
+    assert expected("row.yaml", "--train.steps=8") == {}
+    told = expected("row.yaml", "--train.steps=8", "--eval.expected={box_AP: [0.3, 0.1]}")
+    assert told == {"box_AP": [0.3, 0.1]}
+    assert expected("other.yaml") == {}
+    assert load_config(tmp_path / "other.yaml").eval.batch_size == 2
+
+
 def test_unknown_names_get_near_ones():
     with pytest.raises(FileNotFoundError, match="near names: smoke/dcnv2"):
         find_config("smoke/dcnv3")

@@ -177,6 +177,11 @@ def test_command_line_trains_evaluates_and_predicts(make_config, shapes, tmp_pat
     assert pd.read_csv(tmp_path / "row.csv")["step"].item() == 1
     image = str(shapes / "images" / "val" / "000002.png")
     assert cli.main(["predict", run, image]) == 0
+    # A finished run only evaluates again; its result is compared with what is expected.
+    capsys.readouterr()
+    assert cli.main(["train", run, "--resume", "--eval.expected={box_AP: [2, 0.5]}"]) == 1
+    assert "expected 2 within 0.5" in capsys.readouterr().err
+    assert pd.read_csv(tmp_path / "by_cli" / "eval.csv")["step"].tolist() == [1]
     assert (tmp_path / "by_cli" / "predictions" / "000002.png").is_file()
     capsys.readouterr()
     assert cli.main(["train", run, "--train.stepz=3"]) == 1

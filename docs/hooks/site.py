@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add what every page may link to."""
-    found = [path for path in (ROOT / "reports").rglob("*") if path.suffix in (".md", ".png", ".py")]
+    found = [
+        path for path in (ROOT / "reports").rglob("*") if path.suffix in (".md", ".png", ".py")
+    ]
     for path in [*found, ROOT / "CHANGELOG.md"]:
         name = path.relative_to(ROOT).as_posix()
         files.append(File.generated(config, name, abs_src_path=str(path)))

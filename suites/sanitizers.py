@@ -30,6 +30,9 @@ from suites.mutants.patches_memory import MEMORY
 
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 _FOUND = re.compile(r"ERROR: AddressSanitizer: ([\w-]+)|runtime error: (.+)")
+_OWN_WORDS = re.compile(r"^==\d+==|AddressSanitizer|UndefinedBehaviorSanitizer|runtime error: ")
+_TEST_WORDS = re.compile(r"^(FAILED|ERROR|E  |Fatal Python error)|: error: |^\w*Error: ")
+_MOST_LINES, _MOST_TAIL = 15, 3000  # of each kind; characters
 _CUDA_ERROR = 86  # the exit code that compute-sanitizer is told to end with
 
 
@@ -85,6 +88,19 @@ def finding(output: str) -> str:
     return (found[1] or found[2]) if found else ""
 
 
+def digest(output: str) -> str:
+    """What an output says that can be long, first things first.
+
+    A sanitizer's own lines stand above the stack that they are about, and pytest's above its
+    summary: their ends alone hide the cause.
+    """
+    lines, parts = output.splitlines(), []
+    for heading, words in (("the sanitizer", _OWN_WORDS), ("the tests", _TEST_WORDS)):
+        said = [line for line in lines if words.search(line)][:_MOST_LINES]
+        parts += [f"---- {heading}:", *said] if said else []
+    return "\n".join([*parts, "---- the end of the output:", output[-_MOST_TAIL:]])
+
+
 def check_cpu(profile: str) -> tuple[pd.DataFrame, str]:
     """Rows of what was judged and planted, and the output of the suite if it did not hold."""
     from suites.mutants.rebuild import build_sanitized
@@ -104,7 +120,7 @@ def check_cpu(profile: str) -> tuple[pd.DataFrame, str]:
     told = finding(done.stdout) or ("nothing" if done.returncode == 0 else "the suite fails")
     what = f"the suite, {judged} problems of profile {profile}"
     rows.append(_row(what, told, done.returncode == 0 and judged > 0))
-    return pd.DataFrame(rows), "" if rows[-1]["right"] else done.stdout[-4000:]
+    return pd.DataFrame(rows), "" if rows[-1]["right"] else digest(done.stdout)
 
 
 def _row(judged: str, told: str, right: bool) -> dict:
@@ -147,7 +163,7 @@ def check_cuda(tools: Sequence[str]) -> tuple[pd.DataFrame, str]:
     with ThreadPoolExecutor(len(tools)) as pool:
         runs = list(pool.map(judge, tools))
     rows = [_verdict(tool, run) for tool, run in zip(tools, runs, strict=True)]
-    wrong = [run.stdout[-3000:] for row, run in zip(rows, runs, strict=True) if not row["right"]]
+    wrong = [digest(run.stdout) for row, run in zip(rows, runs, strict=True) if not row["right"]]
     return pd.DataFrame(rows), "\n".join(wrong)
 
 

@@ -25,6 +25,16 @@ def test_findings(output, want):
     assert sanitizers.finding(output) == want
 
 
+def test_the_cause_comes_before_a_long_stack():
+    cause = "==7==AddressSanitizer: CHECK failed: asan_interceptors.cpp:335 (0, 0)"
+    stack = [f"    #{depth} 0x7f in frame" for depth in range(500)]
+    failing = "FAILED test_pools.py::test_a_claim - AssertionError: off by 2"
+    told = sanitizers.digest("\n".join(["collected 9 items", cause, *stack, failing, *stack]))
+    assert told.index(cause) < told.index(failing) < told.index("#499")
+    assert len(told) < 4000
+    assert sanitizers.digest("killed") == "---- the end of the output:\nkilled"
+
+
 @pytest.mark.parametrize(
     ("code", "output", "right"),
     [

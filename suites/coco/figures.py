@@ -57,3 +57,27 @@ def draw_sheet(rows: Sequence[tuple[str, Sequence[Tensor]]], path: Path) -> None
     plt.close(figure)
     # Grainy pictures hardly compress; with a palette of 256 colours they take a third.
     Image.open(drawn).convert("RGB").quantize(256).save(path, optimize=True)
+
+
+def draw_resumed(whole: pd.DataFrame, cut: pd.DataFrame, stopped: int, path: Path) -> None:
+    """Draws the loss of a run that was ended and resumed on top of one that was not.
+
+    Args:
+        whole: `metrics.csv` of the run without a break.
+        cut: of the other.
+        stopped: last step before the break.
+        path: PNG to write.
+    """
+    figure, panel = plt.subplots(figsize=(7, 3.4), layout="constrained")
+    panel.plot(whole["step"], whole["loss"], label="without a break", color="0.75", linewidth=4)
+    for rows, words in (
+        (cut[cut["step"] <= stopped], {"color": "C0", "label": "until SIGTERM"}),
+        (cut[cut["step"] > stopped], {"color": "C3", "label": "resumed"}),
+    ):
+        panel.plot(rows["step"], rows["loss"], linewidth=1, **words)
+    panel.axvline(stopped, color="0.4", linestyle=":")
+    panel.set(xlabel="step", ylabel="loss")
+    panel.grid(alpha=0.3)
+    panel.legend()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)

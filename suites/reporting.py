@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Reports: tables with the provenance of what they hold, an index of them, and README's figures.
+"""Reports: tables with the provenance of what they hold, an index of them, and figures of pages.
 
 `python -m suites.reporting` renews reports/README.md, whose last column says which reports were
-made from other sources than today's csrc/; `--readme` also copies the headlines into README.md.
+made from other sources than today's csrc/; `--readme` also copies the headlines into README.md,
+and into the page of docs/ that holds some.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from dcnv2.csrc_digest import csrc_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "reports"
+PAGES = (ROOT / "README.md", ROOT / "docs/migrate/torchvision.md")  # hold headlines of reports
 # In this order in every report.
 PROVENANCE = (
     "command",
@@ -198,25 +200,26 @@ def index_text(directory: Path = REPORTS) -> str:
     )
 
 
-def fill_readme(text: str, directory: Path = REPORTS) -> str:
-    """README's text with its blocks made anew, each up to its `<!-- end -->`.
+def fill_page(text: str, directory: Path = REPORTS, page: Path = PAGES[0]) -> str:
+    """A page's text with its blocks made anew, each up to its `<!-- end -->`.
 
     `<!-- report: NAME -->` holds the report's headline, `<!-- picture: NAME, CAPTION -->` a picture
-    once there is one.
+    once there is one. Links go from `page`, by default README.md, to `directory` beside README.md.
 
     Raises:
         ValueError: A block names a report that is there but has no headline.
     """
+    folder = "../" * (len(page.relative_to(ROOT).parts) - 1) + directory.name
 
     def block(match: re.Match) -> str:
         report = directory / f"{match[1]}.md"
-        link = f"{directory.name}/{match[1]}.md"
-        body = _readme_block(report, link) if report.exists() else "Not measured yet."
+        link = f"{folder}/{match[1]}.md"
+        body = _page_block(report, link) if report.exists() else "Not measured yet."
         return f"<!-- report: {match[1]} -->\n{body}\n<!-- end -->"
 
     def picture(match: re.Match) -> str:
         name, caption = match[1], match[2]
-        shown = f"![{caption}]({directory.name}/{name})\n" if (directory / name).exists() else ""
+        shown = f"![{caption}]({folder}/{name})\n" if (directory / name).exists() else ""
         return f"<!-- picture: {name}, {caption} -->\n{shown}<!-- end -->"
 
     text = re.sub(r"<!-- report: (\S+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
@@ -224,10 +227,10 @@ def fill_readme(text: str, directory: Path = REPORTS) -> str:
     return re.sub(pattern, picture, text, flags=re.DOTALL)
 
 
-def _readme_block(report: Path, link: str) -> str:
+def _page_block(report: Path, link: str) -> str:
     found = re.search(f"{_HEADLINE[0]}\n(.*?)\n{_HEADLINE[1]}", report.read_text(), re.DOTALL)
     if not found:
-        raise ValueError(f"{report} has no headline for README.md")
+        raise ValueError(f"{report} has no headline")
     origin = read_provenance(report)
     versions = f"torch {origin.get('torch')}, torchvision {origin.get('torchvision')}"
     source = f"`{origin.get('command')}` on {_machine(origin)}, {versions}, {origin.get('date')}"
@@ -301,14 +304,16 @@ def _version(package: str) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Renew the index of the reports and, if asked, the figures in README.md."""
+    """Renew the index of the reports and, if asked, the figures in README.md and docs/."""
     parser = argparse.ArgumentParser(prog="python -m suites.reporting", description=__doc__)
-    parser.add_argument("--readme", action="store_true", help="copy the headlines into README.md")
+    parser.add_argument(
+        "--readme", action="store_true", help="copy the headlines into README.md, docs/"
+    )
     options = parser.parse_args(words)
     (REPORTS / "README.md").write_text(index_text())
     if options.readme:
-        readme = ROOT / "README.md"
-        readme.write_text(fill_readme(readme.read_text()))
+        for page in PAGES:
+            page.write_text(fill_page(page.read_text(), page=page))
 
 
 if __name__ == "__main__":

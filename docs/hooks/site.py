@@ -25,4 +25,5 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point links that leave docs/, as they must in the checkout, to the copies in the site."""
-    return markdown.replace("](../reports/", "](reports/")
+    up = "../" * page.file.src_uri.count("/")
+    return markdown.replace(f"]({up}../reports/", f"]({up}reports/")

@@ -8,7 +8,7 @@ from dcnv2.csrc_digest import csrc_digest
 from suites import reporting
 from suites.reporting import (
     PROVENANCE,
-    fill_readme,
+    fill_page,
     gpu_slug,
     index_text,
     is_stale,
@@ -64,29 +64,29 @@ def test_index_says_which_reports_are_stale(make_report, tmp_path):
 def test_readme_gets_the_headline_and_its_origin(make_report, tmp_path):
     make_report()
     text = "before\n<!-- report: speed -->\nold\n<!-- end -->\nafter\n"
-    filled = fill_readme(text, tmp_path)
+    filled = fill_page(text, tmp_path)
     assert markdown_table(ROWS) in filled
     assert "`run a|b`" in filled
     assert "old" not in filled
-    assert fill_readme(filled, tmp_path) == filled
+    assert fill_page(filled, tmp_path) == filled
 
 
 def test_readme_shows_a_picture_once_there_is_one(tmp_path):
     text = "<!-- picture: a.png, what it shows -->\n<!-- end -->\n"
-    assert fill_readme(text, tmp_path) == text
+    assert fill_page(text, tmp_path) == text
     (tmp_path / "a.png").touch()
-    assert f"![what it shows]({tmp_path.name}/a.png)\n" in fill_readme(text, tmp_path)
+    assert f"![what it shows]({tmp_path.name}/a.png)\n" in fill_page(text, tmp_path)
 
 
 def test_readme_says_what_is_not_measured(tmp_path):
     text = "<!-- report: speed -->\n<!-- end -->\n"
-    assert "Not measured yet." in fill_readme(text, tmp_path)
+    assert "Not measured yet." in fill_page(text, tmp_path)
 
 
 def test_readme_needs_a_headline(tmp_path):
     write_report("speed", ROWS, title="Speed", directory=tmp_path, origin=ORIGIN)
     with pytest.raises(ValueError, match="no headline"):
-        fill_readme("<!-- report: speed -->\n<!-- end -->\n", tmp_path)
+        fill_page("<!-- report: speed -->\n<!-- end -->\n", tmp_path)
 
 
 @pytest.mark.parametrize(

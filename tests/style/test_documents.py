@@ -3,13 +3,15 @@
 
 import re
 
+import pytest
 from style_files import ROOT, names, project_files
 
 from suites.reporting import (
+    PAGES,
     PROVENANCE,
     REPORTS,
     all_reports,
-    fill_readme,
+    fill_page,
     index_text,
     read_provenance,
 )
@@ -41,9 +43,10 @@ def test_readme_links_lead_somewhere():
     assert not [link for link in links if not (ROOT / link).exists()]
 
 
-def test_readme_figures_are_those_of_the_reports():
-    text = README.read_text()
-    assert fill_readme(text) == text, "run: python -m suites.reporting --readme"
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_figures_of_a_page_are_those_of_the_reports(page):
+    text = page.read_text()
+    assert fill_page(text, page=page) == text, "run: python -m suites.reporting --readme"
 
 
 def test_index_of_the_reports_is_current():

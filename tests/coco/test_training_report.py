@@ -90,7 +90,7 @@ def test_a_run_that_fails_or_takes_too_long_says_so(tmp_path):
         end_in_the_middle(launch, 1)
     launch.seconds = 0.2
     launch.command = [sys.executable, "-c", "import time; time.sleep(60)"]
-    with pytest.raises(RuntimeError, match="not done in 0.2 s"):
+    with pytest.raises(RuntimeError, match="not done in"):
         launch.run()
 
 

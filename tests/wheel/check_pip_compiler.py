@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Builds a wheel with CUDA where there is no toolkit but pip's packages, and loads it.
+
+    python check_pip_compiler.py
+
+Installs the compiler's packages of torch's CUDA version beside torch, hides every other toolkit,
+builds for TORCH_CUDA_ARCH_LIST (one architecture unless it is set), and loads both libraries. Ends
+with status 1 and the reason if something is wrong; no GPU is needed.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = (
+    "LICENSE",
+    "MANIFEST.in",
+    "README.md",
+    "pyproject.toml",
+    "setup.py",
+    "build_support",
+    "csrc",
+    "dcnv2",
+)
+PACKAGES = ("nvidia-cuda-nvcc", "nvidia-cuda-crt", "nvidia-nvvm", "nvidia-cuda-cccl")
+PIP = (sys.executable, "-m", "pip")
+LOAD = """
+from dcnv2.ops import library
+for found in library.LIBRARIES.values():
+    print(found)
+raise SystemExit(not all(found.loaded for found in library.LIBRARIES.values()))
+"""
+
+
+def hide_toolkits():
+    """Leave CUDA_HOME out, and the folders of PATH that hold an nvcc."""
+    os.environ.pop("CUDA_HOME", None)
+    folders = os.environ["PATH"].split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join(f for f in folders if not Path(f, "nvcc").exists())
+
+
+def copy_sources(folder):
+    """Copy what a build reads, without what earlier ones made."""
+    made = shutil.ignore_patterns("__pycache__", "lib")
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=made)
+        else:
+            shutil.copy2(ROOT / name, folder)
+
+
+def main():
+    """Install, build, load; returns the exit status."""
+    if torch.version.cuda is None:
+        print(f"torch {torch.__version__} has no CUDA", file=sys.stderr)
+        return 1
+    wanted = [f"{name}=={torch.version.cuda}.*" for name in PACKAGES]
+    subprocess.run([*PIP, "install", "--quiet", *wanted], check=True)
+    hide_toolkits()
+    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "9.0a")
+    os.environ["DCNV2_BUILD_CUDA"] = "1"
+    sys.path.insert(0, str(ROOT))
+    from build_support.toolkit import find_toolkit
+
+    toolkit, origin = find_toolkit(int(torch.version.cuda.split(".")[0]))
+    print(f"toolkit: {origin}")
+    if toolkit is None or not origin.startswith("pip packages"):
+        return 1
+    with tempfile.TemporaryDirectory() as folder:
+        sources, out = Path(folder, "sources"), Path(folder, "out")
+        sources.mkdir()
+        copy_sources(sources)
+        options = ["--no-build-isolation", "--no-deps", "--wheel-dir", str(out)]
+        subprocess.run([*PIP, "wheel", "--quiet", *options, str(sources)], check=True)
+        (wheel,) = out.glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(out)
+        return subprocess.run([sys.executable, "-c", LOAD], cwd=out).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -55,15 +55,14 @@ class Launch:
 
     def start(self, *words: str) -> subprocess.Popen:
         """Begins the run; what it says goes to a file beside its folder."""
-        # Else torchrun takes one thread a rank, and says so.
-        threads = os.environ.get("OMP_NUM_THREADS", "1")
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with self._said().open("w") as said:
             return subprocess.Popen(
                 [*self.command, *words],
                 stdout=said,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "OMP_NUM_THREADS": threads},
+                # As torchrun has it; told, it doesn't say so.
+                env={"OMP_NUM_THREADS": "1", **os.environ},
             )
 
     def finish(self, process: subprocess.Popen, wanted: int = 0) -> None:

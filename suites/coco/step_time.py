@@ -50,6 +50,7 @@ CONFIGS = (
     "mask_rcnn/r50_c4",
 )
 DEFORMABLE, PLAIN = "mask_rcnn/r50_fpn_mdconv_c3-c5", "mask_rcnn/r50_fpn"
+OPERATOR_BATCH, OPERATOR_SIDE = 8, 800
 # Relative difference of the loss: bfloat16 may turn the choice of a few proposals.
 SAME_LOSS = 0.05
 
@@ -152,7 +153,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--configs", nargs="+", default=CONFIGS, metavar="NAME")
     parser.add_argument("--batches", nargs="+", type=int, default=(2, 8), help="of `configs`")
-    parser.add_argument("--operator-batch", type=int, default=8)
+    parser.add_argument("--operator-batch", type=int, default=OPERATOR_BATCH)
     parser.add_argument("--side", type=int, help="shorter side; by default 1000, operators 800")
     parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--device", default="auto")
@@ -163,7 +164,9 @@ def main(words: Sequence[str] | None = None) -> int:
     device, until = pick_device(options.device), time.monotonic() + options.budget
 
     cases = {
-        "operators": operator_cases(options.operator_batch, options.side or 800, options.precision),
+        "operators": operator_cases(
+            options.operator_batch, options.side or OPERATOR_SIDE, options.precision
+        ),
         "configs": config_cases(
             options.configs, options.batches, options.side or 1000, options.precision
         ),

@@ -161,6 +161,16 @@ class Selection:
                 ]
         return cases
 
+    def training_steps(self) -> list:
+        """The `StepCase`s of a detector's whole step by each operator, if chosen."""
+        if "step" not in self.sets:
+            return []
+        # Needs what detectors need, which the operators' own cases don't.
+        from suites.coco.step_time import OPERATOR_BATCH, OPERATOR_SIDE, operator_cases
+
+        cases = operator_cases(OPERATOR_BATCH, OPERATOR_SIDE, "bfloat16")
+        return [case for case in cases if case.operator in self.implementations]
+
     def pool_cases(self) -> list[PoolCase]:
         """Both RoI poolings with the bins of a box head and of a mask head, if chosen."""
         if "pools" not in self.sets:

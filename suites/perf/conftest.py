@@ -25,7 +25,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("perf", "what the perf suite measures (lists with commas)")
     add = group.addoption
     add("--device", help="cpu or cuda (default: cuda if there is one)")
-    add("--set", help=f"of {', '.join(SETS)}, pools, sweeps (default: eight,pools; CPU: cpu,pools)")
+    sets = ", ".join([*SETS, "pools", "sweeps", "step"])
+    add("--set", help=f"of {sets} (default: eight,pools; CPU: cpu,pools)")
     add("--dtype", help=f"of {', '.join(DTYPES)} (default: bf16,fp16,tf32,fp32, on a CPU fp32)")
     add("--impl", help=f"of {', '.join(IMPLEMENTATIONS)} (default: all that are installed)")
     add("--pass", dest="passes", help=f"of {', '.join(PASSES)} (default: all)")
@@ -61,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
     layouts = ",".join(LAYOUTS) if gpu else "contiguous"
     config.stash[_SELECTION] = Selection(
         device=device,
-        sets=_choose(config, "set", sets, (*SETS, "pools", "sweeps")),
+        sets=_choose(config, "set", sets, (*SETS, "pools", "sweeps", "step")),
         dtypes=_choose(config, "dtype", dtypes, tuple(DTYPES)),
         implementations=_choose(config, "impl", ",".join(installed), tuple(IMPLEMENTATIONS)),
         passes=_choose(config, "passes", ",".join(PASSES), PASSES),
@@ -84,6 +85,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         _parametrize(metafunc, "sweep_case", selection.sweep_cases())
     if "pool_case" in metafunc.fixturenames:
         _parametrize(metafunc, "pool_case", selection.pool_cases())
+    if "training_step" in metafunc.fixturenames:
+        cases = selection.training_steps()
+        metafunc.parametrize("training_step", cases, ids=[case.operator for case in cases])
     if "pool_variant" in metafunc.fixturenames:
         cases = [dataclasses.replace(case, passes="both") for case in selection.pool_cases()]
         ours = [case for case in dict.fromkeys(cases) if case.implementation != "roi_align"]
@@ -138,7 +142,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     target = config.getoption("report", None)
     measured = config.stash[_ROWS]
     if target is None or not measured.times:
-        return
+        return  # `step` alone has a report of its own: suites.coco.step_time
     directory = Path(target) if target else report_dir(config.stash[_SELECTION].device)
     path = report.write(measured, directory)
     config.get_terminal_writer().line(f"\nreport: {path}")

@@ -36,6 +36,7 @@ class Rows:
 
     times: list[dict[str, object]] = field(default_factory=list)
     overheads: list[dict[str, object]] = field(default_factory=list)
+    steps: list[dict[str, object]] = field(default_factory=list)
     errors: list[dict[str, object]] = field(default_factory=list)
     wrong: set[tuple[str, str, str, str]] = field(default_factory=set)
     ceilings: Callable[[], dict[str, float]] = dict
@@ -160,6 +161,15 @@ def _adversarial_table(ours: pd.DataFrame) -> pd.DataFrame:
     return table.dropna(axis=1, how="all")
 
 
+def _steps_table(rows: list[dict[str, object]]) -> pd.DataFrame:
+    """Whole training steps, and how many times the plain detector's each is."""
+    table = pd.DataFrame(rows)[["operator", "config", "batch", "input", "p50_ms"]]
+    plain = table.loc[table.operator == "conv2d", "p50_ms"]
+    if len(plain):
+        table["x conv2d"] = table.p50_ms / plain.iloc[0]
+    return table.rename(columns={"p50_ms": "ms"})
+
+
 def _pools_table(pools: pd.DataFrame) -> pd.DataFrame:
     """Times side by side. torchvision's roi_align, without offsets, is the limit."""
     keys = ["layer", "dtype", "pass"]
@@ -196,6 +206,8 @@ def write(rows: Rows, directory: Path) -> Path:
     pools = times[times["set"] == "pools"]
     if len(pools):
         sections["RoI pooling"] = _pools_table(pools)
+    if rows.steps:
+        sections["A whole training step"] = _steps_table(rows.steps)
     if rows.overheads:
         sections["What an eager call keeps the host"] = _overhead_table(rows.overheads)
     if rows.errors:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Timing whole training steps, at toy size on a CPU."""
 
+import dataclasses
 import time
 
 import pandas as pd
@@ -13,6 +14,10 @@ from dcnv2.models.offsets import offset_planes
 from dcnv2.nn import ModulatedDeformConv2dPack
 from suites.coco import step_case, step_time
 from suites.coco.step_case import StepCase, drawn_batch, find_objects, running, spread_offsets
+from suites.perf.cases import Selection
+from suites.perf.measure import Gauge
+from suites.perf.report import Rows, _steps_table
+from suites.perf.test_training_step import test_step as measure_step
 
 CPU = torch.device("cpu")
 
@@ -53,6 +58,20 @@ def test_a_report_has_operators_and_configurations(tmp_path, capsys):
     text = (tmp_path / "step_time.md").read_text()
     assert "step ms, batch 2" in text
     assert "times conv2d" in text
+
+
+def test_the_perf_suite_has_the_step_as_a_benchmark(benchmark):
+    rows = Rows()
+    measure_step(benchmark, _case(), Gauge("cpu"), rows)
+    (row,) = rows.steps
+    assert row == benchmark.extra_info
+    assert (row["operator"], row["input"]) == ("dcnv2", "64x96")
+    table = _steps_table([row, {**row, "operator": "conv2d", "p50_ms": row["p50_ms"] / 2}])
+    assert table["x conv2d"].tolist() == [2.0, 1.0]
+    chosen = Selection("cpu", ["step"], ["fp32"], ["conv2d", "dcnv2"], ["both"], ["contiguous"])
+    assert [case.operator for case in chosen.training_steps()] == ["conv2d", "dcnv2"]
+    assert chosen.training_steps()[0].load().model.min_size == [800]
+    assert dataclasses.replace(chosen, sets=["pools"]).training_steps() == []
 
 
 def test_cases_without_time_or_memory_are_named(monkeypatch, tmp_path):

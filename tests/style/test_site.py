@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The pages of docs/: their code runs, and their links and the site's menu lead somewhere."""
 
+import json
 import re
+import tempfile
 
 import pytest
 import yaml
@@ -38,6 +40,7 @@ def _targets(entry):
 
 def test_the_menu_leads_to_pages_only():
     menu = set(_targets(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    menu.remove("tour.md")  # made of the notebook
     assert not [
         name for name in menu if not (DOCS / name).is_file() and not (ROOT / name).is_file()
     ]
@@ -50,3 +53,28 @@ def test_code_of_a_page_runs(page):
     names = {}
     for block in CODE.findall(page.read_text()):
         exec(compile(block, str(page), "exec"), names)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_notebook_runs_from_top_to_bottom(monkeypatch, tmp_path):
+    import matplotlib.pyplot as plt
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(plt, "rcParams", plt.rcParams.copy())
+    plt.switch_backend("agg")
+    cells = json.loads((DOCS / "tour.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    names = {}
+    for number, source in enumerate(code):
+        exec(compile(source, f"cell {number}", "exec"), names)
+    plt.close("all")
+    assert [len(result["boxes"]) > 0 for result in names["results"]] == [True] * 3
+
+
+def test_the_notebook_holds_the_outputs_of_one_run():
+    cells = json.loads((DOCS / "tour.ipynb").read_text())["cells"]
+    counts = [cell["execution_count"] for cell in cells if cell["cell_type"] == "code"]
+    assert counts == list(range(1, len(counts) + 1))
+    kinds = [output["output_type"] for cell in cells for output in cell.get("outputs", ())]
+    assert "display_data" in kinds
+    assert "error" not in kinds

@@ -8,7 +8,8 @@ configuration's own size; `operators` takes a Mask R-CNN with FPN and ResNet-50 
 All run forward, backward and the optimiser's update in channels_last, under bfloat16 autocast
 unless told otherwise. Cases that the time or the memory has no room for are named in the report.
 
-Exits with 1 where two operators of one detector disagree on its loss.
+Exits with 1 where two operators of one detector disagree on its loss, or where a case failed
+otherwise than for want of time or memory.
 """
 
 from __future__ import annotations
@@ -94,9 +95,9 @@ def measure(cases: Sequence[StepCase], device: torch.device, seconds: float, unt
         until: reading of `time.monotonic` from which on no case is begun.
 
     Returns:
-        The rows, and a line for each case left out.
+        The rows, a line for each case left out, and a line for each that failed.
     """
-    rows, left_out = [], []
+    rows, left_out, failed = [], [], []
     for case in cases:
         what = f"{case.config} on {case.operator}, batch {case.batch}"
         if time.monotonic() > until:
@@ -107,10 +108,14 @@ def measure(cases: Sequence[StepCase], device: torch.device, seconds: float, unt
         except torch.OutOfMemoryError:
             left_out.append(f"{what}: out of memory")
             continue
+        except (RuntimeError, ArithmeticError) as error:
+            # The others' rows are worth their report; of some libraries it is want of memory, too.
+            failed.append(f"{what}: {type(error).__name__}: {str(error).splitlines()[0]}")
+            continue
         finally:
             gc.collect()
         print(f"{what}: {rows[-1]['p50_ms']:.1f} ms", flush=True)
-    return rows, left_out
+    return rows, left_out, failed
 
 
 def config_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -172,14 +177,15 @@ def main(words: Sequence[str] | None = None) -> int:
         ),
     }
     measured = {name: measure(cases[name], device, options.seconds, until) for name in options.set}
-    tables = {name: pd.DataFrame(rows).assign(set=name) for name, (rows, _) in measured.items()}
+    tables = {name: pd.DataFrame(rows).assign(set=name) for name, (rows, *_) in measured.items()}
     tables = {name: rows for name, rows in tables.items() if len(rows)}
-    if not tables:
-        print("nothing was measured", file=sys.stderr)
-        return 1
-    left_out = [line for _, lines in measured.values() for line in lines]
-    write(tables, left_out, options.reports or report_dir(str(device)))
-    faults = disagreements(tables["operators"]) if "operators" in tables else []
+    left_out = [line for _, lines, _ in measured.values() for line in lines]
+    faults = [line for _, _, lines in measured.values() for line in lines]
+    if tables:
+        write(tables, [*left_out, *faults], options.reports or report_dir(str(device)))
+    else:
+        faults.append("nothing was measured")
+    faults += disagreements(tables["operators"]) if "operators" in tables else []
     for fault in faults:
         print(fault, file=sys.stderr)
     return 1 if faults else 0

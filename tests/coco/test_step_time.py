@@ -83,12 +83,28 @@ def test_cases_without_time_or_memory_are_named(monkeypatch, tmp_path):
         "mask_rcnn/r50_fpn_mdconv_c3-c5 on dcnv2, batch 1: no time was left"
     ]
     monkeypatch.setattr(step_time, "time_step", full)
-    rows, left_out = step_time.measure([case], CPU, 0.0, time.monotonic() + 60)
-    assert rows == []
+    rows, left_out, failed = step_time.measure([case], CPU, 0.0, time.monotonic() + 60)
+    assert (rows, failed) == ([], [])
     assert left_out == ["mask_rcnn/r50_fpn_mdconv_c3-c5 on dcnv2, batch 1: out of memory"]
     words = ["--device=cpu", "--set", "operators", "--reports", str(tmp_path)]
     assert step_time.main(words) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_case_that_fails_leaves_the_others_their_report(monkeypatch, tmp_path, capsys):
+    measured = step_time.time_step
+
+    def broken(case, *rest):
+        if case.operator == "torchvision":
+            raise FloatingPointError("losses are nan\nand more")
+        return measured(case, *rest)
+
+    monkeypatch.setattr(step_time, "time_step", broken)
+    words = ["--device=cpu", "--side=64", "--precision=float32", "--seconds=0", "--set=operators"]
+    assert step_time.main([*words, "--operator-batch=1", "--reports", str(tmp_path)]) == 1
+    assert "on torchvision, batch 1: FloatingPointError: losses are nan" in capsys.readouterr().err
+    assert "FloatingPointError: losses are nan" in (tmp_path / "step_time.md").read_text()
+    assert len(pd.read_csv(tmp_path / "step_time.csv")) == 2
 
 
 def test_operators_that_disagree_are_named():

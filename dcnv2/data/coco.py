@@ -4,6 +4,7 @@
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.images import probe_all
@@ -88,7 +89,7 @@ class CocoDataset(DetectionDataset):
         self,
         root: str | Path,
         split: str = "train",
-        transforms: Callable | None = None,
+        transforms: Callable[..., Any] | None = None,
         *,
         crowd: bool = False,
         masks: bool = True,
@@ -105,7 +106,7 @@ class CocoDataset(DetectionDataset):
         )
 
 
-def load_document(path: str | Path) -> dict:
+def load_document(path: str | Path) -> dict[str, Any]:
     """Reads a COCO annotation file.
 
     Raises:
@@ -125,7 +126,7 @@ def load_document(path: str | Path) -> dict:
     return document
 
 
-def find_cityscapes(images: list[dict], root: Path) -> None:
+def find_cityscapes(images: list[dict[str, Any]], root: Path) -> None:
     """Completes bare names of Cityscapes images, which lie in a folder a split and city.
 
     Converters to COCO's form leave the folder out: `ulm_000000_000019_leftImg8bit.png` is looked
@@ -143,7 +144,11 @@ def find_cityscapes(images: list[dict], root: Path) -> None:
 
 
 def read_table(
-    document: dict, folder: Path, masks: bool, limit: int | None = None, decode: bool = False
+    document: dict[str, Any],
+    folder: Path,
+    masks: bool,
+    limit: int | None = None,
+    decode: bool = False,
 ) -> tuple[Table, list[Problem]]:
     """Checks a COCO document and its image files, and keeps what is good.
 
@@ -173,13 +178,14 @@ def read_table(
     for raw in document.get("annotations", []):
         image_id = raw.get("image_id")
         if image_id in sizes or image_id not in known:
-            fault = _annotation_fault(raw, seen, sizes, labels)
-            fault = fault or _read_annotation(raw, sizes[image_id], labels, masks)
-            if isinstance(fault, Annotation):
-                by_image[image_id].append(fault)
+            found = _annotation_fault(raw, seen, sizes, labels) or _read_annotation(
+                raw, sizes[image_id], labels, masks
+            )
+            if isinstance(found, Annotation):
+                by_image[image_id].append(found)
             else:
                 where = f"annotation {raw.get('id')} on image {image_id}"
-                problems.append(Problem(fault[0], where, fault[1], image_id, raw.get("id")))
+                problems.append(Problem(found[0], where, found[1], image_id, raw.get("id")))
 
     builder = TableBuilder(list(labels), [str(category["name"]) for category in categories])
     for entry in entries:
@@ -188,9 +194,9 @@ def read_table(
     return builder.build(), problems
 
 
-def _image_entries(raw: Iterable[dict], problems: list[Problem]) -> list[dict]:
+def _image_entries(raw: Iterable[dict[str, Any]], problems: list[Problem]) -> list[dict[str, Any]]:
     """Image entries with an id of their own, a file name and a size."""
-    entries: dict[int, dict] = {}
+    entries: dict[int, dict[str, Any]] = {}
     for entry in raw:
         where = f"image {entry.get('id')} ({entry.get('file_name')})"
         lacking = [k for k in ("id", "file_name", "width", "height") if entry.get(k) is None]
@@ -206,8 +212,8 @@ def _image_entries(raw: Iterable[dict], problems: list[Problem]) -> list[dict]:
 
 
 def _good_images(
-    entries: list[dict], folder: Path, decode: bool, problems: list[Problem]
-) -> list[dict]:
+    entries: list[dict[str, Any]], folder: Path, decode: bool, problems: list[Problem]
+) -> list[dict[str, Any]]:
     """Entries whose files are there and whole."""
 
     files = [(folder / entry["file_name"], (entry["width"], entry["height"])) for entry in entries]
@@ -219,7 +225,7 @@ def _good_images(
 
 
 def _annotation_fault(
-    raw: dict, seen: set[int], sizes: dict[int, tuple[int, int]], labels: dict[int, int]
+    raw: dict[str, Any], seen: set[int], sizes: dict[int, tuple[int, int]], labels: dict[int, int]
 ) -> tuple[str, str] | None:
     """What is wrong with an annotation's references, as (kind, what)."""
     lacking = [k for k in ("id", "image_id", "category_id", "bbox") if raw.get(k) is None]
@@ -237,7 +243,7 @@ def _annotation_fault(
 
 
 def _read_annotation(
-    raw: dict, size: tuple[int, int], labels: dict[int, int], masks: bool
+    raw: dict[str, Any], size: tuple[int, int], labels: dict[int, int], masks: bool
 ) -> Annotation | tuple[str, str]:
     """The annotation for the table, or (kind, what) is wrong with its box or mask."""
     box = raw["bbox"]

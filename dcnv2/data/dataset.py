@@ -5,6 +5,7 @@ import contextlib
 import io
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from dcnv2.data.images import read_rgb
 from dcnv2.data.table import BadDataError, Problem, Table, count_text
 
 
-class DetectionDataset(torch.utils.data.Dataset):
+class DetectionDataset(torch.utils.data.Dataset[Any]):
     """Images with boxes, labels and masks. Images without objects are served too.
 
     An item is `(image, target)`: a tv_tensors.Image uint8 [3, H, W], and a dict of
@@ -53,7 +54,7 @@ class DetectionDataset(torch.utils.data.Dataset):
         table: Table,
         problems: Sequence[Problem] = (),
         source: str = "data set",
-        transforms: Callable | None = None,
+        transforms: Callable[..., Any] | None = None,
         crowd: bool = False,
         masks: bool = True,
         on_bad: str = "raise",
@@ -76,7 +77,7 @@ class DetectionDataset(torch.utils.data.Dataset):
         counts = f"{len(self)} images, {len(self.table.ids)} annotations"
         return f"{type(self).__name__}({self.source}: {counts}{skipped})"
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, dict]:
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, dict[str, Any]]:
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         index %= len(self)
@@ -86,7 +87,7 @@ class DetectionDataset(torch.utils.data.Dataset):
         target = self.target(index)
         return (image, target) if self.transforms is None else self.transforms(image, target)
 
-    def target(self, index: int) -> dict:
+    def target(self, index: int) -> dict[str, Any]:
         """Returns the target of an image, without reading the image."""
         table, (width, height) = self.table, self.table.sizes[index].tolist()
         rows = np.arange(len(table.ids))[table.rows(index)]
@@ -108,8 +109,8 @@ class DetectionDataset(torch.utils.data.Dataset):
             masks = np.zeros((height, width, 0), np.uint8)
             if len(rows):
                 masks = coco_mask.decode([table.code(row, index) for row in rows.tolist()])
-            masks = torch.from_numpy(masks).permute(2, 0, 1).contiguous()
-            target["masks"] = tv_tensors.Mask(masks)
+            planes = torch.from_numpy(masks).permute(2, 0, 1).contiguous()
+            target["masks"] = tv_tensors.Mask(planes)
         return target
 
     def aspect_ratios(self) -> np.ndarray:

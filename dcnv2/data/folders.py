@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,7 @@ def find_splits(root: str | Path) -> list[str]:
     return sorted(names)
 
 
-def open_dataset(root: str | Path, split: str, **options) -> DetectionDataset:
+def open_dataset(root: str | Path, split: str, **options: Any) -> DetectionDataset:
     """Opens a split of a folder in VOC's layout as `VocDataset`, of any other as `CocoDataset`."""
     root = Path(root)
     is_voc = (root / "ImageSets").is_dir() or re.match(r"\d{4}_", split)
@@ -84,7 +85,7 @@ def inspect(datasets: Mapping[str, DetectionDataset]) -> Report:
     )
 
 
-def _split_row(split: str, dataset: DetectionDataset) -> dict:
+def _split_row(split: str, dataset: DetectionDataset) -> dict[str, Any]:
     table = dataset.table
     owner = _image_of_each(dataset)
     far = table.boxes[:, :2] + table.boxes[:, 2:]
@@ -106,7 +107,9 @@ def _class_rows(split: str, dataset: DetectionDataset) -> pd.DataFrame:
     keep = ~table.crowd
     objects = pd.DataFrame(
         {
-            "class": pd.Categorical.from_codes(table.labels[keep] - 1, categories=table.names),
+            "class": pd.Categorical.from_codes(
+                table.labels[keep] - 1, categories=pd.Index(table.names)
+            ),
             "image": _image_of_each(dataset)[keep],
             "size": pd.cut(
                 table.areas[keep],

@@ -70,7 +70,7 @@ def probe(path: str | Path, size: tuple[int, int] | None = None, decode: bool = 
     """
     with _opened(path) as image:
         _check_size(image, path, size)
-        end = _WHOLE_ENDS.get(image.format)
+        end = _WHOLE_ENDS.get(image.format or "")
         if decode or end is None or not _ends_with(path, end):
             image.load()
 

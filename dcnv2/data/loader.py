@@ -8,6 +8,7 @@ however the batch is split over ranks.
 import logging
 import random
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from dcnv2.data.images import BadImageError
 log = logging.getLogger("dcnv2")
 
 
-class StepSampler(Sampler):
+class StepSampler(Sampler[Any]):
     """Yields for each step the (index, seed) pairs of its batch, epoch after epoch, for ever.
 
     Wide and tall images do not meet in a batch, where padding would be wasted. Each epoch shows
@@ -40,7 +41,7 @@ class StepSampler(Sampler):
 
     def __init__(
         self,
-        aspect_ratios: Sequence[float],
+        aspect_ratios: Sequence[float] | np.ndarray,
         batch_size: int,
         seed: int = 0,
         start: int = 0,
@@ -71,8 +72,8 @@ class StepSampler(Sampler):
         for group in self.groups:
             filled = -(-len(group) // self.batch_size) * self.batch_size
             batches.append(np.resize(generator.permutation(group), filled))
-        batches = np.concatenate(batches).reshape(-1, self.batch_size)
-        return batches[generator.permutation(len(batches))]
+        whole = np.concatenate(batches).reshape(-1, self.batch_size)
+        return whole[generator.permutation(len(whole))]
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         step, number = self.start, -1
@@ -87,7 +88,7 @@ class StepSampler(Sampler):
             step += 1
 
 
-class Seeded(Dataset):
+class Seeded(Dataset[Any]):
     """Serves dataset[index] for a pair (index, seed), drawing what is random from that seed.
 
     The target holds the seed too, for what is drawn later on.
@@ -98,13 +99,13 @@ class Seeded(Dataset):
             whole, and say so. Checking a set reads the headers alone, unless it is told to decode.
     """
 
-    def __init__(self, dataset: Dataset, skip_bad: bool = False) -> None:
+    def __init__(self, dataset: DetectionDataset, skip_bad: bool = False) -> None:
         self.dataset, self.skip_bad = dataset, skip_bad
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, pair: tuple[int, int]):
+    def __getitem__(self, pair: tuple[int, int]) -> tuple[torch.Tensor, dict[str, Any]]:
         index, seed = pair
         states = random.getstate(), np.random.get_state()
         with torch.random.fork_rng(devices=[]):
@@ -118,7 +119,7 @@ class Seeded(Dataset):
                 random.setstate(states[0])
                 np.random.set_state(states[1])
 
-    def _whole(self, index: int) -> tuple[torch.Tensor, dict]:
+    def _whole(self, index: int) -> tuple[torch.Tensor, dict[str, Any]]:
         for place in range(index, index + len(self)):
             try:
                 return self.dataset[place % len(self)]
@@ -129,7 +130,9 @@ class Seeded(Dataset):
         raise BadImageError("no image of the set can be read")
 
 
-def collate(items: list[tuple[torch.Tensor, dict]]) -> tuple[list[torch.Tensor], list[dict]]:
+def collate(
+    items: list[tuple[torch.Tensor, dict[str, Any]]],
+) -> tuple[list[torch.Tensor], list[dict[str, Any]]]:
     """Returns the images and the targets of a batch, each as a list: sizes may differ."""
     images, targets = zip(*items, strict=True)
     return list(images), list(targets)
@@ -147,7 +150,7 @@ def train_loader(
     world_size: int = 1,
     pin_memory: bool = False,
     skip_bad: bool = False,
-) -> DataLoader:
+) -> DataLoader[Any]:
     """Returns batches `(images, targets)` for the steps from `start` to before `stop`.
 
     Args:
@@ -180,7 +183,7 @@ def eval_loader(
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
-) -> DataLoader:
+) -> DataLoader[Any]:
     """Returns batches `(images, targets)` that hold each image once, over all ranks, in order."""
     return DataLoader(
         dataset,

@@ -122,7 +122,7 @@ def paint(
     v = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]
     slant = np.float32(2 * turn - 1)
     pattern = TEXTURES[int(kind * len(TEXTURES))]
-    mix = pattern(u + slant * v, v - slant * u, np.float32(1.0 + 1.4 * frequency))
+    mix = pattern(u + slant * v, v - slant * u, 1.0 + 1.4 * float(frequency))
     # Light falls from the upper left of the picture, whichever way the object is turned.
     slope = np.float32(0.15)
     light = np.float32(1.12) - slope * ((x - column) / width + (y - row) / height)

@@ -64,7 +64,7 @@ def _polygon_fault(polygons: Any) -> tuple[str, str] | None:
     return None
 
 
-def _rle_fault(code: dict, size: tuple[int, int]) -> tuple[str, str] | None:
+def _rle_fault(code: dict[str, Any], size: tuple[int, int]) -> tuple[str, str] | None:
     width, height = size
     if list(code.get("size", [])) != [height, width]:
         return "invalid RLE", f"size is {code.get('size')}, the image is [{height}, {width}]"

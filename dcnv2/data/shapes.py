@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -61,9 +62,9 @@ class Scene:
             thin = 0.04 if draws[0] < 0.6 else 0.35
             length = self.size * (0.08 + 0.2 * draws[1])
             corners = outlines.on_circle(np.array([0.0, 0.25, 0.5, 0.75]) + 0.2 * draws[2:6])
-            corners = [corners[: 3 + int(2 * draws[6])] * [1, thin]]
+            contour = corners[: 3 + int(2 * draws[6])] * [1, thin]
             contours, inverse = outlines.place(
-                corners, length, tuple(self.size * draws[7:9]), np.array([1.0, *draws[9:]])
+                [contour], length, tuple(self.size * draws[7:9]), np.array([1.0, *draws[9:]])
             )
             cover, corner = self._cover(contours)
             mask = self._mask(cover, corner)
@@ -107,7 +108,9 @@ class Scene:
             region |= self._mask(cover, corner)
         self.instances.append(Instance(label, region, crowd=True))
 
-    def _outline(self, label: int, side: float, centre: tuple[float, float]):
+    def _outline(
+        self, label: int, side: float, centre: tuple[float, float]
+    ) -> tuple[outlines.Contours, np.ndarray]:
         draws = self.rng.random(16)
         shape = outlines.OUTLINES[CLASSES[label]](draws[:4])
         shape = outlines.deform(shape, draws[4:13], self.warp)
@@ -204,7 +207,8 @@ def write_shapes(
     for split, count in (("train", train), ("val", val)):
         folder = root / "images" / split
         folder.mkdir(parents=True, exist_ok=True)
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for index in range(count):
             name = f"{index + 1:06d}.png"
             stream = (seed, _SPLIT_STREAM[split], index)
@@ -242,9 +246,10 @@ def _check_options(train: int, val: int, size: int, names: Sequence[str], warp: 
         raise ValueError(f"warp: wanted 0 to 1, got {warp}")
 
 
-def _describe(instance: Instance) -> dict:
+def _describe(instance: Instance) -> dict[str, Any]:
     """Segmentation, area, box and crowd flag in COCO's form."""
     mask = instance.mask
+    segmentation: Any
     if instance.crowd:
         segmentation = {"size": list(mask.shape), "counts": run_lengths(mask)}
     elif (segmentation := raster.trace_polygons(mask)) is None:

@@ -8,6 +8,7 @@ memory, and worker processes share them without copying.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -115,7 +116,7 @@ class Table:
         """Returns the rows of the annotations of one image."""
         return slice(int(self.first[index]), int(self.first[index + 1]))
 
-    def code(self, row: int, index: int) -> dict:
+    def code(self, row: int, index: int) -> dict[str, Any]:
         """Returns one annotation's mask as pycocotools wants it, by its row and image."""
         begin = int(self.ends[row - 1]) if row else 0
         width, height = self.sizes[index].tolist()

@@ -7,6 +7,7 @@ detector's own `GeneralizedRCNNTransform`, and doing it twice would blur.
 
 import difflib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torchvision import tv_tensors
@@ -27,7 +28,9 @@ class DropEmptyObjects(torch.nn.Module):
         super().__init__()
         self.min_side = min_side
 
-    def forward(self, image: torch.Tensor, target: dict) -> tuple[torch.Tensor, dict]:
+    def forward(
+        self, image: torch.Tensor, target: dict[str, Any]
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
         boxes = v2.functional.clamp_bounding_boxes(target["boxes"])
         target = {**target, "boxes": boxes}
         keep = ((boxes[:, 2:] - boxes[:, :2]) >= self.min_side).all(dim=1)
@@ -41,7 +44,9 @@ class DropEmptyObjects(torch.nn.Module):
         return image, target
 
 
-def train_transforms(flip: float = 0.5, augment: Sequence[str | Mapping] = ()) -> v2.Compose:
+def train_transforms(
+    flip: float = 0.5, augment: Sequence[str | Mapping[str, Any]] = ()
+) -> v2.Compose:
     """Returns the pipeline for training.
 
     Args:
@@ -68,7 +73,7 @@ def _to_plain_float() -> list[torch.nn.Module]:
     return [to_float, v2.ToPureTensor()]
 
 
-def _named(entry: str | Mapping) -> torch.nn.Module:
+def _named(entry: str | Mapping[str, Any]) -> torch.nn.Module:
     if isinstance(entry, str):
         entry = {entry: {}}
     if len(entry) != 1:

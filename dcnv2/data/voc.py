@@ -4,13 +4,14 @@
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
 from dcnv2.data.dataset import DetectionDataset
-from dcnv2.data.images import probe_all
+from dcnv2.data.images import BadImageError, probe_all
 from dcnv2.data.table import Annotation, Problem, Table, TableBuilder, box_fault
 
 CLASSES = (
@@ -75,7 +76,7 @@ class VocDataset(DetectionDataset):
         self,
         root: str | Path,
         split: str = "trainval",
-        transforms: Callable | None = None,
+        transforms: Callable[..., Any] | None = None,
         *,
         crowd: bool = False,
         masks: bool = False,
@@ -114,7 +115,7 @@ def read_table(
         image_id = int(stem.replace("_", "")) if numbered else position
         root = _parse(folder / "Annotations" / f"{stem}.xml", image_id, problems)
         if root is not None:
-            size = (int(root.findtext("size/width")), int(root.findtext("size/height")))
+            size = (int(root.findtext("size/width", "")), int(root.findtext("size/height", "")))
             entries.append((image_id, stem, size, root.findall("object")))
 
     files = [(folder / "JPEGImages" / f"{stem}.jpg", size) for _, stem, size, _ in entries]
@@ -129,7 +130,7 @@ def read_table(
         owners = _read_owners(folder, stem, size, image_id, problems) if masks else None
         if masks and owners is None:
             continue
-        good = []
+        good: list[Annotation] = []
         for number, element in enumerate(objects, start=1):
             annotation_id = len(builder.annotations) + len(good) + 1
             found = _read_object(element, number, annotation_id, size, labels, owners)
@@ -171,7 +172,9 @@ def _read_owners(
         with Image.open(path) as image:
             if image.mode in ("P", "L"):
                 return np.asarray(image)
-        error = f"{path}: wanted a palette image of object numbers, mode is {image.mode}"
+        error = BadImageError(
+            f"{path}: wanted a palette image of object numbers, mode is {image.mode}"
+        )
     problems.append(Problem("missing mask", f"image {stem}", str(error), image_id))
     return None
 

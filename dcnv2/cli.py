@@ -47,8 +47,19 @@ def main(words: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, FloatingPointError) as error:
         if options.debug:
             raise
+        _tell_launcher(error)
         print(f"dcnv2: {error}", file=sys.stderr)
         return 1
+    except Exception as error:
+        _tell_launcher(error)
+        raise
+
+
+def _tell_launcher(error: Exception) -> None:
+    if "torch" in sys.modules:  # else no rank has begun
+        from dcnv2.engine.ranks import tell_launcher
+
+        tell_launcher(error)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -160,6 +171,7 @@ def _train(options: argparse.Namespace) -> int | None:
     try:
         row = train(config, resume)
     except RunStoppedError as stopped:
+        _tell_launcher(stopped)
         print(f"dcnv2: {stopped}", file=sys.stderr)
         return EXIT_STOPPED
     if row is not None:  # else the first rank has it

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from dcnv2.engine.device import pick_device
 
@@ -58,6 +59,16 @@ class Ranks:
         box = [value]
         dist.broadcast_object_list(box, device=self.device)
         return box[0]
+
+
+def tell_launcher(error: BaseException) -> None:
+    """Has torchrun's table of failures show the error that is being handled, if torchrun is there.
+
+    Its own exit status is 1 whatever the ranks' are: that table tells a run that was saved from one
+    that broke.
+    """
+    if dist.is_torchelastic_launched():
+        get_error_handler().record_exception(error)
 
 
 @contextlib.contextmanager

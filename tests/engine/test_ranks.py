@@ -13,9 +13,11 @@ import torch
 from toy_runs import rank_runs, toy_config, weights_of
 
 from dcnv2.data.shapes import write_shapes
+from dcnv2.engine.checkpoint import last_checkpoint
 from dcnv2.engine.config import to_yaml
 from dcnv2.engine.datasets import train_batches
 from dcnv2.engine.ranks import Ranks
+from dcnv2.engine.stopping import EXIT_STOPPED
 from dcnv2.engine.train import Trainer, train
 
 HERE = Path(__file__).parent
@@ -121,6 +123,19 @@ def test_a_rank_that_dies_ends_the_run(shapes, tmp_path):
     assert done.returncode != 0
     assert "SIGKILL" in done.stderr or "exitcode  : -9" in done.stderr
     assert (config.folder / "checkpoints" / "step_00000002").is_dir()
+
+
+def test_torchrun_says_that_a_run_was_saved(shapes, tmp_path):
+    """Its own exit status is 1 in any case; its table has the ranks' statuses and what they say."""
+    config = toy_config(shapes, tmp_path, train={"steps": 1000})
+    (tmp_path / "toy.yaml").write_text(to_yaml(config))
+    (tmp_path / "stopped.py").write_text(DEADLY.replace("SIGKILL", "SIGTERM"))
+    done = _launch(str(tmp_path / "stopped.py"), "train", str(tmp_path / "toy.yaml"))
+    assert done.returncode == 1
+    assert done.stderr.count(f"exitcode  : {EXIT_STOPPED}") == 2
+    table = done.stderr.partition("Root Cause")[2]
+    assert "RunStoppedError: stopped after step 4 of 1000, which is saved: --resume" in table
+    assert last_checkpoint(config.folder / "checkpoints").name == "step_00000004"
 
 
 DEADLY = """

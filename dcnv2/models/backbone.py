@@ -38,7 +38,7 @@ class Backbone(nn.Module):
     out_channels: int
     strides: dict[str, int]
 
-    def __init__(self, body: nn.Module) -> None:
+    def __init__(self, body: ResNet | SmallNet) -> None:
         super().__init__()
         self.body = body
         self.strides = dict(body.strides)
@@ -47,7 +47,7 @@ class Backbone(nn.Module):
 class SingleMapBackbone(Backbone):
     """RPN and RoI heads share the body's last map."""
 
-    def __init__(self, body: nn.Module) -> None:
+    def __init__(self, body: SmallNet) -> None:
         super().__init__(body)
         self.rpn_levels = self.roi_levels = ("c5",)
         self.rpn_channels = self.out_channels = body.channels["c5"]

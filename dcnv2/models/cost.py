@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 import dcnv2.ops  # noqa: F401  defines torch.ops.dcnv2
 from dcnv2.models.config import ModelConfig
 from dcnv2.models.mask_rcnn import build_model
+from dcnv2.models.roi_heads import BoxMaskHeads, RoIPooler
 
 
 @dataclass
@@ -54,7 +55,7 @@ def model_cost(config: ModelConfig) -> Cost:
     return Cost(parameters, counter.get_total_flops() / 2, height, width)
 
 
-def _count_heads(heads: nn.Module, features: dict, config: ModelConfig) -> None:
+def _count_heads(heads: BoxMaskHeads, features: dict[str, Any], config: ModelConfig) -> None:
     proposals = config.rpn.post_nms_test
     heads.box_predictor(heads.box_head(_pool(heads.box_roi_pool, features, proposals)))
     if heads.has_mask():
@@ -66,19 +67,29 @@ def _count_heads(heads: nn.Module, features: dict, config: ModelConfig) -> None:
         heads.mask_predictor(maps)
 
 
-def _pool(pooler: nn.Module, features: dict, count: int) -> torch.Tensor:
+def _pool(pooler: RoIPooler, features: dict[str, Any], count: int) -> torch.Tensor:
     """Pools `count` RoIs from the finest map; which map is chosen makes no difference."""
-    return pooler.pools[0](features[pooler.levels[0]], torch.empty(count, 5))
+    pool = pooler.pools[0]
+    return pool(features[pooler.levels[0]], torch.empty(count, 5))
 
 
-def _conv_flops(x_shape, offset_shape, w_shape, bias, mask, *_, out_shape=None, **__) -> int:
+def _conv_flops(
+    x_shape: list[int],
+    offset_shape: list[int],
+    w_shape: list[int],
+    bias: list[int] | None,
+    mask: list[int] | None,
+    *_: Any,
+    out_shape: list[int],
+    **__: Any,
+) -> int:
     """The convolution, and for each sample of each channel four products with corners."""
     samples = out_shape[0] * x_shape[1] * w_shape[2] * w_shape[3] * math.prod(out_shape[2:])
     modulation = samples if mask is not None else 0
     return conv_flop_count(x_shape, w_shape, out_shape) + 2 * (4 * samples + modulation)
 
 
-def _pool_flops(*_, out_shape=None, **__) -> int:
+def _pool_flops(*_: Any, out_shape: list[int], **__: Any) -> int:
     """Four products with corners a sample, 2 x 2 samples a bin also where it adapts."""
     return 2 * 4 * 4 * math.prod(out_shape)
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.image_list import ImageList
@@ -44,7 +46,7 @@ class LevelRPN(RegionProposalNetwork):
                 label[(label == 0) & inside(anchor, target["ignore"])] = -1
         return labels, boxes
 
-    def filter_proposals(self, *operands) -> tuple[list[Tensor], list[Tensor]]:
+    def filter_proposals(self, *operands: Any) -> tuple[list[Tensor], list[Tensor]]:
         """torchvision's choice of proposals, with the scores kept aside."""
         boxes, self.scores = super().filter_proposals(*operands)
         return boxes, self.scores
@@ -92,7 +94,7 @@ class Detector(GeneralizedRCNN):
         """
         if self.training:
             _check_targets(images, targets)
-            targets = [_split_crowd(target) for target in targets]
+            targets = [_split_crowd(target) for target in targets or ()]
         sizes = [tuple(image.shape[-2:]) for image in images]
         batch, targets = self.transform(images, targets)
         features = self.backbone(batch.tensors)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +63,11 @@ def conv3x3(
     All kinds hold the kernel as `weight` [out, in / groups, 3, 3], so plain weights load into any.
     """
     shape = (in_channels, out_channels, 3, stride, dilation, dilation, groups)
-    deform = {"deform_groups": config.deform_groups, "max_offset": config.max_offset}
+    deform: dict[str, Any] = {
+        "deform_groups": config.deform_groups,
+        "max_offset": config.max_offset,
+    }
+    conv: nn.Conv2d | DeformConv2dPack | ModulatedDeformConv2dPack
     if kind == "plain":
         conv = nn.Conv2d(*shape, bias=False)
     elif kind == "dcnv1":
@@ -92,7 +97,7 @@ def make_pool(config: PoolConfig, channels: int, output_size: int, scale: float)
     """A module from `(features [N, C, H, W], rois [R, 5])` to [R, C, output_size, output_size]."""
     if config.kind == "align":
         return ops.RoIAlign(output_size, scale, config.sampling_ratio, aligned=config.aligned)
-    common = {"spatial_scale": scale, "hidden_channels": config.hidden_channels}
+    common: dict[str, Any] = {"spatial_scale": scale, "hidden_channels": config.hidden_channels}
     if config.kind in CENTRED_POOLS:
         return CENTRED_POOLS[config.kind](
             output_size,

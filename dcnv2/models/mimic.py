@@ -54,7 +54,8 @@ class FeatureMimicking(nn.Module):
         label = torch.cat(labels)
         if len(label) == 0:
             # A zero that reaches the classifier, so that its gradient is there on every process.
-            nothing = sum(p.sum() for p in self.classifier.parameters()) * 0.0
+            sums = [p.sum() for p in self.classifier.parameters()]
+            nothing = torch.stack(sums).sum() * 0.0
             return {"loss_mimic_cls": nothing, "loss_mimic_cos": nothing}
         crops = self._crop(images, boxes)
         side = float(self.config.crop_size)
@@ -72,7 +73,9 @@ class FeatureMimicking(nn.Module):
         return {"loss_mimic_cls": class_loss, "loss_mimic_cos": cosine_loss}
 
     @torch.no_grad()
-    def _sample(self, proposals, targets, heads) -> tuple[list[Tensor], list[Tensor]]:
+    def _sample(
+        self, proposals: list[Tensor], targets: list[dict[str, Tensor]], heads: BoxMaskHeads
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """At most `boxes_per_image` positive proposals an image, at random, and their labels."""
         boxes, classes = [], []
         for proposal, target in zip(proposals, targets, strict=True):

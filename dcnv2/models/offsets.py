@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from dcnv2.nn import DeformConv2dPack, ModulatedDeformConv2dPack
+
+Pack = DeformConv2dPack | ModulatedDeformConv2dPack
+Hook = Callable[[nn.Module, tuple[Tensor], Tensor], None]
 
 
 @dataclass
@@ -41,7 +45,7 @@ class OffsetMonitor:
         self._seen: dict[str, Tensor] = {}
         self._handles = []
         for name, module in model.named_modules():
-            if isinstance(module, DeformConv2dPack | ModulatedDeformConv2dPack):
+            if isinstance(module, Pack):
                 hook = self._hook(name, module)
                 self._handles.append(module.conv_offset.register_forward_hook(hook))
 
@@ -63,9 +67,9 @@ class OffsetMonitor:
         for handle in self._handles:
             handle.remove()
 
-    def _hook(self, name: str, pack: nn.Module):
+    def _hook(self, name: str, pack: Pack) -> Hook:
         @torch.no_grad()
-        def look(_, inputs: tuple[Tensor], predicted: Tensor) -> None:
+        def look(_: nn.Module, inputs: tuple[Tensor], predicted: Tensor) -> None:
             if not self._watching or predicted.numel() == 0:
                 return
             offset = pack.limit(offset_planes(pack, predicted))
@@ -80,14 +84,14 @@ class OffsetMonitor:
         return look
 
 
-def offset_planes(pack: nn.Module, predicted: Tensor) -> Tensor:
+def offset_planes(pack: Pack, predicted: Tensor) -> Tensor:
     """The offsets among what `conv_offset` predicts, [N, G, taps, 2 (y, x), Ho, Wo] in float32."""
     taps = pack.kernel_size[0] * pack.kernel_size[1]
     offset = predicted[:, : 2 * pack.deform_groups * taps].float()
     return offset.unflatten(1, (pack.deform_groups, taps, 2))
 
 
-def sample_outside(pack: nn.Module, offset: Tensor, size: tuple[int, int]) -> Tensor:
+def sample_outside(pack: Pack, offset: Tensor, size: Sequence[int]) -> Tensor:
     """Whether each sample falls outside an input of `size`, bool [N, G, taps, Ho, Wo]."""
     outside = torch.zeros_like(offset[:, :, :, 0], dtype=torch.bool)
     kernel_taps = torch.cartesian_prod(*(torch.arange(k) for k in pack.kernel_size))

@@ -8,6 +8,7 @@ anchors in the dtype of the features, and boxes from them.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +18,9 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
 
 
-def _without_autocast(device: torch.device) -> AbstractContextManager:
+def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Switch autocast off, on devices that have it (meta, where costs are counted, has none)."""
-    if torch.amp.is_autocast_available(device.type):
+    if torch.amp.autocast_mode.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 

@@ -121,6 +121,6 @@ def _bottleneck(
     return block
 
 
-def init_conv(conv: nn.Module) -> None:
+def init_conv(conv: nn.Conv2d) -> None:
     """Draws weights as torchvision's ResNets do, so that activations keep their size."""
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")

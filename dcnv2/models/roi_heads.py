@@ -121,7 +121,9 @@ class BoxMaskHeads(RoIHeads):
             maps = self.mask_head(self.mask_roi_pool(features, boxes))
         return self.mask_predictor(maps)
 
-    def select_training_samples(self, proposals, targets):
+    def select_training_samples(
+        self, proposals: list[Tensor], targets: list[dict[str, Tensor]]
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
         """torchvision's, without the proposals that lie in regions to ignore."""
         proposals = [
             proposal[~inside(proposal, target["ignore"])] if "ignore" in target else proposal
@@ -157,7 +159,13 @@ class BoxMaskHeads(RoIHeads):
             return [], self._losses(features, proposals, targets)
         return self._detections(features, proposals, image_shapes), {}
 
-    def _losses(self, features, proposals, targets) -> dict[str, Tensor]:
+    def _losses(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        targets: list[dict[str, Tensor]] | None,
+    ) -> dict[str, Tensor]:
+        assert targets is not None  # the detector has checked them
         boxes, matched, labels, regression = self.select_training_samples(proposals, targets)
         if self.shared:
             maps = self.box_head.layer4(self.box_roi_pool(features, boxes))
@@ -178,7 +186,12 @@ class BoxMaskHeads(RoIHeads):
         losses["loss_mask"] = mask_loss(mask_logits, chosen, index, targets)
         return losses
 
-    def _detections(self, features, proposals, image_shapes) -> list[dict[str, Tensor]]:
+    def _detections(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
         logits, deltas = self.box_predictor(self.box_features(features, proposals))
         columns = self.postprocess_detections(logits, deltas, proposals, image_shapes)
         results = [

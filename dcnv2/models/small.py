@@ -21,7 +21,7 @@ class BasicBlock(nn.Module):
         self.conv2 = conv3x3(config, kind, channels, channels)
         self.norm2 = nn.GroupNorm(8, channels)
         self.relu = nn.ReLU()
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != channels:
             self.shortcut = nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False)
 

@@ -12,7 +12,7 @@ namespace {
 
 Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& weight,
                      const OptionalTensor& bias, const OptionalTensor& mask, Shape stride,
-                     Shape padding, Shape dilation) {
+                     Shape padding, Shape dilation, bool) {
   const ConvGeometry g =
       check_deform_conv2d(Operand("input", input), Operand("offset", offset),
                           Operand("weight", weight), Operand("bias", bias), Operand("mask", mask),
@@ -33,7 +33,7 @@ enum Needed { kInput, kOffset, kWeight, kBias, kMask };
 Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
                                  const Tensor& offset, const Tensor& weight,
                                  const OptionalTensor& mask, Shape stride, Shape padding,
-                                 Shape dilation, std::vector<bool> needs) {
+                                 Shape dilation, bool, std::vector<bool> needs) {
   const ConvGeometry g = check_deform_conv2d(
       Operand("input", input), Operand("offset", offset), Operand("weight", weight),
       Operand("bias", OptionalTensor{}), Operand("mask", mask), stride, padding, dilation);

@@ -15,7 +15,7 @@ using Optional = std::optional<Tensor>;
 
 Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& weight,
                      const Optional& bias, const Optional& mask, Shape stride, Shape padding,
-                     Shape dilation) {
+                     Shape dilation, bool allow_tf32) {
   const ConvGeometry g =
       check_deform_conv2d(Operand("input", input), Operand("offset", offset),
                           Operand("weight", weight), Operand("bias", bias), Operand("mask", mask),
@@ -30,6 +30,7 @@ Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& we
   ConvArgs a{};
   a.g = g;
   a.dtype = kernel_dtype(input);
+  a.allow_tf32 = allow_tf32;
   a.input = packed.data_ptr();
   a.offset = view(offset);
   a.mask = view(mask);
@@ -72,7 +73,7 @@ enum Needed { kInput, kOffset, kWeight, kBias, kMask };
 
 Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
                                  const Tensor& offset, const Tensor& weight, const Optional& mask,
-                                 Shape stride, Shape padding, Shape dilation,
+                                 Shape stride, Shape padding, Shape dilation, bool allow_tf32,
                                  std::vector<bool> needs) {
   const ConvGeometry g = check_deform_conv2d(
       Operand("input", input), Operand("offset", offset), Operand("weight", weight),
@@ -106,6 +107,7 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
   ConvArgs a{};
   a.g = g;
   a.dtype = kernel_dtype(input);
+  a.allow_tf32 = allow_tf32;
   a.input = packed.data_ptr();
   a.grad_output = grad.data_ptr();
   a.offset = view(offset);

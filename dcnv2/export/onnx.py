@@ -31,6 +31,7 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         stride: Sequence[int] = (1, 1),
         padding: Sequence[int] = (0, 0),
         dilation: Sequence[int] = (1, 1),
+        allow_tf32: bool = False,
     ) -> Any:
         geometry = (stride, padding, dilation)
         return nodes.deform_conv(build, input, offset, weight, bias, mask, *geometry)
@@ -109,7 +110,7 @@ def register_symbolics(opset: int = OPSET) -> None:
     from torch.onnx.symbolic_helper import parse_args
 
     for name, symbolic, kinds in (
-        ("dcnv2::deform_conv2d", _trace_conv, ("v", "v", "v", "v", "v", "is", "is", "is")),
+        ("dcnv2::deform_conv2d", _trace_conv, (*"vvvvv", "is", "is", "is", "b")),
         ("dcnv2::deform_roi_pool", _trace_roi_pool, ("v", "v", "v", "v", "is", "f", "i", "f")),
         ("dcnv2::deform_psroi_pool", _trace_psroi_pool, ("v", "v", "v", "v", *"ifiiif")),
         ("torchvision::deform_conv2d", _trace_torchvision_conv, (*"vvvvviiiiiiiib",)),
@@ -130,6 +131,7 @@ def _trace_conv(
     stride: Any,
     padding: Any,
     dilation: Any,
+    allow_tf32: bool,
 ) -> Any:
     operands = (input, offset, weight, bias, mask)
     return nodes.deform_conv(_Graph(g), *operands, stride, padding, dilation)

@@ -88,12 +88,12 @@ def _conv_backward(ctx, grad_output):
     grads = torch.ops.dcnv2.deform_conv2d_backward(
         grad_output, *ctx.saved_tensors, *ctx.options, needs
     )
-    return *_only(needs, grads), None, None, None
+    return *_only(needs, grads), None, None, None, None
 
 
 def _conv_backward_setup(ctx, inputs, output):
     ctx.set_materialize_grads(False)
-    *tensors, ctx.stride, ctx.padding, ctx.dilation, ctx.needs = inputs
+    *tensors, ctx.stride, ctx.padding, ctx.dilation, _allow_tf32, ctx.needs = inputs
     ctx.save_for_backward(*tensors)
 
 
@@ -109,7 +109,7 @@ def _conv_second(ctx, *grad_grads):
         grad_grads,
     )
     g_output, g_input, g_offset, g_weight, _, g_mask = grads
-    return g_output, g_input, g_offset, g_weight, g_mask, *(None for _ in range(4))
+    return g_output, g_input, g_offset, g_weight, g_mask, *(None for _ in range(5))
 
 
 _register("deform_conv2d", _conv_backward, _conv_setup)

@@ -38,7 +38,7 @@ def _settle_all(
 
 
 @_kernel("deform_conv2d")
-def _(input, offset, weight, bias, mask, stride, padding, dilation):
+def _(input, offset, weight, bias, mask, stride, padding, dilation, allow_tf32=False):
     library.tell_of_portable_path(input.device.type)
     with full_precision(input):
         out = conv.forward(input, offset, weight, bias, mask, stride, padding, dilation)
@@ -46,7 +46,7 @@ def _(input, offset, weight, bias, mask, stride, padding, dilation):
 
 
 @_kernel("deform_conv2d_backward")
-def _(grad_output, input, offset, weight, mask, stride, padding, dilation, needs):
+def _(grad_output, input, offset, weight, mask, stride, padding, dilation, allow_tf32, needs):
     with full_precision(input):
         grads = conv.backward(
             grad_output, input, offset, weight, mask, stride, padding, dilation, needs

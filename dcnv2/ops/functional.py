@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import autocast, checks, portable, transforms
+from . import autocast, checks, portable, precision, transforms
 
 
 def deform_conv2d(
@@ -43,6 +43,9 @@ def deform_conv2d(
         [N, O, Ho, Wo], in input's dtype and memory format. Under autocast input, weight and bias
         are cast to its dtype; offset and mask stay as they are or become float32.
 
+    On CUDA float32 has the accuracy of float32, unless PyTorch's setting for matrix products
+    allows TF32 (torch.set_float32_matmul_precision).
+
     Raises:
         TypeError: an argument has the wrong type, or an operand a dtype that does not fit.
         ValueError: a rank, shape, device or number does not fit; the message names it.
@@ -52,8 +55,11 @@ def deform_conv2d(
     if autocast.is_enabled(input):
         input, offset, weight, bias, mask = autocast.cast_conv(input, offset, weight, bias, mask)
     checks.check_deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
-    operator = portable if transforms.active() else torch.ops.dcnv2
-    return operator.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
+    geometry = (stride, padding, dilation)
+    if transforms.active():
+        return portable.deform_conv2d(input, offset, weight, bias, mask, *geometry)
+    allow_tf32 = input.is_cuda and input.dtype == torch.float32 and precision.allow_tf32()
+    return torch.ops.dcnv2.deform_conv2d(input, offset, weight, bias, mask, *geometry, allow_tf32)
 
 
 def deform_roi_pool(

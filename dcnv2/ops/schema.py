@@ -18,6 +18,7 @@ What a kernel may assume
     grad_output share a dtype; offset, mask and rois have that one or, beside a half type, each for
     itself float32. N and R may be 0, H and W too for deform_conv2d. bool needs: true where a
     gradient is wanted; it may be true for an operand that is None.
+    allow_tf32: float32 operands may be multiplied with 11 bits; a kernel need not do so.
 What it may not
     Any memory layout: every operand may be strided, offset, overlapping (expanded) or misaligned.
     Finite values, or boxes and batch indices that make sense: `dcnv2.ops.portable` says what those
@@ -49,12 +50,12 @@ _PSROI = (
 )
 SCHEMAS = {
     "deform_conv2d": (
-        f"(Tensor input, Tensor offset, Tensor weight, Tensor? bias, Tensor? mask, {_CONV})"
-        " -> Tensor"
+        f"(Tensor input, Tensor offset, Tensor weight, Tensor? bias, Tensor? mask, {_CONV}, "
+        "bool allow_tf32=False) -> Tensor"
     ),
     "deform_conv2d_backward": (
         f"(Tensor grad_output, Tensor input, Tensor offset, Tensor weight, Tensor? mask, {_CONV}, "
-        "bool[5] needs) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+        "bool allow_tf32, bool[5] needs) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
     ),
     "deform_roi_pool": f"({_POOLED}, {_ROI}) -> Tensor",
     "deform_roi_pool_backward": (
@@ -98,14 +99,14 @@ def _fake_gradients(
 
 
 @_fake("deform_conv2d")
-def _(input, offset, weight, bias, mask, stride, padding, dilation):
+def _(input, offset, weight, bias, mask, stride, padding, dilation, allow_tf32=False):
     checks.check_deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
     size = (input.shape[0], weight.shape[0], offset.shape[2], offset.shape[3])
     return empty_result(size, input)
 
 
 @_fake("deform_conv2d_backward")
-def _(grad_output, input, offset, weight, mask, stride, padding, dilation, needs):
+def _(grad_output, input, offset, weight, mask, stride, padding, dilation, allow_tf32, needs):
     *needs, needs_mask = needs
     needs_bias = needs.pop()
     *grads, grad_mask = _fake_gradients(

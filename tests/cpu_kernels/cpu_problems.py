@@ -39,7 +39,8 @@ class Problem:
         needs = [True] * len(self.gradients) if needs is None else needs
         tensors = [t for name, t in self.tensors.items() if name != "bias"]
         op = getattr(torch.ops.dcnv2, self.op + "_backward")
-        return op(self.grad_output, *tensors, *self.options, needs)
+        allow_tf32 = [False] if self.op == "deform_conv2d" else []
+        return op(self.grad_output, *tensors, *self.options, *allow_tf32, needs)
 
     def results(self) -> dict[str, Tensor]:
         """Return the output and every gradient of an operand that is there."""

@@ -149,7 +149,7 @@ def test_only_the_gradients_that_are_needed_are_computed():
     for wanted in range(5):
         needs = [i == wanted for i in range(5)]
         grads = torch.ops.dcnv2.deform_conv2d_backward(
-            grad, input, offset, weight, mask, *options, needs
+            grad, input, offset, weight, mask, *options, False, needs
         )
         sizes = [shape if need else (0,) for shape, need in zip(shapes, needs, strict=True)]
         assert [tuple(g.shape) for g in grads] == [tuple(size) for size in sizes]

@@ -67,6 +67,17 @@ def test_every_path_gives_float64s_values_and_gradients(fastest, layer, dtype):
     assert max(errors.values()) < LIMITS[dtype], (fastest, errors)
 
 
+@pytest.mark.parametrize("allowed", [False, True])
+def test_float32_is_multiplied_with_11_bits_where_that_is_allowed_alone(allowed):
+    if torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("TF32 needs compute capability 8.0")
+    operands, options, _ = _operands(LAYERS["narrow"], torch.float32)
+    wanted = portable.deform_conv2d(*(t.double() for t in operands), *options)
+    out = torch.ops.dcnv2.deform_conv2d(*operands, *options, allowed)
+    error = ((out.double() - wanted).norm() / wanted.norm()).item()
+    assert (1e-5 < error < 2e-3) if allowed else error < LIMITS[torch.float32]
+
+
 def test_an_unknown_path_is_an_error():
     with pytest.raises(ValueError, match="plain, mma or wgmma"):
         library.limit_conv_path("fast")

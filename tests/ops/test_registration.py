@@ -24,7 +24,7 @@ def _conv_call(modulated=True):
 def _conv_backward_call():
     input, offset, weight, _, mask = conv_operands(dtype=torch.float32)
     grad = _grad(2, 6, *OUT_SIZE)
-    return (grad, input, offset, weight, mask, *OPTIONS, [True, True, True, True, True])
+    return (grad, input, offset, weight, mask, *OPTIONS, False, [True, True, True, True, True])
 
 
 def _roi_operands():

@@ -35,7 +35,8 @@ class Backend(Protocol):
 
     name: str
     ours: bool  # whether it is held to this library's own promises too
-    # Optional: `calling`, a convolution's import and call, for scripts that stand alone.
+    # Optional: `calling`, a convolution's import and call, for scripts that stand alone; `safe`,
+    # if false that it may crash (default: `ours`); `in_place`, that it never copies an image whole.
 
     def supports(self, problem: Problem, device: str) -> str | None:
         """None, or why a problem is outside what the implementation offers."""
@@ -69,7 +70,7 @@ class Dcnv2:
     """This library's operators, on whatever path they take on the device."""
 
     name = "dcnv2"
-    ours = True
+    ours = in_place = True
     _limited = False  # whether any path was asked for by name in this process
 
     def supports(self, problem: Problem, device: str) -> str | None:
@@ -136,7 +137,7 @@ class Dcnv2Path(Dcnv2):
 class Emulated:
     """The kernels of CUDA on the CPU: a path's convolution, and the poolings."""
 
-    ours = False
+    ours, safe, in_place = False, True, True
 
     def __init__(self, path: str):
         self.name, self._path = f"emulated-{path}", path
@@ -203,20 +204,29 @@ class Torchvision:
 
 
 class Mmcv:
-    """mmcv.ops: modulated_deform_conv2d and deform_roi_pool."""
+    """mmcv.ops: modulated_deform_conv2d and, on a GPU, deform_roi_pool."""
 
     name = "mmcv"
     ours = False
+    calling = (
+        "from mmcv.ops import modulated_deform_conv2d as peer",
+        """peer(
+        input, offset, torch.ones_like(offset[:, ::2]) if mask is None else mask, weight, bias,
+        stride, padding, dilation, input.shape[1] // weight.shape[1],
+        offset.shape[1] // (2 * weight[0, 0].numel()))""",
+    )
 
     def supports(self, problem: Problem, device: str) -> str | None:
         if problem.op == "deform_psroi_pool":
             return "no deform_psroi_pool"
         if problem.op == "deform_roi_pool" and problem.mask:
             return "no mask in deform_roi_pool"
+        if problem.op == "deform_roi_pool" and device == "cpu":
+            return "no deform_roi_pool on the CPU"
+        if problem.op == "deform_conv2d" and problem.batch == 0:
+            return "no empty batch"
         if problem.dtype == "bfloat16":
             return "no bfloat16"
-        if problem.dtype == "float16" and device == "cpu":
-            return "no float16 on the CPU"
         return "no mixed dtypes" if problem.dtypes else None
 
     def operator(self, op: str) -> Callable[..., Tensor]:

@@ -54,10 +54,17 @@ def _charlesshang_call(function: Callable) -> Operator:
     return conv
 
 
+def _refuse(mask: Tensor | None) -> None:
+    """Whoever left a mask out would be judged by what it was never told."""
+    if mask is not None:
+        raise ValueError("this calling convention has no mask")
+
+
 def _roi_pool_call(function: Callable) -> Operator:
     """mmcv's deform_roi_pool, which knows no mask."""
 
     def pool(input, rois, offset, mask, output_size, spatial_scale, sampling_ratio, gamma):
+        _refuse(mask)
         shared = (output_size, spatial_scale, sampling_ratio, gamma)
         return function(input, rois, offset, *shared)
 
@@ -71,6 +78,7 @@ def _psroi_pool_call(function: Callable) -> Operator:
         input, rois, offset, mask, output_size, spatial_scale, group_size, part_size,
         sample_per_part, trans_std,
     ):  # fmt: skip
+        _refuse(mask)
         shared = (group_size, part_size or output_size, sample_per_part, trans_std)
         return function(input, rois, offset, output_size, spatial_scale, *shared)
 

@@ -1,73 +1,166 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Runs what may read outside its memory in a process of its own.
 
-A strange offset makes some implementations crash; a crash is a verdict, not the suite's end.
+A layout or a strange offset makes some implementations crash; a crash is a verdict on one claim,
+not the suite's end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import io
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from typing import Any
 
+import pytest
 import torch
-from torch import Tensor
 
 from suites.backends import Target
 from suites.evaluation import Results
-from suites.problems import Problem
+from suites.ledger import LEDGER
 
-_TIMEOUT_S = 60
+_TIMEOUT_S = 120
+_apart = False  # whether this is a process that was forked here
 
 
-def run_isolated(target: Target, problem: Problem) -> Results:
-    """`target.run(problem)`; for a peer on the CPU in a forked process.
+def risky(target: Target) -> bool:
+    """Whether an implementation may take this process with it: a peer's, on the CPU."""
+    safe = getattr(target.backend, "safe", target.backend.ours)
+    return not safe and target.device == "cpu" and not _apart
 
-    Raises:
-        AssertionError: if the process dies, hangs, or raises.
+
+@contextlib.contextmanager
+def judge_apart(check: Callable[..., None], target: Target) -> Iterator[Callable[..., None]]:
+    """A check of a target that can be called again and again, a risky one in a forked process.
+
+    It raises what the check does, or AssertionError if the process dies or hangs. The ledger learns
+    what the check notes.
     """
-    return isolated(lambda: target.run(problem), target)
+    if not risky(target):
+        yield check
+        return
+    worker = _Worker(lambda given: _fate(check, given))
+
+    def judge(*given: Any) -> None:
+        (fate, words), noted = worker.ask(given)
+        LEDGER.take(noted)
+        if fate == "skipped":
+            pytest.skip(words)
+        assert fate == "passed", words
+
+    try:
+        yield judge
+    finally:
+        worker.close()
+
+
+def check_apart(check: Callable[[], None], target: Target) -> None:
+    """Run a check once, as `judge_apart` does."""
+    with judge_apart(check, target) as judge:
+        judge()
+
+
+def _fate(check: Callable[..., None], given: tuple) -> tuple[tuple[str, str], dict]:
+    LEDGER.forget()
+    try:
+        check(*given)
+        fate = ("passed", "")
+    except pytest.skip.Exception as skip:
+        fate = ("skipped", str(skip))
+    except Exception as error:
+        kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+        fate = ("failed", f"{kind}{error}")
+    return fate, LEDGER.noted()
 
 
 def isolated(run: Callable[[], Results], target: Target) -> Results:
-    """Any evaluation of a target as `run_isolated` does it.
+    """The results of an evaluation, of a risky target from a forked process.
 
     Raises:
         AssertionError: if the process dies, hangs, or raises.
     """
-    if target.backend.ours or target.device != "cpu":
-        return run()
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_work, args=(sender, run), daemon=True)
-    child.start()
-    sender.close()
+    return forked(run) if risky(target) else run()
+
+
+def forked(work: Callable[[], Any]) -> Any:
+    """What a function returns in a forked process.
+
+    Raises:
+        AssertionError: if the process dies, hangs, or raises.
+    """
+    worker = _Worker(lambda _: work())
     try:
-        answered = receiver.poll(_TIMEOUT_S)
-        result = receiver.recv() if answered else "no answer"
-    except EOFError:
-        child.join()
-        result = f"the process died with exit code {child.exitcode}"
+        return worker.ask(None)
     finally:
-        child.kill()
-        child.join()
-    assert isinstance(result, dict), result
-    return {name: torch.load(io.BytesIO(saved)) for name, saved in result.items()}
+        worker.close()
 
 
-def _work(sender: Connection, run: Callable[[], Results]) -> None:
+class _Worker:
+    """A forked process that answers questions by a function; another one once it has died."""
+
+    def __init__(self, answer: Callable[[Any], Any]):
+        self._answer = answer
+        self._process = self._pipe = None
+
+    def ask(self, question: Any) -> Any:
+        """The function's answer.
+
+        Raises:
+            AssertionError: if the process dies, hangs, or the function raises.
+        """
+        if self._process is None:
+            context = multiprocessing.get_context("fork")
+            self._pipe, theirs = context.Pipe()
+            self._process = context.Process(target=_work, args=(theirs, self._answer), daemon=True)
+            self._process.start()
+            theirs.close()
+        try:
+            self._pipe.send_bytes(_packed(question))
+            answer = self._pipe.recv_bytes() if self._pipe.poll(_TIMEOUT_S) else None
+        except (EOFError, ConnectionError):
+            self._process.join()
+            died = f"the process died with exit code {self._process.exitcode}"
+            self.close()
+            raise AssertionError(died) from None
+        if answer is None:
+            self.close()
+            raise AssertionError(f"no answer in {_TIMEOUT_S} s")
+        returned, told = _unpacked(answer)
+        assert returned, told
+        return told
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._pipe.close()
+            self._process = None
+
+
+def _work(pipe: Connection, answer: Callable[[Any], Any]) -> None:
+    global _apart
+    _apart = True
     faulthandler.disable()  # the parent tells
     torch.set_num_threads(1)  # threads of the parent do not survive a fork
-    try:
-        sender.send({name: _saved(result) for name, result in run().items()})
-    except Exception as error:  # whatever it is, the parent reports it
-        sender.send(f"{type(error).__name__}: {error}")
+    while True:
+        question = _unpacked(pipe.recv_bytes())
+        try:
+            told = (True, answer(question))
+        except Exception as error:  # whatever it is, the parent reports it
+            told = (False, f"{type(error).__name__}: {error}")
+        pipe.send_bytes(_packed(told))
 
 
-def _saved(tensor: Tensor) -> bytes:
-    """Any dtype; a tensor itself would go through shared memory."""
+def _packed(value: Any) -> bytes:
+    """Tensors too, which a pipe would send through shared memory."""
     file = io.BytesIO()
-    torch.save(tensor, file)
+    torch.save(value, file)
     return file.getvalue()
+
+
+def _unpacked(data: bytes) -> Any:
+    return torch.load(io.BytesIO(data), weights_only=False)

@@ -19,6 +19,7 @@ from torch import Tensor
 from suites.backends import Target
 from suites.bounds import Price, decided, prices, rounding_price
 from suites.evaluation import Results, evaluate, expected
+from suites.isolation import judge_apart
 from suites.ledger import LEDGER
 from suites.problems import Problem
 from suites.sizes import conv_sizes, expected_terms, pool_sizes
@@ -45,7 +46,8 @@ def claim(strategy, count: int = 40) -> Callable:
     """Make a test of `check(target, problem, ...)`, run on drawn problems.
 
     A problem that the target does not support is counted as such and not judged; a test that
-    judged none is skipped, with the reasons. Further arguments of the check come from pytest.
+    judged none is skipped, with the reasons. A peer is judged in a process of its own, so a crash
+    is a failure like others. Further arguments of the check come from pytest.
 
     Args:
         strategy: of problems, or a function from the check's further arguments to one.
@@ -58,14 +60,19 @@ def claim(strategy, count: int = 40) -> Callable:
         def test(target, **arguments):
             chosen = strategy(**arguments) if inspect.isfunction(strategy) else strategy
 
-            def drawn(problem):
-                if LEDGER.admit(target, problem):
-                    check(target, problem, **arguments)
-                    LEDGER.current.failing, LEDGER.current.given = None, []
+            def judged(problem):
+                check(target, problem, **arguments)
 
-            # Draws are seeded by the name: another one for each claim, the same for each target.
-            drawn.__name__ = check.__name__
-            draws(count)(given(problem=chosen)(drawn))()
+            with judge_apart(judged, target) as judge:
+
+                def drawn(problem):
+                    if LEDGER.admit(target, problem):
+                        judge(problem)
+                        LEDGER.current.failing, LEDGER.current.given = None, []
+
+                # Draws are seeded by the name: others for each claim, the same for each target.
+                drawn.__name__ = check.__name__
+                draws(count)(given(problem=chosen)(drawn))()
             _skip_if_none_judged()
 
         test.__name__, test.__doc__, test.__module__ = (
@@ -76,6 +83,7 @@ def claim(strategy, count: int = 40) -> Callable:
         parameters = [inspect.Parameter("target", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
         parameters += [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY) for n in others]
         test.__signature__ = inspect.Signature(parameters)
+        test.is_claim = True
         test.pytestmark = list(getattr(check, "pytestmark", []))
         return test
 

@@ -60,6 +60,32 @@ class Ledger:
         """Note the share of its price that a result took."""
         self.spent[target.name, problem.op, problem.dtype, result].append(share)
 
+    # ---- between processes, of which one judges for the other
+
+    def forget(self) -> None:
+        """Have `noted` tell only what comes from here on."""
+        self.spent.clear()
+        case = self.current
+        case.judged, case.unsupported, case.failing, case.given = 0, Counter(), None, []
+        for drawn in self.drawn.values():
+            drawn.clear()
+
+    def noted(self) -> dict:
+        """What was noted, for `take` in another process."""
+        return {"spent": dict(self.spent), "drawn": self.drawn, "case": self.current}
+
+    def take(self, noted: dict) -> None:
+        """Add what another process noted on the current case."""
+        there, here = noted["case"], self.current
+        here.judged += there.judged
+        here.unsupported.update(there.unsupported)
+        here.given = there.given
+        here.failing = there.failing or here.failing
+        for key, shares in noted["spent"].items():
+            self.spent[key] += shares
+        for space, drawn in noted["drawn"].items():
+            self.drawn[space].update(drawn)
+
     def never_drawn(self) -> list[str]:
         """Options that no judged problem had."""
         return [

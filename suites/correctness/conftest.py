@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from suites import backends, judging
+from suites import backends, isolation, judging
 from suites.ledger import LEDGER, Case
 from suites.mutants import MUTANTS, UNCHANGED, Mutant
 from suites.summary import summarise, summarise_mutants, write_mutants, write_report
@@ -77,6 +77,7 @@ MARKS = (
     "library: holds of dcnv2.ops alone",
     "cpu_only: has a meaning on the CPU alone",
     "cuda_only: has a meaning on a GPU alone",
+    "in_place: asks for an image that nothing may copy whole",
 )
 
 
@@ -120,8 +121,11 @@ def pytest_configure(config):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem):
-    """A claim that fails for a mutant has killed it."""
+    """A claim that fails for a mutant has killed it; one without draws may crash as well."""
     target = pyfuncitem.funcargs.get("target")
+    if target is not None and not hasattr(pyfuncitem.obj, "is_claim"):
+        judge = pyfuncitem.obj
+        pyfuncitem.obj = lambda **given: isolation.check_apart(lambda: judge(**given), target)
     if target is None or not isinstance(target.backend, Mutant) or target.backend in UNCHANGED:
         return (yield)
     if LEDGER.kills[target.backend.key] and pyfuncitem.config.getoption("--mutants") == "first":
@@ -155,10 +159,12 @@ def pytest_generate_tests(metafunc):
 
 
 def _wanted(definition, target) -> bool:
-    """Marks say where a claim has a meaning: `ours`, `cuda_only`, `cpu_only`."""
+    """The `MARKS` say where a claim has a meaning."""
     if definition.get_closest_marker("ours") and not target.backend.ours:
         return False
     if definition.get_closest_marker("library") and target.backend.name != "dcnv2":
+        return False
+    if definition.get_closest_marker("in_place") and not _in_place(target.backend):
         return False
     if definition.get_closest_marker("cuda_only") and target.device != "cuda":
         return False
@@ -196,6 +202,10 @@ def pytest_collection_modifyitems(config, items):
     config.whole_suite = not (
         config.getoption("keyword") or config.getoption("markexpr") or config.getoption("lf", False)
     ) and _whole_folder(config.args)
+
+
+def _in_place(backend) -> bool:
+    return getattr(backend, "in_place", False)
 
 
 def _has_no_target(item) -> bool:

@@ -16,6 +16,7 @@ from suites.problems import ConvProblem
 from suites.strategies import PRECISE, conv_problems
 
 ANY = conv_problems(dtype=PRECISE)
+PLAIN = conv_problems(dtype=PRECISE, layouts=("contiguous",))
 OPERANDS = ConvProblem.differentiable
 
 
@@ -55,9 +56,8 @@ def test_difference_quotients_give_the_gradient_of(target, problem, operand):
 
 
 @pytest.mark.library
-@claim(SMOOTH, 2)
+@claim(SMOOTH.map(lambda p: p.but(batch=1, width=3)), 2)
 def test_difference_quotients_give_the_second_derivatives(target, problem):
-    problem = problem.but(batch=1, width=3)
     leaves = [t.detach().requires_grad_() for t in problem.operands(target.device).values()]
     function = target.backend.operator(problem.op)
 
@@ -84,9 +84,8 @@ def test_slope_at_a_kink_lies_between_the_one_sided_ones(target, problem):
     assert ((low <= got) & (got <= high))[on_kink].all()
 
 
-@claim(conv_problems(dtype=PRECISE, layouts=("contiguous",)), 4)
+@claim(PLAIN.map(lambda p: p.but(bias=True, mask=True)), 4)
 def test_frozen_operands_leave_the_other_gradients_as_they_are(target, problem):
-    problem = problem.but(bias=True, mask=True)
     whole, allowed = target.run(problem), slack(problem)
     for count in range(1, len(OPERANDS)):
         for wanted in itertools.combinations(OPERANDS, count):
@@ -130,10 +129,9 @@ def test_gradients_accumulate_over_steps(target, problem):
     assert_within(slack(problem, 6), got, want)
 
 
-@claim(conv_problems(dtype=PRECISE, empty=False, layouts=("contiguous",)), 10)
+@claim(PLAIN.filter(lambda p: p.batch).map(lambda p: p.but(mask=True)), 10)
 def test_chain_rule_through_a_module(target, problem):
     """Offsets and masks that a convolution of the same input predicts, as in every network."""
-    problem = problem.but(mask=True)
     operands, grad = problem.operands(target.device), problem.grad_output(target.device)
     function = target.backend.operator(problem.op)
     channels = problem.deform_groups * problem.taps * 3

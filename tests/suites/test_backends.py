@@ -3,6 +3,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +15,8 @@ from suites import backends
 from suites.backends import Target, get_backend
 from suites.conventions import convention_of
 from suites.evaluation import expected
-from suites.isolation import run_isolated
+from suites.isolation import isolated
+from suites.mutants.patches import ROOT
 from suites.problems import ConvProblem, RoIProblem
 
 
@@ -100,6 +104,27 @@ def test_poolings_have_conventions_too(kind, offsets):
     got, want = target.run(problem), expected(problem)
     for result in want:
         torch.testing.assert_close(got[result], want[result])
+    with pytest.raises(ValueError, match="no mask"):
+        target.run(problem.but(mask=True))
+
+
+def test_pool_without_a_mask_fails_no_claim():
+    """It refuses masks: claims that need one count it as unsupported."""
+    here, folder = Path(__file__).parent, ROOT / "suites" / "correctness"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"),
+            str(folder / "test_pools.py"),
+            *("--backend", f"{__name__}:roi_pool_of_mine", "--device", "cpu"),
+            *("--profile", "brief", "-k", "frozen or multiplies"),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(here)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "no mask" in done.stdout
 
 
 def test_paths_of_cuda_are_asked_for_by_name(monkeypatch):
@@ -137,8 +162,12 @@ def test_unsupported_problems_have_reasons():
     assert torchvision.supports(half, "cuda") is None
     assert torchvision.supports(half.but(dtypes=(("mask", "float32"),)), "cuda")
     assert torchvision.supports(RoIProblem(), "cpu") == "no deform_roi_pool"
-    assert mmcv.supports(RoIProblem(mask=False), "cpu") is None
-    assert mmcv.supports(RoIProblem(kind="psroi"), "cpu")
+    assert mmcv.supports(ConvProblem(dtype="float16"), "cpu") is None
+    assert mmcv.supports(ConvProblem(batch=0), "cpu") == "no empty batch"
+    assert mmcv.supports(RoIProblem(mask=False), "cpu") == "no deform_roi_pool on the CPU"
+    assert mmcv.supports(RoIProblem(mask=False), "cuda") is None
+    assert mmcv.supports(RoIProblem(), "cuda") == "no mask in deform_roi_pool"
+    assert mmcv.supports(RoIProblem(kind="psroi"), "cuda") == "no deform_psroi_pool"
     charlesshang = get_backend(f"{__name__}:as_charlesshang")
     assert charlesshang.supports(ConvProblem(groups=2), "cpu") == "no groups"
     assert charlesshang.supports(RoIProblem(), "cpu") == "no deform_roi_pool"
@@ -153,7 +182,7 @@ def test_module_may_declare_what_it_supports(monkeypatch):
 def test_isolated_results_are_the_same():
     target = Target(get_backend(f"{__name__}:as_torchvision"), "cpu")
     problem = ConvProblem(offsets="nan", dtype="float16")
-    got, want = run_isolated(target, problem), target.run(problem)
+    got, want = isolated(lambda: target.run(problem), target), target.run(problem)
     assert got.keys() == want.keys()
     for name, result in want.items():
         torch.testing.assert_close(got[name], result, equal_nan=True)
@@ -165,4 +194,4 @@ def test_isolated_results_are_the_same():
 def test_crash_is_a_failed_claim(name, message):
     target = Target(get_backend(f"{__name__}:{name}"), "cpu")
     with pytest.raises(AssertionError, match=message):
-        run_isolated(target, ConvProblem())
+        isolated(lambda: target.run(ConvProblem()), target)

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Claims: what is unsupported never passes, failures name the smallest problem, options count."""
 
+import os
+import signal
+
 import pytest
 import torch
 
 import reference
-from suites import judging, summary
+from suites import isolation, judging, summary
 from suites.backends import Target
 from suites.evaluation import expected
 from suites.judging import (
@@ -28,8 +31,8 @@ class Reference:
     name = "reference"
     ours = False
 
-    def __init__(self, wrong=1.0, only=None):
-        self.wrong, self.only = wrong, only
+    def __init__(self, wrong=1.0, only=None, safe=True):
+        self.wrong, self.only, self.safe = wrong, only, safe
 
     def supports(self, problem, device):
         return None if self.only in (None, problem.dtype) else f"no {problem.dtype}"
@@ -48,7 +51,8 @@ class Reference:
 @pytest.fixture
 def ledger(monkeypatch):
     fresh = Ledger()
-    monkeypatch.setattr(judging, "LEDGER", fresh)
+    for module in (judging, isolation):
+        monkeypatch.setattr(module, "LEDGER", fresh)
     fresh.begin("here", Case("a claim", "reference-cpu"))
     return fresh
 
@@ -78,6 +82,56 @@ def test_claim_that_fails_keeps_the_smallest_problem(ledger):
         equals(Target(Reference(wrong=1.02), "cpu"))
     assert isinstance(ledger.current.failing, ConvProblem)
     assert ledger.current.failing.layouts == ()
+
+
+class Crashing(Reference):
+    """Dies wherever there is a mask."""
+
+    def operator(self, op):
+        def crash(**arguments):
+            if arguments["mask"] is not None:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            return super(Crashing, self).operator(op)(**arguments)
+
+        return crash
+
+
+def test_crash_fails_one_claim_and_keeps_its_problem(ledger, monkeypatch):
+    monkeypatch.setitem(judging.PROFILE, "shrink", False)  # a new process for every crash
+    with pytest.raises(AssertionError, match="died with exit code -11"):
+        equals(Target(Crashing(safe=False), "cpu"))
+    assert ledger.current.failing.mask
+
+
+def test_other_process_tells_all_that_it_notes(ledger):
+    told = []
+    for safe in (True, False):
+        ledger.begin("here", Case("a claim", "reference-cpu"))
+        ledger.forget()
+        equals(Target(Reference(only="float64", safe=safe), "cpu"))
+        case = vars(ledger.current)
+        told.append((dict(ledger.spent), {k: dict(v) for k, v in ledger.drawn.items()}, case))
+    assert told[0] == told[1]
+    assert told[0][0]
+
+
+def test_other_process_tells_what_failed_and_with_which_operands(ledger):
+    @claim(conv_problems(), 3)
+    def identity(target, problem):
+        judging.outcome(target, problem, (), bias=None)
+        raise AssertionError("never so")
+
+    with pytest.raises(AssertionError, match="never so"):
+        identity(Target(Reference(safe=False), "cpu"))
+    assert ledger.current.given == [{"bias": None}]
+
+
+def test_skip_in_another_process_is_a_skip(ledger):
+    def check():
+        needs(Target(Reference(only="float64"), "cpu"), ConvProblem(dtype="float16"))
+
+    with pytest.raises(pytest.skip.Exception, match="no float16"):
+        isolation.check_apart(check, Target(Reference(safe=False), "cpu"))
 
 
 def test_same_problems_are_drawn_for_every_target(ledger):

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Indices that need more than 32 bits, of tensors that take hardly any memory (suites/large.py)."""
+
+import pytest
+import torch
+
+from suites import large
+from suites.evaluation import evaluate
+from suites.judging import assert_within, needs, slack
+from suites.problems import ConvProblem, RoIProblem
+
+FLOATS = {"dtype": "float32", "layouts": ()}
+ANY = [
+    ConvProblem(offsets="small", **FLOATS),
+    RoIProblem(**FLOATS),
+    RoIProblem(kind="psroi", bins=(2, 2), **FLOATS),
+]
+
+
+@pytest.mark.parametrize("last", large.EDGES, ids=["2^31-1", "2^31", "2^31+1"])
+@pytest.mark.parametrize("problem", ANY, ids=lambda p: p.op)
+def test_operand_may_spread_over_2_31_elements(target, problem, last):
+    """Each operand in turn, and the gradient, with one long stride: along every axis."""
+    needs(target, problem)
+    function, allowed = target.backend.operator(problem.op), slack(problem)
+    given = {**problem.operands(target.device), "grad_output": problem.grad_output(target.device)}
+    want = _results(function, problem, given)
+    with large.zeros(torch.float32, target.device) as memory:
+        for name, tensor in given.items():
+            for axis in (i for i, size in enumerate(tensor.shape) if size > 1):
+                moved = large.spread(tensor, axis, last, memory)
+                got = _results(function, problem, {**given, name: moved})
+                assert_within(allowed, got, want)
+
+
+def _results(function, problem, given):
+    operands = {name: tensor for name, tensor in given.items() if name != "grad_output"}
+    return evaluate(function, problem, operands, given["grad_output"])
+
+
+@pytest.mark.in_place
+@pytest.mark.parametrize("channels", [1, 4])
+def test_conv_reads_pixels_beyond_2_31_elements(target, channels):
+    """Rows at both ends of a tall image, and the same rows without what lies between them."""
+    tall, few = large.conv_problems("float32", channels)
+    needs(target, few)
+    operands, grad = few.operands(target.device), few.grad_output(target.device)
+    operands["offset"] = (8 * operands["offset"]).round() / 8  # exact beside 2^20
+    function, wanted = target.backend.operator(few.op), ("offset", "weight", "bias", "mask")
+    want = evaluate(function, few, operands, grad, wanted)
+    with large.zeros(torch.float32, target.device) as memory:
+        image = large.tall_image(operands["input"], memory)
+        got = evaluate(function, tall, {**operands, "input": image}, grad, wanted)
+    assert_within(slack(few), got, want)
+
+
+@pytest.mark.in_place
+@pytest.mark.parametrize("kind", ["roi", "psroi"])
+def test_pool_reads_pixels_beyond_2_31_elements(target, kind):
+    problem = large.pool_problem(kind)
+    needs(target, problem)
+    operands, grad = problem.operands(target.device), problem.grad_output(target.device)
+    operands["rois"] = large.corners(problem.generator("rois")).to(grad)
+    function, wanted = target.backend.operator(problem.op), ("offset", "mask")
+    want = evaluate(function, problem, operands, grad, wanted)
+    allowed = slack(problem, rois=operands["rois"])
+    with large.zeros(grad.dtype, target.device) as memory:
+        image = large.tall_image(operands["input"], memory)
+        operands["rois"][:, 2::2] += image.shape[2] - problem.height
+        got = evaluate(function, problem, {**operands, "input": image}, grad, wanted)
+    assert_within(allowed, got, want)

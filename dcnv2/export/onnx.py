@@ -195,7 +195,7 @@ def _trace_psroi_pool(
 
 def _has_torchvision() -> bool:
     try:
-        import torchvision  # type: ignore[import-untyped]  # noqa: F401 - defines its operators
+        import torchvision  # noqa: F401 - defines its operators
     except ImportError:
         return False
     return hasattr(torch.ops.torchvision, "deform_conv2d")

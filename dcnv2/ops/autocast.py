@@ -8,8 +8,12 @@ float32. The casts are recorded, so gradients come back in each operand's own dt
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
+
+_Operand = TypeVar("_Operand", Tensor, Tensor | None)
 
 
 def is_enabled(input: Tensor) -> bool:
@@ -21,26 +25,30 @@ def is_enabled(input: Tensor) -> bool:
 
 def cast_conv(
     input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None
-) -> tuple[Tensor | None, ...]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """Cast input, weight and bias to autocast's dtype, or float64 if one of them is."""
     dtype = torch.get_autocast_dtype(input.device.type)
     if any(isinstance(t, Tensor) and t.dtype == torch.float64 for t in (input, weight, bias)):
         dtype = torch.float64  # autocast leaves float64 alone
-    input, weight, bias = (_cast(t, dtype) for t in (input, weight, bias))
-    offset, mask = cast_places(input, offset, mask)
-    return input, offset, weight, bias, mask
+    input, weight, bias = _cast(input, dtype), _cast(weight, dtype), _cast(bias, dtype)
+    return input, _place(offset, input), weight, bias, _place(mask, input)
 
 
-def cast_places(input: Tensor, *places: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Cast each of `places` to float32 (float64 beside float64) unless it fits as it is."""
+def cast_places(
+    input: Tensor, rois: Tensor, offset: Tensor | None, mask: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Cast boxes, offsets and masks to float32 (float64 beside float64) unless they fit as is."""
+    return _place(rois, input), _place(offset, input), _place(mask, input)
+
+
+def _place(tensor: _Operand, input: Tensor) -> _Operand:
     wide = torch.float64 if input.dtype == torch.float64 else torch.float32
-    return tuple(
-        t if isinstance(t, Tensor) and t.dtype in (input.dtype, wide) else _cast(t, wide)
-        for t in places
-    )
+    if isinstance(tensor, Tensor) and tensor.dtype in (input.dtype, wide):
+        return tensor
+    return _cast(tensor, wide)
 
 
-def _cast(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+def _cast(tensor: _Operand, dtype: torch.dtype) -> _Operand:
     if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
         return tensor
     return tensor.to(dtype)

@@ -8,6 +8,7 @@ derivatives are rare enough (gradient penalties, meta learning) that they get no
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from . import portable, schema
 
 
-def _register(name: str, backward: Callable, setup_context: Callable) -> None:
+def _register(name: str, backward: Callable[..., Any], setup_context: Callable[..., None]) -> None:
     torch.library.register_autograd(
         f"dcnv2::{name}", backward, setup_context=setup_context, lib=schema.library
     )
@@ -78,12 +79,12 @@ def _source(tensor: Tensor | None) -> Tensor | None:
 # ---- deform_conv2d
 
 
-def _conv_setup(ctx, inputs, output):
+def _conv_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     input, offset, weight, _bias, mask, *ctx.options = inputs
     ctx.save_for_backward(input, offset, weight, mask)
 
 
-def _conv_backward(ctx, grad_output):
+def _conv_backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
     needs = list(ctx.needs_input_grad[:5])
     grads = torch.ops.dcnv2.deform_conv2d_backward(
         grad_output, *ctx.saved_tensors, *ctx.options, needs
@@ -91,18 +92,18 @@ def _conv_backward(ctx, grad_output):
     return *_only(needs, grads), None, None, None, None
 
 
-def _conv_backward_setup(ctx, inputs, output):
+def _conv_backward_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.set_materialize_grads(False)
     *tensors, ctx.stride, ctx.padding, ctx.dilation, _allow_tf32, ctx.needs = inputs
     ctx.save_for_backward(*tensors)
 
 
-def _conv_second(ctx, *grad_grads):
+def _conv_second(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
     grad_output, input, offset, weight, mask = ctx.saved_tensors
-    options = ctx.stride, ctx.padding, ctx.dilation
+    options = (ctx.stride, ctx.padding, ctx.dilation)
     bias = weight.new_zeros(weight.shape[0])  # its value plays no part
     grads = _second_gradients(
-        lambda *operands: portable.deform_conv2d(*operands, *options),
+        lambda x, o, w, b, m: portable.deform_conv2d(x, o, w, b, m, *options),
         (input, offset, weight, bias, mask),
         grad_output,
         ctx.needs,
@@ -120,11 +121,11 @@ _register("deform_conv2d_backward", _conv_second, _conv_backward_setup)
 
 
 def _register_pool(name: str, portable_forward: Callable[..., Tensor]) -> None:
-    def setup(ctx, inputs, output):
+    def setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         input, rois, offset, mask, *ctx.options = inputs
         ctx.save_for_backward(input, rois, offset, mask)
 
-    def backward(ctx, grad_output):
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         needs_input, _, needs_offset, needs_mask, *rest = ctx.needs_input_grad
         needs = [needs_input, needs_offset, needs_mask]
         operator = getattr(torch.ops.dcnv2, name + "_backward")
@@ -132,12 +133,12 @@ def _register_pool(name: str, portable_forward: Callable[..., Tensor]) -> None:
         g_input, g_offset, g_mask = _only(needs, grads)
         return g_input, None, g_offset, g_mask, *(None for _ in rest)
 
-    def backward_setup(ctx, inputs, output):
+    def backward_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.set_materialize_grads(False)
         grad_output, input, rois, offset, mask, *ctx.options, ctx.needs = inputs
         ctx.save_for_backward(grad_output, input, rois, offset, mask)
 
-    def second(ctx, *grad_grads):
+    def second(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
         grad_output, input, rois, offset, mask = ctx.saved_tensors
         g_output, g_input, g_offset, g_mask = _second_gradients(
             lambda x, o, m: portable_forward(x, rois, o, m, *ctx.options),

@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor
 
 from . import library, schema
 from .portable import conv, full_precision, psroi_pool, roi_pool
 
-KERNELS: dict[str, Callable] = {}  # by operator
+Kernel = Callable[..., Any]
+KERNELS: dict[str, Kernel] = {}  # by operator
 
 
-def _kernel(name: str) -> Callable[[Callable], Callable]:
-    def register(function: Callable) -> Callable:
+def _kernel(name: str) -> Callable[[Kernel], Kernel]:
+    def register(function: Kernel) -> Kernel:
         schema.library.impl(name, function, "CompositeExplicitAutograd")
         KERNELS[name] = function
         return function
@@ -32,13 +34,23 @@ def _settle_all(
     grads: Sequence[Tensor | None], operands: Sequence[Tensor | None], grad_output: Tensor
 ) -> tuple[Tensor, ...]:
     return tuple(
-        grad_output.new_empty(0) if grad is None else _settle(grad, operand)
+        grad_output.new_empty(0) if grad is None or operand is None else _settle(grad, operand)
         for grad, operand in zip(grads, operands, strict=True)
     )
 
 
 @_kernel("deform_conv2d")
-def _(input, offset, weight, bias, mask, stride, padding, dilation, allow_tf32=False):
+def _(
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    allow_tf32: bool = False,
+) -> Tensor:
     library.tell_of_portable_path(input.device.type)
     with full_precision(input):
         out = conv.forward(input, offset, weight, bias, mask, stride, padding, dilation)
@@ -46,7 +58,18 @@ def _(input, offset, weight, bias, mask, stride, padding, dilation, allow_tf32=F
 
 
 @_kernel("deform_conv2d_backward")
-def _(grad_output, input, offset, weight, mask, stride, padding, dilation, allow_tf32, needs):
+def _(
+    grad_output: Tensor,
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    mask: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    allow_tf32: bool,
+    needs: Sequence[bool],
+) -> tuple[Tensor, ...]:
     with full_precision(input):
         grads = conv.backward(
             grad_output, input, offset, weight, mask, stride, padding, dilation, needs
@@ -58,21 +81,30 @@ def _(grad_output, input, offset, weight, mask, stride, padding, dilation, allow
         return *settled[:3], g_bias, settled[3]
 
 
-def _register_pool(name: str, module) -> None:
+def _register_pool(name: str, module: Any) -> None:
     @_kernel(name)
-    def _(input, rois, offset, mask, *options):
+    def _(
+        input: Tensor, rois: Tensor, offset: Tensor | None, mask: Tensor | None, *options: Any
+    ) -> Tensor:
         library.tell_of_portable_path(input.device.type)
         with full_precision(input):
             out = module.forward(input, rois, offset, mask, module.Options(*options))
             return _settle(out, input)
 
     @_kernel(name + "_backward")
-    def _(grad_output, input, rois, offset, mask, *options):
-        *options, needs = options
+    def _(
+        grad_output: Tensor,
+        input: Tensor,
+        rois: Tensor,
+        offset: Tensor | None,
+        mask: Tensor | None,
+        *numbers: Any,
+    ) -> tuple[Tensor, ...]:
+        *numbers_alone, needs = numbers
         operands = (input, offset, mask)
         needs = [n and t is not None for n, t in zip(needs, operands, strict=True)]
         with full_precision(input):
-            options = module.Options(*options)
+            options = module.Options(*numbers_alone)
             grads = module.backward(grad_output, input, rois, offset, mask, options, needs)
             return _settle_all(grads, operands, grad_output)
 

@@ -7,7 +7,7 @@ import torch
 
 
 # Dynamo can't look into the setting; it compiles anew where the setting changed.
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def allow_tf32() -> bool:
     """Return whether matrix products of float32 may be multiplied with 11 bits."""
     return torch.backends.cuda.matmul.fp32_precision == "tf32"

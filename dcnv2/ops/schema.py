@@ -34,7 +34,8 @@ What it returns
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,7 +84,7 @@ def empty_result(size: Sequence[int], like: Tensor) -> Tensor:
 # ---- fakes: what comes out, told without computing it; sizes may be symbols
 
 
-def _fake(name: str):
+def _fake(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return torch.library.register_fake(f"dcnv2::{name}", lib=library)
 
 
@@ -99,30 +100,54 @@ def _fake_gradients(
 
 
 @_fake("deform_conv2d")
-def _(input, offset, weight, bias, mask, stride, padding, dilation, allow_tf32=False):
+def _(
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    allow_tf32: bool = False,
+) -> Tensor:
     checks.check_deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
     size = (input.shape[0], weight.shape[0], offset.shape[2], offset.shape[3])
     return empty_result(size, input)
 
 
 @_fake("deform_conv2d_backward")
-def _(grad_output, input, offset, weight, mask, stride, padding, dilation, allow_tf32, needs):
-    *needs, needs_mask = needs
-    needs_bias = needs.pop()
+def _(
+    grad_output: Tensor,
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    mask: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    allow_tf32: bool,
+    needs: Sequence[bool],
+) -> tuple[Tensor, ...]:
+    *wanted, needs_bias, needs_mask = needs
     *grads, grad_mask = _fake_gradients(
-        [*needs, needs_mask], (input, offset, weight, mask), grad_output
+        [*wanted, needs_mask], (input, offset, weight, mask), grad_output
     )
     return *grads, weight.new_empty(weight.shape[0] if needs_bias else 0), grad_mask
 
 
 @_fake("deform_roi_pool")
-def _(input, rois, offset, mask, *options):
+def _(
+    input: Tensor, rois: Tensor, offset: Tensor | None, mask: Tensor | None, *options: Any
+) -> Tensor:
     checks.check_deform_roi_pool(input, rois, offset, mask, *options)
     return empty_result((rois.shape[0], input.shape[1], *options[0]), input)
 
 
 @_fake("deform_psroi_pool")
-def _(input, rois, offset, mask, *options):
+def _(
+    input: Tensor, rois: Tensor, offset: Tensor | None, mask: Tensor | None, *options: Any
+) -> Tensor:
     checks.check_deform_psroi_pool(input, rois, offset, mask, *options)
     size, _spatial_scale, group_size, *_ = options
     return empty_result((rois.shape[0], input.shape[1] // group_size**2, size, size), input)
@@ -130,5 +155,12 @@ def _(input, rois, offset, mask, *options):
 
 @_fake("deform_roi_pool_backward")
 @_fake("deform_psroi_pool_backward")
-def _(grad_output, input, rois, offset, mask, *options):
+def _(
+    grad_output: Tensor,
+    input: Tensor,
+    rois: Tensor,
+    offset: Tensor | None,
+    mask: Tensor | None,
+    *options: Any,
+) -> tuple[Tensor, ...]:
     return _fake_gradients(options[-1], (input, offset, mask), grad_output)

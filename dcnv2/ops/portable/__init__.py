@@ -32,7 +32,7 @@ from torch import Tensor
 from . import conv, psroi_pool, roi_pool
 
 
-def full_precision(tensor: Tensor) -> AbstractContextManager:
+def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
     """Switch autocast off on the tensor's device: it would round the products to a half type."""
     device = tensor.device.type
     if device == "meta" or not torch.is_autocast_enabled(device):

@@ -10,6 +10,7 @@ weights make its value NaN, and it reaches no pixel on the way back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -59,8 +60,8 @@ def shift_rows(samples: Samples, first: Tensor, parts: int, part: Tensor) -> Sam
         parts: parts that a row is cut into.
         part: which of them a point reads, broadcast to [...].
     """
-    rows = tuple((row + first) * parts + part for row in samples.rows)
-    return Samples(rows, samples.ly, samples.lx)
+    a, b, c, d = ((row + first) * parts + part for row in samples.rows)
+    return Samples((a, b, c, d), samples.ly, samples.lx)
 
 
 # ---- places
@@ -124,8 +125,10 @@ def read(table: Tensor, samples: Samples) -> Four:
     """Read the corners of `samples` [...] from `table` [rows, C]: four tensors [..., C]."""
     if table.device.type == "cpu":  # several times faster there; elsewhere its gradient races
         size = (*samples.ly.shape, table.shape[1])
-        return tuple(table.index_select(0, row.flatten()).view(size) for row in samples.rows)
-    return tuple(table[row] for row in samples.rows)
+        a, b, c, d = (table.index_select(0, row.flatten()).view(size) for row in samples.rows)
+    else:
+        a, b, c, d = (table[row] for row in samples.rows)
+    return a, b, c, d
 
 
 def corner_weights(samples: Samples) -> Four:
@@ -136,7 +139,7 @@ def corner_weights(samples: Samples) -> Four:
 
 def blend(corners: Four, samples: Samples, modulation: Tensor | None = None) -> Tensor:
     """Return the interpolated values [..., C], times `modulation` [...]."""
-    weights = corner_weights(samples)
+    weights: Sequence[Tensor] = corner_weights(samples)
     if modulation is not None:
         weights = [weight * modulation for weight in weights]
     value = corners[0] * weights[0].unsqueeze(-1)
@@ -164,7 +167,8 @@ def slopes(corners: Four, samples: Samples, grad: Tensor) -> tuple[Tensor, Tenso
     dots = [(corner * grad).sum(-1) for corner in corners]
     top_left, top_right, bottom_left, bottom_right = dots
     ly, lx = samples.ly, samples.lx
-    value = sum(dot * weight for dot, weight in zip(dots, corner_weights(samples), strict=True))
+    a, b, c, d = corner_weights(samples)
+    value = top_left * a + top_right * b + bottom_left * c + bottom_right * d
     along_y = (bottom_left - top_left) * (1 - lx) + (bottom_right - top_right) * lx
     along_x = (top_right - top_left) * (1 - ly) + (bottom_right - bottom_left) * ly
     return value, along_y, along_x

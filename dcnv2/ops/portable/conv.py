@@ -26,7 +26,14 @@ class _Geometry(NamedTuple):
     groups: int
 
 
-def _geometry(input, offset, weight, stride, padding, dilation) -> _Geometry:
+def _geometry(
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> _Geometry:
     kernel = (int(weight.shape[2]), int(weight.shape[3]))  # loops need numbers, also when traced
     deform_groups = offset.shape[1] // (2 * kernel[0] * kernel[1])
     groups = input.shape[1] // weight.shape[1]
@@ -105,6 +112,7 @@ def forward(
             value = _by_group(value.flatten(-2), geometry.groups)
             term = torch.bmm(value, matrices[tap])
             out = term if out is None else out.add_(term)
+        assert out is not None  # a kernel has a tap
         out = _ungroup(out, samples.ly.shape[:3])
         if bias is not None:
             out = out + bias.to(out.dtype)
@@ -142,18 +150,25 @@ def backward(
                 )
             )
     grad_weight = grad_bias = None
-    if needs_weight:
+    if grad_matrices is not None:
         grad_weight = grad_matrices.permute(1, 3, 2, 0).flatten(0, 1)
         grad_weight = grad_weight.unflatten(2, geometry.kernel).to(weight.dtype)
     if needs_bias:
         grad_bias = grad_output.to(matrices.dtype).sum((0, 2, 3)).to(weight.dtype)
-    grad_input, grad_offset, grad_mask = (
-        torch.cat([chunk[which] for chunk in chunks]).to(operand.dtype) if needed else None
-        for which, operand, needed in (
-            (0, input, needs_input), (1, offset, needs_offset), (2, mask, needs_mask)
-        )
-    )  # fmt: skip
-    return grad_input, grad_offset, grad_weight, grad_bias, grad_mask
+    inputs, offsets, masks = ([chunk[which] for chunk in chunks] for which in range(3))
+    return (
+        _join(inputs, input) if needs_input else None,
+        _join(offsets, offset) if needs_offset else None,
+        grad_weight,
+        grad_bias,
+        _join(masks, mask) if needs_mask else None,
+    )
+
+
+def _join(parts: Sequence[Tensor | None], operand: Tensor | None) -> Tensor | None:
+    """Join the gradients of runs of images, in their operand's dtype."""
+    found = [part for part in parts if part is not None]
+    return None if operand is None else torch.cat(found).to(operand.dtype)
 
 
 def _backward_run(
@@ -172,7 +187,8 @@ def _backward_run(
     grad_full = torch.zeros_like(full) if needs_input else None
     size = grad.shape[:3]
     grad = _by_group(grad, geometry.groups)
-    grad_offset, grad_mask = [], []
+    offsets: list[Tensor] = []
+    values: list[Tensor] = []
     for tap, samples, m in _taps(input, offset, mask, geometry):
         corners = bilinear.read(table, samples)
         if grad_matrices is not None:
@@ -182,18 +198,18 @@ def _backward_run(
             continue
         grad_value = _ungroup(torch.bmm(grad, matrices[tap].mT), size)
         grad_value = grad_value.unflatten(-1, (geometry.deform_groups, -1))
-        if needs_input:
+        if grad_full is not None:
             grad_table = bilinear.cut_rows(grad_full, geometry.deform_groups)
             bilinear.scatter(grad_table, samples, grad_value, m)
         if needs_places:
             value, along_y, along_x = bilinear.slopes(corners, samples, grad_value)
             place = torch.stack([along_y, along_x], dim=1)
-            grad_offset.append(place if m is None else place * m.unsqueeze(1))
-            grad_mask.append(value)
-    grad_input = bilinear.untable(grad_full, *input.shape[2:]) if needs_input else None
+            offsets.append(place if m is None else place * m.unsqueeze(1))
+            values.append(value)
+    grad_input = None if grad_full is None else bilinear.untable(grad_full, *input.shape[2:])
     if not needs_places:
         return grad_input, None, None
     # from [N, K, 2, Ho, Wo, G] and [N, K, Ho, Wo, G]
-    grad_offset = torch.stack(grad_offset, dim=1).permute(0, 5, 1, 2, 3, 4).flatten(1, 3)
-    grad_mask = torch.stack(grad_mask, dim=1).permute(0, 4, 1, 2, 3).flatten(1, 2)
+    grad_offset = torch.stack(offsets, dim=1).permute(0, 5, 1, 2, 3, 4).flatten(1, 3)
+    grad_mask = torch.stack(values, dim=1).permute(0, 4, 1, 2, 3).flatten(1, 2)
     return grad_input, grad_offset, grad_mask

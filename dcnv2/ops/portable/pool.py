@@ -24,7 +24,7 @@ class Plan(NamedTuple):
 
     # One for each sample of a bin, [R', ph, pw, K], and which R' of the RoIs take it (None: all).
     samples: Callable[[], Iterator[tuple[Samples, Tensor | None]]]
-    count: Tensor  # samples that are averaged, at least 1, broadcast to [R, ph, pw, K]
+    divisor: Tensor  # samples that are averaged, at least 1, broadcast to [R, ph, pw, K]
     scale_y: Tensor  # derivative of a sample's y by its offset, broadcast to [R, ph, pw, K]
     scale_x: Tensor
 
@@ -38,7 +38,7 @@ def pool(table: Tensor, plan: Plan, size: Sequence[int]) -> Tensor:
             total.add_(value)
         else:
             total.index_add_(0, chosen, value)  # no RoI twice, so nothing races
-    return total / plan.count.unsqueeze(-1)
+    return total / plan.divisor.unsqueeze(-1)
 
 
 def pool_backward(
@@ -54,7 +54,7 @@ def pool_backward(
     Returns:
         [3, R, ph, pw, K]; that of the mask is still to be summed over K.
     """
-    grad = grad / plan.count.unsqueeze(-1)
+    grad = grad / plan.divisor.unsqueeze(-1)
     total = grad.new_zeros(3, *grad.shape[:-1])
     for samples, chosen in plan.samples():
         g = grad if chosen is None else grad[chosen]
@@ -123,7 +123,11 @@ def select(
     """Return the wanted ones of the gradients of `operands`, in their shape and dtype."""
     input, offset, mask = operands
     return (
-        bilinear.untable(grad_table, *input.shape[2:]).to(input.dtype) if needs[0] else None,
-        grad_offset.to(offset.dtype) if needs[1] else None,
-        grad_mask.sum(-1).unsqueeze(1).to(mask.dtype) if needs[2] else None,
+        None
+        if grad_table is None
+        else bilinear.untable(grad_table, *input.shape[2:]).to(input.dtype),
+        grad_offset.to(offset.dtype)
+        if needs[1] and grad_offset is not None and offset is not None
+        else None,
+        grad_mask.sum(-1).unsqueeze(1).to(mask.dtype) if needs[2] and mask is not None else None,
     )

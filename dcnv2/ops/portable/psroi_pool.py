@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -79,7 +80,7 @@ def _plan(input: Tensor, rois: Tensor, offset: Tensor | None, options: Options) 
             found = bilinear.clamped_samples(sy, sx, height, width, inside)
             yield bilinear.shift_rows(found, image, group * group * classes, lane), None
 
-    count = sum(inside.to(y.dtype) for _, _, inside in grid()).clamp(min=1)
+    count = reduce(torch.add, (inside.to(y.dtype) for _, _, inside in grid())).clamp(min=1)
     return pool.Plan(samples, count, scale_y, scale_x)
 
 
@@ -112,13 +113,13 @@ def backward(
     grad_table = torch.zeros_like(table) if needs[0] else None
     lanes = None if grad_table is None else bilinear.cut_rows(grad_table, cells * classes)
     grad, m = pool.as_bins(grad_output, mask, table.dtype, classes)
-    grads = []
+    parts = []
     for run in pool.runs(rois, grad_output.shape[1] * options.output_size**2):
         plan = _plan(input, rois[run], None if offset is None else offset[run], options)
-        part = None if m is None else m[run]
+        bins_mask = None if m is None else m[run]
         cut = bilinear.cut_rows(table, cells * classes)
-        grads.append(pool.pool_backward(cut, lanes, plan, grad[run], part))
-    grads = torch.cat(grads, dim=1)
+        parts.append(pool.pool_backward(cut, lanes, plan, grad[run], bins_mask))
+    grads = torch.cat(parts, dim=1)
     grad_offset = None
     if needs[1]:
         grad_offset = _gather_parts(grads[:2], options.part_size)

@@ -102,11 +102,11 @@ def backward(
     grad_table = torch.zeros_like(table) if needs[0] else None
     flat = None if grad_table is None else grad_table.flatten(0, 1)
     grad, m = pool.as_bins(grad_output, mask, table.dtype, 1)
-    grads = []
+    parts = []
     for run in pool.runs(rois, grad_output.shape[1:].numel()):
         plan = _plan(input, rois[run], None if offset is None else offset[run], options)
-        part = None if m is None else m[run]
-        grads.append(pool.pool_backward(table.flatten(0, 1), flat, plan, grad[run], part))
-    grads = torch.cat(grads, dim=1)
+        bins_mask = None if m is None else m[run]
+        parts.append(pool.pool_backward(table.flatten(0, 1), flat, plan, grad[run], bins_mask))
+    grads = torch.cat(parts, dim=1)
     grad_offset = grads[:2].squeeze(-1).transpose(0, 1)
     return pool.select(needs, (input, offset, mask), grad_table, grad_offset, grads[2])

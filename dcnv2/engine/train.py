@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -103,7 +103,9 @@ class Trainer(Learner):
                 self.meter.add({**terms, **times})
                 self._after_update()
                 began = time.perf_counter()
-            return self._evaluate()
+            row = self._evaluate()
+        assert row is not None  # evaluated again, whatever is known
+        return row
 
     def _introduce(self) -> None:
         config = self.config.train
@@ -136,6 +138,8 @@ class Trainer(Learner):
         if due and not stop:
             self._evaluate()
         if stop:
+            # torchrun ends all ranks soon after the first: none may end before this is saved.
+            self.ranks.share(None)
             raise RunStoppedError(
                 f"stopped after step {self.step} of {config.steps}, which is saved: "
                 "--resume goes on from there"
@@ -174,7 +178,7 @@ class Trainer(Learner):
         known = self.ranks.share(bool(self.journal and self.journal.has_result(self.step)))
         if known and not again:
             return None
-        model = self.model if self.average is None else self.average.module
+        model: Any = self.model if self.average is None else self.average.module
         result = evaluate(model, self.val_set, self.config, self.ranks, self._check_signals)
         row = None
         if result is not None:
@@ -186,6 +190,7 @@ class Trainer(Learner):
             folder = self.folder / "checkpoints"
             mark_best(folder, self.step, metric, float(row[metric].item()))
             prune(folder, self.config.train.keep_checkpoints)
+            assert self.journal is not None  # the first rank, which alone has results, keeps it
             self.journal.result(result, pictures)
         return self.ranks.share(row)
 

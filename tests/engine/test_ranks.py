@@ -126,14 +126,14 @@ def test_a_rank_that_dies_ends_the_run(shapes, tmp_path):
 
 
 def test_torchrun_says_that_a_run_was_saved(shapes, tmp_path):
-    """Its own exit status is 1 in any case; its table has the ranks' statuses and what they say."""
+    """Its own exit status is 1 in any case; its table has that of the rank that ended first."""
     config = toy_config(shapes, tmp_path, train={"steps": 1000})
     (tmp_path / "toy.yaml").write_text(to_yaml(config))
     (tmp_path / "stopped.py").write_text(DEADLY.replace("SIGKILL", "SIGTERM"))
     done = _launch(str(tmp_path / "stopped.py"), "train", str(tmp_path / "toy.yaml"))
     assert done.returncode == 1
-    assert done.stderr.count(f"exitcode  : {EXIT_STOPPED}") == 2
     table = done.stderr.partition("Root Cause")[2]
+    assert f"exitcode  : {EXIT_STOPPED}" in table, "another may get torchrun's SIGTERM as it ends"
     assert "RunStoppedError: stopped after step 4 of 1000, which is saved: --resume" in table
     assert last_checkpoint(config.folder / "checkpoints").name == "step_00000004"
 

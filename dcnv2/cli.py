@@ -6,8 +6,9 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 # Import names of what `dcnv2[detection]` installs.
 DETECTION_EXTRA = {
@@ -68,8 +69,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, command, text: str, configured: bool = False, group=commands):
-        sub = group.add_parser(name, help=text, description=text)
+    def add(
+        name: str,
+        command: Callable[[argparse.Namespace], int | None],
+        text: str,
+        configured: bool = False,
+        group: Any = commands,
+    ) -> argparse.ArgumentParser:
+        sub: argparse.ArgumentParser = group.add_parser(name, help=text, description=text)
         sub.set_defaults(command=command, configured=configured)
         if configured:
             sub.add_argument("config", help=CONFIG_HELP)
@@ -124,9 +131,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_data(add, commands) -> None:
-    data = commands.add_parser("data", help="Make or check a data set.")
-    data = data.add_subparsers(required=True)
+def _add_data(add: Callable[..., argparse.ArgumentParser], commands: Any) -> None:
+    parser = commands.add_parser("data", help="Make or check a data set.")
+    data = parser.add_subparsers(required=True)
     sub = add("shapes", _data_shapes, "Draw the embedded set as a COCO folder.", group=data)
     sub.add_argument("root", type=Path)
     sub.add_argument("--train", type=int, default=2000, help="images to train on")
@@ -167,7 +174,8 @@ def _train(options: argparse.Namespace) -> int | None:
     from dcnv2.engine.train import train
 
     config = load_config(options.config, options.overrides)
-    resume = {"yes": True, "auto": "auto", None: False}[options.resume]
+    choices: dict[str | None, bool | Literal["auto"]] = {"yes": True, "auto": "auto", None: False}
+    resume = choices[options.resume]
     try:
         row = train(config, resume)
     except RunStoppedError as stopped:

@@ -18,6 +18,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 
 from dcnv2.engine.config import RunConfig
 from dcnv2.models import build_model
+from dcnv2.models.detector import Detector
 
 log = logging.getLogger("dcnv2")
 
@@ -37,8 +39,8 @@ def save_checkpoint(
     folder: Path,
     step: int,
     model: nn.Module,
-    state: Mapping[str, dict],
-    meta: Mapping,
+    state: Mapping[str, dict[str, Any]],
+    meta: Mapping[str, Any],
     keep: int = 2,
     average: Mapping[str, Tensor] | None = None,
 ) -> Path:
@@ -160,7 +162,7 @@ def damage(checkpoint: Path) -> str | None:
     return None
 
 
-def load_meta(checkpoint: Path) -> dict:
+def load_meta(checkpoint: Path) -> dict[str, Any]:
     """`meta.json` of a checkpoint: `step` and what was given to `save_checkpoint`."""
     path = checkpoint / "meta.json"
     if not path.is_file():
@@ -193,14 +195,14 @@ def load_model(checkpoint: Path, model: nn.Module, name: str = WEIGHTS) -> None:
     model.load_state_dict(weights)
 
 
-def load_state(checkpoint: Path) -> dict[str, dict]:
+def load_state(checkpoint: Path) -> dict[str, dict[str, Any]]:
     """The state_dicts given to `save_checkpoint`."""
     return torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
 
 
 def restore(
     config: RunConfig, checkpoint: Path | None, device: torch.device
-) -> tuple[nn.Module, dict]:
+) -> tuple[Detector, dict[str, Any]]:
     """Builds the configured model with the weights of a checkpoint, in evaluation mode.
 
     Args:

@@ -87,12 +87,12 @@ def _keys(words: Sequence[str]) -> set[str]:
     return {word.removeprefix("--").partition("=")[0] for word in words}
 
 
-def _forget_expected(values: dict) -> None:
+def _forget_expected(values: dict[str, Any]) -> None:
     if isinstance(values.get("eval"), dict):
         values["eval"].pop("expected", None)
 
 
-def _batch_word(values: dict, overrides: Sequence[str]) -> list[str]:
+def _batch_word(values: dict[str, Any], overrides: Sequence[str]) -> list[str]:
     """Has the file's learning rate follow a batch that the command line alone makes another."""
     told = _keys(overrides)
     if "train.batch_size" not in told or told & {"optim.lr", "optim.lr_batch"}:
@@ -103,7 +103,9 @@ def _batch_word(values: dict, overrides: Sequence[str]) -> list[str]:
     return [f"--optim.lr_batch={batch}"]
 
 
-def parse_values(values: dict, overrides: Sequence[str] = (), source: str = "values") -> RunConfig:
+def parse_values(
+    values: dict[str, Any], overrides: Sequence[str] = (), source: str = "values"
+) -> RunConfig:
     """Builds the typed configuration from nested values and command-line words."""
     check_keys(values, RunConfig, source)
     check_words(overrides)
@@ -137,7 +139,7 @@ def find_config(source: str | Path) -> Path:
     raise FileNotFoundError(f"{source}: no such configuration file or name{hint}")
 
 
-def read_yaml(path: Path) -> dict:
+def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a file and what its `base:` (relative to it) names, merged."""
     try:
         values = yaml.safe_load(path.read_text()) or {}
@@ -161,7 +163,7 @@ def read_yaml(path: Path) -> dict:
     return merge(merged, values)
 
 
-def merge(base: dict, change: dict) -> dict:
+def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     """`base` with the leaves of `change` put over it; lists are replaced whole."""
     merged = dict(base)
     for key, value in change.items():
@@ -194,7 +196,7 @@ def known_keys(kind: type, prefix: str = "") -> list[str]:
     return keys
 
 
-def check_keys(values: dict, kind: type, source: str, prefix: str = "") -> None:
+def check_keys(values: dict[str, Any], kind: type, source: str, prefix: str = "") -> None:
     """Raises `ConfigError` at the first key that the dataclass has not, naming the nearest."""
     hints = get_type_hints(kind)
     names = {entry.name for entry in dataclasses.fields(kind)}
@@ -213,7 +215,7 @@ def check_numbers(config: RunConfig) -> None:
     counts |= {"train.log_every": 1, "train.checkpoint_every": 1, "train.keep_checkpoints": 1}
     counts |= {"train.accumulate": 1}
     for key in known_keys(RunConfig):
-        value = config
+        value: Any = config
         for name in key.split("."):
             value = getattr(value, name)
         if isinstance(value, float) and not math.isfinite(value):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from torch.utils.data import DataLoader
 
@@ -37,7 +38,7 @@ def open_val(config: DataConfig, masks: bool) -> DetectionDataset:
 def _open(
     config: DataConfig,
     split: str,
-    transforms: Callable,
+    transforms: Callable[..., Any],
     masks: bool,
     limit: int | None,
     crowd: bool = False,
@@ -59,7 +60,7 @@ def _open(
 
 def train_batches(
     dataset: DetectionDataset, config: RunConfig, start: int, ranks: Ranks
-) -> DataLoader:
+) -> DataLoader[Any]:
     """This rank's share of the batches of updates `start` to the last; the same ones whenever a run
     starts there.
 
@@ -86,7 +87,7 @@ def train_batches(
     )
 
 
-def val_batches(dataset: DetectionDataset, config: RunConfig, ranks: Ranks) -> DataLoader:
+def val_batches(dataset: DetectionDataset, config: RunConfig, ranks: Ranks) -> DataLoader[Any]:
     """Each image once, over all ranks."""
     return eval_loader(
         dataset,

@@ -31,7 +31,7 @@ def first_bad_module(model: nn.Module, forward: Callable[[], Any]) -> str | None
     guilty: list[str] = []
     handles = []
 
-    def watch(name: str):
+    def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def look(_module: nn.Module, inputs: Any, output: Any) -> None:
             if not guilty and not _sound(output) and _sound(inputs):
                 guilty.append(name)

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from dcnv2.models.detector import Detector
 
 
 def set_seed(seed: int, device: torch.device | None = None) -> None:
@@ -29,7 +32,7 @@ class ImageDraws:
         model: a detector; its samplers and its choice among several sizes are wrapped.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Detector) -> None:
         self.seeds: Sequence[int] = ()
         self._device = next(model.parameters()).device
         self._resized = 0
@@ -56,7 +59,7 @@ class ImageDraws:
 class _Sampler:
     """A sampler of torchvision's, called image by image."""
 
-    def __init__(self, sampler, draws: ImageDraws, use: int) -> None:
+    def __init__(self, sampler: Any, draws: ImageDraws, use: int) -> None:
         self.sampler, self.draws, self.use = sampler, draws, use
 
     def __call__(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from dcnv2.engine.ranks import Ranks, join
 from dcnv2.engine.scoring import Scores, coco_scores
 from dcnv2.engine.voc_scoring import voc_scores
 from dcnv2.models import ModelConfig
+from dcnv2.models.detector import Detector
 
 log = logging.getLogger("dcnv2")
 
@@ -48,17 +50,17 @@ class Result:
 
     row: pd.DataFrame
     scores: Scores
-    detections: list[dict]
+    detections: list[dict[str, Any]]
 
 
 @torch.no_grad()
 def detect(
     model: nn.Module,
-    batches: Iterable,
+    batches: Iterable[Any],
     category_ids: Sequence[int],
     device: torch.device,
     between: Callable[[], None] | None = None,
-) -> tuple[list[dict], list[int]]:
+) -> tuple[list[dict[str, Any]], list[int]]:
     """Runs the model over batches of `(images, targets)`.
 
     Args:
@@ -90,7 +92,7 @@ def detect(
 
 def coco_results(
     image_id: int, output: Mapping[str, Tensor], category_ids: Sequence[int]
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """The detections of one image in COCO's JSON form, masks as text of run lengths."""
     boxes = output["boxes"].float().cpu()
     sizes = boxes[:, 2:] - boxes[:, :2]
@@ -152,7 +154,7 @@ def best_metric(row: pd.DataFrame) -> str:
 
 
 def evaluate(
-    model: nn.Module,
+    model: Detector,
     dataset: DetectionDataset,
     config: RunConfig,
     ranks: Ranks,

@@ -49,7 +49,9 @@ def rename(name: str) -> str:
     for pattern, replacement in RENAMES:
         name = re.sub(pattern, replacement, name)
     for pattern, template in COUNTED:
-        name = re.sub(pattern, lambda m, t=template: t.format(int(m.group(1)) - 1), name)
+        found = re.search(pattern, name)
+        if found:
+            name = re.sub(pattern, template.format(int(found[1]) - 1), name)
     return name
 
 

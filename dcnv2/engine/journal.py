@@ -11,6 +11,7 @@ import resource
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -32,7 +33,7 @@ log = logging.getLogger("dcnv2")
 class Meter:
     """Sums of values since the last row of metrics; they travel in checkpoints."""
 
-    def __init__(self, state: Mapping | None = None) -> None:
+    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
         self.sums: dict[str, float] = dict(state["sums"]) if state else {}
         self.counts: dict[str, int] = dict(state["counts"]) if state else {}
 
@@ -50,7 +51,7 @@ class Meter:
         self.sums, self.counts = {}, {}
         return values
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         """What the constructor takes."""
         return {"sums": self.sums, "counts": self.counts}
 
@@ -85,6 +86,7 @@ class Journal:
         )
         file = logging.FileHandler(folder / "log.txt")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        screen: logging.Handler
         if console.is_terminal:
             # Beside a bar, a line every few steps would only scroll by.
             screen = RichHandler(logging.WARNING, console, show_path=False)
@@ -102,11 +104,13 @@ class Journal:
         self._progress.start()
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
         self._progress.stop()
         self._board.close()
         if error is not None:
-            log.error("%s: %s", kind.__name__, error)
+            log.error("%s: %s", type(error).__name__, error)
         for handler in self._handlers:
             log.removeHandler(handler)
             handler.close()
@@ -175,7 +179,7 @@ class Journal:
             result: its row has `step`.
             pictures: uint8 [3, H, W], predictions on some images.
         """
-        values = result.row.iloc[0].to_dict()
+        values = {str(key): value for key, value in result.row.iloc[0].items()}
         step = int(values.pop("step"))
         # The last step is evaluated again where a finished run is resumed: one row a step.
         forget_rows(self.folder / "eval.csv", step - 1)

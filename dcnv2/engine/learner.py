@@ -7,9 +7,10 @@ import contextlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -21,6 +22,7 @@ from dcnv2.engine.optim import build_optimizer, scale_lr, set_lr
 from dcnv2.engine.ranks import Ranks
 from dcnv2.engine.stopping import StopSignals
 from dcnv2.models import build_model
+from dcnv2.models.detector import Detector
 from dcnv2.models.offsets import OffsetMonitor
 
 log = logging.getLogger("dcnv2")
@@ -64,17 +66,19 @@ class Learner:
             self.average = AveragedModel(self.model, multi_avg_fn=mean, use_buffers=True)
         self.optimizer = build_optimizer(self.model, self.optim)
         half = options.precision == "float16"
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
+        self.scaler = torch.GradScaler(self.device.type, enabled=half)
         self.draws = ImageDraws(self.model)
         self.offsets = OffsetMonitor(self.model)
         if options.compile is not None:
             self.model.backbone.compile(backend=options.compile)
-        self.wrapped = self.model
+        self.wrapped: Detector | DistributedDataParallel = self.model
         if ranks.size > 1:
             devices = [self.device] if self.device.type == "cuda" else None
             self.wrapped = DistributedDataParallel(self.model, device_ids=devices)
 
-    def update(self, images: Sequence[Tensor], targets: Sequence[dict]) -> dict[str, float]:
+    def update(
+        self, images: Sequence[Tensor], targets: Sequence[dict[str, Any]]
+    ) -> dict[str, float]:
         """One step of the optimiser.
 
         Args:
@@ -114,7 +118,9 @@ class Learner:
         self.step += 1
         return report
 
-    def _pass(self, images, targets, part: int) -> tuple[dict[str, float], str | None]:
+    def _pass(
+        self, images: Sequence[Tensor], targets: Sequence[dict[str, Any]], part: int
+    ) -> tuple[dict[str, float], str | None]:
         """Forward and backward of a micro-batch: the terms' means over ranks, and what is wrong."""
         options = self.config.train
         images = [image.to(self.device, non_blocking=True) for image in images]
@@ -123,7 +129,7 @@ class Learner:
             for t in targets
         ]
 
-        def forward(model) -> dict[str, Tensor]:
+        def forward(model: nn.Module) -> dict[str, Tensor]:
             # All that is random is drawn from the step's and the images' own seeds: a resumed run
             # draws what the uninterrupted one would, with no generator state to save.
             share = part * self.ranks.size + self.ranks.rank
@@ -190,7 +196,9 @@ class Learner:
             self.average.update_parameters(self.model)
         return {"loss_scale": scale, "skipped": float(skipped)} if self.scaler.is_enabled() else {}
 
-    def _save_batch(self, targets: Sequence[dict], values: Mapping[str, float], where) -> None:
+    def _save_batch(
+        self, targets: Sequence[dict[str, Any]], values: Mapping[str, float], where: str | None
+    ) -> None:
         """Writes down which images gave values that are not finite."""
         self.folder.mkdir(parents=True, exist_ok=True)
         record = {
@@ -205,7 +213,7 @@ class Learner:
         path.write_text(json.dumps(record, indent=1))
 
 
-def _bad_image(images: Sequence[Tensor], targets: Sequence[dict]) -> str | None:
+def _bad_image(images: Sequence[Tensor], targets: Sequence[dict[str, Any]]) -> str | None:
     """The first image with a value that is not finite, as an augmentation may leave it."""
     for image, target in zip(images, targets, strict=True):
         if not image.isfinite().all():

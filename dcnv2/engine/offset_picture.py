@@ -9,15 +9,18 @@ left out.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from dcnv2.engine.predict import predict
+from dcnv2.models.detector import Detector
 from dcnv2.nn import DeformConv2dPack, ModulatedDeformConv2dPack
 
 COLOURS = ("#ff9f1c", "#e71d36", "#2ec4b6")
@@ -84,7 +87,7 @@ def trace(layers: Sequence[Sampling], at: tuple[int, int], deformed: bool) -> tu
 
 @torch.no_grad()
 def record(
-    model: nn.Module, image: Tensor, layer: str | None = None, depth: int = DEPTH
+    model: Detector, image: Tensor, layer: str | None = None, depth: int = DEPTH
 ) -> tuple[list[Sampling], dict[str, Tensor]]:
     """Detect objects in a uint8 image [3, H, W], and keep how deformable layers sampled it.
 
@@ -103,11 +106,11 @@ def record(
     kept: dict[str, Sampling] = {}
     inner: dict[str, tuple[int, ...]] = {}
 
-    def remember(_transform: nn.Module, _inputs: tuple, output: tuple) -> None:
+    def remember(_transform: nn.Module, _inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
         inner["batch"], inner["image"] = output[0].tensors.shape, output[0].image_sizes[0]
 
-    def keep(name: str):
-        def look(pack: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+    def keep(name: str) -> Callable[[Any, tuple[Tensor, ...], Tensor], None]:
+        def look(pack: Any, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
             taps = pack.kernel_size[0] * pack.kernel_size[1]
             offset, mask = pack.predict(inputs[0][:1])
             mask = offset.new_ones(1, taps, *offset.shape[2:]) if mask is None else mask
@@ -156,7 +159,7 @@ def choose_points(
 
 
 def draw_offsets(
-    model: nn.Module,
+    model: Detector,
     images: Sequence[Tensor],
     path: Path,
     points: Sequence[tuple[float, float]] | None = None,
@@ -178,7 +181,7 @@ def draw_offsets(
     panels = figure.subplots(len(images), 2, squeeze=False)
     for row, image in zip(panels, images, strict=True):
         layers, detections = record(model, image, layer, depth)
-        chosen = points or choose_points(detections, tuple(image.shape[1:]))
+        chosen = points or choose_points(detections, (image.shape[1], image.shape[2]))
         for panel, deformed in zip(row, (False, True), strict=True):
             _draw_panel(panel, image, layers, chosen, deformed)
     panels[0][0].set_title(f"where {len(layers)} 3x3 layers look", fontsize=10)
@@ -187,17 +190,24 @@ def draw_offsets(
     figure.savefig(path, dpi=130)
 
 
-def _draw_panel(panel, image: Tensor, layers: Sequence[Sampling], points, deformed: bool) -> None:
+def _draw_panel(
+    panel: Axes,
+    image: Tensor,
+    layers: Sequence[Sampling],
+    points: Sequence[tuple[float, float]],
+    deformed: bool,
+) -> None:
     panel.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
     panel.set_axis_off()
     first, last = layers[0], layers[-1]
     size = last.offset.shape[1:]
     out_scale = last.scale * last.stride[0]
     for point, colour in zip(points, itertools.cycle(COLOURS), strict=False):
-        at = [min(int(c / out_scale), n - 1) for c, n in zip(point, size, strict=True)]
-        places, weights = trace(layers, tuple(at), deformed)
+        row, column = (min(int(c / out_scale), n - 1) for c, n in zip(point, size, strict=True))
+        at = (row, column)
+        places, weights = trace(layers, at, deformed)
         y, x = ((places + 0.5) * first.scale - 0.5).numpy().T
-        alpha = (weights / weights.max()).clamp(0.08, 1).numpy()
+        alpha: Any = (weights / weights.max()).clamp(0.08, 1).numpy()  # one a point
         panel.scatter(x, y, s=5, c=colour, alpha=alpha, linewidths=0)
         centre = [(c + 0.5) * out_scale - 0.5 for c in at]
         panel.plot(centre[1], centre[0], "o", color=colour, markersize=7, markeredgecolor="white")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from bisect import bisect_right
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from dcnv2.engine.config import OptimConfig
 NORM_TYPES = (nn.GroupNorm, nn.LayerNorm, nn.modules.batchnorm._BatchNorm)
 
 
-def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict]:
+def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
     """Splits the trainable parameters by learning rate and weight decay.
 
     Convolutions that predict offsets (and modulation) get `offset_lr_factor` times the rate (DCNv2
@@ -24,10 +25,12 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict]:
     Returns:
         Groups for a torch optimiser, each with a `name`; empty groups are left out.
     """
-    offsets, norms = set(), set()
+    offsets: set[int] = set()
+    norms: set[int] = set()
     for module in model.modules():
-        if isinstance(getattr(module, "conv_offset", None), nn.Module):
-            offsets.update(id(p) for p in module.conv_offset.parameters())
+        branch = getattr(module, "conv_offset", None)
+        if isinstance(branch, nn.Module):
+            offsets.update(id(p) for p in branch.parameters())
         if isinstance(module, NORM_TYPES):
             norms.update(id(p) for p in module.parameters(recurse=False))
     members: dict[str, list[nn.Parameter]] = {"main": [], "offset": [], "norm": []}
@@ -88,7 +91,9 @@ def scale_lr(config: OptimConfig, batch_size: int) -> tuple[OptimConfig, str]:
     return dataclasses.replace(config, lr=lr), text
 
 
-def set_lr(optimizer: torch.optim.Optimizer, step: int, total_steps: int, config: OptimConfig):
+def set_lr(
+    optimizer: torch.optim.Optimizer, step: int, total_steps: int, config: OptimConfig
+) -> None:
     """Writes the rate of update `step` into the groups: a function of the step alone, so resuming
     needs no scheduler state."""
     factor = lr_factor(step, total_steps, config)

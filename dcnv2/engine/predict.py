@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,9 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: Sequence[Tensor], device: torch.device) -> list[dict]:
+def predict(
+    model: nn.Module, images: Sequence[Tensor], device: torch.device
+) -> list[dict[str, Any]]:
     """Detections of uint8 images [3, H, W], on the CPU, best first.
 
     Returns:
@@ -76,7 +79,7 @@ class Predictor:
         self.names: list[str] = meta["classes"]
 
     def __call__(
-        self, images: str | Path | Image.Image | np.ndarray | Tensor | Sequence
+        self, images: str | Path | Image.Image | np.ndarray | Tensor | Sequence[Any]
     ) -> list[dict[str, Tensor]]:
         """Detects objects in one image or in several at once.
 
@@ -165,7 +168,7 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def _by_number(path: Path) -> list:
+def _by_number(path: Path) -> list[Any]:
     """A key that puts frame_9 before frame_10."""
 
     parts = re.split(r"(\d+)", str(path))
@@ -223,12 +226,12 @@ def predict_files(
     _table(document).to_csv(out / "detections.csv", index=False)
 
 
-def _document(names: Sequence[str]) -> dict:
+def _document(names: Sequence[str]) -> dict[str, Any]:
     categories = [{"id": label, "name": name} for label, name in enumerate(names, start=1)]
     return {"images": [], "categories": categories, "annotations": []}
 
 
-def _note(document: dict, file: Path, image: Tensor, result: dict[str, Tensor]) -> None:
+def _note(document: dict[str, Any], file: Path, image: Tensor, result: dict[str, Tensor]) -> None:
     """Adds an image and its detections to a COCO document."""
     image_id = len(document["images"]) + 1
     height, width = image.shape[1:]
@@ -242,7 +245,7 @@ def _note(document: dict, file: Path, image: Tensor, result: dict[str, Tensor]) 
         document["annotations"].append({**extra, **entry})
 
 
-def _table(document: dict) -> pd.DataFrame:
+def _table(document: dict[str, Any]) -> pd.DataFrame:
     """A row a detection: file, class, score, and the box's corners in pixels."""
     files = {image["id"]: image["file_name"] for image in document["images"]}
     names = {category["id"]: category["name"] for category in document["categories"]}

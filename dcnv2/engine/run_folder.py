@@ -76,9 +76,13 @@ def describe(
         f"{options.steps} steps of {options.batch_size} images.",
     ]
     if row is not None:
-        shown = [c for c in row if c == "step" or c.endswith(("_AP", "_AP50", "_mAP50", "_AR1000"))]
+        shown = [
+            c
+            for c in map(str, row)
+            if c == "step" or c.endswith(("_AP", "_AP50", "_mAP50", "_AR1000"))
+        ]
         texts = {
-            c: f"{v:.3f}" if c != "step" else f"{v:.0f}" for c, v in row[shown].iloc[0].items()
+            str(c): f"{v:.3f}" if c != "step" else f"{v:.0f}" for c, v in row[shown].iloc[0].items()
         }
         lines += ["", f"| {' | '.join(texts)} |", f"|{'---:|' * len(texts)}"]
         lines += [f"| {' | '.join(texts.values())} |"]

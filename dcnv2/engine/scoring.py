@@ -7,6 +7,7 @@ import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,7 @@ class Scores:
 
 def coco_scores(
     truth: COCO,
-    results: list[dict],
+    results: list[dict[str, Any]],
     image_ids: Sequence[int],
     kinds: Sequence[str] = ("bbox", "segm"),
     class_agnostic: bool = False,
@@ -90,7 +91,7 @@ def coco_scores(
     return scores
 
 
-def _scorer(truth: COCO, results: list[dict], kind: str, evaluator: str) -> COCOeval:
+def _scorer(truth: COCO, results: list[dict[str, Any]], kind: str, evaluator: str) -> COCOeval:
     make, own, annotated = COCOeval, COCO, truth
     if evaluator == "fast":
         import faster_coco_eval

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,10 @@ IOU_THRESHOLD = 0.5
 
 
 def voc_scores(
-    truth: COCO, results: list[dict], image_ids: Sequence[int], eleven_points: bool = False
+    truth: COCO,
+    results: list[dict[str, Any]],
+    image_ids: Sequence[int],
+    eleven_points: bool = False,
 ) -> Scores:
     """Scores boxes by VOC's rules: IoU above 0.5, an object is found once, difficult ones not.
 
@@ -51,9 +55,11 @@ def voc_scores(
     return Scores({"box_mAP50": per_class["AP"].mean()}, per_class, pd.DataFrame(columns))
 
 
-def _curve(annotations: list[dict], found: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+def _curve(
+    annotations: list[dict[str, Any]], found: list[dict[str, Any]]
+) -> tuple[np.ndarray, np.ndarray]:
     """Recall and precision after each detection of a class, surest first."""
-    of_image: dict[int, list[dict]] = {}
+    of_image: dict[int, list[dict[str, Any]]] = {}
     for annotation in annotations:
         of_image.setdefault(annotation["image_id"], []).append(annotation)
     taken: set[int] = set()
@@ -71,8 +77,8 @@ def _curve(annotations: list[dict], found: list[dict]) -> tuple[np.ndarray, np.n
         right.append(first)
         wrong.append(not first)
     hits, misses = np.cumsum(right, dtype=float), np.cumsum(wrong, dtype=float)
-    objects = sum(not a["iscrowd"] for a in annotations)
-    return hits / max(objects, 1), hits / np.maximum(hits + misses, 1)
+    count = sum(not a["iscrowd"] for a in annotations)
+    return hits / max(count, 1), hits / np.maximum(hits + misses, 1)
 
 
 def _iou(first: Sequence[float], second: Sequence[float]) -> float:

@@ -54,7 +54,8 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation) -> Tensor:
-    return _conv(input, offset, weight, bias, mask, _pair(stride), _pair(padding), _pair(dilation))
+    geometry = (_pair(stride), _pair(padding), _pair(dilation))
+    return _conv(input, offset, weight, bias, mask, *geometry, False)  # no TF32
 
 
 def _deform_roi_pool(

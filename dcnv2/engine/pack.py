@@ -15,7 +15,7 @@ from dcnv2.engine.checkpoint import PREFIX, WEIGHTS, restore, write_checksums
 from dcnv2.engine.config import RunConfig, to_yaml
 from dcnv2.engine.run_folder import describe
 
-RECORDS = ("metrics.csv", "eval.csv", "eval_classes.csv")
+RECORDS = ("log.txt", "metrics.csv", "eval.csv", "eval_classes.csv")
 
 
 def pack(config: RunConfig, out: Path, checkpoint: Path | None = None) -> Path:

@@ -35,8 +35,9 @@ class Backend(Protocol):
 
     name: str
     ours: bool  # whether it is held to this library's own promises too
-    # Optional: `calling`, a convolution's import and call, for scripts that stand alone; `safe`,
-    # if false that it may crash (default: `ours`); `in_place`, that it never copies an image whole.
+    # Optional: `version`, of its package; `calling`, a convolution's import and call, for scripts
+    # that stand alone; `safe`, that it never crashes (default: `ours`); `in_place`, that it never
+    # copies an image whole.
 
     def supports(self, problem: Problem, device: str) -> str | None:
         """None, or why a problem is outside what the implementation offers."""
@@ -183,6 +184,7 @@ class Torchvision:
 
     name = "torchvision"
     ours = False
+    version = property(lambda self: importlib.import_module("torchvision").__version__)
     calling = (
         "from torchvision.ops import deform_conv2d as peer",
         "peer(input, offset, weight, bias, stride, padding, dilation, mask)",
@@ -208,6 +210,7 @@ class Mmcv:
 
     name = "mmcv"
     ours = False
+    version = property(lambda self: importlib.import_module("mmcv").__version__)
     calling = (
         "from mmcv.ops import modulated_deform_conv2d as peer",
         """peer(

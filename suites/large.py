@@ -17,10 +17,10 @@ from torch import Tensor
 
 from suites.problems import ConvProblem, RoIProblem
 
-EDGES = (2**31 - 1, 2**31, 2**31 + 1)  # where an index of 32 bits ends
+EDGES = (2**31 - 1, 2**31, 2**31 + 1, 2**31 + 2**15)  # where an index of 32 bits ends, and beyond
 _MOST = 2**31 + 2**16
 
-# An image of which a few rows are read: the first element of the last row is number 2^31.
+# An image of which a few rows are read, the last of them beyond element 2^31.
 _ROWS, _WIDTH = 8, 2**11
 
 
@@ -48,20 +48,20 @@ def spread(tensor: Tensor, axis: int, last: int, memory: Tensor) -> Tensor:
 
 
 def tall(channels: int) -> int:
-    """Rows of the image: with the last one, 2^31 elements are passed."""
-    return 2**31 // (channels * _WIDTH) + 1
+    """Rows of the image: half of the lower few lie beyond 2^31 elements."""
+    return 2**31 // (channels * _WIDTH) + _ROWS // 2
 
 
 def conv_problems(dtype: str, channels: int) -> tuple[ConvProblem, ConvProblem]:
-    """A convolution that samples around a tall image's corners, and the same of few rows."""
+    """A convolution that samples a tall image's first and last rows, and the same of few rows."""
     low = 2 * _ROWS
     few = ConvProblem(
         batch=1, in_channels=channels, out_channels=max(channels // 2, 1), height=low,
-        width=_WIDTH, kernel=(1, 1), stride=(low - 1, _WIDTH - 1), padding=(0, 0),
+        width=_WIDTH, kernel=(1, 1), stride=(low - 1, 255), padding=(0, 0),
         dilation=(1, 1), groups=1, deform_groups=1, dtype=dtype, offsets="small", seed=2,
     )  # fmt: skip
     height = tall(channels)
-    return few.but(height=height, stride=(height - 1, _WIDTH - 1)), few
+    return few.but(height=height, stride=(height - 1, 255)), few
 
 
 def pool_problem(kind: str) -> RoIProblem:

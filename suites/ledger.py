@@ -19,6 +19,7 @@ class Case:
     claim: str
     target: str
     variant: str = ""
+    version: str = ""  # of the target's package
     judged: int = 0
     unsupported: Counter = field(default_factory=Counter)  # reason -> problems
     outcome: str = ""

@@ -36,6 +36,7 @@ def verdicts(
             "claim": case.claim,
             "variant": case.variant,
             "target": case.target,
+            "version": case.version,
             "verdict": case.outcome,
             "judged": case.judged,
             "unsupported": sum(case.unsupported.values()),

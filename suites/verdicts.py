@@ -60,7 +60,9 @@ def read(folder: Path) -> pd.DataFrame:
 
     def name(row: pd.Series) -> str:
         backend, _, device = row["target"].rpartition("-")
-        version = row["torchvision"] if backend == "torchvision" else ""
+        version = re.sub(
+            r"\+(cpu|cu\d+)$", "", row["version"]
+        )  # of one release, whatever it was built for
         place = gpu_slug(row["gpu"]).upper() if device == "cuda" else "CPU"
         return " ".join(word for word in (backend, version, place) if word)
 

@@ -181,8 +181,12 @@ def _case(request):
         return
     variant = spec.id.replace(target.name, "").removeprefix("-").removesuffix("-")
     claim = request.node.originalname.removeprefix("test_").replace("_", " ")
-    LEDGER.begin(request.node.nodeid, Case(claim, target.name, variant))
+    LEDGER.begin(request.node.nodeid, Case(claim, target.name, variant, _version(target)))
     yield
+
+
+def _version(target) -> str:
+    return getattr(target.backend, "version", "")
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -17,7 +17,7 @@ ANY = [
 ]
 
 
-@pytest.mark.parametrize("last", large.EDGES, ids=["2^31-1", "2^31", "2^31+1"])
+@pytest.mark.parametrize("last", large.EDGES, ids=["2^31-1", "2^31", "2^31+1", "beyond"])
 @pytest.mark.parametrize("problem", ANY, ids=lambda p: p.op)
 def test_operand_may_spread_over_2_31_elements(target, problem, last):
     """Each operand in turn, and the gradient, with one long stride: along every axis."""

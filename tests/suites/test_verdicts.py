@@ -91,7 +91,7 @@ def _report(folder, target, gpu, verdict):
         "claim": "holds water", "variant": "", "target": target, "verdict": verdict, "judged": 3,
         "unsupported": 0, "reasons": "", "failing": "Problem()" if verdict == "failed" else "",
         "script": "a.py" if verdict == "failed" else "", **dict.fromkeys(PROVENANCE, "x"),
-        "gpu": gpu, "torchvision": "1.2",
+        "gpu": gpu, "torchvision": "1.2", "version": "1.2+cu130",
     }  # fmt: skip
     pd.DataFrame([row]).to_csv(folder / "correctness.csv", index=False)
     (folder / "failures").mkdir()

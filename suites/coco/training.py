@@ -30,10 +30,11 @@ from dcnv2.models import build_model
 from suites.coco.figures import draw_resumed
 from suites.coco.runs import Launch, compare_runs, end_in_the_middle, pace
 from suites.coco.step_case import OFFSET_PIXELS, spread_offsets
-from suites.reporting import report_dir, write_report
+from suites.reporting import markdown_table, report_dir, write_report
 
 CONFIG, RESUMED_CONFIG = "mask_rcnn/r50_fpn_mdconv_c3-c5", "smoke/dcnv2"
 TRAIN_IMAGES, VAL_IMAGES, RESUMED_SIDE = 64, 4, 128
+PROJECTED_RANKS = 8
 
 _PACE = """\
 `{config}` with drawn weights at a learning rate of 0, offsets spread over {offset_pixels} pixels,
@@ -43,6 +44,9 @@ is in a training: reading and decoding images, forward, backward, exchange of gr
 records. Times are medians of the rows after the first third of the steps; `waiting for data` is
 the loop's share of time before a batch was there. `GiB` is the peak of the memory allocated on the
 first GPU, or of the first process where there is none."""
+_PROJECTED = """\
+Hours for the {millions:.3g} million images of the configuration's schedule, evaluation left out.
+More ranks than were measured are projected: each at the pace that a rank had among the most."""
 _RESUMED = """\
 `{config}` for {steps} steps, once without a break, and once ended by SIGTERM after step {stopped}
 (exit status {status}) and resumed. Loss and rate of the two, step by step: the largest relative
@@ -149,6 +153,25 @@ def scaling(rows: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
+def projection(rows: pd.DataFrame, images: int) -> pd.DataFrame:
+    """Hours to train on so many images: by the measured paces, and projected for more ranks.
+
+    Args:
+        rows: of `scaling`.
+        images: of the whole schedule.
+    """
+    lines = [
+        {"ranks": ranks, "images/s": pace, "hours": images / pace / 3600, "pace": "measured"}
+        for ranks, pace in rows[["ranks", "images/s"]].itertuples(index=False)
+    ]
+    most = rows.loc[rows["ranks"].idxmax()]
+    if most["ranks"] < PROJECTED_RANKS:
+        pace = PROJECTED_RANKS * most["images/s a rank"]
+        line = {"ranks": PROJECTED_RANKS, "images/s": pace, "hours": images / pace / 3600}
+        lines.append({**line, "pace": "projected"})
+    return pd.DataFrame(lines)
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Measures and reports; returns the exit status."""
     options, overrides = parse(words)
@@ -195,6 +218,10 @@ def write(
     if rows:
         sections["Pace"] = table
         sections["How"] = _PACE.format(offset_pixels=OFFSET_PIXELS, **vars(options))
+        train = load_config(options.config).train
+        images = train.steps * train.batch_size
+        hours = markdown_table(projection(table, images))
+        sections["A whole training"] = f"{_PROJECTED.format(millions=images / 1e6)}\n\n{hours}"
     if resumed:
         sections["A resumed run on top of one without a break"] = _RESUMED.format(
             config=RESUMED_CONFIG, **resumed

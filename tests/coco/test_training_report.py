@@ -53,6 +53,7 @@ def test_a_report_has_two_ranks_and_a_resumed_run(tmp_path, monkeypatch, capsys)
     assert again["equal"] == again["tensors"]
     assert 4 <= again["stopped"] < 8
     text = (tmp_path / "reports" / "training.md").read_text()
+    assert "| projected" in text
     assert "ended by SIGTERM after step" in " ".join(text.split())
     assert (tmp_path / "reports" / "training_resumed.png").stat().st_size
 
@@ -101,6 +102,16 @@ def test_ranks_are_started_by_torchrun(tmp_path):
     assert one[-2:] == ["--train.steps=2", "--optim.lr=1"]
     two = Launch(options, "smoke/plain", {"name": "a"}, ranks=2).command
     assert two[1:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+
+def test_a_whole_training_is_projected_for_more_gpus():
+    rows = training.scaling(pd.DataFrame({"ranks": [1, 2], "images/s": [10.0, 18.0]}))
+    hours = training.projection(rows, 36 * 1800)
+    assert hours["ranks"].tolist() == [1, 2, 8]
+    assert hours["hours"].tolist() == pytest.approx([1.8, 1.0, 0.25])
+    assert hours["pace"].tolist() == ["measured", "measured", "projected"]
+    rows = training.scaling(pd.DataFrame({"ranks": [8], "images/s": [60.0]}))
+    assert training.projection(rows, 1)["pace"].tolist() == ["measured"]
 
 
 def test_pace_leaves_out_the_beginning(tmp_path):

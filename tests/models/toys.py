@@ -20,6 +20,8 @@ def toy_config(pool="mdpool", arch="small", topology="c5", norm="group", **backb
     conv = CONV_OF_POOL[pool]
     channels = 16 if arch == "small" else 32
     levels = 5 if topology == "fpn" and arch != "small" else 1
+    # Few where conv5 runs on every RoI.
+    sampled, proposed, kept = (4, 8, 8) if topology == "c4" else (16, 20, 100)
     return ModelConfig(
         num_classes=3,
         min_size=[64],
@@ -37,10 +39,13 @@ def toy_config(pool="mdpool", arch="small", topology="c5", norm="group", **backb
             pre_nms_train=50,
             pre_nms_test=50,
             post_nms_train=20,
-            post_nms_test=20,
+            post_nms_test=proposed,
         ),
         box=BoxHeadConfig(
-            pool=PoolConfig(kind=pool, hidden_channels=8), hidden_channels=16, batch_per_image=16
+            pool=PoolConfig(kind=pool, hidden_channels=8),
+            hidden_channels=16,
+            batch_per_image=sampled,
+            detections_per_image=kept,
         ),
         mask=MaskHeadConfig(
             pool=PoolConfig(kind=pool, hidden_channels=8), convs=(16,), deconv_channels=16

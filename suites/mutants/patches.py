@@ -19,6 +19,10 @@ VECTORS = "test_pool_vectors.py::test_pool_gives_the_published_values"
 POOL = f"{_POOLS}::test_pool_equals_the_reference"
 POOL_STRANGE = f"{_POOLS}::test_strange_offsets_spoil_only_their_bins"
 
+SPREAD = "test_large.py::test_operand_may_spread_over_2_31_elements"
+LARGE = "test_large.py::test_conv_reads_pixels_beyond_2_31_elements"
+LARGE_POOL = "test_large.py::test_pool_reads_pixels_beyond_2_31_elements"
+
 KERNELS_OF_CPU = ("kernels_baseline.cpp", "kernels_avx2.cpp", "kernels_avx512.cpp")
 CONV_OF_CPU = (
     "conv_samples.cpp",

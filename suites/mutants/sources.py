@@ -25,6 +25,7 @@ import pandas as pd
 from suites.mutants.patches import ROOT, Patch
 from suites.mutants.patches_cpu import CPU
 from suites.mutants.patches_cuda import CUDA
+from suites.mutants.patches_index import INDEX
 from suites.mutants.patches_shared import SHARED
 from suites.mutants.rebuild import build
 
@@ -34,7 +35,7 @@ _TIMEOUT_S = 600
 
 def patches(device: str) -> list[Patch]:
     """The faults that concern a library."""
-    return [patch for patch in (*SHARED, *CPU, *CUDA) if patch.sources(device)]
+    return [patch for patch in (*SHARED, *CPU, *CUDA, *INDEX) if patch.sources(device)]
 
 
 def judge(library: Path, device: str, claims: Sequence[str]) -> subprocess.CompletedProcess:

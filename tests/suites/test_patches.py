@@ -9,10 +9,11 @@ from suites.mutants import sources
 from suites.mutants.patches import ROOT, Patch
 from suites.mutants.patches_cpu import CPU
 from suites.mutants.patches_cuda import CUDA
+from suites.mutants.patches_index import INDEX
 from suites.mutants.patches_shared import SHARED
 
 CSRC = ROOT / "csrc"
-ALL = [*SHARED, *CPU, *CUDA]
+ALL = [*SHARED, *CPU, *CUDA, *INDEX]
 
 
 @pytest.mark.parametrize("patch", ALL, ids=lambda p: f"{p.path}: {p.name}")

@@ -49,7 +49,12 @@ Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& we
 }
 
 // The gradients of input, offset and mask, as far as `a` has a place for them.
-void launch_sample_gradients(const ConvArgs& a, const Tensor& like, Path path, cudaStream_t stream) {
+void launch_sample_gradients(ConvArgs a, const Tensor& like, Path path, cudaStream_t stream) {
+  if (a.grad_input != nullptr && fused_grad_input_fits(a, path)) {
+    const Tensor workspace = new_workspace(like, fused_grad_input_workspace(a, path));
+    launch_fused_grad_input(a, path, workspace.data_ptr(), stream);
+    a.grad_input = nullptr;
+  }
   const bool offset_mask = a.grad_offset.data != nullptr || a.grad_mask.data != nullptr;
   if (!offset_mask && a.grad_input == nullptr) return;
   // Where the columns of an image are too large, its grad_input is left to the plain pass.

@@ -10,22 +10,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kPieceBlocks = 264;  // that share the pieces; each looks first whether there are any
 
-// The entries around a pixel. The cells to the left and right of it are neighbours, and so are their
-// lists: those above the pixel, then those at it.
-struct Entries {
-  uint32_t begin[2], middle[2], end[2];
-
-  __device__ Entries(const SampleLists<float>& lists, int64_t n, int64_t y, int64_t x) {
-    for (int down = 0; down < 2; ++down) {
-      const uint32_t* left = lists.start + lists.grid.key(0, n, y, x, 2 * down + 1);
-      begin[down] = left[0];
-      middle[down] = left[1];
-      end[down] = left[2];
-    }
-  }
-  __device__ uint32_t count() const { return end[0] - begin[0] + end[1] - begin[1]; }
-};
-
 // Adds entries from .. to of a pixel, of the chunk at `rows`.
 template <class T>
 __device__ __forceinline__ void add_entries(const SampleLists<float>& lists, const Entries& entries,

@@ -54,7 +54,12 @@ size_t fused_forward_workspace(const ConvArgs& a, Path path);
 void launch_fused_forward(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream);
 size_t fused_grad_weight_workspace(const ConvArgs& a, Path path);
 void launch_fused_grad_weight(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream);
-// The gradients of input, offset and mask, as far as they are asked for; where it fits.
+// The gradient of the input without columns, where the channels of a deform group fill tiles.
+bool fused_grad_input_fits(const ConvArgs& a, Path path);
+size_t fused_grad_input_workspace(const ConvArgs& a, Path path);
+void launch_fused_grad_input(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream);
+// The gradients of offset and mask, and of the input by columns, as far as they are asked for; where
+// it fits.
 bool fused_input_offset_mask_fits(const ConvArgs& a, Path path);
 size_t fused_input_offset_mask_workspace(const ConvArgs& a);
 void launch_fused_input_offset_mask(const ConvArgs& a, Path path, void* workspace,

@@ -9,7 +9,7 @@ namespace dcnv2::cuda {
 
 namespace {
 
-constexpr int64_t kRunSamples = int64_t(1) << 22;  // about 150 MiB of lists in float32
+constexpr int64_t kRunSamples = int64_t(1) << 21;  // about 75 MiB of lists in float32
 constexpr int64_t kMostKeys = (int64_t(1) << 31) - 1;
 
 int64_t align(int64_t bytes) { return (bytes + 255) / 256 * 256; }
@@ -174,7 +174,9 @@ int64_t images_a_run(const ConvGeometry& g) {
                              " samples is too large for the gradient of input (at most 2^31 - 1)");
   }
   const int64_t fit = std::min(kRunSamples / std::max<int64_t>(samples, 1), kMostKeys / keys);
-  return std::clamp<int64_t>(fit, 1, std::max<int64_t>(g.batch, 1));
+  const int64_t batch = std::max<int64_t>(g.batch, 1);
+  const int64_t runs = ceil_div(batch, std::clamp<int64_t>(fit, 1, batch));
+  return ceil_div(batch, runs);
 }
 
 ListLayout sample_lists_layout(const ConvGeometry& g, int64_t images, Taps taps, size_t acc_size) {

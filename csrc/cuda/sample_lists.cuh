@@ -46,6 +46,37 @@ struct SampleLists {
   __device__ __forceinline__ Range list(int64_t key) const { return {start[key], start[key + 1]}; }
 };
 
+// The entries around a pixel. The cells to the left and right of it are neighbours, and so are their
+// lists: those above the pixel, then those at it.
+struct Entries {
+  uint32_t begin[2] = {}, middle[2] = {}, end[2] = {};
+
+  // Where an entry lies in the lists, and which of its corners the pixel is.
+  struct Place {
+    uint32_t index;
+    int corner;
+  };
+
+  Entries() = default;
+  // n: over lists and images.
+  __device__ Entries(const SampleLists<float>& lists, int64_t n, int64_t y, int64_t x) {
+#pragma unroll
+    for (int down = 0; down < 2; ++down) {
+      const uint32_t* left = lists.start + lists.grid.key(0, n, y, x, 2 * down + 1);
+      begin[down] = left[0];
+      middle[down] = left[1];
+      end[down] = left[2];
+    }
+  }
+  __device__ uint32_t count() const { return end[0] - begin[0] + end[1] - begin[1]; }
+  __device__ Place place(uint32_t index) const {
+    const uint32_t above = end[0] - begin[0];
+    const bool down = index >= above;
+    const uint32_t at = down ? begin[1] + (index - above) : begin[0] + index;
+    return {at, 2 * down + (at < (down ? middle[1] : middle[0]) ? 1 : 0)};
+  }
+};
+
 // Where lists of so many samples lie in a workspace. The caller writes keys and ids (a key of
 // grid.keys() is no cell), sort_samples sorts them, and the caller turns each sorted id into its row
 // and weights; the number of pieces is bounded by most_pieces.

@@ -100,6 +100,10 @@ int emulated_conv_backward(const ConvCall* call) {
     } else if (a.grad_weight.data) {
       launch_fused_grad_weight(a, path, Workspace(fused_grad_weight_workspace(a, path)), nullptr);
     }
+    if (a.grad_input && fused_grad_input_fits(a, path)) {
+      launch_fused_grad_input(a, path, Workspace(fused_grad_input_workspace(a, path)), nullptr);
+      a.grad_input = nullptr;
+    }
     const bool offset_mask = a.grad_offset.data || a.grad_mask.data;
     if (!offset_mask && !a.grad_input) return;
     if (fused_input_offset_mask_fits(a, path)) {

@@ -4,8 +4,11 @@
 import itertools
 
 import pytest
+import torch
 
+from dcnv2.ops import portable
 from suites.backends import get_backend
+from suites.emulator import operators
 from suites.emulator.build import cuda_headers, translate
 from suites.small_problems import convolutions, judge, poolings
 
@@ -35,3 +38,26 @@ def test_every_path_has_problems(path):
 )
 def test_kernels_of_cuda_keep_to_the_price(backend, problem):
     assert not judge(backend, problem, "cpu")
+
+
+@pytest.mark.skipif(bool(NO_HEADERS), reason=NO_HEADERS)
+@pytest.mark.parametrize("deform_groups", [1, 2])
+def test_a_crowd_of_samples_on_one_pixel_is_summed(deform_groups):
+    size, channels = 34, 8 * deform_groups  # more samples on a pixel than one thread adds up
+    rows, columns = (torch.arange(size).view(shape).float() for shape in ((-1, 1), (1, -1)))
+    places = [(9.25 - rows).expand(size, size), (20.5 - columns).expand(size, size)]
+    offset = torch.stack(places).repeat(1, deform_groups, 1, 1)
+    generator = torch.Generator().manual_seed(0)
+    operands = [
+        torch.randn(1, channels, size, size, generator=generator).half().requires_grad_(),
+        offset.half(),
+        torch.randn(8, channels, 1, 1, generator=generator).half(),
+    ]
+    grad = torch.randn(1, 8, size, size, generator=generator).half()
+    (got,) = torch.autograd.grad(operators.deform_conv2d("mma")(*operands), operands[0], grad)
+    wide = [t.detach().double().requires_grad_() for t in operands]
+    wanted = portable.deform_conv2d(*wide, None, None, (1, 1), (0, 0), (1, 1))
+    (wanted,) = torch.autograd.grad(wanted, wide[0], grad.double())
+    torch.testing.assert_close(
+        got.double(), wanted, rtol=2e-3, atol=2e-3 * wanted.abs().max().item()
+    )

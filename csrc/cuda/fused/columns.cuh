@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The gradients of input, offset and mask share a matrix product: the gradients of the samples, the
-// "columns". They are taken for a few images at a time, so that they stay in the L2 cache or near it.
+// The gradients of offset and mask need the gradients of the samples, the "columns", a matrix product.
+// Where deform groups have so few channels that grad_input can't be a product of its own
+// (grad_input.cu), it gathers columns from memory: of a few images at a time, so that they stay in the
+// L2 cache or near it.
 #pragma once
 
 #include "../common.cuh"

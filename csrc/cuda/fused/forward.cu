@@ -1,53 +1,25 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The forward as one implicit matrix product: half of a block's warps sample straight into shared
 // memory, the other half multiply. No columns in global memory.
-#include "../common.cuh"
-#include "choice.cuh"
-#include "pack_weight.cuh"
-#include "ring.cuh"
 #include "sampler.cuh"
-#include "wgmma.cuh"
+#include "tiles.cuh"
 
 namespace dcnv2::cuda {
 
 namespace {
 
-constexpr int kFillBarrier = 1, kMultiplyBarrier = 2;
-
 struct ForwardArgs {
   ConvArgs conv;
-  PackedWeight packed;
-  const char* weight;  // packed
-  const char* zeros;   // [in_channels]
-  int pixels, pixel_tiles, col_tiles;
-
-  __device__ int tiles() const { return pixel_tiles * col_tiles * packed.groups; }
+  TileGrid grid;
+  ProductMap map;
+  const char* zeros;  // [in_channels]
 };
-
-// One tile of the output: its first pixel, its first column within its weight group.
-struct OutTile {
-  int row0, col0, group;
-};
-template <class M>
-__device__ __forceinline__ OutTile out_tile(const ForwardArgs& f, int tile) {
-  // Tiles of the same pixels run side by side, so that they find the input in the L2 cache.
-  const int across = f.col_tiles * f.packed.groups;
-  return {tile / across * M::kTileRows, tile % f.col_tiles * M::kTileCols,
-          tile % across / f.col_tiles};
-}
 
 template <class M>
 struct Shared {
   using Multiply = M;
-  static constexpr int kRows = M::kTileRows, kCols = M::kTileCols;
-  // As many as the least chip that runs the tile has room for.
-  static constexpr int kStages = M::kFillThreads > 256 ? 4 : kCols == 64 ? 2 : 3;
-
-  char a[kStages][kRows * kRowBytes];
-  char b[kStages][kCols * kRowBytes];
-  ReadingTable<Want::kWeights, kRows> table;
-  RowPixels<kRows> fill_rows, multiply_rows;  // each side has its own: they work on different tiles
-  Barrier full[kStages], empty[kStages];
+  TileRing<M> ring;
+  ReadingTable<Want::kWeights, M::kTileRows> table;
 };
 
 // Fills one step after the other: the samples of a thread's rows at its chunk. While the corners of
@@ -58,15 +30,15 @@ struct Filler {
   static constexpr int kRowStep = M::kFillThreads / kChunks, kItems = M::kTileRows / kRowStep;
   static constexpr int kFirst = kItems / 2, kSecond = kItems - kFirst;
 
-  Shared<M>& shared;
+  TileRing<M>& ring;
   int thread, row0, slot;  // the first of the thread's rows; where its chunk goes in a slab
-  RingPosition<Shared<M>::kStages> at;
+  RingPosition<TileRing<M>::kStages> at;
   Corners4<kSecond> second;     // on its way from one step to the next,
   Barrier* pending = nullptr;   // to fill the stage of this barrier
   char* pending_slab = nullptr;
 
-  __device__ Filler(Shared<M>& shared, int thread)
-      : shared(shared),
+  __device__ Filler(TileRing<M>& ring, int thread)
+      : ring(ring),
         thread(thread),
         row0(thread / kChunks),
         slot(chunk_offset(row0, thread % kChunks)) {}
@@ -79,15 +51,15 @@ struct Filler {
     first.load(row0, kRowStep, reading);
     if (kFirst == 0) next.load(row0, kRowStep, reading);
     finish_pending();
-    shared.empty[at.stage].wait(at.parity ^ 1);
-    if (thread < 32) copy_tile(shared.b[at.stage], tile, sizeof(shared.b[0]), shared.full[at.stage]);
-    char* slab = shared.a[at.stage] + slot;
+    ring.empty[at.stage].wait(at.parity ^ 1);
+    if (thread < 32) copy_tile(ring.b[at.stage], tile, sizeof(ring.b[0]), ring.full[at.stage]);
+    char* slab = ring.a[at.stage] + slot;
     if (kFirst > 0) {
       next.load(row0 + kFirst * kRowStep, kRowStep, reading);
       first.template store<T>(slab, kRowStep * kRowBytes);
     }
     second = next;
-    pending = &shared.full[at.stage];
+    pending = &ring.full[at.stage];
     pending_slab = slab + kFirst * kRowStep * kRowBytes;
     at.advance();
   }
@@ -105,17 +77,16 @@ __device__ void fill(const ForwardArgs& f, Shared<M>& shared, int thread) {
   constexpr int kFillThreads = M::kFillThreads;
   const ConvArgs& a = f.conv;
   const Source source = make_source<T>(a, f.zeros);
-  const int taps = f.packed.taps, depth = f.packed.depth, slabs = f.packed.slabs;
+  const PackedWeight& packed = f.grid.packed;
+  const int taps = packed.taps, depth = packed.depth, slabs = packed.slabs;
   const int deform_channels = int(a.g.deform_channels());
-  Filler<M> filler(shared, thread);
+  TileRing<M>& ring = shared.ring;
+  Filler<M> filler(ring, thread);
   const int chunk_channel = thread % kChunks * kVector<T>;
-  for (int t = blockIdx.x; t < f.tiles(); t += gridDim.x) {
-    const OutTile tile = out_tile<M>(f, t);
-    const int first = tile.group * depth;       // input channel
-    named_barrier(kFillBarrier, kFillThreads);  // nobody reads the old rows and table
-    shared.fill_rows.fill(tile.row0, f.pixels, int(a.g.out_height), int(a.g.out_width), thread,
-                          kFillThreads);
-    named_barrier(kFillBarrier, kFillThreads);
+  for (int t = blockIdx.x; t < f.grid.tiles(); t += gridDim.x) {
+    const Tile tile = tile_at<M>(f.grid, t);
+    const int first = tile.group * depth;  // input channel
+    begin_tile(ring, f.grid, f.map, tile.row0, thread);
 
     // The slabs of a deform group at a time, and as many taps as the table holds
     for (int begin = 0, end = slabs; begin < slabs; begin = end) {
@@ -131,8 +102,8 @@ __device__ void fill(const ForwardArgs& f, Shared<M>& shared, int thread) {
           named_barrier(kFillBarrier, kFillThreads);  // nobody reads the old table
           shared.table.template fill<kFillThreads>(
               a, source, turn, thread, [&](int tap, int row) -> Place {
-                return {shared.fill_rows.pixel(row), tap0 + tap, deform_group,
-                        shared.fill_rows.exists(row)};
+                return {ring.fill_rows.pixel(row), tap0 + tap, deform_group,
+                        ring.fill_rows.exists(row)};
               });
           named_barrier(kFillBarrier, kFillThreads);
         }
@@ -140,8 +111,8 @@ __device__ void fill(const ForwardArgs& f, Shared<M>& shared, int thread) {
           const int within = slab * kSlab<T> + chunk_channel;  // of the weight group
           const bool wanted = within < depth;
           const int64_t byte = wanted ? int64_t(first + within) * int(sizeof(T)) : 0;
-          const char* weight = f.weight + f.packed.tile(tile.group, slab * taps + tap0, tile.col0);
-          for (int tap = 0; tap < turn; ++tap, weight += f.packed.step_bytes()) {
+          const char* weight = f.grid.weight + packed.tile(tile.group, slab * taps + tap0, tile.col0);
+          for (int tap = 0; tap < turn; ++tap, weight += packed.step_bytes()) {
             filler.step(
                 [&](int row) {
                   Reading r;
@@ -149,9 +120,9 @@ __device__ void fill(const ForwardArgs& f, Shared<M>& shared, int thread) {
                     r = shared.table.reading(tap, row);
                     if (!wanted) r = {source.zeros, 0, 0, r.weight};
                   } else {
-                    const Place place[1] = {{shared.fill_rows.pixel(row), tap0 + tap,
+                    const Place place[1] = {{ring.fill_rows.pixel(row), tap0 + tap,
                                              (first + within) / deform_channels,
-                                             wanted && shared.fill_rows.exists(row)}};
+                                             wanted && ring.fill_rows.exists(row)}};
                     Reading one[1];
                     load_readings<Want::kWeights>(a, source, place, one);
                     r = one[0];
@@ -168,62 +139,16 @@ __device__ void fill(const ForwardArgs& f, Shared<M>& shared, int thread) {
   }
 }
 
-template <class M>
-__device__ void multiply(const ForwardArgs& f, Shared<M>& shared) {
-  using T = typename M::element;
-  const ConvGeometry& g = f.conv.g;
-  const int thread = threadIdx.x, height = int(g.out_height), width = int(g.out_width);
-  const T* bias = static_cast<const T*>(f.conv.bias);
-  T* output = static_cast<T*>(f.conv.output);
-  M product;
-  RingPosition<Shared<M>::kStages> at;
-  for (int t = blockIdx.x; t < f.tiles(); t += gridDim.x) {
-    const OutTile tile = out_tile<M>(f, t);
-    named_barrier(kMultiplyBarrier, M::kThreads);  // the last tile is stored
-    shared.multiply_rows.fill(tile.row0, f.pixels, height, width, thread, M::kThreads);
-    named_barrier(kMultiplyBarrier, M::kThreads);
-
-    product.clear();
-    for (int step = 0; step < f.packed.steps(); ++step) {
-      shared.full[at.stage].wait(at.parity);
-      product.multiply(shared.a[at.stage], shared.b[at.stage], thread);
-      __syncwarp();
-      if (thread % 32 == 0) shared.empty[at.stage].arrive();
-      at.advance();
-    }
-
-#pragma unroll
-    for (int i = 0; i < M::kThreadRows; ++i) {
-      const int row = M::row(thread, i);
-      if (!shared.multiply_rows.exists(row)) continue;
-      const Pixel p = shared.multiply_rows.pixel(row);
-      T* pixel = output + ((int64_t(p.n) * height + p.y) * width + p.x) * g.out_channels;
-#pragma unroll
-      for (int j = 0; j < M::kThreadPairs; ++j) {
-        const int within = tile.col0 + M::column(thread) + 8 * j;
-        if (within >= f.packed.cols) break;
-        const int channel = tile.group * f.packed.cols + within;
-        float2 v = product.pair(i, j);
-        if (bias != nullptr) {
-          v.x += widen(bias[channel * f.conv.bias_stride]);
-          v.y += widen(bias[(channel + 1) * f.conv.bias_stride]);
-        }
-        store_pair(pixel + channel, v.x, v.y);
-      }
-    }
-  }
-}
-
 template <class M, bool kShareReadings>
 __global__ void __launch_bounds__(M::kThreads + M::kFillThreads, 1)
     forward_kernel(__grid_constant__ const ForwardArgs f) {
   if constexpr (M::kHere) {
     extern __shared__ __align__(kTileAlignment) char raw[];
     auto& shared = *reinterpret_cast<Shared<M>*>(raw);
-    init_ring(shared.full, shared.empty, M::kFillThreads / 32, M::kThreads / 32);
+    init_ring(shared.ring.full, shared.ring.empty, M::kFillThreads / 32, M::kThreads / 32);
     if (threadIdx.x < M::kThreads) {
       M::take_registers();
-      multiply<M>(f, shared);
+      multiply_tiles<M>(f.grid, f.map, shared.ring);
     } else {
       M::give_registers();
       fill<M, kShareReadings>(f, shared, threadIdx.x - M::kThreads);
@@ -234,21 +159,17 @@ __global__ void __launch_bounds__(M::kThreads + M::kFillThreads, 1)
 template <class M>
 void launch(const ConvArgs& a, const PackedWeight& packed, void* workspace, cudaStream_t stream) {
   launch_pack_weight(a, packed, workspace, stream);
-  const int pixels = int(a.g.out_pixels());
-  const char* weight = static_cast<const char*>(workspace);
   const ForwardArgs f{a,
-                      packed,
-                      weight,
-                      weight + packed.count() * sizeof(typename M::element),
-                      pixels,
-                      int(ceil_div(pixels, M::kTileRows)),
-                      packed.padded_cols / M::kTileCols};
+                      {packed, workspace, a.g.out_pixels(), M::kTileRows, M::kTileCols},
+                      {a.output, int(a.g.out_height), int(a.g.out_width), int(a.g.out_channels),
+                       a.bias, a.bias_stride},
+                      static_cast<const char*>(workspace) +
+                          packed.count() * sizeof(typename M::element)};
   auto* kernel = forward_kernel<M, true>;
   if constexpr (M::kTileCols == 64) {
     if (!rows_share_readings(a.g, packed.slab)) kernel = forward_kernel<M, false>;
   }
-  launch_persistent(kernel, f, f.pixel_tiles * f.col_tiles * packed.groups,
-                    M::kThreads + M::kFillThreads, sizeof(Shared<M>), stream);
+  launch_persistent(kernel, f, f.grid.tiles(), M::kThreads + M::kFillThreads, sizeof(Shared<M>), stream);
   check(cudaGetLastError(), "fused forward");
 }
 

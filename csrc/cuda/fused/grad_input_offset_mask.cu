@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The gradients of input, offset and mask, run of images by run of images.
+// The gradients of offset and mask, and of the input by way of columns, run of images by run of images.
 #include "../gather.cuh"
 #include "choice.cuh"
 #include "columns.cuh"

@@ -203,6 +203,8 @@ struct Cut {
     constexpr int64_t kMostBytes = int64_t(48) << 20;  // of partial sums
     constexpr int kMultiprocessors = 132, kLeastSteps = 8;
     const ConvGeometry& g = a.g;
+    const int64_t columns = g.out_pixels() * g.taps() * g.in_channels * element_size(a.dtype);
+    const int64_t most_bytes = std::min(kMostBytes, columns / 4);
     slab = a.dtype == Dtype::kFloat32 ? kSlab<float> : kSlab<__half>;
     cols = tile_cols(path, g.group_out(), rows_share_readings(g, slab));
     const int rows = cols == 256 ? 64 : 128;  // as dispatch_product has them
@@ -211,7 +213,7 @@ struct Cut {
     const int64_t blocks = row_tiles * col_tiles * g.groups;
     const int64_t bytes = g.taps() * g.group_in() * g.out_channels * 4;
     const int64_t steps = ceil_div(g.out_pixels(), kRunPixels);
-    const int64_t most = std::max<int64_t>(1, std::min(kMostBytes / bytes, steps / kLeastSteps));
+    const int64_t most = std::max<int64_t>(1, std::min(most_bytes / bytes, steps / kLeastSteps));
     // The number of runs that leaves the fewest multiprocessors idle in the last wave
     runs = 1;
     double best = 0;

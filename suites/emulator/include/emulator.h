@@ -107,8 +107,8 @@ T __shfl_down_sync(unsigned, T v, int by) {
   return emulator::exchange(v, from < emulator::kWarp ? from : emulator::current().lane());
 }
 template <class T>
-T __shfl_sync(unsigned, T v, int from) {
-  return emulator::exchange(v, from);
+T __shfl_sync(unsigned, T v, int from, int width = emulator::kWarp) {
+  return emulator::exchange(v, emulator::current().lane() / width * width + from % width);
 }
 template <class T>
 T __ldg(const T* at) {

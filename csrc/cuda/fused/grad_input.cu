@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The gradient of the input as one implicit matrix product: for every tap, what the samples around a
+// pixel add of grad_output, times the weight. Some of a block's warps gather that by the sorted samples
+// into shared memory, the others multiply. No columns in global memory, nothing is scattered.
+#include "../sample_lists.cuh"
+#include "tiles.cuh"
+
+namespace dcnv2::cuda {
+
+namespace {
+
+struct GradInputArgs {
+  TileGrid grid;
+  ProductMap map;            // grad_input of the images of the lists
+  SampleLists<float> lists;  // of every deform group and tap
+  const char* grad_output;   // of those images
+  int row_bytes;             // of a pixel of it
+  int deform_channels;
+};
+
+template <class M>
+struct Shared {
+  static constexpr int kGroups = M::kFillThreads / kChunks;  // of threads that share a row
+
+  TileRing<M> ring;
+  float partial[kGroups][kSlab<typename M::element>];  // of a crowded row, by who sums it
+  bool crowded[M::kTileRows];
+};
+
+// Fills one step after the other: eight threads gather a row, each its chunk of every entry. They also
+// share the entries' places and weights, eight entries at a time.
+template <class M>
+struct Gatherer {
+  using T = typename M::element;
+  using Sum = float[kVector<T>];
+  static constexpr int kGroups = Shared<M>::kGroups, kItems = M::kTileRows / kGroups;
+  static constexpr uint32_t kAll = 0xffffffffu, kShared = kChunks;
+  static constexpr uint32_t kBatch = 4;  // entries on their way at a time
+
+  // An entry: what it adds, and how much of it.
+  struct Entry {
+    uint32_t row;
+    float weight;
+  };
+
+  const GradInputArgs& f;
+  Shared<M>& shared;
+  const int thread, group, lane;
+  const bool crowds;  // whether any pixel has so many entries that all threads share them
+  RingPosition<TileRing<M>::kStages> at;
+
+  __device__ Gatherer(const GradInputArgs& f, Shared<M>& shared, int thread)
+      : f(f),
+        shared(shared),
+        thread(thread),
+        group(thread / kChunks),
+        lane(thread % kChunks),
+        crowds(*f.lists.piece_count != 0) {}
+
+  __device__ Entries entries(int row, int list) const {
+    if (!shared.ring.fill_rows.exists(row)) return {};
+    const Pixel p = shared.ring.fill_rows.pixel(row);
+    return Entries(f.lists, list * f.lists.grid.images + p.n, p.y, p.x);
+  }
+  __device__ Entry entry(const Entries& entries, uint32_t index) const {
+    if (index >= entries.count()) return {0, 0};
+    const Entries::Place place = entries.place(index);
+    return {f.lists.row[place.index], f.lists.weights[int64_t(place.index) * 4 + place.corner]};
+  }
+  __device__ uint4 load(uint32_t row, int channel) const {
+    return load_chunk(f.grad_output + int64_t(row) * f.row_bytes + channel * int(sizeof(T)));
+  }
+
+  // Adds eight entries of a row, of which this thread holds one; only the first `count` are there.
+  // Every thread of a warp takes part, `most` entries long; channel < 0: nothing is added.
+  __device__ void add_shared(const Entry& mine, uint32_t count, uint32_t most, int channel,
+                             Sum& sum) const {
+    for (uint32_t begin = 0; begin < min(most, kShared); begin += kBatch) {
+      uint4 chunk[kBatch];
+      float weight[kBatch];
+#pragma unroll
+      for (uint32_t i = 0; i < kBatch; ++i) {
+        const uint32_t row = __shfl_sync(kAll, mine.row, begin + i, kChunks);
+        weight[i] = __shfl_sync(kAll, mine.weight, begin + i, kChunks);
+        chunk[i] = {};
+        if (begin + i < count && channel >= 0) chunk[i] = load(row, channel);
+      }
+#pragma unroll
+      for (uint32_t i = 0; i < kBatch; ++i) add_chunk(chunk[i], weight[i], sum, T{});
+    }
+  }
+
+  // The most of a number that each row of a warp has.
+  static __device__ uint32_t most_of_warp(uint32_t v) {
+    for (int step = kChunks; step < 32; step *= 2) v = max(v, __shfl_xor_sync(kAll, v, step));
+    return v;
+  }
+
+  // The rows of a crowd at a step, one after the other, by all threads; sums in a fixed order.
+  __device__ void add_crowds(int list, int channel, char* slab) const {
+    for (int row = 0; row < M::kTileRows; ++row) {
+      if (!shared.crowded[row]) continue;
+      const Entries all = entries(row, list);
+      Sum sum = {};
+      if (channel >= 0) {
+#pragma unroll 4
+        for (uint32_t i = group; i < all.count(); i += kGroups) {
+          const Entry e = entry(all, i);
+          add_chunk(load(e.row, channel), e.weight, sum, T{});
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < kVector<T>; ++i) shared.partial[group][lane * kVector<T> + i] = sum[i];
+      named_barrier(kFillBarrier, M::kFillThreads);
+      if (group == row % kGroups) {
+        Sum total = {};
+        for (int other = 0; other < kGroups; ++other) {
+          const float* from = shared.partial[other] + lane * kVector<T>;
+#pragma unroll
+          for (int i = 0; i < kVector<T>; ++i) total[i] += from[i];
+        }
+        *reinterpret_cast<uint4*>(slab + chunk_offset(row, lane)) = make_chunk(total, T{});
+      }
+      named_barrier(kFillBarrier, M::kFillThreads);
+    }
+  }
+
+  __device__ void fill_tile(const Tile& tile) {
+    TileRing<M>& ring = shared.ring;
+    const PackedWeight& packed = f.grid.packed;
+    const int deform_group = (tile.group * packed.cols + tile.col0) / f.deform_channels;
+    const int list0 = deform_group * packed.taps;
+    // While a tap is gathered, the first entries of the next and the lists of the one after it come
+    Entries next[kItems];
+    Entry ready[kItems], first[kItems];
+    uint32_t ready_count[kItems], count[kItems];
+    auto ask = [&](int tap) {
+#pragma unroll
+      for (int i = 0; i < kItems; ++i) {
+        ready_count[i] = next[i].count();
+        ready[i] = entry(next[i], lane);
+        if (tap + 1 < packed.taps) next[i] = entries(group + i * kGroups, list0 + tap + 1);
+      }
+    };
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) next[i] = entries(group + i * kGroups, list0);
+    ask(0);
+    for (int tap = 0; tap < packed.taps; ++tap) {
+#pragma unroll
+      for (int i = 0; i < kItems; ++i) {
+        first[i] = ready[i];
+        count[i] = ready_count[i];
+      }
+      if (tap + 1 < packed.taps) ask(tap + 1);
+      if (crowds) {
+        named_barrier(kFillBarrier, M::kFillThreads);  // nobody reads the old marks
+#pragma unroll
+        for (int i = 0; i < kItems; ++i) {
+          const bool crowded = count[i] > kPieceEntries;
+          if (lane == 0) shared.crowded[group + i * kGroups] = crowded;
+          if (crowded) count[i] = 0;
+        }
+        named_barrier(kFillBarrier, M::kFillThreads);
+      }
+      for (int slab = 0; slab < packed.slabs; ++slab) {
+        const int within = slab * kSlab<T> + lane * kVector<T>;
+        const int channel = within < packed.depth ? tile.group * packed.depth + within : -1;
+        ring.empty[at.stage].wait(at.parity ^ 1);
+        if (thread < 32) {
+          copy_tile(ring.b[at.stage],
+                    f.grid.weight + packed.tile(tile.group, slab * packed.taps + tap, tile.col0),
+                    sizeof(ring.b[0]), ring.full[at.stage]);
+        }
+#pragma unroll
+        for (int i = 0; i < kItems; ++i) {
+          const int row = group + i * kGroups;
+          const uint32_t most = most_of_warp(count[i]);
+          Sum sum = {};
+          add_shared(first[i], count[i], most, channel, sum);
+          for (uint32_t begin = kShared; begin < most; begin += kShared) {
+            const bool more = begin < count[i];
+            const Entry mine = more ? entry(entries(row, list0 + tap), begin + lane) : Entry{0, 0};
+            add_shared(mine, more ? count[i] - begin : 0, most - begin, channel, sum);
+          }
+          *reinterpret_cast<uint4*>(ring.a[at.stage] + chunk_offset(row, lane)) =
+              make_chunk(sum, T{});
+        }
+        if (crowds) add_crowds(list0 + tap, channel, ring.a[at.stage]);
+        arrive_warp(ring.full[at.stage]);
+        at.advance();
+      }
+    }
+  }
+};
+
+template <class M>
+__global__ void __launch_bounds__(M::kThreads + M::kFillThreads, 1)
+    grad_input_kernel(__grid_constant__ const GradInputArgs f) {
+  if constexpr (M::kHere) {
+    extern __shared__ __align__(kTileAlignment) char raw[];
+    auto& shared = *reinterpret_cast<Shared<M>*>(raw);
+    init_ring(shared.ring.full, shared.ring.empty, M::kFillThreads / 32, M::kThreads / 32);
+    if (threadIdx.x < M::kThreads) {
+      M::take_registers();
+      multiply_tiles<M>(f.grid, f.map, shared.ring);
+    } else {
+      M::give_registers();
+      const int thread = threadIdx.x - M::kThreads;
+      Gatherer<M> gatherer(f, shared, thread);
+      for (int t = blockIdx.x; t < f.grid.tiles(); t += gridDim.x) {
+        const Tile tile = tile_at<M>(f.grid, t);
+        begin_tile(shared.ring, f.grid, f.map, tile.row0, thread);
+        gatherer.fill_tile(tile);
+      }
+    }
+  }
+}
+
+// Whether tiles of so many columns never hold channels of two deform groups.
+bool one_group_a_tile(const ConvGeometry& g, int cols) {
+  return g.deform_channels() % g.group_in() == 0 ||
+         (g.deform_channels() % cols == 0 && g.group_in() % g.deform_channels() == 0);
+}
+
+int grad_input_cols(const ConvArgs& a, Path path) {
+  const int cols = tile_cols(path, a.g.group_in(), true);
+  return one_group_a_tile(a.g, cols) ? cols : 64;
+}
+
+// Where everything lies in the workspace: the packed weight, then the lists of a run of images.
+struct Plan {
+  int cols;
+  PackedWeight packed;
+  int64_t images, lists, total;
+
+  Plan(const ConvArgs& a, Path path)
+      : cols(grad_input_cols(a, path)),
+        packed(backward_weight(a, cols)),
+        images(images_a_run(a.g)) {
+    const int64_t weight = (packed.count() + a.g.in_channels) * int64_t(element_size(a.dtype));
+    lists = ceil_div(weight, 256) * 256;
+    total = lists + sample_lists_layout(a.g, images, Taps::kApart, sizeof(float)).total;
+  }
+};
+
+}  // namespace
+
+bool fused_grad_input_fits(const ConvArgs& a, Path path) {
+  return path != Path::kPlain && one_group_a_tile(a.g, grad_input_cols(a, path));
+}
+
+size_t fused_grad_input_workspace(const ConvArgs& a, Path path) { return Plan(a, path).total; }
+
+void launch_fused_grad_input(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream) {
+  const Plan plan(a, path);
+  const ConvGeometry& g = a.g;
+  const int64_t size = int64_t(element_size(a.dtype));
+  launch_pack_weight(a, plan.packed, workspace, stream);
+  for (int64_t first = 0; first < g.batch; first += plan.images) {
+    const int64_t images = std::min(plan.images, g.batch - first);
+    const auto lists = build_sample_lists<float>(
+        a, first, images, Taps::kApart, static_cast<char*>(workspace) + plan.lists, stream);
+    dispatch_product(a, path, plan.cols, [&](auto product) {
+      using M = typename decltype(product)::type;
+      const GradInputArgs f{
+          {plan.packed, workspace, images * g.height * g.width, M::kTileRows, M::kTileCols},
+          {static_cast<char*>(a.grad_input) + first * g.height * g.width * g.in_channels * size,
+           int(g.height), int(g.width), int(g.in_channels), nullptr, 0},
+          lists,
+          static_cast<const char*>(a.grad_output) +
+              first * g.out_height * g.out_width * g.out_channels * size,
+          int(g.out_channels * size),
+          int(g.deform_channels())};
+      launch_persistent(grad_input_kernel<M>, f, f.grid.tiles(), M::kThreads + M::kFillThreads,
+                        sizeof(Shared<M>), stream);
+      check(cudaGetLastError(), "fused grad_input");
+    });
+  }
+}
+
+}  // namespace dcnv2::cuda

@@ -190,3 +190,15 @@ def test_marks_and_learning_are_judged_with_nan_as_failure():
     assert learned(4.0, 2.0)
     assert not learned(4.0, 3.5)
     assert not learned(4.0, float("nan"))
+
+
+def test_results_are_compared_with_what_the_configurations_expect():
+    suite = smoke.Suite("", "", "smoke", "", [])
+    box, mask = (load_config("smoke/dcnv1").eval.expected[name] for name in ("box_AP", "mask_AP"))
+    rows = pd.DataFrame([{"model": "dcnv1", "seed": 1, "first_loss": 4.0, "last_loss": 1.0}])
+    rows = rows.assign(box_AP=box[0], mask_AP=mask[0])
+    assert smoke.faults_of(suite, rows, []) == []
+    rows["box_AP"] += 2 * box[1]
+    (fault,) = smoke.faults_of(suite, rows, [])
+    assert fault.startswith("dcnv1, seed 1: box_AP is")
+    assert smoke.faults_of(suite, rows, ["--train.steps=3"]) == []

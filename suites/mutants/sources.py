@@ -1,23 +1,26 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Judges the compiled libraries with faults planted in their sources, one after the other.
+"""Judges the compiled libraries with faults planted in their sources, one fault at a time.
 
     python -m suites.mutants.sources                      # the CPU library
     python -m suites.mutants.sources --device cuda --report reports/h200
     python -m suites.mutants.sources --only "mask never applied"
 
 Each faulty library is built aside, and the claim that must find the fault judges it in a process of
-its own. A fault that it does not find fails the run, and so does a patch that no longer fits.
+its own, as many at once as there are cores. A fault that it does not find fails the run, as does a
+patch that no longer fits.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -79,6 +82,9 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", action="append", metavar="NAME", help="faults by name")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="faults at a time; default: one a core"
+    )
     parser.add_argument("--report", type=Path, metavar="DIR", help="write source_mutants.md there")
     options = parser.parse_args(words)
 
@@ -91,9 +97,10 @@ def main(words: Sequence[str] | None = None) -> int:
         print("the unchanged library does not hold: no fault can be judged")
         return 1
     rows = []
-    for patch in chosen:
-        rows.append(_row(patch, unchanged, options.device))
-        print("{fault} ({file}): {fate} in {seconds} s: {words}".format(**rows[-1]), flush=True)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for row in pool.map(lambda patch: _row(patch, unchanged, options.device), chosen):
+            rows.append(row)
+            print("{fault} ({file}): {fate} in {seconds} s: {words}".format(**row), flush=True)
     table = pd.DataFrame(rows)
     killed = (table["fate"] == "killed").sum()
     print(f"{killed} of {len(table)} killed")

@@ -53,16 +53,12 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
   const SampleGrads samples{gradient_view(grad_input), gradient_view(grad_offset),
                             gradient_view(grad_mask)};
   with_accumulator(input.scalar_type(), [&]<class T>(T*) {
-    const ChannelRows<T> grad_rows(view(grad_output),
-                                   {g.batch, g.out_channels, g.out_height, g.out_width});
-    if (samples.input || samples.offset || samples.mask || needs[kWeight]) {
-      const ChannelRows<T> input_rows(view(input), {g.batch, g.in_channels, g.height, g.width});
-      if (samples.input || samples.offset || samples.mask) {
-        conv_grad_samples<T>(operands, input_rows, grad_rows, samples);
-      }
-      if (needs[kWeight]) conv_grad_weight<T>(operands, input_rows, grad_rows, view(grad_weight));
+    const View grad = view(grad_output);
+    if (samples.input || samples.offset || samples.mask) {
+      conv_grad_samples<T>(operands, grad, samples);
     }
-    if (needs[kBias]) conv_grad_bias<T>(g, grad_rows, view(grad_bias));
+    if (needs[kWeight]) conv_grad_weight<T>(operands, grad, view(grad_weight));
+    if (needs[kBias]) conv_grad_bias<T>(g, grad, view(grad_bias));
   });
   return {grad_input, grad_offset, grad_weight, grad_bias, grad_mask};
 }

@@ -28,7 +28,8 @@ struct ModulatedSample {
 template <class T>
 class TapSamples {
  public:
-  TapSamples(const ConvOperands& operands, int64_t most_pixels);
+  // Each deform group's taps will be wanted in turn, so many one after the other.
+  TapSamples(const ConvOperands& operands, int64_t most_pixels, int64_t taps_in_turn);
 
   void locate(const OutPixels& pixels, int64_t deform_group, int64_t tap);
 
@@ -46,11 +47,23 @@ class TapSamples {
   T mask(int64_t pixel) const { return mask_[pixel]; }
 
  private:
-  const T* plane(const View& view, int64_t channel, const OutPixels& pixels, T* copy) const;
+  // What the slot of a deform group holds.
+  struct Slot {
+    OutPixels pixels;
+    int64_t deform_group, first_tap;
+  };
+
+  const T* plane(const View& view, int64_t channel, const OutPixels& pixels) const;
+  const T* copied(const OutPixels& pixels, int64_t deform_group, int64_t tap);
 
   const ConvOperands& operands_;
   Buffer<T> columns_;  // undeformed x, [kernel_w, out_width]
-  Buffer<T> copies_;   // of offset y, offset x and mask, [3, most_pixels], where they need one
+  // Of offsets (y, x) and masks whose pixels do not follow each other, or are of another type:
+  // [slots, 3 * taps_in_turn, most_pixels], the masks behind the offsets.
+  Buffer<T> copies_;
+  int64_t taps_in_turn_;
+  std::vector<Slot> slots_;
+  Buffer<T> ones_;  // [most_pixels]
   Buffer<T> numbers_;  // of the run, [6, most_pixels]
   Buffer<int> corners_, border_;
   SampleRun<T> run_;
@@ -96,7 +109,7 @@ ValidCorners<T> valid_corners(const Sample<T>& s, const ConvGeometry& g) {
 template <class T>
 ImageRows<const T> image_rows(const ChannelRows<T>& operand, const ConvGeometry& g, int64_t image,
                               int64_t channel) {
-  return {operand.image(image) + channel, g.width * operand.stride(), operand.stride()};
+  return {operand.image(image, channel), g.width * operand.stride(), operand.stride()};
 }
 
 // out[p, c] = the modulated samples in some channels; rows of out are `out_stride` apart.

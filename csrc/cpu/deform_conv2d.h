@@ -4,6 +4,7 @@
 #pragma once
 
 #include "../geometry.h"
+#include "kernels.h"
 #include "layout.h"
 #include "view.h"
 
@@ -18,28 +19,36 @@ struct ConvOperands {
   View weight;  // [out_channels, in_channels / groups, kernel_h, kernel_w]
 };
 
+// The input, where it needs a copy, in slabs of a deform group each if these are narrow.
+template <class T>
+ChannelRows<T> rows_of_input(const ConvOperands& operands) {
+  const ConvGeometry& g = operands.g;
+  const bool narrow = g.deform_channels() < 2 * kPanel<T>;
+  return {operands.input, {g.batch, g.in_channels, g.height, g.width},
+          narrow ? g.deform_channels() : 0};
+}
+
 // output [batch, out_channels, out_height, out_width]; bias [out_channels], may be absent.
 template <class T>
 void conv_forward(const ConvOperands& operands, const View& bias, const View& output);
 
-// Backward passes also read input and grad_output as rows of channels.
+// Backward passes also read grad_output [batch, out_channels, out_height, out_width].
 
 // The gradients of input, offset and mask, each like its operand; those absent are not computed.
 struct SampleGrads {
   View input, offset, mask;
 };
 template <class T>
-void conv_grad_samples(const ConvOperands& operands, const ChannelRows<T>& input,
-                       const ChannelRows<T>& grad_output, const SampleGrads& grads);
+void conv_grad_samples(const ConvOperands& operands, const View& grad_output,
+                       const SampleGrads& grads);
 
 // The gradient of weight, like it.
 template <class T>
-void conv_grad_weight(const ConvOperands& operands, const ChannelRows<T>& input,
-                      const ChannelRows<T>& grad_output, const View& grad_weight);
+void conv_grad_weight(const ConvOperands& operands, const View& grad_output,
+                      const View& grad_weight);
 
 // The gradient of bias, [out_channels].
 template <class T>
-void conv_grad_bias(const ConvGeometry& g, const ChannelRows<T>& grad_output,
-                    const View& grad_bias);
+void conv_grad_bias(const ConvGeometry& g, const View& grad_output, const View& grad_bias);
 
 }  // namespace dcnv2::cpu

@@ -10,6 +10,7 @@ namespace {
 // of about so many elements are in the cache at once.
 constexpr int64_t kMostPixels = 96;
 constexpr int64_t kColumnElements = 1 << 16;
+constexpr int64_t kPackedRows = 128;  // of the weight, sorted at once: they stay in the first cache
 
 // Small maps are cut finer, so that there is work for every thread. What is added up to an output
 // and in which order does not depend on it.
@@ -34,16 +35,13 @@ class PackedWeight {
       : g_(g),
         panels_(ceil_div(g.group_out(), kPanel<T>)),
         depth_(g.taps() * g.group_in()),
+        taps_at_once_(taps_at_once<T>(g)),
         data_({g.groups, panels_, depth_, kPanel<T>}) {
     run_tasks(g.groups * panels_, [&] {
       return [&](int64_t task) {
         T* to = data_.data() + task * depth_ * kPanel<T>;
         std::fill_n(to, depth_ * kPanel<T>, T(0));
-        const int64_t at_once = taps_at_once<T>(g_);
-        for (int64_t tap = 0; tap < g_.taps(); tap += at_once) {
-          pack(weight, task / panels_, task % panels_ * kPanel<T>, tap,
-               std::min(at_once, g_.taps() - tap), to + tap * g_.group_in() * kPanel<T>);
-        }
+        pack(weight, task / panels_, task % panels_ * kPanel<T>, to);
       };
     });
   }
@@ -54,26 +52,63 @@ class PackedWeight {
   }
 
  private:
-  // Some taps of up to kPanel output channels of a group.
-  void pack(const View& weight, int64_t group, int64_t first, int64_t tap, int64_t taps, T* to) {
+  // Up to kPanel output channels of a group.
+  void pack(const View& weight, int64_t group, int64_t first, T* to) const {
     const int64_t columns = std::min(kPanel<T>, g_.group_out() - first);
-    // A view whose pixels are the taps, whose images are the input channels of the group, and
-    // whose channels are the output channels, gives rows of output channels.
-    View source = advance(weight, (group * g_.group_out() + first) * weight.stride[0]);
-    std::swap(source.stride[0], source.stride[1]);
     const int64_t begin = group * g_.group_in();
+    const View rows = advance(weight, (group * g_.group_out() + first) * weight.stride[0]);
+    const bool dense = weight.stride[3] == 1 && weight.stride[2] == g_.kernel_w &&
+                       weight.stride[1] == g_.taps();
     for (const ChannelSpan& span :
          cut_by_group(begin, begin + g_.group_in(), g_.deform_channels())) {
-      for (int64_t c = span.begin; c < span.end; ++c, to += kPanel<T>) {
-        load_rows(source, {c - begin, 0, columns, tap, taps, g_.kernel_w}, to,
-                  span.size() * kPanel<T>);
+      const ChannelSpan channels{span.begin - begin, span.end - begin, group};
+      dense ? pack_dense(rows, channels, columns, to) : pack_strided(rows, channels, columns, to);
+    }
+  }
+
+  // The row of a tap's first channel in a span of the group's channels.
+  int64_t row(int64_t tap, const ChannelSpan& channels) const {
+    const int64_t first = tap / taps_at_once_ * taps_at_once_;
+    const int64_t taps = std::min(taps_at_once_, g_.taps() - first);
+    return first * g_.group_in() + channels.begin * taps + (tap - first) * channels.size();
+  }
+
+  // `rows` begins at the first output channel.
+  void pack_strided(const View& rows, const ChannelSpan& channels, int64_t columns, T* to) const {
+    for (int64_t tap = 0; tap < g_.taps(); ++tap) {
+      // A view whose pixels are the input channels and whose channels are the output channels.
+      View source =
+          advance(rows, tap / g_.kernel_w * rows.stride[2] + tap % g_.kernel_w * rows.stride[3]);
+      source.stride[1] = rows.stride[0];
+      source.stride[2] = rows.stride[1] * g_.group_in();
+      source.stride[3] = rows.stride[1];
+      load_rows(source, {0, 0, columns, channels.begin, channels.size(), g_.group_in()},
+                to + row(tap, channels) * kPanel<T>, kPanel<T>);
+    }
+  }
+
+  // The same where an output channel's weights follow each other: its channels' taps are read as
+  // they lie, some at a time, and then sorted.
+  void pack_dense(const View& rows, const ChannelSpan& channels, int64_t columns, T* to) const {
+    const int64_t taps = g_.taps(), at_once = std::max<int64_t>(kPackedRows / taps, 1);
+    Buffer<T> found({at_once * taps, kPanel<T>});
+    View source = rows;
+    source.stride[1] = rows.stride[0];
+    for (int64_t c = channels.begin; c < channels.end; c += at_once) {
+      const int64_t count = std::min(at_once, channels.end - c);
+      load_rows(source, {0, 0, columns, c * taps, count * taps, g_.group_in() * taps},
+                found.data(), kPanel<T>);
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        T* target = to + (row(tap, channels) + c - channels.begin) * kPanel<T>;
+        for (int64_t i = 0; i < count; ++i) {
+          std::copy_n(found.data() + (i * taps + tap) * kPanel<T>, columns, target + i * kPanel<T>);
+        }
       }
-      to += (taps - 1) * span.size() * kPanel<T>;
     }
   }
 
   const ConvGeometry& g_;
-  int64_t panels_, depth_;
+  int64_t panels_, depth_, taps_at_once_;
   Buffer<T> data_;
 };
 
@@ -90,7 +125,7 @@ class ForwardWorker {
         output_(output),
         taps_at_once_(taps_at_once<T>(g_)),
         column_stride_(row_stride<T>(g_.deform_channels())),
-        samples_(operands, kMostPixels),
+        samples_(operands, kMostPixels, operands.g.taps()),
         columns_({g_.deform_groups, taps_at_once_, kMostPixels, column_stride_}),
         result_({kMostPixels, g_.out_channels}) {}
 
@@ -173,7 +208,7 @@ class ForwardWorker {
 template <class T>
 void conv_forward(const ConvOperands& operands, const View& bias, const View& output) {
   const ConvGeometry& g = operands.g;
-  const ChannelRows<T> input(operands.input, {g.batch, g.in_channels, g.height, g.width});
+  const ChannelRows<T> input = rows_of_input<T>(operands);
   const PackedWeight<T> weight(g, operands.weight);
   Buffer<T> bias_row({bias ? g.out_channels : 0});
   if (bias) load_rows(bias, {0, 0, g.out_channels, 0, 1, 1}, bias_row.data(), g.out_channels);

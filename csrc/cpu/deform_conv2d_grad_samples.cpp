@@ -63,30 +63,73 @@ class PackedWeight {
   Buffer<T> data_;
 };
 
+// The input's rows of channels in one slice of one image: its own memory where it has that form,
+// else a copy in which every span is a slab of its own.
+template <class T>
+class SliceRows {
+ public:
+  SliceRows(const ConvOperands& operands, int64_t most_channels)
+      : g_(operands.g),
+        view_(operands.input),
+        in_place_(view_, {g_.batch, g_.in_channels, g_.height, g_.width}),
+        copy_({g_.height, g_.width, in_place_ ? 0 : most_channels}) {}
+
+  void begin(int64_t image, const ChannelSlice& slice) {
+    image_ = image;
+    first_ = slice.begin;
+    if (in_place_) return;
+    const int64_t pixels = g_.height * g_.width;
+    for (const ChannelSpan& span : slice.spans) {
+      load_rows(view_, {image, span.begin, span.size(), 0, pixels, g_.width},
+                copy_.data() + (span.begin - first_) * pixels, span.size());
+    }
+  }
+
+  ImageRows<const T> span(const ChannelSpan& span) const {
+    if (in_place_) {
+      const int64_t stride = in_place_.pixel_stride;
+      return {in_place_.data + image_ * in_place_.image_stride + span.begin, g_.width * stride,
+              stride};
+    }
+    return {copy_.data() + (span.begin - first_) * g_.height * g_.width, g_.width * span.size(),
+            span.size()};
+  }
+
+ private:
+  const ConvGeometry& g_;
+  const View& view_;
+  RowsInPlace<T> in_place_;
+  Buffer<T> copy_;
+  int64_t image_ = 0, first_ = 0;
+};
+
 template <class T>
 class GradSamplesWorker {
  public:
-  GradSamplesWorker(const ConvOperands& operands, const ChannelRows<T>& input,
-                    const ChannelRows<T>& grad_output, const PackedWeight<T>& weight,
-                    const GradOffsetMask<T>& grad_place, const SampleGrads& grads)
+  GradSamplesWorker(const ConvOperands& operands, const View& grad_output,
+                    const PackedWeight<T>& weight, const GradOffsetMask<T>& grad_place,
+                    const SampleGrads& grads)
       : g_(operands.g),
-        input_(input),
-        grad_output_(grad_output),
+        input_(operands, grads.offset || grads.mask ? channels_at_once<T>(g_.in_channels) : 0),
+        grad_output_(grad_output, {g_.batch, g_.out_channels, g_.out_height, g_.out_width},
+                     kPixels),
         weight_(weight),
         grad_place_(grad_place),
         grads_(grads),
-        samples_(operands, kPixels),
+        samples_(operands, kPixels, operands.g.taps()),
         columns_({kPixels, kPanel<T>}),
         scratch_({7, kPixels}),
         grad_input_(g_, grads.input ? channels_at_once<T>(g_.in_channels) : 0) {}
 
   void operator()(int64_t image, const ChannelSlice& slice) {
     if (grads_.input) grad_input_.begin(slice.end - slice.begin);
+    if (grads_.offset || grads_.mask) input_.begin(image, slice);
     const int64_t image_pixels = g_.out_height * g_.out_width;
     for (int64_t first = 0; first < image_pixels; first += kPixels) {
       const OutPixels pixels{image, first, std::min(kPixels, image_pixels - first)};
+      const T* grad = grad_output_.rows(image, first, pixels.count);
       for (int64_t tap = 0; tap < g_.taps(); ++tap) {
-        multiply(pixels, tap, slice);
+        multiply(pixels, grad, tap, slice);
         hand_out({pixels, tap, columns_.data()}, slice);
       }
     }
@@ -94,8 +137,8 @@ class GradSamplesWorker {
   }
 
  private:
-  // columns [pixels, kPanel] at one tap
-  void multiply(const OutPixels& pixels, int64_t tap, const ChannelSlice& slice) {
+  // columns [pixels, kPanel] at one tap; grad [pixels, out_channels]
+  void multiply(const OutPixels& pixels, const T* grad, int64_t tap, const ChannelSlice& slice) {
     int64_t number = slice.first_part;
     for (const ChannelSpan& part : slice.parts) {
       PanelProduct<T> product{};
@@ -103,8 +146,7 @@ class GradSamplesWorker {
       product.columns = part.size();
       product.depth = g_.group_out();
       product.blocks = 1;
-      product.a = grad_output_.image(pixels.image) + pixels.first * grad_output_.stride() +
-                  part.group * g_.group_out();
+      product.a = grad + part.group * g_.group_out();
       product.a_stride = grad_output_.stride();
       product.b = weight_.panel(number++, tap);
       product.c = columns_.data() + part.begin - slice.begin;
@@ -119,8 +161,7 @@ class GradSamplesWorker {
       const int64_t offset = span.begin - slice.begin;
       samples_.locate(columns.pixels, span.group, columns.tap);
       if (grads_.offset || grads_.mask) {
-        grad_place_.add(columns, samples_, number, offset,
-                        image_rows(input_, g_, columns.pixels.image, span.begin), scratch_.data());
+        grad_place_.add(columns, samples_, number, offset, input_.span(span), scratch_.data());
       }
       if (grads_.input) grad_input_.add(columns, samples_, span, offset);
       ++number;
@@ -128,8 +169,8 @@ class GradSamplesWorker {
   }
 
   const ConvGeometry& g_;
-  const ChannelRows<T>& input_;
-  const ChannelRows<T>& grad_output_;
+  SliceRows<T> input_;
+  PixelRows<T> grad_output_;
   const PackedWeight<T>& weight_;
   const GradOffsetMask<T>& grad_place_;
   const SampleGrads& grads_;
@@ -142,8 +183,8 @@ class GradSamplesWorker {
 }  // namespace
 
 template <class T>
-void conv_grad_samples(const ConvOperands& operands, const ChannelRows<T>& input,
-                       const ChannelRows<T>& grad_output, const SampleGrads& grads) {
+void conv_grad_samples(const ConvOperands& operands, const View& grad_output,
+                       const SampleGrads& grads) {
   const ConvGeometry& g = operands.g;
   const std::vector<ChannelSlice> slices = make_slices<T>(g);
   std::vector<ChannelSpan> spans;
@@ -153,7 +194,7 @@ void conv_grad_samples(const ConvOperands& operands, const ChannelRows<T>& input
   const PackedWeight<T> weight(g, operands.weight, slices);
   const GradOffsetMask<T> grad_place(g, spans, grads.offset, grads.mask);
   run_tasks(g.batch * int64_t(slices.size()), [&] {
-    return [&, worker = GradSamplesWorker<T>(operands, input, grad_output, weight, grad_place,
+    return [&, worker = GradSamplesWorker<T>(operands, grad_output, weight, grad_place,
                                              grads)](int64_t task) mutable {
       worker(task / int64_t(slices.size()), slices[task % slices.size()]);
     };
@@ -161,9 +202,7 @@ void conv_grad_samples(const ConvOperands& operands, const ChannelRows<T>& input
   grad_place.finish();
 }
 
-template void conv_grad_samples<float>(const ConvOperands&, const ChannelRows<float>&,
-                                       const ChannelRows<float>&, const SampleGrads&);
-template void conv_grad_samples<double>(const ConvOperands&, const ChannelRows<double>&,
-                                        const ChannelRows<double>&, const SampleGrads&);
+template void conv_grad_samples<float>(const ConvOperands&, const View&, const SampleGrads&);
+template void conv_grad_samples<double>(const ConvOperands&, const View&, const SampleGrads&);
 
 }  // namespace dcnv2::cpu

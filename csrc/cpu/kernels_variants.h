@@ -8,6 +8,7 @@
 
 #include "../geometry.h"
 #include "kernels.h"
+#include "shuffle.h"
 
 namespace dcnv2::cpu {
 

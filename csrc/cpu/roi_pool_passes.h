@@ -19,7 +19,8 @@ int64_t cell_of(const RoiPoolGeometry& g, int64_t bin_y, int64_t bin_x) {
 template <class T>
 ChannelRows<T> rows_by_cell(const RoiOperands& operands) {
   const RoiPoolGeometry& g = operands.g;
-  return {operands.input, {g.batch, g.channels, g.height, g.width}, g.group_size * g.group_size};
+  const int64_t cells = g.group_size * g.group_size;
+  return {operands.input, {g.batch, g.channels, g.height, g.width}, 0, cells};
 }
 
 template <class T>

@@ -106,23 +106,6 @@ void sample_rows(const SampleRun<T>& run, const ImageRows<const T>& image, int64
   by_width<T>(channels, SamplePass<T>{run, image, channels, out, out_stride});
 }
 
-// The numbers of lanes that a shuffle of two vectors of 16 bytes takes.
-template <class T>
-struct Lanes;
-template <>
-struct Lanes<float> {
-  typedef int type __attribute__((vector_size(16)));
-};
-template <>
-struct Lanes<double> {
-  typedef long long type __attribute__((vector_size(16)));
-};
-#if defined(__clang__)
-#define DCNV2_SHUFFLE(T, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define DCNV2_SHUFFLE(T, a, b, ...) __builtin_shuffle(a, b, typename Lanes<T>::type{__VA_ARGS__})
-#endif
-
 // sums[i] = the sum of the lanes of v[i].
 template <class T, int Bytes>
 void sum_four(const Vector<T, Bytes> (&v)[4], T* sums) {
@@ -150,7 +133,6 @@ void sum_four(const Vector<T, Bytes> (&v)[4], T* sums) {
         DCNV2_SHUFFLE(T, v[2], v[3], 0, 2) + DCNV2_SHUFFLE(T, v[2], v[3], 1, 3);
   }
 }
-#undef DCNV2_SHUFFLE
 
 template <class T>
 struct DotPass {

@@ -23,22 +23,22 @@ CPU = [
     _file(
         "y and x of an offset exchanged",
         "conv_samples.cpp",
-        """2 * channel, pixels, copies_.data());
-  const T* offset_x = plane(operands_.offset, 2 * channel + 1, pixels,""",
-        """2 * channel + 1, pixels, copies_.data());
-  const T* offset_x = plane(operands_.offset, 2 * channel, pixels,""",
+        """2 * channel, pixels);
+  const T* offset_x = plane(operands_.offset, 2 * channel + 1, pixels);""",
+        """2 * channel + 1, pixels);
+  const T* offset_x = plane(operands_.offset, 2 * channel, pixels);""",
     ),
     _file(
         "mask never applied",
         "conv_samples.cpp",
-        "operands_.mask ? plane(operands_.mask, channel, pixels, ones) : ones",
-        "ones",
+        "operands_.mask ? plane(operands_.mask, channel, pixels) : ones_.data()",
+        "ones_.data()",
     ),
     _file(
         "mask read at the deform group's number",
         "conv_samples.cpp",
-        "plane(operands_.mask, channel, pixels, ones)",
-        "plane(operands_.mask, deform_group, pixels, ones)",
+        "plane(operands_.mask, channel, pixels)",
+        "plane(operands_.mask, deform_group, pixels)",
     ),
     _file(
         "NaN sampled as zero",
@@ -122,8 +122,8 @@ CPU = [
     _file(
         "bias's gradient of the first image alone",
         _WEIGHT,
-        "grad_output.image(n) + first;",
-        "grad_output.image(0) + first;",
+        "{n, first, count, p, pixels, g.out_width}, rows",
+        "{0, first, count, p, pixels, g.out_width}, rows",
     ),
     _file(
         "rows of an image taken for adjacent",
@@ -134,8 +134,8 @@ CPU = [
     _file(
         "channels taken for adjacent",
         "layout.cpp",
-        "groups == 1 && adjacent && even != 0",
-        "groups == 1 && even != 0",
+        "|| !adjacent || even == 0) return;",
+        "|| even == 0) return;",
     ),
     _file(
         "gradients of offset and mask only beside the input's",

@@ -67,6 +67,19 @@ def test_layout_of_each_operand_changes_nothing(kind, layout, dtype):
     assert_same(problem.results(), expected)
 
 
+# Several rounds of taps; a round for each channel, and more groups than copies of offsets are kept.
+@pytest.mark.parametrize(("channels", "deform_groups"), [(96, 4), (40, 40)])
+@pytest.mark.parametrize("layout", LAYOUTS[:2])
+def test_layout_changes_nothing_in_any_deform_group(layout, channels, deform_groups):
+    options = {"deform_groups": deform_groups, "size": (23, 9), "groups": 2, "out_channels": 6}
+    problem = conv_problem(channels=channels, kernel=(3, 3), **options).to(torch.float32)
+    expected = problem.results()
+    assert_close(expected, problem.expected(), 3e-6)
+    for name in ("input", "offset", "mask", "weight"):
+        moved = problem.replace(**{name: layout(problem.tensors[name])})
+        assert_same(moved.results(), expected)
+
+
 @pytest.mark.parametrize("kind", MAKERS)
 def test_expanded_operands(kind):
     problem = _case(kind)

@@ -30,7 +30,8 @@ def _arguments(problem, device):
         options["part_size"] = options["part_size"] or problem.bins[0]
     order = ("input", "offset", "weight", "bias", "mask")
     names = order if problem.op == "deform_conv2d" else problem.operand_names
-    return [operands[name] for name in names], list(options.values())
+    allow_tf32 = [False] if problem.op == "deform_conv2d" else []
+    return [operands[name] for name in names], [*options.values(), *allow_tf32]
 
 
 @pytest.mark.parametrize("problem", SMALL, ids=lambda p: f"{p.op}-{p.mask}-{p.offsets}")

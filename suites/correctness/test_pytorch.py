@@ -23,6 +23,12 @@ SMALL = [
 ]
 
 
+def _operator(name):
+    import dcnv2.ops  # noqa: F401 - defines torch.ops.dcnv2
+
+    return getattr(torch.ops.dcnv2, name).default
+
+
 def _arguments(problem, device):
     """Positional arguments of the operator's schema."""
     operands, options = problem.operands(device), problem.options()
@@ -42,7 +48,7 @@ def test_opcheck(target, problem):
         t if t is None or name == "rois" else t.requires_grad_()
         for name, t in zip(problem.operand_names, tensors, strict=True)
     ]
-    operator = getattr(torch.ops.dcnv2, problem.op).default
+    operator = _operator(problem.op)
     torch.library.opcheck(operator, (*differentiable, *options))
 
 
@@ -54,7 +60,7 @@ def test_opcheck_of_the_backward(target, problem):
     needed = [t is not None for name, t in zip(names, tensors, strict=True) if name != "rois"]
     if problem.op == "deform_conv2d":
         tensors.pop(3)  # the bias
-    operator = getattr(torch.ops.dcnv2, problem.op + "_backward").default
+    operator = _operator(problem.op + "_backward")
     arguments = (problem.grad_output(target.device), *tensors, *options, needed)
     torch.library.opcheck(operator, arguments)
 

@@ -21,12 +21,13 @@ class PlainRoIPool:
         rois: Tensor,
         offset: Tensor | None,
         mask: Tensor | None,
-        output_size: tuple[int, int],
+        output_size: int | tuple[int, int],
         spatial_scale: float,
         sampling_ratio: int,
         gamma: float,
     ) -> Tensor:
-        bins, classes = output_size, 1
+        bins = (output_size, output_size) if isinstance(output_size, int) else output_size
+        classes = 1
         return self.pool(
             input, rois, offset, mask, bins, classes, spatial_scale, sampling_ratio, gamma
         )

@@ -39,11 +39,23 @@ raise SystemExit(not all(found.loaded for found in library.LIBRARIES.values()))
 """
 
 
-def hide_toolkits():
-    """Leave CUDA_HOME out, and the folders of PATH that hold an nvcc."""
+def hide_toolkits(folder):
+    """Leave CUDA_HOME and nvcc out; links under a folder stand in for what lies beside an nvcc."""
     os.environ.pop("CUDA_HOME", None)
-    folders = os.environ["PATH"].split(os.pathsep)
-    os.environ["PATH"] = os.pathsep.join(f for f in folders if not Path(f, "nvcc").exists())
+    path = []
+    for index, programs in enumerate(os.environ["PATH"].split(os.pathsep)):
+        if not Path(programs, "nvcc").exists():
+            path.append(programs)
+            continue
+        links = Path(folder, str(index))
+        links.mkdir(parents=True)
+        for program in Path(programs).iterdir():
+            if program.name != "nvcc":
+                (links / program.name).symlink_to(program.absolute())
+        path.append(str(links))
+    os.environ["PATH"] = os.pathsep.join(path)
+    if found := shutil.which("nvcc"):
+        raise RuntimeError(f"{found} is still found")
 
 
 def copy_sources(folder):
@@ -63,17 +75,17 @@ def main():
         return 1
     wanted = [f"{name}=={torch.version.cuda}.*" for name in PACKAGES]
     subprocess.run([*PIP, "install", "--quiet", *wanted], check=True)
-    hide_toolkits()
     os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "9.0a")
     os.environ["DCNV2_BUILD_CUDA"] = "1"
     sys.path.insert(0, str(ROOT))
     from build_support.toolkit import find_toolkit
 
-    toolkit, origin = find_toolkit(int(torch.version.cuda.split(".")[0]))
-    print(f"toolkit: {origin}")
-    if toolkit is None or not origin.startswith("pip packages"):
-        return 1
     with tempfile.TemporaryDirectory() as folder:
+        hide_toolkits(Path(folder, "path"))
+        toolkit, origin = find_toolkit(int(torch.version.cuda.split(".")[0]))
+        print(f"toolkit: {origin}", flush=True)
+        if toolkit is None or not origin.startswith("pip packages"):
+            return 1
         sources, out = Path(folder, "sources"), Path(folder, "out")
         sources.mkdir()
         copy_sources(sources)

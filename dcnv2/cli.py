@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,8 +28,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-        The exit status: 1 for an error that the user can mend, and 75 for a run that a signal ended
-        and that can be resumed.
+        The exit status: 1 for an error that the user can mend, 75 for a run that a signal ended and
+        that can be resumed, and 141, as by SIGPIPE, where nobody reads on what is printed.
     """
     parser = build_parser()
     words = sys.argv[1:] if words is None else words
@@ -38,7 +40,13 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")
     options.overrides = overrides
     try:
-        return options.command(options) or 0
+        status = options.command(options) or 0
+        sys.stdout.flush()  # here, where a reader such as `head` may be gone, not on the way out
+        return status
+    except BrokenPipeError:
+        # Nor may Python find out when it flushes once more as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if options.debug or package not in DETECTION_EXTRA:

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Every shipped configuration builds, trains and predicts at toy size, and is listed."""
 
+import os
+import sys
+
 import pytest
 import torch
 
+from dcnv2 import cli
 from dcnv2.engine import catalogue as listing
 from dcnv2.engine.catalogue import catalogue
 from dcnv2.engine.config import load_config, parse_values, shipped
@@ -65,6 +69,18 @@ def test_listing_counts_and_cites():
     assert row["source"].startswith("mmdetection")
     assert row["parameters_M"] == pytest.approx(45.22, abs=0.01)
     assert catalogue(["no", "such"]).empty
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(monkeypatch, capsys):
+    """As in `dcnv2 configs | head`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as unread:
+        monkeypatch.setattr(sys, "stdout", unread)
+        status = cli.main(["configs", "smoke/plain"])
+        monkeypatch.undo()
+    assert status == 141
+    assert capsys.readouterr().err == ""
 
 
 def test_rows_with_one_model_are_counted_once(monkeypatch):

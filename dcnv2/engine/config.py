@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import os
 from collections.abc import Sequence
@@ -109,8 +110,7 @@ def parse_values(
     """Builds the typed configuration from nested values and command-line words."""
     check_keys(values, RunConfig, source)
     check_words(overrides)
-    parser = ArgumentParser(exit_on_error=False, default_env=False)
-    parser.add_class_arguments(RunConfig)
+    parser = _parser()
     try:
         base = parser.parse_object(values)
         parsed = parser.parse_args(list(overrides), namespace=base)
@@ -120,6 +120,14 @@ def parse_values(
         raise ConfigError(f"{source}: {reason}") from None
     check_numbers(config)
     return config
+
+
+@functools.cache
+def _parser() -> ArgumentParser:
+    """Made once: that takes as long as reading a file with it."""
+    parser = ArgumentParser(exit_on_error=False, default_env=False)
+    parser.add_class_arguments(RunConfig)
+    return parser
 
 
 def find_config(source: str | Path) -> Path:

@@ -121,6 +121,22 @@ def test_expected_results_hold_for_the_file_itself_alone(tmp_path):
     assert load_config(tmp_path / "other.yaml").eval.batch_size == 2
 
 
+def test_a_configuration_that_is_changed_leaves_the_next_alone():
+    def spoil(part):
+        for entry in dataclasses.fields(part):
+            value = getattr(part, entry.name)
+            if dataclasses.is_dataclass(value):
+                spoil(value)
+            elif isinstance(value, list):
+                value.append(77)
+            elif isinstance(value, dict):
+                value["box_AP"] = [7, 7]
+
+    before = to_yaml(load_config("smoke/plain"))
+    spoil(load_config("smoke/plain", ["--data.train=[one,two]"]))
+    assert to_yaml(load_config("smoke/plain")) == before
+
+
 def test_unknown_names_get_near_ones():
     with pytest.raises(FileNotFoundError, match="near names: smoke/dcnv2"):
         find_config("smoke/dcnv3")

@@ -46,7 +46,7 @@ def model_cost(config: ModelConfig) -> Cost:
     for module in model.modules():
         if isinstance(module, FrozenBatchNorm2d):
             # Not counted, and half of the time to trace.
-            module.forward = nn.Identity()  # type: ignore[method-assign, assignment]
+            module.forward = nn.Identity()  # type: ignore[method-assign]
     # The short side as configured, the long one as its bound allows, in whole strides of 32.
     short = config.min_size[-1]
     sides = (short, min(short * 5 / 3, config.max_size))

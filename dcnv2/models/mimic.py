@@ -58,8 +58,10 @@ class FeatureMimicking(nn.Module):
             nothing = torch.stack(sums).sum() * 0.0
             return {"loss_mimic_cls": nothing, "loss_mimic_cos": nothing}
         crops = self._crop(images, boxes)
-        side = float(self.config.crop_size)
-        whole = list(crops.new_tensor([0.0, 0.0, side, side]).expand(len(crops), 1, 4))
+        # Each crop is an image of its own, whole.
+        whole = crops.new_full((len(crops), 5), self.config.crop_size)
+        whole[:, 0] = torch.arange(len(crops), device=crops.device)
+        whole[:, 1:3] = 0
         alone = heads.box_features(backbone(crops), whole)
         context = heads.box_features(features, boxes)
         class_loss = F.cross_entropy(self.classifier(alone), label)

@@ -40,21 +40,25 @@ class RoIPooler(nn.Module):
         finest = strides[0].bit_length() - 1
         self.assign_levels = LevelMapper(finest, finest + len(strides) - 1)
 
-    def forward(self, features: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+    def forward(self, features: dict[str, Tensor], boxes: list[Tensor] | Tensor) -> Tensor:
         """Pools the boxes of a batch.
 
         Args:
             features: maps [N, C, H, W] by name.
-            boxes: one [R_i, 4] an image, (x1, y1, x2, y2) in pixels of the padded batch.
+            boxes: one [R_i, 4] an image, (x1, y1, x2, y2) in pixels of the padded batch; or all in
+                one [R, 5], after the number of the image, which costs no loop over images.
 
         Returns:
             [sum R_i, C, size, size] in the order of the boxes.
         """
-        index = torch.cat([torch.full_like(b[:, :1], image) for image, b in enumerate(boxes)])
-        rois = torch.cat([index, torch.cat(boxes)], dim=1)
+        if isinstance(boxes, Tensor):
+            rois = boxes
+        else:
+            index = torch.cat([torch.full_like(b[:, :1], image) for image, b in enumerate(boxes)])
+            rois = torch.cat([index, torch.cat(boxes)], dim=1)
         if len(self.pools) == 1:
             return self.pools[0](features[self.levels[0]], rois)
-        level_of = self.assign_levels(boxes)
+        level_of = self.assign_levels([rois[:, 1:]])
         order, pooled = [], []
         for level, (name, pool) in enumerate(zip(self.levels, self.pools, strict=True)):
             chosen = torch.where(level_of == level)[0]
@@ -109,8 +113,8 @@ class BoxMaskHeads(RoIHeads):
         )
         self.config = config
 
-    def box_features(self, features: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
-        """What the box predictor reads: [sum R_i, hidden] of boxes [R_i, 4] an image."""
+    def box_features(self, features: dict[str, Tensor], boxes: list[Tensor] | Tensor) -> Tensor:
+        """What the box predictor reads: [R, hidden] of boxes as `RoIPooler` takes them."""
         return self.box_head(self.box_roi_pool(features, boxes))
 
     def mask_logits(self, features: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:

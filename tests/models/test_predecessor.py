@@ -74,7 +74,7 @@ def test_mimicking_sees_whole_patches_of_positives_alone(masks):
         model.roi_heads,
     )
     patches, context = seen
-    assert [patch.tolist() for patch in patches] == [[[0.0, 0.0, 32.0, 32.0]]] * 2
+    assert patches.tolist() == [[index, 0.0, 0.0, 32.0, 32.0] for index in range(2)]
     assert sorted(context[0].tolist()) == sorted(near.tolist())
 
 

@@ -2,7 +2,8 @@
 """Runs what may read outside its memory in a process of its own.
 
 A layout or a strange offset makes some implementations crash; a crash is a verdict on one claim,
-not the suite's end.
+not the suite's end. On a GPU a read outside of memory ends the process's use of the GPU: what came
+after it would fail for no fault of its own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import faulthandler
 import io
 import multiprocessing
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -27,9 +29,29 @@ _apart = False  # whether this is a process that was forked here
 
 
 def risky(target: Target) -> bool:
-    """Whether an implementation may take this process with it: a peer's, on the CPU."""
+    """Whether an implementation may take this process with it: a peer's."""
     safe = getattr(target.backend, "safe", target.backend.ours)
-    return not safe and target.device == "cpu" and not _apart
+    return not safe and not _apart and (target.device == "cpu" or gpu_in_forks())
+
+
+@lru_cache
+def gpu_in_forks() -> bool:
+    """Whether forked processes can use the GPU: as long as this one has not touched it."""
+    try:
+        return forked(lambda: torch.ones(1, device="cuda").item() == 1)
+    except AssertionError:
+        return False
+
+
+def gpu_lost() -> bool:
+    """Whether an error has ended this process's use of the GPU."""
+    if not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
 
 
 @contextlib.contextmanager
@@ -45,8 +67,10 @@ def judge_apart(check: Callable[..., None], target: Target) -> Iterator[Callable
     worker = _Worker(lambda given: _fate(check, given))
 
     def judge(*given: Any) -> None:
-        (fate, words), noted = worker.ask(given)
+        (fate, words), noted, lost = worker.ask(given)
         LEDGER.take(noted)
+        if lost:
+            worker.close()
         if fate == "skipped":
             pytest.skip(words)
         assert fate == "passed", words
@@ -63,7 +87,7 @@ def check_apart(check: Callable[[], None], target: Target) -> None:
         judge()
 
 
-def _fate(check: Callable[..., None], given: tuple) -> tuple[tuple[str, str], dict]:
+def _fate(check: Callable[..., None], given: tuple) -> tuple[tuple[str, str], dict, bool]:
     LEDGER.forget()
     try:
         check(*given)
@@ -73,7 +97,7 @@ def _fate(check: Callable[..., None], given: tuple) -> tuple[tuple[str, str], di
     except Exception as error:
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
         fate = ("failed", f"{kind}{error}")
-    return fate, LEDGER.noted()
+    return fate, LEDGER.noted(), fate[0] == "failed" and gpu_lost()
 
 
 def isolated(run: Callable[[], Results], target: Target) -> Results:

@@ -24,6 +24,8 @@ PRECISE = ("float64", "float32")
 FINITE = tuple(kind for kind in OFFSETS if kind not in STRANGE)
 BATCHES = (2, 1, 3, 0, 5, 7, 33, 37, 64, 65)
 KERNELS = ((3, 3), (3, 2), (1, 1), (2, 3), (2, 2), (1, 5), (4, 1), (5, 3))
+SIZES = (4, 3, 5, 6, 7, 8, 9, 10, 11, 12)
+WIDTHS = (5, 7, 16, 17, 24, 33)
 _PICKS = 48  # more than any problem needs
 _WORK = 60_000  # samples times channels of one drawn convolution, about
 
@@ -68,7 +70,9 @@ def _several(values: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 @st.composite
-def conv_problems(draw, dtype=None, offsets=FINITE, layouts=LAYOUTS, empty=True) -> ConvProblem:
+def conv_problems(
+    draw, dtype=None, offsets=FINITE, layouts=LAYOUTS, empty=True, vectors=False
+) -> ConvProblem:
     """Convolution problems.
 
     Args:
@@ -77,14 +81,19 @@ def conv_problems(draw, dtype=None, offsets=FINITE, layouts=LAYOUTS, empty=True)
         offsets: kinds of offsets to draw from.
         layouts: layouts to draw from.
         empty: whether the batch may be empty.
+        vectors: whether channels of every group come in whole vectors, as kernels for tensor cores
+            want them, and maps are broader than one tile of such kernels.
     """
     pick = _Picker(draw)
     dtype = pick.one_of("dtype", _several(dtype))
     kernel = pick.one_of("kernel", KERNELS)
     stride, dilation = pick.pair("stride", 1, 1, 2, 3), pick.pair("dilation", 1, 1, 1, 2, 3)
-    batch = pick.one_of("batch", BATCHES if empty else [n for n in BATCHES if n])
-    groups, deform_groups, in_channels, out_channels = _channels(pick, small=batch > 7)
-    height, width, padding = _image(pick, kernel, dilation)
+    batches = (2, 1, 3) if vectors else BATCHES
+    batch = pick.one_of("batch", batches if empty else [n for n in batches if n])
+    groups, deform_groups, in_channels, out_channels = (
+        _vectors(pick) if vectors else _channels(pick, small=batch > 7)
+    )
+    height, width, padding = _image(pick, kernel, dilation, WIDTHS if vectors else SIZES[1:])
     problem = ConvProblem(
         batch=batch,
         in_channels=in_channels,
@@ -105,7 +114,15 @@ def conv_problems(draw, dtype=None, offsets=FINITE, layouts=LAYOUTS, empty=True)
         offsets=pick.one_of("offsets", offsets),
         seed=pick.seed,
     )
-    return _shrunk_to_budget(problem)
+    return problem if vectors else _shrunk_to_budget(problem)
+
+
+def _vectors(pick: _Picker):
+    """As `_channels`; a multiple of 8 for every group of any kind."""
+    groups = pick.one_of("groups", (1, 2))
+    deform_groups = pick.one_of("deform groups", (1, 2, 4))
+    in_channels = 8 * math.lcm(groups, deform_groups) * pick.one_of("channels", (1, 2, 3, 9))
+    return groups, deform_groups, in_channels, 8 * groups * pick.one_of("outs", (1, 2, 3, 9))
 
 
 def _channels(pick: _Picker, small: bool):
@@ -126,16 +143,15 @@ def _channels(pick: _Picker, small: bool):
     return groups, deform_groups, in_channels, groups * pick.one_of("outs", (1, 2, 5))
 
 
-def _image(pick: _Picker, kernel, dilation):
+def _image(pick: _Picker, kernel, dilation, widths):
     """Height, width, and a padding with which the kernel fits."""
     shape = pick.one_of("image", ("free", "free", "free", "row", "column", "below kernel"))
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-    sizes = (4, 3, 5, 6, 7, 8, 9, 10, 11, 12)
     if shape == "below kernel":
         height, width = (max(1, r - pick.one_of(f"below {r}", (1, 2))) for r in reach)
     else:
-        height = 1 if shape == "row" else pick.one_of("height", sizes)
-        width = 1 if shape == "column" else pick.one_of("width", sizes[1:])
+        height = 1 if shape == "row" else pick.one_of("height", SIZES)
+        width = 1 if shape == "column" else pick.one_of("width", widths)
     padding = pick.pair("padding", 0, 1, 2, 3)
     needed = [max(0, math.ceil((r - n) / 2)) for r, n in zip(reach, (height, width), strict=True)]
     return height, width, tuple(max(p, n) for p, n in zip(padding, needed, strict=True))

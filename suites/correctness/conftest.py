@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+# Looks for a GPU without touching it, so that forked processes can use it.
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+
 from suites import backends, isolation, judging
+from suites.emulator import operators
+from suites.emulator.build import LIBRARY
 from suites.ledger import LEDGER, Case
 from suites.mutants import MUTANTS, UNCHANGED, Mutant
 from suites.summary import summarise, summarise_mutants, write_mutants, write_report
@@ -49,7 +54,7 @@ def pytest_addoption(parser):
         default=[],
         metavar="PATH",
         help="let dcnv2 be this compiled library alone, repeatable: one built aside, for a "
-        "sanitizer say",
+        "sanitizer say; or an emulated one",
     )
     group.addoption(
         "--mutants",
@@ -84,6 +89,9 @@ MARKS = (
 def _load(paths):
     """Have libraries built aside take the operators, and those of the checkout not be loaded."""
     if not paths:
+        return
+    if [Path(path).name for path in paths] == [LIBRARY]:
+        operators.use(Path(paths[0]))
         return
     os.environ["DCNV2_BACKEND"] = "portable"
     import dcnv2.ops  # noqa: F401  what is loaded registers kernels of its operators
@@ -139,8 +147,11 @@ def pytest_pyfunc_call(pyfuncitem):
 
 def pytest_report_header(config):
     names = ", ".join(target.name for target in config.targets)
+    apart = any(isolation.risky(target) for target in config.targets if target.device == "cuda")
     found = ["cpu"]
-    if torch.cuda.is_available():
+    if apart:  # this process leaves the GPU alone
+        found += ["cuda, in processes apart"]
+    elif torch.cuda.is_available():
         found += [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(_gpus())]
     return [
         f"judged: {names}; profile {config.getoption('--profile')}",
@@ -192,6 +203,10 @@ def _version(target) -> str:
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
+    if report.failed and isolation.gpu_lost():
+        item.session.shouldstop = (
+            "the GPU is lost to this process: what came next would fail for no fault of its own"
+        )
     case = LEDGER.cases.get(item.nodeid)
     if case and (report.when == "call" or report.failed):
         skipped = "unsupported" if report.skipped else ""

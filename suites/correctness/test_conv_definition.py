@@ -9,12 +9,19 @@ from suites.evaluation import evaluate
 from suites.judging import assert_equals_reference, claim, needs, outcome
 from suites.problems import ConvProblem
 from suites.sizes import conv_sizes, expected_terms
-from suites.strategies import DTYPES, STRANGE, conv_problems
+from suites.strategies import DTYPES, FINITE, STRANGE, conv_problems
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @claim(lambda dtype: conv_problems(dtype=dtype), 120)
 def test_equals_the_reference(target, problem, dtype):
+    assert_equals_reference(target, problem, target.run(problem))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@claim(lambda dtype: conv_problems(dtype=dtype, offsets=(*FINITE, *STRANGE), vectors=True), 30)
+def test_channels_in_whole_vectors_equal_the_reference(target, problem, dtype):
+    """Such problems take kernels that odd numbers of channels do not."""
     assert_equals_reference(target, problem, target.run(problem))
 
 

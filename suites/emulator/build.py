@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import subprocess
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from build_support.toolkit import find_toolkit
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 OUT = ROOT / "build" / "emulator"
+LIBRARY = "libemulated.so"
 
 _LAUNCH = re.compile(r"([\w:]+(?:<[^;{}]*?>)?)\s*<<<(.*?)>>>\(", re.DOTALL)
 _SHARED = "extern __shared__ __align__(kTileAlignment) char raw[];"
@@ -30,9 +32,8 @@ def translate(text: str) -> str:
     return _LAUNCH.sub(r"emulator::bind(\1, emulator::config(\2))(", text)
 
 
-def _translated() -> dict[Path, str]:
+def _translated(csrc: Path = ROOT / "csrc") -> dict[Path, str]:
     """The text of every file to compile or include, by its path below csrc."""
-    csrc = ROOT / "csrc"
     texts = {}
     for path in [*csrc.glob("*.h"), *csrc.glob("cuda/**/*.cu*"), *csrc.glob("cuda/*.h")]:
         texts[path.relative_to(csrc)] = translate(path.read_text())
@@ -61,33 +62,73 @@ def build(flags: tuple[str, ...] = ()) -> Path:
     Raises:
         RuntimeError: if CUDA's headers are not found, or a source does not compile.
     """
-    headers, why = cuda_headers()
-    if headers is None:
-        raise RuntimeError(f"the kernels can't be emulated: {why}")
     texts = _translated()
     told = repr((sorted((str(p), t) for p, t in texts.items()), flags, _FLAGS))
     folder = OUT / hashlib.sha256(told.encode()).hexdigest()[:16]
-    library = folder / "libemulated.so"
+    library = folder / LIBRARY
     if library.exists():
         return library
+    objects = _compiled(texts, _sources(texts), folder, flags)
+    made = folder / f"{os.getpid()}.so"
+    _link(objects.values(), made, flags)
+    made.replace(library)
+    return library
+
+
+def build_changed(csrc: Path, sources: Iterable[Path], folder: Path) -> Path:
+    """The library with some sources of a changed copy of csrc/, all others as they are; its path.
+
+    Args:
+        csrc: the copy.
+        sources: of it, the ones to compile.
+        folder: for what is made.
+
+    Raises:
+        RuntimeError: as `build`.
+    """
+    kept = build().parent
+    objects = {source: kept / _object(source) for source in _sources(_translated())}
+    changed = _compiled(_translated(csrc), sources, folder / "translated", ())
+    library = folder / LIBRARY
+    # Of what several sources have, inline functions say, the linker takes the first.
+    others = (made for source, made in objects.items() if source not in changed)
+    _link([*changed.values(), *others], library, ())
+    return library
+
+
+def _sources(texts: dict[Path, str]) -> list[Path]:
+    return sorted(p for p in texts if p.suffix in (".cu", ".cpp"))
+
+
+def _object(source: Path) -> str:
+    return str(source).replace("/", "_") + ".o"
+
+
+def _compiled(
+    texts: dict[Path, str], sources: Iterable[Path], folder: Path, flags: tuple[str, ...]
+) -> dict[Path, Path]:
+    """Objects in a folder, by their sources."""
+    headers, why = cuda_headers()
+    if headers is None:
+        raise RuntimeError(f"the kernels can't be emulated: {why}")
     for path, text in texts.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
     includes = [f"-I{folder}", f"-I{folder / 'include'}", f"-isystem{headers}"]
 
-    def compiled(source: Path) -> str:
-        made = str(folder / str(source).replace("/", "_")) + ".o"
-        _run([compiler(), *_FLAGS, *flags, *includes, "-c", str(folder / source), "-o", made])
-        return made
+    def compiled(source: Path) -> tuple[Path, Path]:
+        made, place = folder / _object(source), str(folder / source)
+        _run([compiler(), *_FLAGS, *flags, *includes, "-c", place, "-o", str(made)])
+        return source, made
 
-    sources = sorted(p for p in texts if p.suffix in (".cu", ".cpp"))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(compiled, sources))
+        return dict(pool.map(compiled, sources))
+
+
+def _link(objects: Iterable[Path], library: Path, flags: tuple[str, ...]) -> None:
     # Its own stand-ins for the CUDA runtime come before those of the process.
-    made = folder / f"{os.getpid()}.so"
-    _run([compiler(), "-shared", "-Wl,-Bsymbolic", *flags, *objects, "-o", str(made)])
-    made.replace(library)
-    return library
+    words = ["-shared", "-Wl,-Bsymbolic", *flags, *map(str, objects)]
+    _run([compiler(), *words, "-o", str(library)])
 
 
 def _run(command: list[str]) -> None:

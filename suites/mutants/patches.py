@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Claims by the places of their tests.
 _CONV, _GRADIENTS, _POOLS = "test_conv_definition.py", "test_conv_gradients.py", "test_pools.py"
 EQUALS = f"{_CONV}::test_equals_the_reference"
+WIDE = f"{_CONV}::test_channels_in_whole_vectors_equal_the_reference"
 STRANGE = f"{_CONV}::test_strange_offsets_spoil_only_what_uses_them"
 KINK = f"{_CONV}::test_slope_at_a_kink_is_the_right_sided_one"
 FROZEN = f"{_GRADIENTS}::test_frozen_operands_leave_the_other_gradients_as_they_are"
@@ -48,6 +49,7 @@ class Patch:
         killer: the claim that must find it, as a test's place below suites/correctness.
         cpu: sources in csrc/cpu to compile anew with the faulty file; none: not for the CPU.
         cuda: the same of csrc/cuda. A header's fault is planted in one pass alone.
+        kernels: of CUDA, those (mma, wgmma) that are judged; by default the library chooses.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Patch:
     killer: str
     cpu: tuple[str, ...] = ()
     cuda: tuple[str, ...] = ()
+    kernels: str = ""
 
     def sources(self, device: str) -> tuple[Path, ...]:
         """The sources to compile anew, below csrc/."""

@@ -25,7 +25,7 @@ SHOWN_CHARACTERS = 2000
 
 
 class Launch:
-    """A run of `dcnv2 train`, on one rank by itself or on several by torchrun.
+    """A run of `dcnv2 train` or the like, on one rank by itself or on several by torchrun.
 
     Args:
         options: have the `folder` of all runs, the `device`, and how many `seconds` a run may take.
@@ -33,6 +33,7 @@ class Launch:
         words: values by key; `name` names the run's folder.
         overrides: further words, as on a command line.
         ranks: processes.
+        program: the module that runs, and its first words.
     """
 
     def __init__(
@@ -42,13 +43,14 @@ class Launch:
         words: Mapping[str, object],
         overrides: Sequence[str] = (),
         ranks: int = 1,
+        program: Sequence[str] = ("dcnv2", "train"),
     ) -> None:
         self.seconds = options.seconds
         self.folder = options.folder / str(words["name"])
         many = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
         told = {"output": options.folder, "device": options.device, **words}
         self.command = [
-            *(sys.executable, *(many if ranks > 1 else ()), "-m", "dcnv2", "train", config),
+            *(sys.executable, *(many if ranks > 1 else ()), "-m", *program, config),
             *(f"--{key}={value}" for key, value in told.items()),
             *overrides,
         ]
@@ -126,7 +128,7 @@ def pace(folder: Path) -> dict[str, float]:
         "images/s": rows["images_per_s"].median(),
         "step ms": rows["step_ms"].median(),
         "waiting for data": rows["data_ms"].sum() / (rows["data_ms"] + rows["step_ms"]).sum(),
-        "GiB": rows["memory_MiB"].iloc[-1] / 1024,
+        "GiB a rank": rows["memory_MiB"].iloc[-1] / 1024,
     }
 
 

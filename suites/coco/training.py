@@ -1,26 +1,31 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What training costs on one GPU and on several, and that a run which was ended loses nothing.
+"""What training costs on one GPU and on several, that several do the steps of one, and that a run
+which was ended loses nothing.
 
 `python -m suites.coco.training` draws a data set, trains a Mask R-CNN with FPN, ResNet-50 and
 modulated deformable convolutions from conv3 to conv5 for some steps on one GPU and, by torchrun, on
-two, with the same number of images a GPU; then it trains the smoke run's detector twice, once
-without a break and once ended by SIGTERM in the middle and resumed. It writes reports/training.*,
-on a GPU in the folder of its model. Words such as `--train.precision=float32` go to the trainings
-that are timed.
+two, with the same number of images a GPU. Then it trains the smoke run's detector: on one rank and
+on two with half of each batch, in float64, and without a break and ended by SIGTERM in the middle
+and resumed. It writes reports/training.*, on a GPU in the folder of its model. Words such as
+`--train.precision=float32` go to the trainings that are timed.
 
-Exits with 1 where a training failed, or where the resumed one did other steps than the other.
+Exits with 1 where a training failed, where two ranks did other steps than one, or the resumed run
+than the other.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from dcnv2.data.shapes import CLASSES, write_shapes
@@ -28,9 +33,10 @@ from dcnv2.engine.config import load_config
 from dcnv2.engine.device import pick_device
 from dcnv2.models import build_model
 from suites.coco.figures import draw_resumed
+from suites.coco.follow import SAME_LOSS, followed_run
 from suites.coco.runs import Launch, compare_runs, end_in_the_middle, pace
 from suites.coco.step_case import OFFSET_PIXELS, spread_offsets
-from suites.reporting import markdown_table, report_dir, write_report
+from suites.reporting import report_dir, write_report
 
 CONFIG, RESUMED_CONFIG = "mask_rcnn/r50_fpn_mdconv_c3-c5", "smoke/dcnv2"
 TRAIN_IMAGES, VAL_IMAGES, RESUMED_SIDE = 64, 4, 128
@@ -38,15 +44,18 @@ PROJECTED_RANKS = 8
 
 _PACE = """\
 `{config}` with drawn weights at a learning rate of 0, offsets spread over {offset_pixels} pixels,
-on drawn pictures of {drawn} x {drawn} pixels in PNG, resized to {side} x {side}, flipped at random;
-{workers} loader processes a rank. Every rank has {batch} images a step. A step has all that there
-is in a training: reading and decoding images, forward, backward, exchange of gradients, update,
-records. Times are medians of the rows after the first third of the steps; `waiting for data` is
-the loop's share of time before a batch was there. `GiB` is the peak of the memory allocated on the
-first GPU, or of the first process where there is none."""
-_PROJECTED = """\
-Hours for the {millions:.3g} million images of the configuration's schedule, evaluation left out.
-More ranks than were measured are projected: each at the pace that a rank had among the most."""
+under bfloat16 autocast in channels_last, on drawn pictures of {drawn} x {drawn} pixels in JPEG,
+resized to {side} x {side}, flipped at random; {workers} loader processes a rank. A step has all
+that there is in a training: reading and decoding images, forward, backward, exchange of gradients,
+update, records. Times are medians of the rows after the first third of {steps} steps; `waiting for
+data` is the loop's share of time before a batch was there, `GiB a rank` the peak of the memory
+allocated on the first GPU, or of the first process where there is none. `hours` are for the
+{millions:.3g} million images of the configuration's schedule, evaluation left out. More ranks than
+were measured are projected: each at the pace that a rank had among the most."""
+_FOLLOWED = """\
+`{config}` without masks for {steps} steps of {batch} images, on one rank and on two with half of
+each batch, in float64 (so that rounding turns no choice of a proposal), from the same weights. The
+largest relative difference of the loss, over all steps, is {loss:.2g}, of the rate {rate:.2g}."""
 _RESUMED = """\
 `{config}` for {steps} steps, once without a break, and once ended by SIGTERM after step {stopped}
 (exit status {status}) and resumed. Loss and rate of the two, step by step: the largest relative
@@ -59,11 +68,12 @@ def parse(words: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(prog="python -m suites.coco.training", description=__doc__)
     parser.add_argument("--ranks", nargs="*", type=int, help="by default 1, and 2 with two GPUs")
     parser.add_argument("--config", default=CONFIG)
-    parser.add_argument("--batch", type=int, default=8, help="images a rank and step")
+    parser.add_argument("--batches", nargs="+", type=int, default=[8, 2], help="images a rank")
     parser.add_argument("--steps", type=int, default=45, help="timed runs have that many")
     parser.add_argument("--drawn", type=int, default=640, help="side of the pictures in pixels")
     parser.add_argument("--side", type=int, default=992, help="side that they are resized to")
     parser.add_argument("--workers", type=int, default=8, help="loader processes a rank")
+    parser.add_argument("--followed-steps", type=int, default=20, help="0 leaves that part out")
     parser.add_argument("--resumed-steps", type=int, default=120, help="0 leaves that part out")
     parser.add_argument("--seconds", type=float, default=90.0, help="that a run may take")
     parser.add_argument("--device", default="auto")
@@ -96,15 +106,30 @@ def write_weights(options: argparse.Namespace) -> Path:
     return path
 
 
-def timed_run(options: argparse.Namespace, overrides: Sequence[str], ranks: int) -> dict:
-    """Trains on some ranks; returns a row of its pace.
+def write_photos(root: Path, side: int) -> None:
+    """Draws the data set in JPEG, as photos come: the drawn PNGs are not compressed."""
+    write_shapes(root, TRAIN_IMAGES, VAL_IMAGES, side)
+    for png in root.glob("images/*/*.png"):
+        Image.open(png).convert("RGB").save(png.with_suffix(".jpg"), quality=90)
+        png.unlink()
+    for path in root.glob("annotations/instances_*.json"):
+        document = json.loads(path.read_text())
+        for image in document["images"]:
+            image["file_name"] = str(Path(image["file_name"]).with_suffix(".jpg"))
+        path.write_text(json.dumps(document))
+
+
+def timed_run(
+    options: argparse.Namespace, overrides: Sequence[str], ranks: int, batch: int
+) -> dict:
+    """Trains on some ranks with so many images each; returns a row of its pace.
 
     Raises:
         RuntimeError: the run failed, with the end of what it said.
     """
     words = {
         **sized(options),
-        "name": f"ranks_{ranks}",
+        "name": f"ranks_{ranks}_images_{batch}",
         "data.root": options.folder / "timed",
         "data.train": "train",
         "data.val": "val",
@@ -112,7 +137,7 @@ def timed_run(options: argparse.Namespace, overrides: Sequence[str], ranks: int)
         "train.init": options.folder / "drawn.safetensors",
         "optim.lr": 0.0,
         "train.steps": options.steps,
-        "train.batch_size": options.batch * ranks,
+        "train.batch_size": batch * ranks,
         "train.log_every": max(options.steps // 15, 1),
         "train.precision": "bfloat16",
         "train.channels_last": "true",
@@ -120,7 +145,7 @@ def timed_run(options: argparse.Namespace, overrides: Sequence[str], ranks: int)
     }
     launch = Launch(options, options.config, words, overrides, ranks)
     launch.run()
-    return {"ranks": ranks, "images a rank": options.batch, **pace(launch.folder)}
+    return {"ranks": ranks, "images a rank": batch, **pace(launch.folder)}
 
 
 def resumed_run(options: argparse.Namespace) -> dict:
@@ -145,31 +170,34 @@ def resumed_run(options: argparse.Namespace) -> dict:
     return {"steps": options.resumed_steps, "stopped": stopped, "status": status, **found}
 
 
-def scaling(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with images a second of a rank, and how many times the first row's all ranks do."""
-    rows = rows.copy()
-    rows["images/s a rank"] = rows["images/s"] / rows["ranks"]
-    rows["times one rank"] = rows["images/s"] / rows["images/s a rank"].iloc[0]
-    return rows
-
-
-def projection(rows: pd.DataFrame, images: int) -> pd.DataFrame:
-    """Hours to train on so many images: by the measured paces, and projected for more ranks.
+def pace_table(rows: pd.DataFrame, images: int) -> pd.DataFrame:
+    """A line a run and, for each number of images a rank, one projected for `PROJECTED_RANKS`.
 
     Args:
-        rows: of `scaling`.
-        images: of the whole schedule.
+        rows: of `timed_run`.
+        images: of a whole schedule.
     """
-    lines = [
-        {"ranks": ranks, "images/s": pace, "hours": images / pace / 3600, "pace": "measured"}
-        for ranks, pace in rows[["ranks", "images/s"]].itertuples(index=False)
-    ]
-    most = rows.loc[rows["ranks"].idxmax()]
-    if most["ranks"] < PROJECTED_RANKS:
-        pace = PROJECTED_RANKS * most["images/s a rank"]
-        line = {"ranks": PROJECTED_RANKS, "images/s": pace, "hours": images / pace / 3600}
-        lines.append({**line, "pace": "projected"})
-    return pd.DataFrame(lines)
+    lines = []
+    for _, runs in rows.groupby("images a rank", sort=False):
+        runs = runs.sort_values("ranks").to_dict("records")
+        most = runs[-1]
+        if most["ranks"] < PROJECTED_RANKS:
+            times = PROJECTED_RANKS / most["ranks"]
+            more = {"ranks": PROJECTED_RANKS, "images/s": times * most["images/s"]}
+            alike = {key: most[key] for key in ("images a rank", "GiB a rank")}
+            runs.append({**more, **alike, "pace": "projected"})
+        one = runs[0]["images/s"] / runs[0]["ranks"]
+        lines += [
+            {
+                "pace": "measured",
+                **run,
+                "times one rank": run["images/s"] / one,
+                "hours": images / run["images/s"] / 3600,
+            }
+            for run in runs
+        ]
+    columns = ["ranks", "images a rank", "images/s", "times one rank", "step ms"]
+    return pd.DataFrame(lines)[[*columns, "waiting for data", "GiB a rank", "hours", "pace"]]
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -177,35 +205,62 @@ def main(words: Sequence[str] | None = None) -> int:
     options, overrides = parse(words)
     directory = options.reports or report_dir(str(pick_device(options.device)))
     shutil.rmtree(options.folder, ignore_errors=True)
-    rows, faults, resumed = [], [], None
+    rows: list[dict] = []
+    faults: list[str] = []
     if options.ranks:
-        write_shapes(options.folder / "timed", TRAIN_IMAGES, VAL_IMAGES, options.drawn)
+        write_photos(options.folder / "timed", options.drawn)
         write_weights(options)
-    for ranks in options.ranks:
-        try:
-            rows.append(timed_run(options, overrides, ranks))
-            print(f"{ranks} rank(s): {rows[-1]['images/s']:.1f} images/s", flush=True)
-        except RuntimeError as error:
-            faults.append(f"{ranks} rank(s): {error}")
-    if options.resumed_steps:
-        images = 4 * options.resumed_steps
-        write_shapes(options.folder / "resumed", images, VAL_IMAGES, RESUMED_SIDE)
-        try:
-            resumed = resumed_run(options)
-            if resumed["rate"] != 0 or not resumed["same_steps"]:
-                faults.append("the resumed run did other steps than the one without a break")
-        except RuntimeError as error:
-            faults.append(f"resumed run: {error}")
-    if rows or resumed:
-        write(options, rows, resumed, faults, directory)
+    for batch in options.batches:
+        for ranks in options.ranks:
+            what = f"{ranks} rank(s), {batch} images each"
+            try:
+                rows.append(timed_run(options, overrides, ranks, batch))
+                print(f"{what}: {rows[-1]['images/s']:.1f} images/s", flush=True)
+            except RuntimeError as error:
+                faults.append(f"{what}: {error}")
+    followed, resumed = untimed_runs(options, faults)
+    if rows or followed or resumed:
+        write(options, rows, followed, resumed, faults, directory)
     for fault in faults:
         print(fault, file=sys.stderr)
     return 1 if faults else 0
 
 
+def untimed_runs(options: argparse.Namespace, faults: list[str]) -> tuple[dict | None, dict | None]:
+    """The comparisons of two ranks with one, unless there is one GPU alone, and of a resumed run.
+
+    Args:
+        options: of the command.
+        faults: those that are found are added.
+    """
+    parts: dict[str, Callable[[], dict]] = {}
+    on_gpu = pick_device(options.device).type == "cuda"
+    if options.followed_steps and not (on_gpu and torch.cuda.device_count() < 2):
+        parts["two ranks"] = lambda: followed_run(options, RESUMED_CONFIG)
+    if options.resumed_steps:
+        parts["resumed run"] = lambda: resumed_run(options)
+    found: dict[str, dict] = {}
+    if parts:
+        images = 4 * max(options.resumed_steps, options.followed_steps)
+        write_shapes(options.folder / "resumed", images, VAL_IMAGES, RESUMED_SIDE)
+        with ThreadPoolExecutor() as pool:
+            for name, part in {name: pool.submit(part) for name, part in parts.items()}.items():
+                try:
+                    found[name] = part.result()
+                except RuntimeError as error:
+                    faults.append(f"{name}: {error}")
+    followed, resumed = found.get("two ranks"), found.get("resumed run")
+    if followed and not (followed["loss"] <= SAME_LOSS and followed["rate"] == 0):
+        faults.append(f"two ranks did other steps than one: the loss is {followed['loss']:g} off")
+    if resumed and (resumed["rate"] != 0 or not resumed["same_steps"]):
+        faults.append("the resumed run did other steps than the one without a break")
+    return followed, resumed
+
+
 def write(
     options: argparse.Namespace,
     rows: Sequence[dict],
+    followed: dict | None,
     resumed: dict | None,
     faults: Sequence[str],
     directory: Path,
@@ -214,15 +269,20 @@ def write(
     directory.mkdir(parents=True, exist_ok=True)
     sections: dict[str, pd.DataFrame | str] = {}
     pictures = []
-    table = scaling(pd.DataFrame(rows)) if rows else pd.DataFrame([resumed])
+    tables = []
     if rows:
-        sections["Pace"] = table
-        sections["How"] = _PACE.format(offset_pixels=OFFSET_PIXELS, **vars(options))
         train = load_config(options.config).train
         images = train.steps * train.batch_size
-        hours = markdown_table(projection(table, images))
-        sections["A whole training"] = f"{_PROJECTED.format(millions=images / 1e6)}\n\n{hours}"
+        tables.append(pace_table(pd.DataFrame(rows), images))
+        sections["Pace"] = tables[0]
+        sections["How"] = _PACE.format(
+            offset_pixels=OFFSET_PIXELS, millions=images / 1e6, **vars(options)
+        )
+    if followed:
+        tables.append(pd.DataFrame([{"compared": "two ranks with one", **followed}]))
+        sections["Two ranks beside one"] = _FOLLOWED.format(config=RESUMED_CONFIG, **followed)
     if resumed:
+        tables.append(pd.DataFrame([{"compared": "a resumed run with a whole one", **resumed}]))
         sections["A resumed run on top of one without a break"] = _RESUMED.format(
             config=RESUMED_CONFIG, **resumed
         )
@@ -233,9 +293,9 @@ def write(
         sections["What failed"] = "\n".join(f"- {fault.splitlines()[-1]}" for fault in faults)
     write_report(
         "training",
-        pd.concat([table, pd.DataFrame([resumed])]) if rows and resumed else table,
+        pd.concat(tables, ignore_index=True),
         title="Training",
-        headline=table,
+        headline=tables[0],
         sections=sections,
         pictures=pictures,
         directory=directory,

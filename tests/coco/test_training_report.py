@@ -39,21 +39,28 @@ def test_a_report_has_two_ranks_and_a_resumed_run(tmp_path, monkeypatch, capsys)
     for name, value in {"TRAIN_IMAGES": 4, "VAL_IMAGES": 2, "RESUMED_SIDE": 64}.items():
         monkeypatch.setattr(training, name, value)
     monkeypatch.setattr(training, "RESUMED_CONFIG", str(tmp_path / "toy.yaml"))
-    words = ["--device=cpu", "--ranks", "2", "--config", str(tmp_path / "toy.yaml"), "--batch=1"]
+    words = ["--device=cpu", "--ranks", "1", "--config", str(tmp_path / "toy.yaml"), "--batches=1"]
     words += ["--steps=3", "--drawn=64", "--side=64", "--workers=0", "--resumed-steps=8"]
+    words += ["--followed-steps=2"]
     words += ["--folder", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]
     status = training.main([*words, "--seconds=300", "--train.precision=float32"])
     assert (status, capsys.readouterr().err) == (0, "")
     rows = pd.read_csv(tmp_path / "reports" / "training.csv")
-    assert rows["ranks"][0] == 2
+    assert rows["ranks"].tolist()[:2] == [1, 8]
     assert rows["images/s"][0] > 0
-    assert rows["times one rank"][0] == pytest.approx(2)
-    again = rows.iloc[1]
+    assert rows["times one rank"].tolist()[:2] == pytest.approx([1, 8])
+    assert rows["pace"].tolist()[:2] == ["measured", "projected"]
+    two = rows.iloc[2]
+    assert two["compared"] == "two ranks with one"
+    assert (two["steps"], two["rate"], two["same_steps"]) == (2, 0, True)
+    assert two["loss"] < 1e-6
+    again = rows.iloc[3]
     assert (again["loss"], again["rate"], again["status"]) == (0, 0, 75)
     assert again["equal"] == again["tensors"]
     assert 4 <= again["stopped"] < 8
     text = (tmp_path / "reports" / "training.md").read_text()
-    assert "| projected" in text
+    assert "## Two ranks beside one" in text
+    assert not list((tmp_path / "runs" / "timed").rglob("*.png")), "pictures come in JPEG"
     assert "ended by SIGTERM after step" in " ".join(text.split())
     assert (tmp_path / "reports" / "training_resumed.png").stat().st_size
 
@@ -64,6 +71,7 @@ def test_failures_are_told_and_leave_the_rest(tmp_path, monkeypatch, capsys):
 
     found = {"steps": 8, "stopped": 4, "status": 75, "loss": 0.1, "rate": 0.5, "equal": 1}
     monkeypatch.setattr(training, "write_shapes", lambda *_: None)
+    monkeypatch.setattr(training, "write_photos", lambda *_: None)
     monkeypatch.setattr(training, "write_weights", lambda *_: None)
     monkeypatch.setattr(training, "timed_run", fail)
     monkeypatch.setattr(
@@ -71,12 +79,14 @@ def test_failures_are_told_and_leave_the_rest(tmp_path, monkeypatch, capsys):
     )
     for name in ("whole", "cut"):
         _run(tmp_path / "runs" / name, [1.0, 2.0])
-    words = ["--ranks", "1", "--folder", str(tmp_path / "runs"), "--reports", str(tmp_path)]
+    monkeypatch.setattr(training, "followed_run", lambda *_: {**found, "batch": 8})
+    words = ["--ranks", "2", "--folder", str(tmp_path / "runs"), "--reports", str(tmp_path)]
     monkeypatch.setattr(training.shutil, "rmtree", lambda *_, **__: None)
     assert training.main([*words, "--device=cpu"]) == 1
     said = capsys.readouterr().err
-    assert "1 rank(s): out of memory" in said
-    assert "did other steps" in said
+    assert "2 rank(s), 8 images each: out of memory" in said
+    assert "the resumed run did other steps" in said
+    assert "two ranks did other steps than one: the loss is 0.1 off" in said
     assert "exit status 1, wanted 0" in (tmp_path / "training.md").read_text()
 
 
@@ -105,13 +115,17 @@ def test_ranks_are_started_by_torchrun(tmp_path):
 
 
 def test_a_whole_training_is_projected_for_more_gpus():
-    rows = training.scaling(pd.DataFrame({"ranks": [1, 2], "images/s": [10.0, 18.0]}))
-    hours = training.projection(rows, 36 * 1800)
-    assert hours["ranks"].tolist() == [1, 2, 8]
-    assert hours["hours"].tolist() == pytest.approx([1.8, 1.0, 0.25])
-    assert hours["pace"].tolist() == ["measured", "measured", "projected"]
-    rows = training.scaling(pd.DataFrame({"ranks": [8], "images/s": [60.0]}))
-    assert training.projection(rows, 1)["pace"].tolist() == ["measured"]
+    runs = {"ranks": [1, 2, 2], "images a rank": [8, 8, 2], "images/s": [10.0, 18.0, 12.0]}
+    runs |= {"step ms": 1.0, "waiting for data": 0.0, "GiB a rank": [20.0, 21.0, 7.0]}
+    table = training.pace_table(pd.DataFrame(runs), 36 * 1800)
+    assert table["ranks"].tolist() == [1, 2, 8, 2, 8]
+    assert table["images a rank"].tolist() == [8, 8, 8, 2, 2]
+    assert table["times one rank"].tolist() == pytest.approx([1, 1.8, 7.2, 2, 8])
+    assert table["hours"].tolist() == pytest.approx([1.8, 1.0, 0.25, 1.5, 0.375])
+    assert table["GiB a rank"].tolist() == [20, 21, 21, 7, 7]
+    assert table["pace"].tolist() == ["measured", "measured", "projected", "measured", "projected"]
+    runs = {**runs, "ranks": [8, 8, 8]}
+    assert set(training.pace_table(pd.DataFrame(runs), 1)["pace"]) == {"measured"}
 
 
 def test_pace_leaves_out_the_beginning(tmp_path):
@@ -119,7 +133,7 @@ def test_pace_leaves_out_the_beginning(tmp_path):
     rows = {"step": [3, 6, 9], **columns, "data_ms": [50.0, 10.0, 40.0], "memory_MiB": 2048.0}
     pd.DataFrame(rows).to_csv(tmp_path / "metrics.csv")
     found = pace(tmp_path)
-    assert found == {"images/s": 7.0, "step ms": 100.0, "waiting for data": 0.2, "GiB": 2.0}
+    assert found == {"images/s": 7.0, "step ms": 100.0, "waiting for data": 0.2, "GiB a rank": 2.0}
 
 
 def _run(folder, losses, first=1):

@@ -14,6 +14,7 @@ import torch
 
 FLOAT, DOUBLE, INT64 = 1, 11, 7  # of ONNX's TensorProto.DataType
 _CODES = {"FLOAT": FLOAT, "FLOAT16": 10, "BFLOAT16": 16, "DOUBLE": DOUBLE}
+_DTYPES = {"FLOAT": torch.float32, "FLOAT16": torch.float16, "DOUBLE": torch.float64}
 
 
 def _known(name: str, size: int | None) -> int:
@@ -41,6 +42,9 @@ def deform_conv(
     places = _known("the number of offset's channels", build.sizes(offset)[1])
     own, wide = build.dtype(input), build.dtype(offset)
     mixed = own != wide or (not build.absent(mask) and build.dtype(mask) != own)
+    if build.absent(bias) and not build.absent(mask) and own in _DTYPES:
+        # Without it an empty name stands before the mask's, which TensorRT's parser stumbles over.
+        bias = build.constant(torch.zeros(out_channels, dtype=_DTYPES[own]))
     operands = [input, weight, offset, bias, mask]
     if mixed:
         operands = [t if build.absent(t) else build.Cast(t, to=FLOAT) for t in operands]

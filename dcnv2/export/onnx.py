@@ -256,7 +256,7 @@ class _Graph:
             for key, value in attributes.items():
                 first = value[0] if isinstance(value, (list, tuple)) else value
                 named[f"{key}_{'f' if isinstance(first, float) else 'i'}"] = value
-            while inputs and inputs[-1] is None:
+            while inputs and self.absent(inputs[-1]):
                 inputs = inputs[:-1]
             return self._graph.op(name, *inputs, **named)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Convolutions in ONNX: the standard DeformConv, for any batch and size."""
 
+import onnx
 import pytest
 import torch
 import torchvision
@@ -83,3 +84,28 @@ def test_float32_offsets_beside_halves_stay_float32(tmp_path, exporter, opset):
 def test_an_opset_without_the_operator_is_refused():
     with pytest.raises(ValueError, match="opset must be 19 or later, which has DeformConv"):
         export.register_symbolics(18)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("exporter", "opset"), [EXPORTERS[0], EXPORTERS[2]])
+def test_the_nodes_are_such_as_tensorrt_parses(tmp_path, exporter, opset, kind):
+    """Its importer wants operands of one type, the same padding at both ends, and no empty name."""
+
+    torch.manual_seed(0)
+    layers = (ModulatedDeformConv2dPack(4, 6, bias=False, **GEOMETRY), DeformConv2dPack(6, 4, 3))
+    model = nn.Sequential(*layers).to(kind)
+    path = tmp_path / "net.onnx"
+    x = torch.randn(2, 4, 11, 9, dtype=kind)
+    export_onnx(model.eval(), (x,), {"x": [0, 2, 3]}, path, exporter, opset)
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+    known = (*graph.input, *graph.value_info)
+    types = {value.name: value.type.tensor_type.elem_type for value in known}
+    types |= {value.name: value.data_type for value in graph.initializer}
+    found = [node for node in graph.node if node.op_type == "DeformConv"]
+    assert [len(node.input) for node in found] == [5, 4]
+    wanted = onnx.helper.np_dtype_to_tensor_dtype(x.numpy().dtype)
+    for node in found:
+        assert {types.get(name) for name in node.input} == {wanted}
+        (pads,) = (list(a.ints) for a in node.attribute if a.name == "pads")
+        assert pads[:2] == pads[2:]
+    torch.testing.assert_close(runner(path)(x)[0], model(x), rtol=1e-2, atol=1e-2)

@@ -3,7 +3,7 @@
 
 `python -m suites.reporting` renews reports/README.md, whose last column says which reports were
 made from other sources than today's csrc/; `--readme` also copies the headlines into README.md,
-and into the page of docs/ that holds some.
+and into the pages of docs/ that hold some.
 """
 
 import argparse
@@ -25,7 +25,11 @@ from dcnv2.csrc_digest import csrc_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "reports"
-PAGES = (ROOT / "README.md", ROOT / "docs/migrate/torchvision.md")  # hold headlines of reports
+# README.md and the pages of docs/ that hold headlines of reports.
+PAGES = (
+    ROOT / "README.md",
+    *sorted(p for p in (ROOT / "docs").rglob("*.md") if "<!-- report: " in p.read_text()),
+)
 # In this order in every report.
 PROVENANCE = (
     "command",
@@ -41,6 +45,7 @@ PROVENANCE = (
     "cuda",
     "date",
 )
+PEER_VERSIONS = ("mmcv",)  # of peers that few have: where one was measured
 _HEADLINE = ("<!-- headline -->", "<!-- /headline -->")
 
 
@@ -65,7 +70,7 @@ def provenance(command: str | None = None) -> dict[str, str]:
         "driver": driver,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": _version("torchvision"),
+        "torchvision": version_of("torchvision"),
         "cuda": torch.version.cuda or "none",
         "date": now.strftime("%Y-%m-%d %H:%M UTC"),
     }
@@ -158,12 +163,13 @@ def markdown_table(table: pd.DataFrame) -> str:
 
 def read_provenance(report: Path) -> dict[str, str]:
     """The provenance that a report (.md or .csv) carries; empty where it carries none."""
+    known = (*PROVENANCE, *PEER_VERSIONS)
     if report.suffix == ".csv":
         with report.open(newline="") as lines:
             row = next(csv.DictReader(lines), {})
-        return {key: row[key] for key in PROVENANCE if key in row}
+        return {key: row[key] for key in known if key in row}
     pairs = re.findall(r"^\| (\w+) +\| (.*?) +\|$", report.read_text(), flags=re.MULTILINE)
-    return {key: value.replace("\\|", "|") for key, value in pairs if key in PROVENANCE}
+    return {key: value.replace("\\|", "|") for key, value in pairs if key in known}
 
 
 def is_stale(report: Path) -> bool:
@@ -232,7 +238,11 @@ def _page_block(report: Path, link: str) -> str:
     if not found:
         raise ValueError(f"{report} has no headline")
     origin = read_provenance(report)
-    versions = f"torch {origin.get('torch')}, torchvision {origin.get('torchvision')}"
+    versions = ", ".join(
+        f"{name} {origin.get(name)}"
+        for name in ("torch", "torchvision", *PEER_VERSIONS)
+        if name in origin or name not in PEER_VERSIONS
+    )
     source = f"`{origin.get('command')}` on {_machine(origin)}, {versions}, {origin.get('date')}"
     return f"{found[1]}\n\n{source}: [{report.stem}]({link})."
 
@@ -296,7 +306,8 @@ def _gpu() -> tuple[str, str]:
     return torch.cuda.get_device_name(), found[0] if found else "unknown"
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """The installed version of a package, or "none"."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

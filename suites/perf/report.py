@@ -11,7 +11,7 @@ import pandas as pd
 from suites.layers import SETS
 from suites.perf import plots
 from suites.perf.problems import PASSES
-from suites.reporting import write_report
+from suites.reporting import PEER_VERSIONS, provenance, version_of, write_report
 
 # The dtype that a peer without ours is compared in.
 _PEER_DTYPE = {"torchvision": {"bf16": "fp16"}, "mmcv": {"bf16": "fp16"}}
@@ -213,6 +213,8 @@ def write(rows: Rows, directory: Path) -> Path:
     if rows.errors:
         sections["Relative error against float64"] = pd.DataFrame(rows.errors)
     sections["Ceilings of this machine"] = _ceilings_table(rows.ceilings())
+    measured = set(times.implementation)
+    versions = {peer: version_of(peer) for peer in PEER_VERSIONS if peer in measured}
     pictures = plots.draw_sweeps(times, directory / "perf_sweeps.png")
     return write_report(
         "perf",
@@ -222,4 +224,5 @@ def write(rows: Rows, directory: Path) -> Path:
         headline=headline if len(headline) else None,
         pictures=pictures,
         directory=directory,
+        origin=provenance() | versions,
     )

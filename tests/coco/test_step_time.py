@@ -9,6 +9,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou, deform_conv2d
 
+from dcnv2.engine.config import shipped
 from dcnv2.models import build_model, resnet
 from dcnv2.models.offsets import offset_planes
 from dcnv2.nn import ModulatedDeformConv2dPack
@@ -79,16 +80,60 @@ def test_cases_without_time_or_memory_are_named(monkeypatch, tmp_path):
         raise torch.OutOfMemoryError
 
     case = _case()
-    assert step_time.measure([case], CPU, 0.0, time.monotonic() - 1)[1] == [
-        "mask_rcnn/r50_fpn_mdconv_c3-c5 on dcnv2, batch 1: no time was left"
-    ]
+    (row,) = step_time.measure([case], CPU, 0.0, time.monotonic() - 1)
+    assert row["status"] == "no time left"
     monkeypatch.setattr(step_time, "time_step", full)
-    rows, left_out, failed = step_time.measure([case], CPU, 0.0, time.monotonic() + 60)
-    assert (rows, failed) == ([], [])
-    assert left_out == ["mask_rcnn/r50_fpn_mdconv_c3-c5 on dcnv2, batch 1: out of memory"]
+    (row,) = step_time.measure([case], CPU, 0.0, time.monotonic() + 60)
+    assert row["status"] == "out of memory"
     words = ["--device=cpu", "--set", "operators", "--reports", str(tmp_path)]
     assert step_time.main(words) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_cases_left_out_are_in_the_table_and_added_later(monkeypatch, tmp_path, capsys):
+    """Batch 2 has no memory; the second configuration has no time, and is measured another day."""
+    measured, begun = step_time.time_step, []
+
+    def small(case, *rest):
+        begun.append((case.config, case.batch))
+        if case.batch == 2:
+            raise torch.OutOfMemoryError
+        return measured(case, *rest)
+
+    monkeypatch.setattr(step_time, "time_step", small)
+    words = ["--device=cpu", "--side=64", "--precision=float32", "--seconds=0", "--set=configs"]
+    words += ["--batches", "1", "2", "--reports", str(tmp_path), "--configs"]
+    names = ["faster_rcnn/r50_fpn", "rpn/r50_fpn"]
+    assert step_time.main([*words, names[0]]) == 0
+    text = (tmp_path / "step_time.md").read_text()
+    line = next(line for line in text.splitlines() if line.startswith(f"| {names[0]} "))
+    assert "| out of memory " in line
+    assert f"- {names[0]} on dcnv2, batch 2: out of memory" in text
+    assert step_time.main([*words, *names, "--add"]) == 0
+    assert begun == [(name, batch) for name in names for batch in (1, 2)]
+    rows = pd.read_csv(tmp_path / "step_time.csv")
+    assert rows["config"].tolist() == [names[0], names[0], names[1], names[1]]
+    assert rows["status"].tolist() == ["measured", "out of memory"] * 2
+    changed = (tmp_path / "step_time.csv").read_text().replace(torch.__version__, "1.0")
+    (tmp_path / "step_time.csv").write_text(changed)
+    with pytest.raises(ValueError, match="can't be added to, it has another torch"):
+        step_time.main([*words, *names, "--add"])
+
+
+def test_every_detector_of_the_catalogue_is_timed():
+    """Rows of the same model at another size, or with other classes or schedule, go without."""
+
+    def key(name):
+        model = StepCase(name, "dcnv2", 2, (480, 640), 1000).load().model
+        model.num_classes, model.rpn.pre_nms_train, model.rpn.pre_nms_test = 80, 0, 0
+        return repr(model)
+
+    timed = {key(name) for name in step_time.CONFIGS}
+    assert len(timed) == len(step_time.CONFIGS)
+    small = ("smoke/", "coco_slice/", "quick/")
+    others = set(shipped()) - set(step_time.CONFIGS)
+    others = [name for name in sorted(others) if not name.startswith(small)]
+    assert [name for name in others if key(name) not in timed] == []
 
 
 def test_a_case_that_fails_leaves_the_others_their_report(monkeypatch, tmp_path, capsys):
@@ -104,11 +149,13 @@ def test_a_case_that_fails_leaves_the_others_their_report(monkeypatch, tmp_path,
     assert step_time.main([*words, "--operator-batch=1", "--reports", str(tmp_path)]) == 1
     assert "on torchvision, batch 1: FloatingPointError: losses are nan" in capsys.readouterr().err
     assert "FloatingPointError: losses are nan" in (tmp_path / "step_time.md").read_text()
-    assert len(pd.read_csv(tmp_path / "step_time.csv")) == 2
+    statuses = pd.read_csv(tmp_path / "step_time.csv")["status"].tolist()
+    assert statuses == ["measured", "measured", "FloatingPointError: losses are nan"]
 
 
 def test_operators_that_disagree_are_named():
     rows = pd.DataFrame({"operator": ["conv2d", "dcnv2", "torchvision"], "loss": [9.0, 2.0, 2.04]})
+    rows["status"] = "measured"
     assert step_time.disagreements(rows) == []
     rows["loss"] = [2.0, 2.0, 3.0]
     assert step_time.disagreements(rows) == ["loss: 2 on dcnv2, 3 on torchvision"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Builds a compiled library aside: unchanged, with a planted fault, or for a sanitizer.
+"""Builds a compiled library aside: unchanged, with a planted fault, for a sanitizer, or emulated.
 
 Only the sources that a fault names are compiled; the other objects are those of the unchanged
 build, which is kept in build/aside/ and renewed by ninja.
@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +22,18 @@ from suites.mutants.patches import ROOT, Patch
 ASIDE = ROOT / "build" / "aside"
 
 
+class _Faulty:
+    """Builds of whatever kind, with a fault for as long as it is judged."""
+
+    @contextmanager
+    def faulty(self, patch: Patch, device: str) -> Iterator[Path]:
+        """The library with a fault, as `with_fault` makes it."""
+        with tempfile.TemporaryDirectory(prefix="dcnv2_fault_") as folder:
+            yield self.with_fault(patch, device, Path(folder))
+
+
 @dataclass(frozen=True)
-class Build:
+class Build(_Faulty):
     """A finished build of one library.
 
     Attributes:
@@ -66,12 +79,44 @@ class Build:
         return {f"{s.parent.name}_{s.name}.o" for s in self.library.sources}
 
 
-def build(device: str) -> Build:
+@dataclass(frozen=True)
+class EmulatedBuild(_Faulty):
+    """The kernels of CUDA, built for the host.
+
+    What is inline in a changed header is shared by all sources there, so a fault may reach further
+    than on a GPU.
+
+    Attributes:
+        path: the shared library.
+    """
+
+    path: Path
+
+    def with_fault(self, patch: Patch, device: str, folder: Path) -> Path:
+        """The emulated library with a fault, linked in a folder; its path.
+
+        Raises:
+            ValueError: if the patch no longer fits the sources.
+            RuntimeError: if it does not compile.
+        """
+        from suites.emulator.build import build_changed
+
+        return build_changed(patch.plant(folder), patch.sources("cuda"), folder)
+
+
+def build(device: str) -> Build | EmulatedBuild:
     """The unchanged library of a device, built aside, from the objects of the checkout if any.
+
+    Args:
+        device: cpu, cuda, or emulated: CUDA's kernels on the host.
 
     Raises:
         RuntimeError: if it cannot be built here.
     """
+    if device == "emulated":
+        from suites.emulator.build import build as emulate
+
+        return EmulatedBuild(emulate())
     folder = ASIDE / device
     checkout = ROOT / "build" / "csrc"
     if not folder.exists() and (checkout / ".ninja_log").exists():

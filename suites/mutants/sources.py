@@ -2,12 +2,16 @@
 """Judges the compiled libraries with faults planted in their sources, one fault at a time.
 
     python -m suites.mutants.sources                      # the CPU library
+    python -m suites.mutants.sources --device emulated    # CUDA's kernels, without a GPU
     python -m suites.mutants.sources --device cuda --report reports/h200
     python -m suites.mutants.sources --only "mask never applied"
 
 Each faulty library is built aside, and the claim that must find the fault judges it in a process of
 its own, as many at once as there are cores. A fault that it does not find fails the run, as does a
-patch that no longer fits.
+patch that no longer fits. Where there is a GPU but no compiler:
+
+    python -m suites.mutants.sources --device cuda --build faults.tar.xz     # where there is one
+    python -m suites.mutants.sources --device cuda --built faults.tar.xz --report reports/h200
 """
 
 from __future__ import annotations
@@ -25,30 +29,44 @@ from pathlib import Path
 
 import pandas as pd
 
+from suites.mutants.packed import Packed, pack
 from suites.mutants.patches import ROOT, Patch
 from suites.mutants.patches_cpu import CPU
 from suites.mutants.patches_cuda import CUDA
+from suites.mutants.patches_fused import FUSED
 from suites.mutants.patches_index import INDEX
 from suites.mutants.patches_shared import SHARED
 from suites.mutants.rebuild import build
 
 _PASSED, _FAILED = 0, 1  # exit codes of pytest
 _TIMEOUT_S = 600
+_NOT_EMULATED = "cuda/copy.cu"  # Python brings operands into their layout there
 
 
 def patches(device: str) -> list[Patch]:
     """The faults that concern a library."""
-    return [patch for patch in (*SHARED, *CPU, *CUDA, *INDEX) if patch.sources(device)]
+    every = (*SHARED, *CPU, *CUDA, *FUSED, *INDEX)
+    found = [p for p in every if p.sources("cpu" if device == "cpu" else "cuda")]
+    return [p for p in found if device != "emulated" or p.path != _NOT_EMULATED]
 
 
-def judge(library: Path, device: str, claims: Sequence[str]) -> subprocess.CompletedProcess:
-    """Let some claims judge a library built aside, until the first fails."""
-    folder = ROOT / "suites" / "correctness"
+def backend(patch: Patch, device: str) -> str:
+    """The suite's name for what a fault is judged as."""
+    if device == "emulated":
+        return f"emulated-{patch.kernels or 'plain'}"
+    return f"dcnv2-{patch.kernels}" if patch.kernels else "dcnv2"
+
+
+def judge(
+    library: Path, device: str, profile: str, backend: str, claim: str
+) -> subprocess.CompletedProcess:
+    """Let a claim judge a library built aside, until it first fails."""
+    place = ROOT / "suites" / "correctness" / claim
     return subprocess.run(
         [
-            *(sys.executable, "-m", "pytest", *(str(folder / claim) for claim in claims)),
-            *("--backend", "dcnv2", "--device", device, "--library", str(library)),
-            *("--profile", "unshrunk", "-x", "-q", "-p", "no:cacheprovider"),
+            *(sys.executable, "-m", "pytest", str(place), "--backend", backend),
+            *("--device", "cuda" if device == "cuda" else "cpu", "--library", str(library)),
+            *("--profile", profile, "-x", "-q", "-p", "no:cacheprovider"),
         ],
         cwd=ROOT,
         capture_output=True,
@@ -80,27 +98,34 @@ def main(words: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--only", action="append", metavar="NAME", help="faults by name")
+    parser.add_argument("--device", choices=("cpu", "cuda", "emulated"), default="cpu")
+    parser.add_argument("--only", action="append", metavar="NAME", help="faults by name or file")
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count(), help="faults at a time; default: one a core"
     )
+    parser.add_argument(
+        "--profile", choices=("unshrunk", "brief"), default="unshrunk", help="of the suite"
+    )
+    parser.add_argument("--build", type=Path, metavar="FILE", help="build the libraries alone")
+    parser.add_argument("--built", type=Path, metavar="FILE", help="judge libraries so built")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write source_mutants.md there")
     options = parser.parse_args(words)
 
-    chosen = [p for p in patches(options.device) if not options.only or p.name in options.only]
-    unchanged = build(options.device)
-    claims = list(dict.fromkeys(patch.killer for patch in chosen))
-    healthy = judge(unchanged.path, options.device, claims)
-    if healthy.returncode != _PASSED:
-        print(healthy.stdout[-3000:], healthy.stderr[-3000:])
-        print("the unchanged library does not hold: no fault can be judged")
+    chosen = [p for p in patches(options.device) if _asked(p, options.only)]
+    with tempfile.TemporaryDirectory(prefix="dcnv2_faults_") as folder:
+        if options.build:
+            built = build(options.device)
+            pack(built, chosen, options.device, options.build, Path(folder), options.jobs)
+            print(f"wrote {options.build}, {options.build.stat().st_size >> 20} MiB")
+            return 0
+        unchanged = (
+            Packed(options.built, options.device, Path(folder))
+            if options.built
+            else build(options.device)
+        )
+        rows = _judge_all(unchanged, options.device, options.profile, chosen, options.jobs)
+    if not rows:
         return 1
-    rows = []
-    with ThreadPoolExecutor(options.jobs) as pool:
-        for row in pool.map(lambda patch: _row(patch, unchanged, options.device), chosen):
-            rows.append(row)
-            print("{fault} ({file}): {fate} in {seconds} s: {words}".format(**row), flush=True)
     table = pd.DataFrame(rows)
     killed = (table["fate"] == "killed").sum()
     print(f"{killed} of {len(table)} killed")
@@ -109,11 +134,33 @@ def main(words: Sequence[str] | None = None) -> int:
     return int(killed < len(table))
 
 
-def _row(patch: Patch, unchanged, device: str) -> dict:
+def _asked(patch: Patch, only: Sequence[str] | None) -> bool:
+    return not only or patch.name in only or any(f"csrc/{patch.path}".startswith(o) for o in only)
+
+
+def _judge_all(
+    unchanged, device: str, profile: str, chosen: Sequence[Patch], jobs: int
+) -> list[dict]:
+    """A row for each fault; none if the unchanged library does not hold."""
+    needed = dict.fromkeys((backend(patch, device), patch.killer) for patch in chosen)
+    rows = []
+    with ThreadPoolExecutor(jobs) as pool:
+        healthy = pool.map(lambda asked: judge(unchanged.path, device, profile, *asked), needed)
+        for asked, done in zip(needed, healthy, strict=True):
+            if done.returncode != _PASSED or " passed" not in done.stdout:
+                print(done.stdout[-3000:], done.stderr[-3000:])
+                print(f"{asked} does not hold for the unchanged library: no fault can be judged")
+                return []
+        for row in pool.map(lambda patch: _row(patch, unchanged, device, profile), chosen):
+            rows.append(row)
+            print("{fault} ({file}): {fate} in {seconds} s: {words}".format(**row), flush=True)
+    return rows
+
+
+def _row(patch: Patch, unchanged, device: str, profile: str) -> dict:
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="dcnv2_fault_") as folder:
-        library = unchanged.with_fault(patch, device, Path(folder))
-        done, told = fate(judge(library, device, [patch.killer]))
+    with unchanged.faulty(patch, device) as library:
+        done, told = fate(judge(library, device, profile, backend(patch, device), patch.killer))
     return {
         "device": device,
         "fault": patch.name,

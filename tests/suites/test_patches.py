@@ -5,15 +5,16 @@ import subprocess
 
 import pytest
 
-from suites.mutants import sources
+from suites.mutants import packed, sources
 from suites.mutants.patches import ROOT, Patch
 from suites.mutants.patches_cpu import CPU
 from suites.mutants.patches_cuda import CUDA
+from suites.mutants.patches_fused import FUSED
 from suites.mutants.patches_index import INDEX
 from suites.mutants.patches_shared import SHARED
 
 CSRC = ROOT / "csrc"
-ALL = [*SHARED, *CPU, *CUDA, *INDEX]
+ALL = [*SHARED, *CPU, *CUDA, *FUSED, *INDEX]
 
 
 @pytest.mark.parametrize("patch", ALL, ids=lambda p: f"{p.path}: {p.name}")
@@ -34,6 +35,51 @@ def test_each_library_has_faults_of_its_own_name():
     for device in ("cpu", "cuda"):
         names = [patch.name for patch in sources.patches(device)]
         assert len(names) == len(set(names)) >= 20
+
+
+def test_faults_of_tensor_core_kernels_are_judged_on_the_path_that_takes_them():
+    assert {patch.kernels for patch in FUSED} == {"", "mma", "wgmma"}
+    by_path = {p.kernels: p for p in FUSED}
+    assert sources.backend(by_path["mma"], "cuda") == "dcnv2-mma"
+    assert sources.backend(by_path["wgmma"], "emulated") == "emulated-wgmma"
+    assert sources.backend(SHARED[0], "cuda") == sources.backend(CPU[0], "cpu") == "dcnv2"
+    assert sources.backend(SHARED[0], "emulated") == "emulated-plain"
+
+
+def test_faults_are_asked_for_by_name_or_by_file():
+    chosen = [p for p in ALL if sources._asked(p, ["csrc/cuda/fused/dots", "padding added"])]
+    assert {p.path for p in chosen} == {"cuda/fused/dots.cuh", "geometry.h"}
+    assert all(sources._asked(p, None) for p in ALL)
+
+
+class Copies:
+    """Stands for a build: each library is a text."""
+
+    def __init__(self, folder):
+        self.path = folder / "whole.so"
+        self.path.write_text("whole")
+
+    def with_fault(self, patch, device, folder):
+        library = folder / "faulty.so"
+        library.write_text(f"{device}: {patch.name}")
+        return library
+
+
+def test_packed_libraries_come_out_as_they_went_in(tmp_path, monkeypatch):
+    for name in ("made", "unpacked", "refused"):
+        (tmp_path / name).mkdir()
+    file, some = tmp_path / "deep" / "faults.tar.xz", CUDA[:3]
+    packed.pack(Copies(tmp_path), some, "cuda", file, tmp_path / "made", jobs=2)
+    found = packed.Packed(file, "cuda", tmp_path / "unpacked")
+    assert found.path.read_text() == "whole"
+    for patch in some:
+        with found.faulty(patch, "cuda") as library:
+            assert library.read_text() == f"cuda: {patch.name}"
+    with pytest.raises(ValueError, match=CUDA[3].name), found.faulty(CUDA[3], "cuda"):
+        pass
+    monkeypatch.setattr(packed, "sources_digest", lambda device: "others")
+    with pytest.raises(ValueError, match="other sources"):
+        packed.Packed(file, "cuda", tmp_path / "refused")
 
 
 def test_a_text_that_is_not_there_once_is_an_error():

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Faults in the tensor-core kernels of the CUDA library, each judged on the path that takes it."""
+
+from suites.mutants.patches import EQUALS, WIDE, Patch
+
+
+def _file(name, file, old, new, kernels, killer=WIDE, built=None) -> Patch:
+    sources = (f"fused/{built or file}",)
+    return Patch(name, f"cuda/fused/{file}", old, new, killer, cuda=sources, kernels=kernels)
+
+
+FUSED = [
+    _file(
+        "y and x of an offset exchanged in a tile",
+        "sampler.cuh",
+        """channel_y[i] = 2 * channel[i];
+    channel_x[i] = 2 * channel[i] + 1;""",
+        """channel_y[i] = 2 * channel[i] + 1;
+    channel_x[i] = 2 * channel[i];""",
+        "wgmma",
+        built="forward.cu",
+    ),
+    _file(
+        "mask of a tile left out at the first corner",
+        "sampler.cuh",
+        "c.valid[0] ? mask * c.weight[0] : 0",
+        "c.valid[0] ? c.weight[0] : 0",
+        "mma",
+        built="forward.cu",
+    ),
+    _file(
+        "right corner of the last but one column read too far left",
+        "sampler.cuh",
+        "s.x >= 0 && s.x + 1 < width ? source.pixel_bytes : 0",
+        "s.x >= 0 && s.x + 2 < width ? source.pixel_bytes : 0",
+        "wgmma",
+        built="grad_weight.cu",
+    ),
+    _file(
+        "a NaN coordinate samples zeros in a tile",
+        "sampler.cuh",
+        "if (s.nan || mask != mask) return {source.zeros, 0, 0, {NAN, 0, 0, 0}};",
+        "if (s.nan || mask != mask) return {source.zeros, 0, 0, {0, 0, 0, 0}};",
+        "wgmma",
+        built="forward.cu",
+    ),
+    _file(
+        "bias of the left one of two channels for both",
+        "tiles.cuh",
+        "widen(bias[(channel + 1) * map.bias_stride])",
+        "widen(bias[channel * map.bias_stride])",
+        "mma",
+        built="forward.cu",
+    ),
+    _file(
+        "float32 multiplied with 11 bits of an operand",
+        "multiply.cuh",
+        """    multiply_tf32(part, al, bh);
+""",
+        "",
+        "mma",
+        built="forward.cu",
+    ),
+    _file(
+        "packed weight of the first weight group for all",
+        "pack_weight.cu",
+        "group * a.g.group_out() + out",
+        "out",
+        "wgmma",
+    ),
+    _file(
+        "packed kernel transposed",
+        "pack_weight.cu",
+        """tap / kernel_w,
+                                               tap % kernel_w)""",
+        """tap % a.g.kernel_h,
+                                               tap / a.g.kernel_h)""",
+        "mma",
+    ),
+    _file(
+        "entries of a pixel beyond the eighth left out",
+        "grad_input.cu",
+        "for (uint32_t begin = kShared; begin < most; begin += kShared) {",
+        "for (uint32_t begin = kShared; begin < kShared; begin += kShared) {",
+        "mma",
+    ),
+    _file(
+        "samples of the tap before gathered",
+        "grad_input.cu",
+        "next[i] = entries(group + i * kGroups, list0 + tap + 1);",
+        "next[i] = entries(group + i * kGroups, list0 + tap);",
+        "wgmma",
+    ),
+    _file(
+        "weight's gradient samples the first weight group",
+        "grad_weight.cu",
+        "channel[i] = tile.group * depth + within;",
+        "channel[i] = within;",
+        "wgmma",
+    ),
+    _file(
+        "neighbouring output channels exchanged in the weight's gradient",
+        "grad_weight.cu",
+        "store_pair(to + o, product.pair(i, j).x, product.pair(i, j).y)",
+        "store_pair(to + o, product.pair(i, j).y, product.pair(i, j).x)",
+        "mma",
+    ),
+    _file(
+        "mask left out of the offset's gradient of a tile",
+        "dots.cuh",
+        "at, w.z * slope_y(s, sums)",
+        "at, slope_y(s, sums)",
+        "wgmma",
+        built="grad_offset_mask.cu",
+    ),
+    _file(
+        "corners off the map count in a slope",
+        "dots.cuh",
+        "on_map >> corner & 1 ? dots[corner] : 0",
+        "dots[corner]",
+        "mma",
+        built="grad_offset_mask.cu",
+    ),
+    _file(
+        "dot products of a chunk's first half alone",
+        "dots.cuh",
+        "multiply_halves(dot[corner], {0, grads[1].z, 0, grads[1].w}, {lower.z, lower.w}, T{});",
+        "",
+        "wgmma",
+        built="grad_offset_mask.cu",
+    ),
+    _file(
+        "dot products of the tap before kept",
+        "dots.cuh",
+        "      dot[i][corner] = 0;\n",
+        "",
+        "mma",
+        built="grad_offset_mask.cu",
+    ),
+    Patch(
+        "right corners taken for left ones where samples are gathered",
+        "cuda/gather.cu",
+        "2 * down + (i < entries.middle[down] ? 1 : 0)",
+        "2 * down + (i < entries.middle[down] ? 0 : 1)",
+        WIDE,
+        cuda=("gather.cu",),
+        kernels="mma",
+    ),
+    Patch(
+        "copy of a map written before its tile is whole",
+        "cuda/copy.cu",
+        """  __syncthreads();
+  visit(to""",
+        "  visit(to",
+        EQUALS,
+        cuda=("copy.cu",),
+    ),
+]

@@ -16,6 +16,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -144,27 +145,42 @@ def compute_sanitizer() -> str:
     return found
 
 
-def check_cuda(tools: Sequence[str]) -> tuple[pd.DataFrame, str]:
+def check_cuda(tools: Sequence[str], timeout_s: float) -> tuple[pd.DataFrame, str]:
     """A row for each tool, and the output of those that found something."""
     sanitizer = compute_sanitizer()
 
     def judge(tool: str) -> subprocess.CompletedProcess:
         command = [sanitizer, "--tool", tool, "--error-exitcode", str(_CUDA_ERROR)]
-        return subprocess.run(
-            [*command, sys.executable, "-m", "suites.small_problems"],
-            cwd=ROOT,
-            # A block of its own for every tensor: what lies beside it is nobody's.
-            env={**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1", "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        command += [sys.executable, "-m", "suites.small_problems"]
+        # A block of its own for every tensor: what lies beside it is nobody's.
+        own = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1", "OMP_NUM_THREADS": "1"}
+        return _within(command, {**os.environ, **own, "PYTHONUNBUFFERED": "1"}, timeout_s)
 
     with ThreadPoolExecutor(len(tools)) as pool:
         runs = list(pool.map(judge, tools))
     rows = [_verdict(tool, run) for tool, run in zip(tools, runs, strict=True)]
     wrong = [digest(run.stdout) for row, run in zip(rows, runs, strict=True) if not row["right"]]
     return pd.DataFrame(rows), "\n".join(wrong)
+
+
+def _within(command: list[str], env: dict[str, str], timeout_s: float):
+    """Run a command and what it starts; after so long end all of it, with what it said so far."""
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said, _ = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        said, _ = process.communicate()
+        said += f"\nERROR: ended after {timeout_s:.0f} s\n"
+    return subprocess.CompletedProcess(command, process.returncode, said)
 
 
 def _verdict(tool: str, run: subprocess.CompletedProcess) -> dict:
@@ -188,10 +204,15 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("device", choices=("cpu", "cuda"))
     parser.add_argument("--profile", default="default", help="of the suite, on the CPU")
     parser.add_argument("--tool", action="append", choices=TOOLS, help="on CUDA; default: all")
+    parser.add_argument(
+        "--timeout", type=float, default=1800, metavar="S", help="of a tool on CUDA, in seconds"
+    )
     parser.add_argument("--report", type=Path, metavar="DIR", help="write sanitizers.md there")
     options = parser.parse_args(words)
     on_cpu = options.device == "cpu"
-    rows, told = check_cpu(options.profile) if on_cpu else check_cuda(options.tool or TOOLS)
+    rows, told = (
+        check_cpu(options.profile) if on_cpu else check_cuda(options.tool or TOOLS, options.timeout)
+    )
     print(rows.to_string(index=False))
     if told:
         print(told)

@@ -73,6 +73,7 @@ def main() -> int:
     """Run all; returns the exit code."""
     count = failed = 0
     for backend, problem in itertools.chain(convolutions(), poolings()):
+        print(f"{backend}, {problem.op}, {problem.dtype}, offsets {problem.offsets}", flush=True)
         wrong = judge(backend, problem)
         count, failed = count + 1, failed + bool(wrong)
         if wrong:

@@ -50,6 +50,13 @@ def test_a_tool_is_believed_only_with_its_summary_and_the_problems(code, output,
     assert verdict["right"] is right
 
 
+def test_a_tool_that_hangs_is_ended_with_its_words_and_what_it_started():
+    command = ["sh", "-c", "echo begun; sleep 60 & wait"]
+    run = sanitizers._within(command, {}, 0.5)
+    assert run.stdout == "begun\n\nERROR: ended after 0 s\n"
+    assert sanitizers._verdict("memcheck", run)["right"] is False
+
+
 @pytest.mark.parametrize("patch", MEMORY, ids=lambda p: p.name)
 def test_memory_faults_fit_the_sources(patch):
     text = (ROOT / "csrc" / patch.path).read_text()

@@ -57,8 +57,8 @@ class GradWeightWorker {
   }
 
   // sums [out_channels, kPanel], rows of this part's group only
-  void multiply(const OutPixels& pixels, const PixelMatrix<T>& grad, const ChannelSpan& part, int64_t begin,
-                T* sums) {
+  void multiply(const OutPixels& pixels, const PixelMatrix<T>& grad, const ChannelSpan& part,
+                int64_t begin, T* sums) {
     const int64_t first = part.group * g_.group_out();
     PanelProduct<T> product{};
     product.rows = g_.group_out();

@@ -71,6 +71,7 @@ class Packed:
 
     Attributes:
         path: the unchanged library.
+        faults: names of those that are there.
     """
 
     def __init__(self, file: Path, device: str, folder: Path):
@@ -80,7 +81,8 @@ class Packed:
         if manifest["sources"] != sources_digest(device):
             raise ValueError(f"{file} was made from other sources of the {device} library")
         self.path = folder / "unchanged.so"
-        self._libraries = {n: folder / f"{i}.so" for i, n in enumerate(manifest["faults"])}
+        self.faults = manifest["faults"]
+        self._libraries = {n: folder / f"{i}.so" for i, n in enumerate(self.faults)}
 
     @contextmanager
     def faulty(self, patch: Patch, device: str):

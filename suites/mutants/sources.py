@@ -118,11 +118,13 @@ def main(words: Sequence[str] | None = None) -> int:
             pack(built, chosen, options.device, options.build, Path(folder), options.jobs)
             print(f"wrote {options.build}, {options.build.stat().st_size >> 20} MiB")
             return 0
-        unchanged = (
-            Packed(options.built, options.device, Path(folder))
-            if options.built
-            else build(options.device)
-        )
+        if options.built:
+            unchanged = Packed(options.built, options.device, Path(folder))
+            packed = [patch for patch in chosen if patch.name in unchanged.faults]
+            print(f"{len(packed)} of {len(chosen)} faults are in {options.built}")
+            chosen = packed
+        else:
+            unchanged = build(options.device)
         rows = _judge_all(unchanged, options.device, options.profile, chosen, options.jobs)
     if not rows:
         return 1

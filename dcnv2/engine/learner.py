@@ -70,7 +70,8 @@ class Learner:
         self.draws = ImageDraws(self.model)
         self.offsets = OffsetMonitor(self.model)
         if options.compile is not None:
-            self.model.backbone.compile(backend=options.compile)
+            for part in self.model.dense_parts():
+                part.compile(backend=options.compile)
         self.wrapped: Detector | DistributedDataParallel = self.model
         if ranks.size > 1:
             devices = [self.device] if self.device.type == "cuda" else None

@@ -100,7 +100,7 @@ class TrainConfig:
             old `.pth` of maskrcnn-benchmark's form.
         precision: of the forward pass under autocast; `float16` scales the loss.
         channels_last: memory layout of weights and images.
-        compile: backend of torch.compile for the backbone, such as `inductor`; None for none.
+        compile: backend of torch.compile for backbone and heads, such as `inductor`; None for none.
         ema_decay: keep a moving average of the weights, and evaluate and ship that; such as 0.999.
         deterministic: have PyTorch take reproducible algorithms only.
         on_nonfinite: a loss or gradient that is not finite stops the run, or skips the update.

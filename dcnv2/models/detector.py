@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
@@ -113,6 +113,14 @@ class Detector(GeneralizedRCNN):
                 self.mimic(batch, features, proposals, targets, self.backbone, self.roi_heads)
             )
         return losses
+
+    def dense_parts(self) -> list[nn.Module]:
+        """What torch.compile gains by: the backbone and the heads, without the choice of boxes."""
+        heads = self.roi_heads
+        parts = [self.backbone, self.rpn.head]
+        if heads is not None:
+            parts += [heads.box_head, heads.box_predictor, heads.mask_head, heads.mask_predictor]
+        return [part for part in parts if part is not None]
 
     def _proposals(self, proposals: list[Tensor]) -> list[dict[str, Tensor]]:
         return [

@@ -45,6 +45,36 @@ def test_heads_compile_without_a_break(pool):
         torch._dynamo.reset()
 
 
+def test_training_compiles_backbone_and_heads_without_a_break():
+    """`train.compile`, in one graph a part; numbers of RoIs change from step to step."""
+    torch.manual_seed(0)
+    config = toy_config()
+    config.mimic.enabled, config.mimic.crop_size = True, 32
+    model = build_model(config)
+    images = toy_images()
+
+    def losses(targets):
+        torch.manual_seed(0)
+        return total(model(images, targets))
+
+    batches = [toy_targets(images), toy_targets(images, ()), toy_targets(images, ((5, 7, 30, 40),))]
+    wanted = [losses(targets) for targets in batches]
+    graphs = []
+
+    def count(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    for part in model.dense_parts():
+        part.compile(backend=count, fullgraph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses(batches[0]).backward()
+    for targets, value in zip(batches, wanted, strict=True):
+        torch.testing.assert_close(losses(targets), value)
+    assert len(graphs) >= len(model.dense_parts())
+    torch._dynamo.reset()
+
+
 @pytest.mark.parametrize("pool", ["align", "mdpool"])
 def test_pyramid_pooling_compiles_without_a_break(pool):
     """How many RoIs a level gets is known from the data alone: the compiler has to be allowed that,

@@ -57,10 +57,16 @@ def find_failure(case: Case, target: Target) -> Failure | None:
     own = {**problem.operands(), "grad_output": problem.grad_output()}
     for given in ({}, *case.given):
         changed = {n: None if t is None else t.detach().cpu() for n, t in given.items()}
+        if any(_other_size(t, own[n]) for n, t in changed.items()):
+            continue  # a problem of other sizes, whose price and kinks are not these
         failure = _judged(target, problem, {**own, **changed})
         if failure:
             return failure
     return None
+
+
+def _other_size(changed: Tensor | None, own: Tensor | None) -> bool:
+    return changed is not None and own is not None and changed.shape != own.shape
 
 
 def _judged(target: Target, problem: ConvProblem, operands) -> Failure | None:

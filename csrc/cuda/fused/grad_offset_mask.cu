@@ -54,17 +54,18 @@ __device__ void multiply(const GradOffsetArgs& f, Shared<M>& shared) {
   M product;
   shared.grad_full.wait(0);
   RingPosition<S::kStages> at;
+  Release<M, S::kStages> release{shared.empty};
   for (int tile = 0; tile < tiles; ++tile) {
     product.clear();
     for (int slab = 0; slab < f.out_slabs; ++slab) {
-      ask_next();
-      __syncwarp();
       shared.full[at.stage].wait(at.parity);
       product.multiply(grad_slab(shared, slab), shared.weight[at.stage], thread);
+      release.multiplied(at.stage);
+      ask_next();  // for the stage that is free by now
       __syncwarp();
-      if (thread % 32 == 0) shared.empty[at.stage].arrive();
       at.advance();
     }
+    release.finish(product);
     const int buffer = tile % 2;
     shared.column_empty[buffer].wait((tile / 2 & 1) ^ 1);
 #pragma unroll

@@ -155,13 +155,14 @@ __device__ void multiply(const GradWeightArgs& f, Shared<M>& shared) {
   const int outputs = int(f.conv.g.group_out()), taps = int(f.conv.g.taps());
   M product;
   RingPosition<Shared<M>::kStages> at;
+  Release<M, Shared<M>::kStages> release{shared.empty};
   for (int step = 0; step < tile.steps; ++step) {
     shared.full[at.stage].wait(at.parity);
     product.multiply_transposed(shared.a[at.stage], shared.b[at.stage], thread);
-    __syncwarp();
-    if (thread % 32 == 0) shared.empty[at.stage].arrive();
+    release.multiplied(at.stage);
     at.advance();
   }
+  release.finish(product);
 
 #pragma unroll
   for (int i = 0; i < M::kThreadRows; ++i) {

@@ -77,6 +77,8 @@ struct MmaSync {
   }
 
   // The tiles may be overwritten once every multiplying thread has returned.
+  static constexpr bool kInFlight = false;
+  __device__ void finish() {}
   __device__ void multiply(const char* tile_a, const char* tile_b, int thread) {
     const int lane = thread % 32, warp = thread / 32;
     const int row0 = warp / kWarpsAcross * 32, col0 = warp % kWarpsAcross * kWarpCols;

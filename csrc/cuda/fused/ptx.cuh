@@ -186,6 +186,13 @@ __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
+// Keeps what is made of a product's result behind the wait for it.
+template <int kCount>
+__device__ __forceinline__ void keep_behind(float (&d)[kCount]) {
+#pragma unroll
+  for (float& v : d) asm volatile("" : "+f"(v)::"memory");
+}
+
 #define DCNV2_R8(d, i)                                                                        \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
       "+f"(d[i + 6]), "+f"(d[i + 7])

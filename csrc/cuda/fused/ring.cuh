@@ -51,6 +51,33 @@ __device__ __forceinline__ void arrive_warp(Barrier& barrier) {
   if (threadIdx.x % 32 == 0) barrier.arrive();
 }
 
+// Gives stages back to those who fill them, once a warp's product has read them: at once, or when the
+// next one has begun where products are in flight.
+template <class M, int kStages>
+struct Release {
+  Barrier (&empty)[kStages];
+  int last = -1;
+
+  __device__ void multiplied(int stage) {
+    if constexpr (M::kInFlight) {
+      if (last >= 0) give_back(last);
+      last = stage;
+    } else {
+      give_back(stage);
+    }
+  }
+  // Waits for the last product.
+  __device__ void finish(M& product) {
+    product.finish();
+    if (last >= 0) give_back(last);
+    last = -1;
+  }
+  __device__ void give_back(int stage) {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) empty[stage].arrive();
+  }
+};
+
 // So many warps arrive at every full barrier and at every empty one.
 template <int kStages>
 __device__ __forceinline__ void init_ring(Barrier (&full)[kStages], Barrier (&empty)[kStages],

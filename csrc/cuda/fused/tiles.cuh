@@ -77,6 +77,7 @@ __device__ void multiply_tiles(const TileGrid& grid, const ProductMap& map, Tile
   const T* bias = static_cast<const T*>(map.bias);
   M product;
   RingPosition<TileRing<M>::kStages> at;
+  Release<M, TileRing<M>::kStages> release{ring.empty};
   for (int t = blockIdx.x; t < grid.tiles(); t += gridDim.x) {
     const Tile tile = tile_at<M>(grid, t);
     named_barrier(kMultiplyBarrier, M::kThreads);  // the last tile is stored
@@ -87,10 +88,10 @@ __device__ void multiply_tiles(const TileGrid& grid, const ProductMap& map, Tile
     for (int step = 0; step < grid.packed.steps(); ++step) {
       ring.full[at.stage].wait(at.parity);
       product.multiply(ring.a[at.stage], ring.b[at.stage], thread);
-      __syncwarp();
-      if (thread % 32 == 0) ring.empty[at.stage].arrive();
+      release.multiplied(at.stage);
       at.advance();
     }
+    release.finish(product);
 
 #pragma unroll
     for (int i = 0; i < M::kThreadRows; ++i) {

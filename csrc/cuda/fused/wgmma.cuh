@@ -34,6 +34,15 @@ struct Wgmma {
     }
   }
 
+  // A product is in flight until the next one has begun, and the last one until finish().
+  static constexpr bool kInFlight = true;
+  __device__ void finish() {
+    wgmma_wait<0>();
+    for (auto& down : sum) {
+      for (auto& part : down) keep_behind(part);
+    }
+  }
+
   __device__ void multiply(const char* tile_a, const char* tile_b, int) {
     const uint32_t a = shared_address(tile_a), b = shared_address(tile_b);
     wgmma_fence();
@@ -50,7 +59,7 @@ struct Wgmma {
       }
     }
     wgmma_commit();
-    wgmma_wait<0>();
+    wgmma_wait<1>();
   }
 
   // The same for operands that lie the other way: sums += A^T * B with A [kDepth, kRows] and
@@ -74,7 +83,7 @@ struct Wgmma {
       }
     }
     wgmma_commit();
-    wgmma_wait<0>();
+    wgmma_wait<1>();
   }
 
   static constexpr int kThreadRows = 2 * kDown, kThreadPairs = kCols / 8;

@@ -137,6 +137,8 @@ inline uint64_t tile_descriptor(uint32_t at, uint32_t atom_bytes) {
 }
 inline void wgmma_fence() {}
 inline void wgmma_commit() {}
+template <int kCount>
+void keep_behind(float (&)[kCount]) {}
 template <int kPending>
 void wgmma_wait() {}
 

@@ -82,8 +82,8 @@ struct Sample {
   bool nan;     // a coordinate is NaN
 };
 
-template <class T>
-DCNV2_HD Sample<T> make_sample(T y, T x, int64_t height, int64_t width) {
+template <class T, class Size>
+DCNV2_HD Sample<T> make_sample(T y, T x, Size height, Size width) {
   Sample<T> s;
   s.inside = y >= T(-1) && y < T(height) && x >= T(-1) && x < T(width);
   s.nan = y != y || x != x;
@@ -103,8 +103,8 @@ struct Corners {
   T weight[4];  // bilinear weight; 0 where not valid
 };
 
-template <class T>
-DCNV2_HD Corners<T> make_corners(const Sample<T>& s, int64_t height, int64_t width) {
+template <class T, class Size>
+DCNV2_HD Corners<T> make_corners(const Sample<T>& s, Size height, Size width) {
   Corners<T> c;
   const bool top = s.inside && s.y >= 0, bottom = s.inside && s.y + 1 < height;
   const bool left = s.x >= 0, right = s.x + 1 < width;

@@ -19,6 +19,7 @@ constexpr bool kBuiltForHopper = false;
 #endif
 
 constexpr int64_t kMostIndex = std::numeric_limits<int32_t>::max();
+constexpr int64_t kMostTaps = 1 << 20;  // for which kernel_place (sampler.cuh) is exact
 
 // The fastest path that may be taken; tests lower it to reach every kernel.
 std::atomic<Path> fastest{Path::kWgmma};
@@ -37,6 +38,7 @@ const char* refusal(const ConvArgs& a, int capability) {
       g.out_width * g.stride_w + g.kernel_w * g.dilation_w > kMostIndex) {
     return "the tensor-core kernels count at most 2^31 - 1 pixels";
   }
+  if (g.taps() > kMostTaps) return "the tensor-core kernels take at most 2^20 taps";
   return nullptr;
 }
 

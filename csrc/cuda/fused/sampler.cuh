@@ -19,56 +19,57 @@ struct Place {
   bool wanted;
 };
 
-// The elements of `view` at several places, as float. All are asked for before the first is used.
-template <int kCount>
-__device__ __forceinline__ void load_many(const View4& view, const Place (&places)[kCount],
-                                          const int (&channel)[kCount], float (&values)[kCount]) {
-  auto load = [&](auto element) {
-    using T = decltype(element);
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      const Pixel& p = places[i].pixel;
-      const int64_t at = view.index(p.n, channel[i], p.y, p.x);
-      if (places[i].wanted) values[i] = widen(__ldg(static_cast<const T*>(view.data) + at));
-    }
-  };
-  switch (view.dtype) {
-    case Dtype::kFloat16:
-      return load(__half{});
-    case Dtype::kBFloat16:
-      return load(__nv_bfloat16{});
-    default:
-      return load(float{});
-  }
+// An element of a view as it lies, to be widened later: a load that nothing waits for yet.
+__device__ __forceinline__ uint32_t load_raw(const View4& view, int64_t at) {
+  if (view.dtype == Dtype::kFloat32) return __ldg(static_cast<const uint32_t*>(view.data) + at);
+  return __ldg(static_cast<const uint16_t*>(view.data) + at);
+}
+__device__ __forceinline__ float widen_raw(Dtype dtype, uint32_t raw) {
+  const uint16_t half = uint16_t(raw);
+  if (dtype == Dtype::kFloat16) return widen(reinterpret_cast<const __half&>(half));
+  return __uint_as_float(dtype == Dtype::kBFloat16 ? raw << 16 : raw);
 }
 
-// Several samples and their modulation, 1 without a mask.
+// Row and column of a tap. For the at most 2^20 taps that paths.cpp lets in, a quotient of floats is exact
+// enough, and cheaper than one of integers.
+struct KernelPlace {
+  int row, column;
+};
+__device__ __forceinline__ KernelPlace kernel_place(int tap, int kernel_w) {
+  const int row = int(__fdividef(float(tap) + 0.5f, float(kernel_w)));
+  return {row, tap - row * kernel_w};
+}
+
+// Several samples and their modulation, 1 without a mask. All is asked for before the first is used.
 template <int kCount>
 __device__ __forceinline__ void load_samples(const ConvArgs& a, const Place (&places)[kCount],
                                              Sample<float> (&samples)[kCount],
                                              float (&mask)[kCount]) {
   const ConvGeometry& g = a.g;
-  const int kernel_w = int(g.kernel_w), taps = int(g.taps());
-  float dy[kCount] = {}, dx[kCount] = {};
-  int channel[kCount], channel_y[kCount], channel_x[kCount];
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    channel[i] = places[i].deform_group * taps + places[i].tap;
-    channel_y[i] = 2 * channel[i];
-    channel_x[i] = 2 * channel[i] + 1;
-    mask[i] = 1;
-  }
-  load_many(a.offset, places, channel_y, dy);
-  load_many(a.offset, places, channel_x, dx);
-  if (a.mask.data != nullptr) load_many(a.mask, places, channel, mask);
+  const int taps = int(g.taps());
+  const bool masked = a.mask.data != nullptr;
+  uint32_t dy[kCount] = {}, dx[kCount] = {}, m[kCount] = {};
 #pragma unroll
   for (int i = 0; i < kCount; ++i) {
     if (!places[i].wanted) continue;
     const Pixel& p = places[i].pixel;
-    const int row = places[i].tap / kernel_w, column = places[i].tap - row * kernel_w;
-    const int y = undeformed(p.y, int(g.stride_h), int(g.pad_h), row, int(g.dilation_h));
-    const int x = undeformed(p.x, int(g.stride_w), int(g.pad_w), column, int(g.dilation_w));
-    samples[i] = make_sample<float>(float(y) + dy[i], float(x) + dx[i], g.height, g.width);
+    const int channel = places[i].deform_group * taps + places[i].tap;
+    const int64_t at = a.offset.index(p.n, 2 * channel, p.y, p.x);
+    dy[i] = load_raw(a.offset, at);
+    dx[i] = load_raw(a.offset, at + a.offset.stride_c);
+    if (masked) m[i] = load_raw(a.mask, a.mask.index(p.n, channel, p.y, p.x));
+  }
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    mask[i] = 1;
+    if (!places[i].wanted) continue;
+    if (masked) mask[i] = widen_raw(a.mask.dtype, m[i]);
+    const Pixel& p = places[i].pixel;
+    const KernelPlace k = kernel_place(places[i].tap, int(g.kernel_w));
+    const int y = undeformed(p.y, int(g.stride_h), int(g.pad_h), k.row, int(g.dilation_h));
+    const int x = undeformed(p.x, int(g.stride_w), int(g.pad_w), k.column, int(g.dilation_w));
+    samples[i] = make_sample(float(y) + widen_raw(a.offset.dtype, dy[i]),
+                             float(x) + widen_raw(a.offset.dtype, dx[i]), int(g.height), int(g.width));
   }
 }
 
@@ -103,7 +104,7 @@ __device__ __forceinline__ Reading make_reading(const ConvArgs& a, const Source&
   const Corners<float> c = make_corners(s, height, width);
   const int y = max(s.y, 0), x = max(s.x, 0);
   Reading r;
-  r.at = source.input + (int64_t(n * height + y) * width + x) * source.pixel_bytes;
+  r.at = source.input + int64_t(n * height + y) * source.line_bytes + int64_t(x) * source.pixel_bytes;
   r.right = s.x >= 0 && s.x + 1 < width ? source.pixel_bytes : 0;
   r.down = s.y >= 0 && s.y + 1 < height ? source.line_bytes : 0;
   r.weight = {c.valid[0] ? mask * c.weight[0] : 0, c.valid[1] ? mask * c.weight[1] : 0,
@@ -116,7 +117,7 @@ __device__ __forceinline__ Reading make_reading(const ConvArgs& a, const Source&
 __device__ __forceinline__ Reading make_slope_reading(const ConvArgs& a, const Source& source, int n,
                                                       const Sample<float>& s, float mask) {
   Reading r = make_reading(a, source, n, s, 1);
-  const Corners<float> c = make_corners(s, a.g.height, a.g.width);
+  const Corners<float> c = make_corners(s, int(a.g.height), int(a.g.width));
   const int on_map = c.valid[0] | c.valid[1] << 1 | c.valid[2] << 2 | c.valid[3] << 3;
   const float poison = s.nan ? NAN : 0;
   r.weight = {s.ly + poison, s.lx + poison, mask, __int_as_float(on_map)};

@@ -115,6 +115,7 @@ T __ldg(const T* at) {
   return *at;
 }
 inline float __uint_as_float(uint32_t v) { return std::bit_cast<float>(v); }
+inline float __fdividef(float a, float b) { return a / b; }
 inline uint32_t __float_as_uint(float v) { return std::bit_cast<uint32_t>(v); }
 inline float __int_as_float(int32_t v) { return std::bit_cast<float>(v); }
 inline int32_t __float_as_int(float v) { return std::bit_cast<int32_t>(v); }

@@ -53,6 +53,7 @@ __device__ void multiply(const GradOffsetArgs& f, Shared<M>& shared) {
 
   M product;
   shared.grad_full.wait(0);
+  see_stores();
   RingPosition<S::kStages> at;
   Release<M, S::kStages> release{shared.empty};
   for (int tile = 0; tile < tiles; ++tile) {

@@ -7,34 +7,42 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// One thread a chunk: 16 bytes along the depth of one column. Behind the weight come the zeros that
-// samples off the map read.
+// One thread a chunk: 16 bytes along the depth of one column. Neighbours take the taps of a chunk, then
+// what lies next to it in a contiguous weight, so that a warp reads whole lines. Behind the weight come
+// the zeros that samples off the map read. The channels of a group are multiples of a chunk.
 template <class T>
 __global__ void pack_weight_kernel(ConvArgs a, PackedWeight packed, T* to) {
-  const int64_t chunks = packed.count() / kVector<T>;
-  const int64_t index = blockIdx.x * int64_t(kThreads) + threadIdx.x;
+  const uint32_t chunks = packed.count() / kVector<T>;
+  const uint32_t index = blockIdx.x * kThreads + threadIdx.x;
   if (index < a.g.in_channels) to[packed.count() + index] = T(0.0f);
   if (index >= chunks) return;
-  // A warp walks the columns, which lie apart in the weight either way.
-  const int chunk = index % kChunks;
-  const int col = index / kChunks % packed.padded_cols;
-  const int64_t rest = index / kChunks / packed.padded_cols;
-  const int tap = rest % packed.taps, slab = rest / packed.taps % packed.slabs;
-  const int group = rest / packed.steps();
-  const T* weight = static_cast<const T*>(a.weight.data);
-  const int kernel_w = static_cast<int>(a.g.kernel_w);
+  uint32_t rest = index;
+  auto take = [&](uint32_t count) {
+    const uint32_t at = rest % count;
+    rest /= count;
+    return int(at);
+  };
+  const int tap = take(packed.taps);
+  const int within = take(packed.cols_are_out ? kChunks * packed.slabs : packed.padded_cols);
+  const int across = take(packed.cols_are_out ? packed.padded_cols : kChunks * packed.slabs);
+  const int group = int(rest);
+  const int chunk = packed.cols_are_out ? within : across;  // of the depth
+  const int col = packed.cols_are_out ? across : within;
+  const int depth = chunk * kVector<T>;
 
-  T values[kVector<T>];
-  for (int i = 0; i < kVector<T>; ++i) {
-    const int d = slab * packed.slab + chunk * kVector<T> + i;
-    const bool inside = col < packed.cols && d < packed.depth;
-    const int out = packed.cols_are_out ? col : d, in = packed.cols_are_out ? d : col;
-    values[i] = inside ? weight[a.weight.index(group * a.g.group_out() + out, in, tap / kernel_w,
-                                               tap % kernel_w)]
-                       : T(0.0f);
+  T values[kVector<T>] = {};
+  if (col < packed.cols && depth < packed.depth) {
+    const int out = packed.cols_are_out ? col : depth, in = packed.cols_are_out ? depth : col;
+    const int kernel_w = int(a.g.kernel_w);
+    const T* from = static_cast<const T*>(a.weight.data) +
+                    a.weight.index(group * a.g.group_out() + out, in, tap / kernel_w, tap % kernel_w);
+    const int64_t step = packed.cols_are_out ? a.weight.stride_c : a.weight.stride_n;
+#pragma unroll
+    for (int i = 0; i < kVector<T>; ++i) values[i] = from[i * step];
   }
-  char* tile = reinterpret_cast<char*>(to) + packed.tile(group, slab * packed.taps + tap, 0);
-  *reinterpret_cast<uint4*>(tile + chunk_offset(col, chunk)) =
+  char* tile = reinterpret_cast<char*>(to) +
+               packed.tile(group, chunk / kChunks * packed.taps + tap, 0);
+  *reinterpret_cast<uint4*>(tile + chunk_offset(col, chunk % kChunks)) =
       *reinterpret_cast<const uint4*>(values);
 }
 

@@ -46,7 +46,7 @@ __device__ __forceinline__ void copy_tile_alone(void* to, const void* from, int 
 
 // Arrives at a barrier for the warp, once what its lanes stored or copied is in place.
 __device__ __forceinline__ void arrive_warp(Barrier& barrier) {
-  kBulkCopies ? publish_stores() : wait_copies();
+  if constexpr (!kBulkCopies) wait_copies();
   __syncwarp();
   if (threadIdx.x % 32 == 0) barrier.arrive();
 }

@@ -87,6 +87,7 @@ __device__ void multiply_tiles(const TileGrid& grid, const ProductMap& map, Tile
     product.clear();
     for (int step = 0; step < grid.packed.steps(); ++step) {
       ring.full[at.stage].wait(at.parity);
+      see_stores();
       product.multiply(ring.a[at.stage], ring.b[at.stage], thread);
       release.multiplied(at.stage);
       at.advance();

@@ -13,10 +13,10 @@ FUSED = [
     _file(
         "y and x of an offset exchanged in a tile",
         "sampler.cuh",
-        """channel_y[i] = 2 * channel[i];
-    channel_x[i] = 2 * channel[i] + 1;""",
-        """channel_y[i] = 2 * channel[i] + 1;
-    channel_x[i] = 2 * channel[i];""",
+        """dy[i] = load_raw(a.offset, at);
+    dx[i] = load_raw(""",
+        """dx[i] = load_raw(a.offset, at);
+    dy[i] = load_raw(""",
         "wgmma",
         built="forward.cu",
     ),
@@ -71,10 +71,8 @@ FUSED = [
     _file(
         "packed kernel transposed",
         "pack_weight.cu",
-        """tap / kernel_w,
-                                               tap % kernel_w)""",
-        """tap % a.g.kernel_h,
-                                               tap / a.g.kernel_h)""",
+        "in, tap / kernel_w, tap % kernel_w)",
+        "in, tap % a.g.kernel_h, tap / a.g.kernel_h)",
         "mma",
     ),
     _file(

@@ -127,7 +127,7 @@ class GradSamplesWorker {
     const int64_t image_pixels = g_.out_height * g_.out_width;
     for (int64_t first = 0; first < image_pixels; first += kPixels) {
       const OutPixels pixels{image, first, std::min(kPixels, image_pixels - first)};
-      const PixelMatrix<T> grad = grad_output_.of(image, first, pixels.count);
+      const T* grad = grad_output_.rows(image, first, pixels.count);
       for (int64_t tap = 0; tap < g_.taps(); ++tap) {
         multiply(pixels, grad, tap, slice);
         hand_out({pixels, tap, columns_.data()}, slice);
@@ -137,9 +137,8 @@ class GradSamplesWorker {
   }
 
  private:
-  // columns [pixels, kPanel] at one tap
-  void multiply(const OutPixels& pixels, const PixelMatrix<T>& grad, int64_t tap,
-                const ChannelSlice& slice) {
+  // columns [pixels, kPanel] at one tap; grad [pixels, out_channels]
+  void multiply(const OutPixels& pixels, const T* grad, int64_t tap, const ChannelSlice& slice) {
     int64_t number = slice.first_part;
     for (const ChannelSpan& part : slice.parts) {
       PanelProduct<T> product{};
@@ -147,9 +146,8 @@ class GradSamplesWorker {
       product.columns = part.size();
       product.depth = g_.group_out();
       product.blocks = 1;
-      product.a = grad.channel(part.group * g_.group_out());
-      product.a_stride = grad.stride;
-      product.a_transposed = grad.transposed;
+      product.a = grad + part.group * g_.group_out();
+      product.a_stride = grad_output_.stride();
       product.b = weight_.panel(number++, tap);
       product.c = columns_.data() + part.begin - slice.begin;
       product.c_stride = kPanel<T>;
@@ -172,7 +170,7 @@ class GradSamplesWorker {
 
   const ConvGeometry& g_;
   SliceRows<T> input_;
-  PixelMatrices<T> grad_output_;
+  PixelRows<T> grad_output_;
   const PackedWeight<T>& weight_;
   const GradOffsetMask<T>& grad_place_;
   const SampleGrads& grads_;

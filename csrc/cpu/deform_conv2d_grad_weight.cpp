@@ -33,7 +33,7 @@ class GradWeightWorker {
     for (int64_t n = 0; n < g_.batch; ++n) {
       for (int64_t first = 0; first < image_pixels; first += kPixels) {
         const OutPixels pixels{n, first, std::min(kPixels, image_pixels - first)};
-        const PixelMatrix<T> grad = grad_output_.of(n, first, pixels.count);
+        const T* grad = grad_output_.rows(n, first, pixels.count);
         for (int64_t t = 0; t < taps; ++t) {
           for (const ChannelSpan& span : spans) sample(pixels, tap + t, span, begin);
           for (const ChannelSpan& part : parts) multiply(pixels, grad, part, begin, sums(t));
@@ -56,18 +56,18 @@ class GradWeightWorker {
                    columns_.data() + span.begin - begin, kPanel<T>);
   }
 
-  // sums [out_channels, kPanel], rows of this part's group only
-  void multiply(const OutPixels& pixels, const PixelMatrix<T>& grad, const ChannelSpan& part,
-                int64_t begin, T* sums) {
+  // sums [out_channels, kPanel], rows of this part's group only; grad [pixels, out_channels]
+  void multiply(const OutPixels& pixels, const T* grad, const ChannelSpan& part, int64_t begin,
+                T* sums) {
     const int64_t first = part.group * g_.group_out();
     PanelProduct<T> product{};
     product.rows = g_.group_out();
     product.columns = part.size();
     product.depth = pixels.count;
     product.blocks = 1;
-    product.a = grad.channel(first);
-    product.a_stride = grad.stride;
-    product.a_transposed = !grad.transposed;
+    product.a = grad + first;
+    product.a_stride = grad_output_.stride();
+    product.a_transposed = true;
     product.b = columns_.data() + part.begin - begin;
     product.c = sums + first * kPanel<T> + part.begin - begin;
     product.c_stride = kPanel<T>;
@@ -85,7 +85,7 @@ class GradWeightWorker {
 
   const ConvGeometry& g_;
   const ChannelRows<T>& input_;
-  PixelMatrices<T> grad_output_;
+  PixelRows<T> grad_output_;
   const View& grad_weight_;
   const Kernels<T>& kernels_ = kernels<T>();
   TapSamples<T> samples_;

@@ -219,34 +219,20 @@ RowsInPlace<T>::RowsInPlace(const View& view, const int64_t (&sizes)[4]) {
   pixel_stride = even;
 }
 
-// Rows so far apart that many of them compete for few places of the first cache.
 template <class T>
-static bool crowded(int64_t stride) {
-  return stride * int64_t(sizeof(T)) % 1024 == 0;
-}
-
-template <class T>
-PixelMatrices<T>::PixelMatrices(const View& view, const int64_t (&sizes)[4], int64_t most_pixels)
+PixelRows<T>::PixelRows(const View& view, const int64_t (&sizes)[4], int64_t most_pixels)
     : view_(view),
       channels_(sizes[1]),
       width_(sizes[3]),
-      rows_(view, sizes),
-      planes_(!rows_ && view.dtype == kDtypeOf<T> &&
-              even_pixel_stride(view, sizes[2], sizes[3]) == 1 && !crowded<T>(view.stride[1])),
-      stride_(rows_     ? rows_.pixel_stride
-              : planes_ ? view.stride[1]
-                        : row_stride<T>(channels_)),
-      copy_({rows_ || planes_ ? 0 : most_pixels, stride_}) {}
+      in_place_(view, sizes),
+      stride_(in_place_ ? in_place_.pixel_stride : row_stride<T>(channels_)),
+      copy_({in_place_ ? 0 : most_pixels, stride_}) {}
 
 template <class T>
-PixelMatrix<T> PixelMatrices<T>::of(int64_t image, int64_t first, int64_t count) const {
-  if (rows_) return {rows_.data + image * rows_.image_stride + first * stride_, stride_, false};
-  if (planes_) {
-    const T* data = static_cast<const T*>(view_.data) + image * view_.stride[0] + first;
-    return {data, stride_, true};
-  }
+const T* PixelRows<T>::rows(int64_t image, int64_t first, int64_t count) const {
+  if (in_place_) return in_place_.data + image * in_place_.image_stride + first * stride_;
   load_rows(view_, {image, 0, channels_, first, count, width_}, copy_.data(), stride_);
-  return {copy_.data(), stride_, false};
+  return copy_.data();
 }
 
 template <class T>
@@ -325,8 +311,8 @@ template void load_planes<float>(const View&, const PixelRange&, float*, int64_t
 template void load_planes<double>(const View&, const PixelRange&, double*, int64_t);
 template struct RowsInPlace<float>;
 template struct RowsInPlace<double>;
-template class PixelMatrices<float>;
-template class PixelMatrices<double>;
+template class PixelRows<float>;
+template class PixelRows<double>;
 template class ChannelRows<float>;
 template class ChannelRows<double>;
 

@@ -43,31 +43,21 @@ struct RowsInPlace {
   explicit operator bool() const { return data != nullptr; }
 };
 
-// A matrix of some pixels by all channels: a row a pixel, or transposed, a row a channel.
+// Rows of channels of some pixels at a time: the tensor's own memory where it has that form, else a
+// copy of these pixels.
 template <class T>
-struct PixelMatrix {
-  const T* data;
-  int64_t stride;  // between rows
-  bool transposed;
-
-  const T* channel(int64_t c) const { return data + c * (transposed ? stride : 1); }
-};
-
-// Such matrices of some pixels at a time, as they lie in the tensor's own memory if they do, else
-// rows of channels in a copy of these pixels.
-template <class T>
-class PixelMatrices {
+class PixelRows {
  public:
-  PixelMatrices(const View& view, const int64_t (&sizes)[4], int64_t most_pixels);
+  PixelRows(const View& view, const int64_t (&sizes)[4], int64_t most_pixels);
 
-  // Valid until the next call.
-  PixelMatrix<T> of(int64_t image, int64_t first, int64_t count) const;
+  // The row of the first of some pixels, valid until the next call.
+  const T* rows(int64_t image, int64_t first, int64_t count) const;
+  int64_t stride() const { return stride_; }
 
  private:
   View view_;
   int64_t channels_, width_;
-  RowsInPlace<T> rows_;
-  bool planes_;  // whether each channel's pixels lie side by side, and can be read so
+  RowsInPlace<T> in_place_;
   int64_t stride_;
   Buffer<T> copy_;
 };

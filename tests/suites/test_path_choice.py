@@ -102,10 +102,11 @@ def test_channels_of_every_group_must_be_whole_vectors(path, dtype, vector):
         {"batch": MOST, "height": 1, "width": 1, "out_height": 1, "out_width": 1},
         {"out_width": 1, "stride_w": MOST - 2},
         {"out_height": 1, "stride_h": MOST - 3},
-        {"out_height": 5, "kernel_h": MOST - 5},
+        {"out_height": 5, "kernel_h": 1, "dilation_h": MOST - 5},
+        {"kernel_h": 1, "kernel_w": 2**20},
     ],
 )
-def test_pixels_and_coordinates_fit_31_bits(path, at_most):
+def test_what_the_kernels_count_fits_their_integers(path, at_most):
     assert path(**at_most) == "wgmma"
     grown = max(at_most, key=at_most.get)
     for more in (1, 2):

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the operators cost where they are used: a whole training step of a detector."""
 
+import pytest
 import torch
+
+pytest.importorskip("jsonargparse", reason="detectors need the extra: pip install dcnv2[detection]")
 
 from suites.coco.step_case import WARM_UP_STEPS, build_step
 

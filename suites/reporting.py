@@ -31,6 +31,7 @@ PAGES = (
     *sorted(p for p in (ROOT / "docs").rglob("*.md") if "<!-- report: " in p.read_text()),
 )
 # In this order in every report.
+NOTEBOOK = "<!-- notebook -->"  # begins a page of the reports that people write
 PROVENANCE = (
     "command",
     "commit",
@@ -178,8 +179,13 @@ def is_stale(report: Path) -> bool:
 
 
 def all_reports(directory: Path = REPORTS) -> list[Path]:
-    """Every Markdown report below `directory`, without the index."""
-    return sorted(path for path in directory.rglob("*.md") if path != directory / "README.md")
+    """Every Markdown report below `directory`, without the index and the notebooks."""
+    pages = sorted(path for path in directory.rglob("*.md") if path != directory / "README.md")
+    return [page for page in pages if not _is_notebook(page)]
+
+
+def _is_notebook(page: Path) -> bool:
+    return page.read_text().startswith(NOTEBOOK)
 
 
 def index_text(directory: Path = REPORTS) -> str:
@@ -199,10 +205,15 @@ def index_text(directory: Path = REPORTS) -> str:
             }
         )
     columns = ["report", "machine", "date", "commit", "csrc", "state"]
+    notebooks = [page for page in sorted(directory.rglob("*.md")) if _is_notebook(page)]
+    links = [page.relative_to(directory).as_posix() for page in notebooks]
     return (
         "# Reports\n\n"
         "Made by `python -m suites.reporting`. A report is stale once csrc/ differs from what it "
-        "measured.\n\n" + markdown_table(pd.DataFrame(rows, columns=columns)) + "\n"
+        "measured.\n\n"
+        + markdown_table(pd.DataFrame(rows, columns=columns))
+        + "\n"
+        + "".join(f"\nWritten by hand: [{link.removesuffix('.md')}]({link})\n" for link in links)
     )
 
 

@@ -14,6 +14,10 @@ from .csrc_digest import csrc_digest
 from .ops import checks, library, schema
 
 REBUILD = "pip install --no-build-isolation -e . in a checkout"
+PORTABLE_COST = (
+    "The portable path takes several times as long as compiled kernels: it writes every sampled "
+    "value to memory and reads it back, one PyTorch operator after the other."
+)
 _KEYS = {"cpu": "CPU", "cuda": "CUDA"}
 
 
@@ -61,6 +65,8 @@ def diagnose() -> Diagnosis:
     device_types = list(dict.fromkeys(device.type for device in devices))
     routes = [_route(op, device) for device in device_types for op in _operators()]
     routes = [r for route in routes for r in _by_kernels(route, devices)]
+    if any(route.path == "portable" for route in routes):
+        notes.append(PORTABLE_COST)
     return Diagnosis(
         devices, _cuda_state(), tuple(library.LIBRARIES.values()), tuple(notes), tuple(routes)
     )

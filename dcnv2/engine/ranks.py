@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +72,12 @@ def tell_launcher(error: BaseException) -> None:
         get_error_handler().record_exception(error)
 
 
+# Gloo's threads need the interpreter to let go of a collective's tensors, and a group that is
+# destroyed waits for its threads without giving the interpreter away: after a last collective that
+# has only just ended, for ever. Asleep, this thread gives it away.
+_LET_GO_SECONDS = 0.2
+
+
 @contextlib.contextmanager
 def join(device: str, timeout_minutes: float = 30.0) -> Iterator[Ranks]:
     """Joins the processes that torchrun started, by NCCL on CUDA, else by gloo; or none.
@@ -100,4 +107,5 @@ def join(device: str, timeout_minutes: float = 30.0) -> Iterator[Ranks]:
     try:
         yield Ranks(chosen, dist.get_rank(), dist.get_world_size())
     finally:
+        time.sleep(_LET_GO_SECONDS)
         dist.destroy_process_group()

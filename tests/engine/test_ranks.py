@@ -56,10 +56,16 @@ def both(shapes, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(shapes, tmp_path_factory):
-    """One rank with two micro-batches: its configuration and its result."""
+    """One rank with two micro-batches, on as many threads as each of the two has: its configuration
+    and its result."""
     output = tmp_path_factory.mktemp("one")
     config = toy_config(shapes, output, train={"batch_size": 4, "accumulate": 2})
-    return config, train(config)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return config, train(config)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_two_ranks_are_two_micro_batches_to_the_bit(both, alone):

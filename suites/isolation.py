@@ -12,7 +12,7 @@ import contextlib
 import faulthandler
 import io
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from multiprocessing.connection import Connection
 from typing import Any
@@ -26,17 +26,29 @@ from suites.ledger import LEDGER
 
 _TIMEOUT_S = 120
 _apart = False  # whether this is a process that was forked here
+_shared = False  # whether this process uses the GPU itself
 
 
 def risky(target: Target) -> bool:
     """Whether an implementation may take this process with it: a peer's."""
-    safe = getattr(target.backend, "safe", target.backend.ours)
-    return not safe and not _apart and (target.device == "cpu" or gpu_in_forks())
+    return not _safe(target) and not _apart and (target.device == "cpu" or gpu_in_forks())
+
+
+def _safe(target: Target) -> bool:
+    return getattr(target.backend, "safe", target.backend.ours)
+
+
+def plan(targets: Iterable[Target]) -> None:
+    """Say what a run will judge: if on a GPU some of it here, then all of it."""
+    global _shared
+    _shared = any(target.device == "cuda" and _safe(target) for target in targets)
 
 
 @lru_cache
 def gpu_in_forks() -> bool:
-    """Whether forked processes can use the GPU: as long as this one has not touched it."""
+    """Whether forked processes can use the GPU: as long as this one does not touch it."""
+    if _shared:
+        return False
     try:
         return forked(lambda: torch.ones(1, device="cuda").item() == 1)
     except AssertionError:
@@ -64,6 +76,7 @@ def judge_apart(check: Callable[..., None], target: Target) -> Iterator[Callable
     if not risky(target):
         yield check
         return
+    _expect_untouched(target)
     worker = _Worker(lambda given: _fate(check, given))
 
     def judge(*given: Any) -> None:
@@ -106,7 +119,18 @@ def isolated(run: Callable[[], Results], target: Target) -> Results:
     Raises:
         AssertionError: if the process dies, hangs, or raises.
     """
-    return forked(run) if risky(target) else run()
+    if not risky(target):
+        return run()
+    _expect_untouched(target)
+    return forked(run)
+
+
+def _expect_untouched(target: Target) -> None:
+    """Stop a run whose verdicts would be of this suite: it took the GPU from its processes."""
+    if target.device == "cuda" and torch.cuda.is_initialized():
+        pytest.exit(
+            "the suite itself has touched the GPU: no process forked from here can use it", 3
+        )
 
 
 def forked(work: Callable[[], Any]) -> Any:
@@ -187,4 +211,5 @@ def _packed(value: Any) -> bytes:
 
 
 def _unpacked(data: bytes) -> Any:
-    return torch.load(io.BytesIO(data), weights_only=False)
+    """Tensors on the CPU, wherever they were: the parent leaves the GPU alone."""
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)

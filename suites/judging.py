@@ -9,6 +9,7 @@ def test_zero_offset_is_conv2d(target, problem):
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -24,6 +25,7 @@ from suites.ledger import LEDGER
 from suites.problems import Problem
 from suites.sizes import conv_sizes, expected_terms, pool_sizes
 
+_SHRINKING_S = 10  # at most, of a claim that failed; where a process dies, a step takes a second
 PROFILE = {"factor": 1, "shrink": True, "derandomize": True}
 
 
@@ -47,7 +49,8 @@ def claim(strategy, count: int = 40) -> Callable:
 
     A problem that the target does not support is counted as such and not judged; a test that
     judged none is skipped, with the reasons. A peer is judged in a process of its own, so a crash
-    is a failure like others. Further arguments of the check come from pytest.
+    is a failure like others. Of failing problems the smallest that is found in some seconds counts.
+    Further arguments of the check come from pytest.
 
     Args:
         strategy: of problems, or a function from the check's further arguments to one.
@@ -63,11 +66,20 @@ def claim(strategy, count: int = 40) -> Callable:
             def judged(problem):
                 check(target, problem, **arguments)
 
+            failing: dict[Problem, float] = {}  # and when each was found
+
             with judge_apart(judged, target) as judge:
 
                 def drawn(problem):
+                    late = failing and time.monotonic() > min(failing.values()) + _SHRINKING_S
+                    if late and problem not in failing:
+                        return
                     if LEDGER.admit(target, problem):
-                        judge(problem)
+                        try:
+                            judge(problem)
+                        except Exception:
+                            failing.setdefault(problem, time.monotonic())
+                            raise
                         LEDGER.current.failing, LEDGER.current.given = None, []
 
                 # Draws are seeded by the name: others for each claim, the same for each target.

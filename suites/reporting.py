@@ -309,12 +309,14 @@ def _gpu() -> tuple[str, str]:
 
     if not torch.cuda.is_available():
         return "none", "none"
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
-        found = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()
-    except (OSError, subprocess.CalledProcessError):
-        found = []
-    return torch.cuda.get_device_name(), found[0] if found else "unknown"
+        found = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+        name, driver = found.splitlines()[0].split(", ")
+    except (OSError, subprocess.CalledProcessError, ValueError, IndexError):
+        return torch.cuda.get_device_name(), "unknown"
+    # A process that has left the GPU to those that it forks goes on doing so.
+    return (torch.cuda.get_device_name() if torch.cuda.is_initialized() else name), driver
 
 
 def version_of(package: str) -> str:

@@ -15,6 +15,8 @@ import re
 import subprocess
 import sys
 import zlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from suites.ledger import Case
 from suites.problems import ConvProblem
 
 _MOST_NUMBERS = 50_000  # in a script
+_TIMEOUT_S = 120  # of a script
 
 
 @dataclass(frozen=True)
@@ -124,8 +127,18 @@ def _compared(problem: ConvProblem, name: str, offset: Tensor, truth: Tensor) ->
 # ---- the script
 
 
-def write_script(case: Case, target: Target, folder: Path) -> Path | None:
-    """Write a script for a failed claim, if one shows it: it is run first. Returns its path."""
+def write_scripts(
+    cases: Mapping[str, Case], targets: Mapping[str, Target], folder: Path
+) -> dict[str, Path | None]:
+    """Write a script for each failed claim that one shows: all are run first, as many as cores."""
+    # One after the other: they may fork.
+    paths = {key: _write_script(case, targets[case.target], folder) for key, case in cases.items()}
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return dict(zip(paths, pool.map(_if_it_shows, paths.values()), strict=True))
+
+
+def _write_script(case: Case, target: Target, folder: Path) -> Path | None:
+    """Write what should show a failed claim, if anything can."""
     if not isinstance(case.failing, ConvProblem) or not hasattr(target.backend, "calling"):
         return None
     if case.claim.startswith("every run"):
@@ -139,8 +152,20 @@ def write_script(case: Case, target: Target, folder: Path) -> Path | None:
     words = f"{target.name} {case.claim} {case.variant}"
     path = folder / (re.sub(r"\W+", "_", words).strip("_") + ".py")
     path.write_text(text)
+    return path
+
+
+def _if_it_shows(path: Path | None) -> Path | None:
+    """A script, or None, and it is gone, if it does not show the failure."""
+    if path is None:
+        return None
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    if subprocess.run([sys.executable, path], env=env, capture_output=True).returncode:
+    try:
+        command = [sys.executable, path]
+        code = subprocess.run(command, env=env, capture_output=True, timeout=_TIMEOUT_S).returncode
+    except subprocess.TimeoutExpired:
+        code = None
+    if code != 0:
         path.unlink()
         return None
     return path

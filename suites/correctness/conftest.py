@@ -127,6 +127,7 @@ def pytest_configure(config):
         ]
     except (ValueError, ImportError, AttributeError) as error:
         raise pytest.UsageError(str(error)) from error
+    isolation.plan(config.targets)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -269,11 +270,11 @@ def pytest_sessionfinish(session, exitstatus):
 
 def _scripts(config, folder):
     """Scripts that show the failed claims by themselves: paths by the tests' names."""
-    from suites.reproduce import write_script
+    from suites.reproduce import write_scripts
 
     targets = {target.name: target for target in config.targets}
     failed = {k: c for k, c in LEDGER.cases.items() if c.outcome == "failed" and c.failing}
-    return {k: write_script(c, targets[c.target], folder) for k, c in failed.items()}
+    return write_scripts(failed, targets, folder)
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -289,9 +290,10 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.line(complaint, red=True)
     if config.getoption("--report"):
         folder = Path(config.getoption("--report"))
-        written = (
-            write_mutants(LEDGER, config.mutants, folder)
-            if mutants
-            else write_report(LEDGER, folder, _scripts(config, folder / "failures"))
-        )
+        if mutants:
+            written = write_mutants(LEDGER, config.mutants, folder)
+        else:
+            written = write_report(LEDGER, folder)  # there, should what follows be cut off
+            if scripts := _scripts(config, folder / "failures"):
+                written = write_report(LEDGER, folder, scripts)
         terminalreporter.line(f"wrote {written}")

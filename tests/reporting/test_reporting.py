@@ -3,6 +3,7 @@
 
 import pandas as pd
 import pytest
+import torch
 
 from dcnv2.csrc_digest import csrc_digest
 from suites import reporting
@@ -111,6 +112,22 @@ def test_command_shows_no_local_path(monkeypatch, tmp_path):
     ]
     monkeypatch.setattr("sys.orig_argv", words)
     assert reporting.provenance()["command"] == "pytest suites/perf --report=out"
+
+
+@pytest.mark.parametrize("touched", [False, True])
+def test_the_gpu_is_named_without_touching_it(monkeypatch, touched):
+    class Done:
+        stdout = "NVIDIA A, 580.1\nNVIDIA B, 580.1\n"
+
+    def name():
+        assert touched
+        return "NVIDIA B"
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: touched)
+    monkeypatch.setattr(torch.cuda, "get_device_name", name)
+    monkeypatch.setattr(reporting.subprocess, "run", lambda *_, **__: Done)
+    assert reporting._gpu() == ("NVIDIA B" if touched else "NVIDIA A", "580.1")
 
 
 class TestDigest:

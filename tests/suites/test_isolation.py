@@ -4,6 +4,7 @@
 import os
 
 import pytest
+import torch
 
 from suites import isolation
 from suites.backends import Target, get_backend
@@ -25,6 +26,37 @@ def test_peers_are_risky_and_on_a_gpu_where_forked_processes_can_use_it(monkeypa
         monkeypatch.setattr(isolation, "gpu_in_forks", lambda possible=possible: possible)
         assert isolation.risky(Target(peer, "cuda")) is possible
         assert not isolation.risky(Target(get_backend("dcnv2"), "cuda"))
+
+
+def test_beside_what_takes_the_gpu_here_peers_are_judged_here(monkeypatch):
+    monkeypatch.setattr(isolation, "_shared", False)
+    peer, ours = Target(get_backend("torchvision"), "cuda"), Target(get_backend("dcnv2"), "cuda")
+    isolation.gpu_in_forks.cache_clear()
+    isolation.plan([peer, ours])
+    monkeypatch.setattr(isolation, "forked", lambda work: True)
+    assert not isolation.risky(peer)
+    isolation.gpu_in_forks.cache_clear()
+    isolation.plan([peer])
+    assert isolation.risky(peer)
+    isolation.gpu_in_forks.cache_clear()
+
+
+def test_what_lay_on_a_gpu_comes_back_without_touching_it():
+    def work():
+        torch.serialization.register_package(0, lambda storage: "cuda:0", lambda *_: None)
+        return torch.ones(2)
+
+    assert isolation.forked(work).device.type == "cpu"
+
+
+def test_a_run_ends_once_it_has_taken_the_gpu_from_its_processes(monkeypatch):
+    monkeypatch.setattr(isolation, "gpu_in_forks", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    with (
+        pytest.raises(pytest.exit.Exception, match="touched the GPU"),
+        isolation.judge_apart(lambda: None, Target(get_backend("torchvision"), "cuda")),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("lost", [False, True])

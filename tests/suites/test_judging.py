@@ -84,6 +84,20 @@ def test_claim_that_fails_keeps_the_smallest_problem(ledger):
     assert ledger.current.failing.layouts == ()
 
 
+def test_shrinking_ends_after_a_while_and_reports_what_it_had(ledger, monkeypatch):
+    monkeypatch.setattr(judging, "_SHRINKING_S", 0)
+    seen = []
+
+    @claim(conv_problems(), 30)
+    def never(target, problem):
+        seen.append(problem)
+        raise AssertionError("never so")
+
+    with pytest.raises(AssertionError, match="never so"):
+        never(Target(Reference(), "cpu"))
+    assert set(seen) == {ledger.current.failing}
+
+
 class Crashing(Reference):
     """Dies wherever there is a mask."""
 

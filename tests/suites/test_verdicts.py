@@ -15,7 +15,7 @@ from suites.backends import Target, get_backend
 from suites.ledger import Case
 from suites.problems import ConvProblem
 from suites.reporting import PROVENANCE, REPORTS, ROOT
-from suites.reproduce import find_failure, write_script
+from suites.reproduce import find_failure, write_scripts
 
 SCRIPTS = sorted((REPORTS / "verdicts").glob("*.py"))
 
@@ -41,6 +41,10 @@ def _target(function="faulty"):
     return target
 
 
+def _written(case, target, folder):
+    return write_scripts({"here": case}, {case.target: target}, folder)["here"]
+
+
 def _run(script):
     env = {**os.environ, "PYTHONPATH": str(ROOT)}  # in a checkout nothing need be installed
     return subprocess.run([sys.executable, script], env=env, capture_output=True, text=True)
@@ -49,7 +53,7 @@ def _run(script):
 def test_script_shows_the_failure_and_not_another_implementation_s(tmp_path):
     problem = ConvProblem(dtype="bfloat16", height=12, width=13)  # larger tensors are compressed
     case = Case("equals the reference", "faulty-cpu", outcome="failed", failing=problem)
-    path = write_script(case, _target(), tmp_path)  # runs it
+    path = _written(case, _target(), tmp_path)  # runs it
     path.write_text(path.read_text().replace("return 2 * peer", "return peer"))
     done = _run(path)
     assert done.returncode == 1
@@ -60,7 +64,7 @@ def test_a_failure_that_is_not_there_leaves_no_script(tmp_path):
     target = _target()
     target.backend.calling = ("from dcnv2.ops import deform_conv2d as peer", _CALL)
     case = Case("equals the reference", "faulty-cpu", outcome="failed", failing=ConvProblem())
-    assert write_script(case, target, tmp_path) is None
+    assert _written(case, target, tmp_path) is None
     assert not list(tmp_path.glob("*.py"))
 
 
@@ -71,7 +75,7 @@ def test_script_of_runs_that_differ(tmp_path):
         f"next(runs) * {_CALL}",
     )
     case = Case("every run gives the same bits", "faulty-cpu", outcome="failed", failing=problem)
-    path = write_script(case, target, tmp_path)
+    path = _written(case, target, tmp_path)
     path.write_text(path.read_text().replace("next(runs) * ", ""))
     assert _run(path).returncode == 1
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,7 +28,7 @@ from torch import Tensor
 
 from suites.conventions import CONVENTIONS, convention_of
 from suites.evaluation import Results, run
-from suites.problems import ConvProblem, Problem, RoIProblem
+from suites.problems import DTYPES, ConvProblem, Problem, RoIProblem
 
 
 class Backend(Protocol):
@@ -37,7 +38,8 @@ class Backend(Protocol):
     ours: bool  # whether it is held to this library's own promises too
     # Optional: `version`, of its package; `calling`, a convolution's import and call, for scripts
     # that stand alone; `safe`, that it never crashes (default: `ours`); `in_place`, that it never
-    # copies an image whole.
+    # copies an image whole; `dtypes`, that it is for, drawn alone where a claim leaves the choice;
+    # `suited(problem)`, much the same problem, of a kind that it takes.
 
     def supports(self, problem: Problem, device: str) -> str | None:
         """None, or why a problem is outside what the implementation offers."""
@@ -61,6 +63,11 @@ class Target:
     def supports(self, problem: Problem) -> str | None:
         """None, or why not."""
         return self.backend.supports(problem, self.device)
+
+    def suited(self, problem: Problem) -> Problem:
+        """The problem itself, or what the backend makes of it so that it supports it."""
+        suited = getattr(self.backend, "suited", None)
+        return suited(problem) if suited else problem
 
     def run(self, problem: Problem, wanted: Iterable[str] | None = None) -> Results:
         """Result and gradients on the problem's own tensors."""
@@ -88,23 +95,48 @@ class Dcnv2:
 _PATHS = ("plain", "mma", "wgmma")  # the last is no limit
 
 
-def _odd_channels(problem: ConvProblem) -> str | None:
-    """Why the tensor-core kernels do not take a problem of a dtype that they take."""
-    vector = 4 if problem.dtype == "float32" else 8
-    shares = (
-        problem.in_channels // problem.groups,
-        problem.in_channels // problem.deform_groups,
-        problem.out_channels // problem.groups,
-    )
-    odd = any(share % vector for share in shares)
-    return f"channels of a group that are no multiple of {vector}" if odd else None
+class _Path:
+    """What a path of CUDA takes, and the problems that suit it."""
+
+    def __init__(self, path: str):
+        self._path, self.dtypes = path, DTYPES[_PATHS.index(path) :]
+
+    def suited(self, problem: Problem) -> Problem:
+        """With channels in whole vectors."""
+        if problem.op != "deform_conv2d" or not self._odd_channels(problem):
+            return problem
+        share = _vector(problem) * math.lcm(problem.groups, problem.deform_groups)
+        outs = _vector(problem) * problem.groups
+        return problem.but(
+            in_channels=share * math.ceil(problem.in_channels / share),
+            out_channels=outs * math.ceil(problem.out_channels / outs),
+        )
+
+    def _odd_channels(self, problem: ConvProblem) -> str | None:
+        """Why the path does not take a problem of a dtype that it takes."""
+        if self._path == "plain":
+            return None
+        vector = _vector(problem)
+        shares = (
+            problem.in_channels // problem.groups,
+            problem.in_channels // problem.deform_groups,
+            problem.out_channels // problem.groups,
+        )
+        odd = any(share % vector for share in shares)
+        return f"channels of a group that are no multiple of {vector}" if odd else None
 
 
-class Dcnv2Path(Dcnv2):
+def _vector(problem: ConvProblem) -> int:
+    """Channels that the tensor-core kernels take at a time."""
+    return 4 if problem.dtype == "float32" else 8
+
+
+class Dcnv2Path(_Path, Dcnv2):
     """The convolution on CUDA by kernels asked for by name, where they take the problem at all."""
 
     def __init__(self, path: str):
-        self.name, self._path = f"dcnv2-{path}", path
+        super().__init__(path)
+        self.name = f"dcnv2-{path}"
 
     def supports(self, problem: Problem, device: str) -> str | None:
         if problem.op != "deform_conv2d":
@@ -120,7 +152,7 @@ class Dcnv2Path(Dcnv2):
         taken, _ = conv_path(problem.dtype, torch.cuda.get_device_capability())
         if taken.split()[0] != self._path:
             return f"{problem.dtype} takes the path {taken}"
-        return _odd_channels(problem)
+        return self._odd_channels(problem)
 
     def operator(self, op: str) -> Callable[..., Tensor]:
         from dcnv2 import ops
@@ -135,13 +167,14 @@ class Dcnv2Path(Dcnv2):
         Dcnv2._limited = True
 
 
-class Emulated:
+class Emulated(_Path):
     """The kernels of CUDA on the CPU: a path's convolution, and the poolings."""
 
     ours, safe, in_place = False, True, True
 
     def __init__(self, path: str):
-        self.name, self._path = f"emulated-{path}", path
+        super().__init__(path)
+        self.name = f"emulated-{path}"
 
     def supports(self, problem: Problem, device: str) -> str | None:
         if device != "cpu":
@@ -150,11 +183,9 @@ class Emulated:
             return None if problem.regions else "no regions"
         if problem.batch == 0:
             return "no image"
-        if self._path == "plain":
-            return None
-        if problem.dtype == "float64" or (self._path == "wgmma" and problem.dtype == "float32"):
+        if problem.dtype not in self.dtypes:
             return f"no {problem.dtype}"
-        return _odd_channels(problem)
+        return self._odd_channels(problem)
 
     def operator(self, op: str) -> Callable[..., Tensor]:
         from suites.emulator import operators

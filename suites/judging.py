@@ -22,8 +22,9 @@ from suites.bounds import Price, decided, prices, rounding_price
 from suites.evaluation import Results, evaluate, expected
 from suites.isolation import judge_apart
 from suites.ledger import LEDGER
-from suites.problems import Problem
+from suites.problems import DTYPES, Problem
 from suites.sizes import conv_sizes, expected_terms, pool_sizes
+from suites.strategies import preferring
 
 _SHRINKING_S = 10  # at most, of a claim that failed; where a process dies, a step takes a second
 PROFILE = {"factor": 1, "shrink": True, "derandomize": True}
@@ -67,8 +68,9 @@ def claim(strategy, count: int = 40) -> Callable:
                 check(target, problem, **arguments)
 
             failing: dict[Problem, float] = {}  # and when each was found
+            dtypes = getattr(target.backend, "dtypes", DTYPES)
 
-            with judge_apart(judged, target) as judge:
+            with preferring(dtypes), judge_apart(judged, target) as judge:
 
                 def drawn(problem):
                     late = failing and time.monotonic() > min(failing.values()) + _SHRINKING_S
@@ -84,7 +86,7 @@ def claim(strategy, count: int = 40) -> Callable:
 
                 # Draws are seeded by the name: others for each claim, the same for each target.
                 drawn.__name__ = check.__name__
-                draws(count)(given(problem=chosen)(drawn))()
+                draws(count)(given(problem=chosen.map(target.suited))(drawn))()
             _skip_if_none_judged()
 
         test.__name__, test.__doc__, test.__module__ = (

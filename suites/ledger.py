@@ -3,13 +3,52 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from hypothesis import HealthCheck, Phase, given, settings
 from torch import Tensor
 
+from suites.offsets import OFFSETS
 from suites.problems import Problem
-from suites.strategies import CONV_OPTIONS, POOL_OPTIONS, conv_options, pool_options
+from suites.strategies import (
+    CONV_OPTIONS,
+    POOL_OPTIONS,
+    conv_options,
+    conv_problems,
+    pool_options,
+    pool_problems,
+)
+
+_PROBES = 500  # problems of each space, of which a target is asked which it supports
+
+
+def _options(problem: Problem) -> Iterator[tuple[str, str, str]]:
+    """The options that a problem covers: the space, the heading, the name."""
+    conv = problem.op == "deform_conv2d"
+    for option, names in (conv_options if conv else pool_options)(problem).items():
+        for name in names if isinstance(names, tuple) else (names,):
+            yield "convolution" if conv else "pooling", option, name
+
+
+def _lacked(targets: Sequence) -> set[tuple[str, str, str]]:
+    """Options of which many problems were tried, and none is supported by any target."""
+    tried, supported = set(), set()
+
+    @settings(max_examples=_PROBES, phases=[Phase.generate], derandomize=True, database=None,
+              deadline=None, suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(conv=conv_problems(offsets=OFFSETS), pool=pool_problems())
+    def probe(conv, pool):
+        for target, drawn in itertools.product(targets, (conv, pool)):
+            problem = target.suited(drawn)
+            tried.update(_options(drawn))
+            if target.supports(problem) is None:
+                supported.update(_options(problem))
+
+    probe()
+    return tried - supported
 
 
 @dataclass
@@ -50,11 +89,8 @@ class Ledger:
             return False
         case.judged += 1
         case.failing, case.given = problem, []  # until the claim holds
-        conv = problem.op == "deform_conv2d"
-        drawn = self.drawn["convolution" if conv else "pooling"]
-        for option, names in (conv_options if conv else pool_options)(problem).items():
-            for name in names if isinstance(names, tuple) else (names,):
-                drawn[option, name] += 1
+        for space, option, name in _options(problem):
+            self.drawn[space][option, name] += 1
         return True
 
     def spend(self, target, problem: Problem, result: str, share: float) -> None:
@@ -87,15 +123,17 @@ class Ledger:
         for space, drawn in noted["drawn"].items():
             self.drawn[space].update(drawn)
 
-    def never_drawn(self) -> list[str]:
-        """Options that no judged problem had."""
-        return [
-            f"{space}, {option}: {name}"
+    def never_drawn(self, targets: Sequence = ()) -> list[str]:
+        """Options that no judged problem had, but those that no target supports in any problem."""
+        missing = [
+            (space, option, name)
             for space, options in (("convolution", CONV_OPTIONS), ("pooling", POOL_OPTIONS))
             for option, names in options.items()
             for name in names
             if not self.drawn[space][option, name]
         ]
+        lacked = _lacked(targets) if missing and targets else set()
+        return [f"{s}, {o}: {name}" for s, o, name in missing if (s, o, name) not in lacked]
 
 
 LEDGER = Ledger()

@@ -14,6 +14,8 @@ import reference
 from suites.layouts import lay_out, repeat_values
 from suites.offsets import conv_offsets
 
+DTYPES = ("float64", "float32", "float16", "bfloat16")
+
 
 def dtype_of(name: str) -> torch.dtype:
     """float16 for "float16"."""

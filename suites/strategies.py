@@ -9,16 +9,18 @@ and deform groups are drawn apart. `conv_options` and `pool_options` name what a
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 from hypothesis import strategies as st
 
 from suites.layouts import LAYOUTS
 from suites.offsets import OFFSETS
-from suites.problems import ConvProblem, RoIProblem
+from suites.problems import DTYPES, ConvProblem, RoIProblem
 from suites.regions import POOL_OFFSETS, REGIONS
 
-DTYPES = ("float64", "float32", "float16", "bfloat16")
 STRANGE = ("nan", "infinite", "absurd")
 PRECISE = ("float64", "float32")
 FINITE = tuple(kind for kind in OFFSETS if kind not in STRANGE)
@@ -65,8 +67,22 @@ class _Picker:
         return tuple((n, "float32") for n, w in zip(names, wide, strict=True) if w)
 
 
+_preferred: ContextVar[tuple[str, ...]] = ContextVar("dtypes", default=DTYPES)
+
+
+@contextlib.contextmanager
+def preferring(dtypes: tuple[str, ...]) -> Iterator[None]:
+    """Draw these dtypes alone wherever a strategy has the choice."""
+    token = _preferred.set(dtypes)
+    try:
+        yield
+    finally:
+        _preferred.reset(token)
+
+
 def _several(values: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    return (values,) if isinstance(values, str) else values or DTYPES
+    values = (values,) if isinstance(values, str) else values or DTYPES
+    return tuple(value for value in values if value in _preferred.get()) or values
 
 
 @st.composite

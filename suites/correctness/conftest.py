@@ -263,7 +263,8 @@ def pytest_sessionfinish(session, exitstatus):
                 f"survived: {m.key}" for m in config.mutants if not LEDGER.kills[m.key]
             ]
         else:
-            config.missing = [f"never drawn: {option}" for option in LEDGER.never_drawn()]
+            missing = LEDGER.never_drawn(config.targets)
+            config.missing = [f"never drawn: {option}" for option in missing]
     if config.missing:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -13,7 +13,7 @@ from suites.evaluation import call, evaluate, expected
 from suites.judging import assert_same_bits, assert_within, claim, needs, outcome, slack
 from suites.offsets import NEAR_KINK
 from suites.problems import ConvProblem
-from suites.strategies import PRECISE, conv_problems
+from suites.strategies import DTYPES, PRECISE, conv_problems
 
 ANY = conv_problems(dtype=PRECISE)
 PLAIN = conv_problems(dtype=PRECISE, layouts=("contiguous",))
@@ -158,11 +158,12 @@ def test_chain_rule_through_a_module(target, problem):
     torch.testing.assert_close(got[1], back[1])
 
 
-def test_gradient_of_nothing_is_nothing(target):
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradient_of_nothing_is_nothing(target, dtype):
     """An empty batch has gradients: empty ones, and zeros for the weight and the bias."""
-    problem = ConvProblem(batch=0)
+    problem = target.suited(ConvProblem(batch=0, dtype=dtype))
     needs(target, problem)
     got = target.run(problem)
     want = {name: torch.zeros_like(result) for name, result in got.items()}
     assert_same_bits(got, want)
-    assert got["grad_weight"].shape == (6, 6, 3, 2)
+    assert got["grad_weight"].shape == problem.operands()["weight"].shape

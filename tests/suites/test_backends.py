@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
 
 import reference
 from suites import backends
@@ -18,6 +19,9 @@ from suites.evaluation import expected
 from suites.isolation import isolated
 from suites.mutants.patches import ROOT
 from suites.problems import ConvProblem, RoIProblem
+from suites.strategies import conv_problems
+
+QUICK = settings(max_examples=60, derandomize=True, deadline=None, database=None)
 
 
 def as_torchvision(input, offset, weight, bias=None, stride=1, padding=0, dilation=1, mask=None):
@@ -195,3 +199,15 @@ def test_crash_is_a_failed_claim(name, message):
     target = Target(get_backend(f"{__name__}:{name}"), "cpu")
     with pytest.raises(AssertionError, match=message):
         isolated(lambda: target.run(ConvProblem()), target)
+
+
+@pytest.mark.parametrize("path", ["plain", "mma", "wgmma"])
+@QUICK
+@given(problem=conv_problems(empty=False))
+def test_problems_suit_a_path_of_their_dtype(path, problem):
+    target = Target(get_backend(f"emulated-{path}"), "cpu")
+    suited = target.suited(problem)
+    assert (target.supports(suited) is None) is (problem.dtype in target.backend.dtypes)
+    assert suited.but(in_channels=1, out_channels=1) == problem.but(in_channels=1, out_channels=1)
+    if target.supports(problem) is None:
+        assert suited == problem

@@ -227,6 +227,47 @@ def test_undrawn_options_are_told(ledger):
     assert "convolution, dtype: float64" not in missing
 
 
+def test_undrawn_options_of_what_no_target_supports_are_not_missed(ledger):
+    targets = [Target(Reference(only="float64"), "cpu"), Target(Reference(only="float16"), "cpu")]
+    assert "convolution, dtype: float16" in ledger.never_drawn(targets)
+    missing = ledger.never_drawn(targets[:1])
+    assert "convolution, dtype: float64" in missing
+    assert "convolution, batch: 65" in missing
+    assert "pooling, kind: roi" in missing
+    assert not {"convolution, dtype: float16", "pooling, dtype: float16"} & set(missing)
+
+
+class OnePath(Reference):
+    """For half types, and channels in eights."""
+
+    dtypes = ("float16", "bfloat16")
+
+    def supports(self, problem, device):
+        if problem.dtype not in self.dtypes or problem.op != "deform_conv2d":
+            return "no"
+        return "odd channels" if problem.in_channels % 8 else None
+
+    def suited(self, problem):
+        if problem.op != "deform_conv2d":
+            return problem
+        return problem.but(
+            in_channels=8 * problem.in_channels, out_channels=8 * problem.out_channels
+        )
+
+
+def test_draws_keep_to_what_a_target_prefers_where_a_claim_leaves_the_choice(ledger):
+    target = Target(OnePath(), "cpu")
+    equals(target)
+    assert (ledger.current.judged, sum(ledger.current.unsupported.values())) == (30, 0)
+    ledger.begin("there", Case("a claim about float64", "reference-cpu"))
+    fixed = claim(conv_problems(dtype="float64"), 5)(lambda target, problem: None)
+    with pytest.raises(pytest.skip.Exception):
+        fixed(target)
+    missing = ledger.never_drawn([target])
+    assert "convolution, input channels: odd lot" not in missing
+    assert not [option for option in missing if option.startswith("pooling")]
+
+
 def test_summary_and_tables(ledger, tmp_path):
     ledger.current.outcome = "failed"
     ledger.current.failing = ConvProblem()

@@ -19,8 +19,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -193,6 +195,17 @@ class Emulated(_Path):
         if op == "deform_conv2d":
             return operators.deform_conv2d(self._path)
         return getattr(operators, op)
+
+
+def use_library(path: str) -> None:
+    """Let dcnv2 be a compiled library built aside, and load none of the checkout's."""
+    os.environ["DCNV2_BACKEND"] = "portable"
+    from dcnv2.ops import library
+
+    torch.ops.load_library(path)  # registers kernels of the operators
+    info = library.build_info(Path(path))
+    found = library.Library(info["library"], Path(path), loaded=True, info=info)
+    library.LIBRARIES[found.device] = found  # whose paths can be asked for
 
 
 class Portable:

@@ -4,10 +4,13 @@
     python -m suites.sanitizers cpu                      # AddressSanitizer, UndefinedBehavior-
     python -m suites.sanitizers cpu --profile brief      # ... in a minute or two
     python -m suites.sanitizers cuda --report reports/h200     # compute-sanitizer, all its tools
+    python -m suites.sanitizers cuda --build races.tar.xz      # planted races, with a compiler
+    python -m suites.sanitizers cuda --built races.tar.xz      # those as well, with a GPU
 
 On the CPU the library is built anew, aside, and first has to be found out: libraries with planted
 memory faults must end with a sanitizer's report. On CUDA `suites.small_problems` runs under
-memcheck, racecheck, initcheck and synccheck at once, every allocation by itself.
+memcheck, racecheck, initcheck and synccheck at once, every allocation by itself; of planted races
+racecheck must report each. What a tool finds is written whole, beside the report.
 """
 
 from __future__ import annotations
@@ -15,26 +18,24 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 
+from suites import compute_sanitizer
+from suites.compute_sanitizer import TOOLS, Run
 from suites.mutants.patches import ROOT
 from suites.mutants.patches_memory import MEMORY
+from suites.mutants.patches_races import RACES
 
-TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 _FOUND = re.compile(r"ERROR: AddressSanitizer: ([\w-]+)|runtime error: (.+)")
 _OWN_WORDS = re.compile(r"^==\d+==|AddressSanitizer|UndefinedBehaviorSanitizer|runtime error: ")
 _TEST_WORDS = re.compile(r"^(FAILED|ERROR|E  |Fatal Python error)|: error: |^\w*Error: ")
 _MOST_LINES, _MOST_TAIL = 15, 3000  # of each kind; characters
-_CUDA_ERROR = 86  # the exit code that compute-sanitizer is told to end with
 
 
 # ---- the CPU library
@@ -131,67 +132,39 @@ def _row(judged: str, told: str, right: bool) -> dict:
 # ---- the CUDA library
 
 
-def compute_sanitizer() -> str:
-    """The tool's path.
-
-    Raises:
-        RuntimeError: if there is none.
-    """
-    home = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))
-    name = "compute-sanitizer"
-    found = shutil.which(name) or shutil.which(name, path=str(home / "bin"))
-    if found is None:
-        raise RuntimeError(f"{name} is neither on PATH nor in CUDA_HOME/bin")
-    return found
-
-
-def check_cuda(tools: Sequence[str], timeout_s: float) -> tuple[pd.DataFrame, str]:
-    """A row for each tool, and the output of those that found something."""
-    sanitizer = compute_sanitizer()
-
-    def judge(tool: str) -> subprocess.CompletedProcess:
-        command = [sanitizer, "--tool", tool, "--error-exitcode", str(_CUDA_ERROR)]
-        command += [sys.executable, "-m", "suites.small_problems"]
-        # A block of its own for every tensor: what lies beside it is nobody's.
-        own = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1", "OMP_NUM_THREADS": "1"}
-        return _within(command, {**os.environ, **own, "PYTHONUNBUFFERED": "1"}, timeout_s)
-
-    with ThreadPoolExecutor(len(tools)) as pool:
-        runs = list(pool.map(judge, tools))
-    rows = [_verdict(tool, run) for tool, run in zip(tools, runs, strict=True)]
-    wrong = [digest(run.stdout) for row, run in zip(rows, runs, strict=True) if not row["right"]]
-    return pd.DataFrame(rows), "\n".join(wrong)
+def check_cuda(options: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, Run]]:
+    """Rows of the tools and of planted races, and what those said that are not right."""
+    tools = tuple(options.tool or TOOLS)
+    sanitizer = compute_sanitizer.find(options.sanitizer)
+    runs = compute_sanitizer.judge(sanitizer, tools, options.timeout)
+    rows, wrong = [run.row() for run in runs], {}
+    wrong = {run.tool: run for run, row in zip(runs, rows, strict=True) if not row["right"]}
+    if options.built and "racecheck" in tools:
+        planted = compute_sanitizer.judge_races(sanitizer, options.built, options.timeout)
+        for number, (run, patch) in enumerate(zip(planted, RACES, strict=True)):
+            rows.append(run.planted_row(patch))
+            if not rows[-1]["right"]:
+                wrong[f"racecheck_planted_{number}"] = run
+    return pd.DataFrame(rows).assign(tool=compute_sanitizer.version(sanitizer)), wrong
 
 
-def _within(command: list[str], env: dict[str, str], timeout_s: float):
-    """Run a command and what it starts; after so long end all of it, with what it said so far."""
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        said, _ = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        said, _ = process.communicate()
-        said += f"\nERROR: ended after {timeout_s:.0f} s\n"
-    return subprocess.CompletedProcess(command, process.returncode, said)
-
-
-def _verdict(tool: str, run: subprocess.CompletedProcess) -> dict:
-    judged = re.search(r"^(\d+) problems judged", run.stdout, flags=re.MULTILINE)
-    summary = re.search(r"(?:ERROR|RACECHECK) SUMMARY: (.+)", run.stdout)
-    return {
-        "sanitizers": tool,
-        "judged": judged[0] if judged else "**nothing**",
-        "found": summary[1] if summary else f"no summary, exit code {run.returncode}",
-        "right": run.returncode == 0 and judged is not None and summary is not None,
-    }
+def tell(wrong: dict[str, Run], folder: Path) -> dict[str, pd.DataFrame]:
+    """Write all that was said into a file a tool, and print the gist; tables of hazards by tool."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {}
+    for stale in folder.glob("sanitizer_*.txt"):
+        stale.unlink()
+    for name, run in wrong.items():
+        file = folder / f"sanitizer_{name}.txt"
+        file.write_text(run.said)
+        found = compute_sanitizer.hazards(run.said)
+        print(f"---- {name}: {run.summary or 'no summary'}; all of it is in {file}")
+        if len(found):
+            tables[name] = found
+            print(found.to_string(index=False))
+        else:
+            print(digest(run.said))
+    return tables
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -207,15 +180,27 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--timeout", type=float, default=1800, metavar="S", help="of a tool on CUDA, in seconds"
     )
+    parser.add_argument(
+        "--sanitizer",
+        metavar="PATH",
+        help="of CUDA; default: a package's, or the toolkit's",
+    )
+    parser.add_argument("--build", type=Path, metavar="FILE", help="build planted races alone")
+    parser.add_argument("--built", type=Path, metavar="FILE", help="judge races so built as well")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write sanitizers.md there")
     options = parser.parse_args(words)
-    on_cpu = options.device == "cpu"
-    rows, told = (
-        check_cpu(options.profile) if on_cpu else check_cuda(options.tool or TOOLS, options.timeout)
-    )
-    print(rows.to_string(index=False))
-    if told:
-        print(told)
+    if options.build:
+        compute_sanitizer.build_races(options.build)
+        return 0
+    sections = {}
+    if options.device == "cpu":
+        rows, told = check_cpu(options.profile)
+        print(rows.to_string(index=False), *filter(None, [told]), sep="\n")
+    else:
+        rows, wrong = check_cuda(options)
+        print(rows.to_string(index=False))
+        tables = tell(wrong, options.report or ROOT / "build" / "sanitizers")
+        sections = {f"Hazards by {name}": table for name, table in tables.items()}
     if options.report:
         from suites import reporting
 
@@ -224,7 +209,7 @@ def main(words: Sequence[str] | None = None) -> int:
             "sanitizers",
             rows,
             title="Memory safety",
-            sections={"What the sanitizers found": shown},
+            sections={"What the sanitizers found": shown, **sections},
             headline=shown,
             directory=options.report,
         )

@@ -7,13 +7,14 @@ price. `suites.sanitizers` runs this under compute-sanitizer.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
-from suites.backends import Target, get_backend
+from suites.backends import Target, get_backend, use_library
 from suites.bounds import decided, prices
 from suites.evaluation import expected
 from suites.problems import ConvProblem, Problem, RoIProblem
@@ -69,10 +70,19 @@ def judge(backend: str, problem: Problem, device: str = "cuda") -> list[str]:
     return wrong
 
 
-def main() -> int:
-    """Run all; returns the exit code."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Run all, or some; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m suites.small_problems", description=__doc__)
+    parser.add_argument("--library", metavar="PATH", help="let dcnv2 be one built aside")
+    parser.add_argument("--backend", metavar="NAME", help="its problems alone")
+    parser.add_argument("--offsets", metavar="KIND", help="problems with these alone")
+    options = parser.parse_args(words)
+    if options.library:
+        use_library(options.library)
     count = failed = 0
     for backend, problem in itertools.chain(convolutions(), poolings()):
+        if options.backend not in (None, backend) or options.offsets not in (None, problem.offsets):
+            continue
         print(f"{backend}, {problem.op}, {problem.dtype}, offsets {problem.offsets}", flush=True)
         wrong = judge(backend, problem)
         count, failed = count + 1, failed + bool(wrong)

@@ -84,10 +84,11 @@ def load(device: str, folder: Path = FOLDER) -> Library:
     except Exception as error:  # any: a broken library must not break the import
         text = " ".join(str(error).split())
         return Library(device, path, loaded=False, reason=f"{path.name} did not load: {text}")
-    return Library(device, path, loaded=True, info=_build_info(path))
+    return Library(device, path, loaded=True, info=build_info(path))
 
 
-def _build_info(path: Path) -> dict[str, str]:
+def build_info(path: Path) -> dict[str, str]:
+    """Return what a library was built from, see build_info.h; nothing if it does not say."""
     try:
         function = ctypes.CDLL(str(path)).dcnv2_build_info
     except (OSError, AttributeError):

@@ -95,11 +95,8 @@ def _load(paths):
     if [Path(path).name for path in paths] == [LIBRARY]:
         operators.use(Path(paths[0]))
         return
-    os.environ["DCNV2_BACKEND"] = "portable"
-    import dcnv2.ops  # noqa: F401  what is loaded registers kernels of its operators
-
     for path in paths:
-        torch.ops.load_library(path)
+        backends.use_library(path)
 
 
 def pytest_configure(config):

@@ -9,6 +9,7 @@ import torch
 from suites.evaluation import call
 from suites.judging import (
     assert_equals_reference,
+    assert_same_bits,
     assert_within,
     claim,
     needs,
@@ -223,6 +224,23 @@ def test_groups_read_channels_by_place(target, problem):
         here = (place[:, None] == row) & (place[None] == col)
         joined = torch.where(here, got, joined)
     assert_within(slack(problem), {"output": whole}, {"output": joined})
+
+
+@pytest.mark.parametrize("corner", [-3.5, -2.5, -0.5, 0.5, 1.5])
+def test_corners_at_halves_are_rounded_away_from_zero(target, corner):
+    """As C rounds: a region from -2.5 begins where one from -3 does."""
+    problem = RoIProblem(
+        kind="psroi", bins=(3, 3), scale=1.0, regions=("whole",), mask=False, offsets="none"
+    )
+    needs(target, problem)
+    away = corner + (0.5 if corner > 0 else -0.5)
+    got, want = (
+        outcome(
+            target, problem, rois=torch.tensor([[1.0, x, x, 5.0, 6.0]]).double().to(target.device)
+        )
+        for x in (corner, away)
+    )
+    assert_same_bits(got, want)
 
 
 @BOTH

@@ -2,13 +2,14 @@
 """What sanitizers say is understood, and what they are given to judge is sound."""
 
 import itertools
-import subprocess
 
 import pytest
 
-from suites import sanitizers, small_problems
+from suites import compute_sanitizer, sanitizers, small_problems
+from suites.compute_sanitizer import Run, hazards
 from suites.mutants.patches import ROOT
 from suites.mutants.patches_memory import MEMORY
+from suites.mutants.patches_races import RACES
 
 SMALL = list(itertools.chain(small_problems.convolutions(), small_problems.poolings()))
 
@@ -43,22 +44,114 @@ def test_the_cause_comes_before_a_long_stack():
         (1, "33 problems judged, 1 wrong\n========= ERROR SUMMARY: 0 errors\n", False),
         (0, "========= ERROR SUMMARY: 0 errors\n", False),
         (0, "33 problems judged, 0 wrong\n", False),
+        (
+            0,
+            "========= Warning: Detected overflow of tracked cuda::barrier structures.\n"
+            "33 problems judged, 0 wrong\n========= ERROR SUMMARY: 0 errors\n",
+            False,
+        ),
     ],
 )
 def test_a_tool_is_believed_only_with_its_summary_and_the_problems(code, output, right):
-    verdict = sanitizers._verdict("memcheck", subprocess.CompletedProcess([], code, output))
-    assert verdict["right"] is right
+    assert Run("memcheck", output, code).row()["right"] is right
+
+
+KERNEL = (
+    "void dcnv2::cuda::<unnamed>::forward_kernel<dcnv2::cuda::MmaSync<dcnv2::cuda::HalfProduct, "
+    "(int)128, (int)64>, (bool)1>(dcnv2::cuda::<unnamed>::ForwardArgs)"
+)
+RACY = f"""44 problems judged, 0 wrong
+========= Error: Race reported between Write access at {KERNEL}+0x1a0
+=========     and Read access at {KERNEL}+0x8640 [2000 hazards]
+=========     and Read access at {KERNEL}+0x8660 [500 hazards]
+=========
+dcnv2-mma, deform_conv2d, float16, offsets nan
+========= Error: Race reported between Write access at {KERNEL}+0x1a0
+=========     and Read access at {KERNEL}+0x8640 [1 hazards]
+========= Warning: Race reported between Write access at sum(int *)+0x10 in /src/a b/ring.cuh:40
+=========     and Write access at sum(int *)+0x280 in /src/a b/forward.cu:46 [4 hazards]
+========= RACECHECK SUMMARY: 4 hazards displayed (3 errors, 1 warning)
+"""
+
+
+def test_hazards_are_grouped_by_kernel_and_places():
+    short = "forward_kernel<MmaSync<HalfProduct, 128, 64>, 1>"
+    assert hazards(RACY).to_numpy().tolist() == [
+        [short, "error", "write 0x1a0", "read 0x8640", 2001],
+        [short, "error", "write 0x1a0", "read 0x8660", 500],
+        ["sum", "warning", "write ring.cuh:40", "write forward.cu:46", 4],
+    ]
+    assert not len(hazards("0 errors"))
+
+
+def test_a_planted_race_must_be_reported():
+    patch = RACES[0]
+    assert Run("racecheck", RACY, 86).planted_row(patch)["right"]
+    for said in ("", "RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)"):
+        row = Run("racecheck", said, 0).planted_row(patch)
+        assert (row["right"], patch.name in row["judged"]) == (False, True)
+
+
+def test_all_that_a_tool_said_is_kept(tmp_path, capsys):
+    long = Run("racecheck", RACY + "x" * 100_000, 86)
+    (tmp_path / "sanitizer_memcheck.txt").write_text("of an earlier run")
+    tables = sanitizers.tell({"racecheck": long}, tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["sanitizer_racecheck.txt"]
+    assert (tmp_path / "sanitizer_racecheck.txt").read_text() == long.said
+    assert len(tables["racecheck"]) == 3
+    told = capsys.readouterr().out
+    assert "forward_kernel" in told
+    assert len(told) < 2000
+
+
+TOOL = """#!/bin/sh
+case "$*" in
+  --version) echo "Version 2026.1.0 (build 7)"; exit;;
+esac
+echo "33 problems judged, 0 wrong"
+echo "========= ERROR SUMMARY: 0 errors"
+"""
+
+
+@pytest.fixture
+def tool(tmp_path):
+    path = tmp_path / "compute-sanitizer"
+    path.write_text(TOOL)
+    path.chmod(0o755)
+    return path
+
+
+def test_the_report_names_the_tool_and_its_version(tool, tmp_path, capsys):
+    words = ["cuda", "--sanitizer", str(tool), "--report", str(tmp_path / "out")]
+    assert sanitizers.main(words) == 0
+    page = (tmp_path / "out" / "sanitizers.md").read_text()
+    assert page.count("2026.1.0") >= len(compute_sanitizer.TOOLS)
+    assert "found" in capsys.readouterr().out
+
+
+def test_the_tool_of_a_package_comes_before_the_toolkit_s(tool, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    paths = {"purelib": str(tmp_path / "site")}
+    monkeypatch.setattr(compute_sanitizer.sysconfig, "get_paths", lambda: paths)
+    assert compute_sanitizer.find() == str(tool)
+    assert compute_sanitizer.find(str(tool)) == str(tool)
+    package = tmp_path / "site/nvidia/cu13/bin/compute-sanitizer"
+    package.parent.mkdir(parents=True)
+    package.write_text(TOOL)
+    package.chmod(0o755)
+    assert compute_sanitizer.find() == str(package)
+    with pytest.raises(RuntimeError, match="no /none"):
+        compute_sanitizer.find("/none")
 
 
 def test_a_tool_that_hangs_is_ended_with_its_words_and_what_it_started():
-    command = ["sh", "-c", "echo begun; sleep 60 & wait"]
-    run = sanitizers._within(command, {}, 0.5)
-    assert run.stdout == "begun\n\nERROR: ended after 0 s\n"
-    assert sanitizers._verdict("memcheck", run)["right"] is False
+    said, code = compute_sanitizer._within(["sh", "-c", "echo begun; sleep 60 & wait"], {}, 0.5)
+    assert said == "begun\n\nERROR: ended after 0 s\n"
+    assert Run("memcheck", said, code).row()["right"] is False
 
 
-@pytest.mark.parametrize("patch", MEMORY, ids=lambda p: p.name)
-def test_memory_faults_fit_the_sources(patch):
+@pytest.mark.parametrize("patch", [*MEMORY, *RACES], ids=lambda p: p.name)
+def test_memory_faults_and_races_fit_the_sources(patch):
     text = (ROOT / "csrc" / patch.path).read_text()
     assert patch.apply(text) != text
 

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Races in the kernels of the CUDA library that compute-sanitizer's racecheck must see."""
+
+from suites.mutants.patches import WIDE, Patch
+
+RACES = [
+    Patch(
+        "a stage given back before it is read",
+        "cuda/fused/tiles.cuh",
+        """      product.multiply(ring.a[at.stage], ring.b[at.stage], thread);
+      release.multiplied(at.stage);
+""",
+        """      release.multiplied(at.stage);
+      product.multiply(ring.a[at.stage], ring.b[at.stage], thread);
+""",
+        WIDE,
+        cuda=("fused/forward.cu",),
+        kernels="mma",
+    ),
+    Patch(
+        "a stage called full before its last rows are stored",
+        "cuda/fused/forward.cu",
+        """    second.template store<T>(pending_slab, kRowStep * kRowBytes);
+    arrive_warp(*pending);
+""",
+        """    arrive_warp(*pending);
+    second.template store<T>(pending_slab, kRowStep * kRowBytes);
+""",
+        WIDE,
+        cuda=("fused/forward.cu",),
+        kernels="mma",
+    ),
+]

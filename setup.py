@@ -36,7 +36,7 @@ class BuildLibraries(Command):
 
     def run(self):
         """Build what can be built here, and say what can't and why."""
-        planned, left_out = libraries.plan(ROOT, csrc_digest())
+        planned, left_out = libraries.plan(ROOT, csrc_digest)
         for reason in left_out:
             print(f"dcnv2: {reason}", file=sys.stderr)
         if not (self.inplace or self.editable_mode):

@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,8 +40,12 @@ def compiler() -> str | None:
     return next((path for name in names if (path := shutil.which(name.split()[0]))), None)
 
 
-def plan(root: Path, digest: str) -> tuple[list[Library], list[str]]:
+def plan(root: Path, digest: Callable[..., str]) -> tuple[list[Library], list[str]]:
     """The libraries that can be built here, and for each one that can't a sentence that says why.
+
+    Args:
+        root: The checkout.
+        digest: dcnv2.csrc_digest's, which tells the digest of a library's sources.
 
     Raises:
         RuntimeError: DCNV2_BUILD_CUDA=1 asks for the CUDA library and it can't be built.
@@ -56,13 +61,16 @@ def plan(root: Path, digest: str) -> tuple[list[Library], list[str]]:
         f"-isystem{torch_dir / 'include'}",
         f"-DTORCH_TARGET_VERSION={_TARGET}",
     ]
-    info = _text_macro("DCNV2_CSRC_DIGEST", digest)
+
+    def info(library: str) -> str:
+        return _text_macro("DCNV2_CSRC_DIGEST", digest(root / "csrc", library))
+
     link = ["-shared", f"-L{torch_dir / 'lib'}", "-ltorch_cpu", "-Wl,--no-undefined"]
     hidden = ["-fvisibility=hidden", *_WARNINGS]
     sources = sorted((root / "csrc/cpu").glob("*.cpp"))
     # No floating-point operation traps: loops with rounding or comparisons can be vectorised.
     cpu_flags = [*common, *hidden, "-fno-trapping-math"]
-    cpu = Library("dcnv2_cpu", sources, cpu_flags, link, [info])
+    cpu = Library("dcnv2_cpu", sources, cpu_flags, link, [info("cpu")])
 
     wanted = os.environ.get("DCNV2_BUILD_CUDA", "auto")
     if wanted not in ("auto", "0", "1"):
@@ -82,7 +90,7 @@ def plan(root: Path, digest: str) -> tuple[list[Library], list[str]]:
         sorted(p for p in (root / "csrc/cuda").rglob("*.c*") if p.suffix in (".cu", ".cpp")),
         [*common, *hidden, *hopper, "-DUSE_CUDA", f"-isystem{toolkit.root / 'include'}"],
         [*link, "-ltorch_cuda", str(toolkit.runtime_library())],
-        [info, _text_macro("DCNV2_ARCH_LIST", archs.replace(" ", ";"))],
+        [info("cuda"), _text_macro("DCNV2_ARCH_LIST", archs.replace(" ", ";"))],
         toolkit,
         [*flags, *_NVCC_FLAGS, *gencode_flags(archs)],
     )

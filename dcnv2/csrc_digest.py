@@ -7,11 +7,13 @@ from pathlib import Path
 _SUFFIXES = (".h", ".inl", ".cuh", ".cpp", ".cu")
 
 
-def csrc_digest(folder: Path | None = None) -> str:
+def csrc_digest(folder: Path | None = None, library: str | None = None) -> str:
     """Digest of the C++ and CUDA sources: names and contents, nothing else in the folder.
 
     Args:
         folder: The source folder; by default the csrc/ of the checkout that holds this file.
+        library: "cpu" or "cuda" for the sources of that library: its folder, and what both share,
+            which lies above; by default those of both.
 
     Returns:
         The first 12 hexadecimal digits of a SHA-256.
@@ -25,6 +27,8 @@ def csrc_digest(folder: Path | None = None) -> str:
         for path in folder.rglob("*")
         if path.suffix in _SUFFIXES and path.is_file()
     }
+    if library is not None:
+        sources = {n: p for n, p in sources.items() if "/" not in n or n.startswith(f"{library}/")}
     if not sources:
         raise FileNotFoundError(f"no C++ or CUDA sources in {folder}")
     digest = hashlib.sha256()
@@ -33,3 +37,12 @@ def csrc_digest(folder: Path | None = None) -> str:
         digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
     return digest.hexdigest()[:12]
+
+
+def is_current(digest: str, library: str, folder: Path | None = None) -> bool:
+    """Whether a digest is that of today's sources of a library, or of both libraries.
+
+    Raises:
+        FileNotFoundError: as `csrc_digest`.
+    """
+    return digest in (csrc_digest(folder, library), csrc_digest(folder))

@@ -10,7 +10,7 @@ import torch
 
 import dcnv2
 
-from .csrc_digest import csrc_digest
+from .csrc_digest import csrc_digest, is_current
 from .ops import checks, library, schema
 
 REBUILD = "pip install --no-build-isolation -e . in a checkout"
@@ -131,11 +131,13 @@ def _device_notes(device: Device) -> list[str]:
 
 def _library_notes(found: library.Library) -> list[str]:
     built = found.info.get("csrc", "unknown")
-    try:
-        current = csrc_digest()
-    except FileNotFoundError:  # installed without a checkout: nothing to compare with
+    if not found.loaded or built == "unknown":
         return []
-    if not found.loaded or built in ("unknown", current):
+    try:
+        if is_current(built, found.device):
+            return []
+        current = csrc_digest(library=found.device)
+    except FileNotFoundError:  # installed without a checkout: nothing to compare with
         return []
     return [f"{found.path.name} was built from csrc {built}, now {current}: rebuild ({REBUILD})."]
 

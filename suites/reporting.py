@@ -2,8 +2,8 @@
 """Reports: tables with the provenance of what they hold, an index of them, and figures of pages.
 
 `python -m suites.reporting` renews reports/README.md, whose last column says which reports were
-made from other sources than today's csrc/; `--readme` also copies the headlines into README.md,
-and into the pages of docs/ that hold some.
+made from other sources of their library than today's; `--readme` also copies the headlines into
+README.md, and into the pages of docs/ that hold some.
 """
 
 import argparse
@@ -21,9 +21,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from dcnv2.csrc_digest import csrc_digest
+from dcnv2.csrc_digest import csrc_digest, is_current
 
 ROOT = Path(__file__).resolve().parent.parent
+CSRC = ROOT / "csrc"
 REPORTS = ROOT / "reports"
 # README.md and the pages of docs/ that hold headlines of reports.
 PAGES = (
@@ -64,7 +65,7 @@ def provenance(command: str | None = None) -> dict[str, str]:
     values = {
         "command": command or _command(),
         "commit": _commit(),
-        "csrc_digest": measured_digest(),
+        "csrc_digest": measured_digest(_device(gpu)),
         "machine": f"{platform.system()} {platform.machine()}, {memory_gib:.0f} GiB",
         "cpu": f"{_cpu_model()}, {len(os.sched_getaffinity(0))} cores",
         "gpu": gpu,
@@ -78,16 +79,16 @@ def provenance(command: str | None = None) -> dict[str, str]:
     return {key: values[key] for key in PROVENANCE}
 
 
-def measured_digest() -> str:
-    """Digest of the sources behind the libraries that this process has loaded, else of csrc/.
+def measured_digest(device: str) -> str:
+    """Digest of the sources behind a device's library as this process has it, else as they are.
 
-    Libraries of different sources give all their digests, which makes the report a stale one.
+    Args:
+        device: "cpu" or "cuda": on a machine with a GPU that is what is measured.
     """
     from dcnv2.ops.library import LIBRARIES
 
-    loaded = [library for library in LIBRARIES.values() if library.loaded]
-    digests = {library.info.get("csrc", "unknown") for library in loaded}
-    return "+".join(sorted(digests)) or csrc_digest(ROOT / "csrc")
+    found = LIBRARIES[device]
+    return found.info.get("csrc", "unknown") if found.loaded else csrc_digest(CSRC, device)
 
 
 def report_dir(device: str = "cpu") -> Path:
@@ -174,8 +175,9 @@ def read_provenance(report: Path) -> dict[str, str]:
 
 
 def is_stale(report: Path) -> bool:
-    """Whether a report was made from other sources than today's csrc/ (or does not say)."""
-    return read_provenance(report).get("csrc_digest") != csrc_digest(ROOT / "csrc")
+    """Whether the library that a report is of had other sources than today (or it does not say)."""
+    origin = read_provenance(report)
+    return not is_current(origin.get("csrc_digest", ""), _device(origin.get("gpu", "none")), CSRC)
 
 
 def all_reports(directory: Path = REPORTS) -> list[Path]:
@@ -209,8 +211,8 @@ def index_text(directory: Path = REPORTS) -> str:
     links = [page.relative_to(directory).as_posix() for page in notebooks]
     return (
         "# Reports\n\n"
-        "Made by `python -m suites.reporting`. A report is stale once csrc/ differs from what it "
-        "measured.\n\n"
+        "Made by `python -m suites.reporting`. A report is stale once the sources of the library "
+        "that it measured differ: the GPU's, or the CPU's where there is none.\n\n"
         + markdown_table(pd.DataFrame(rows, columns=columns))
         + "\n"
         + "".join(f"\nWritten by hand: [{link.removesuffix('.md')}]({link})\n" for link in links)
@@ -256,6 +258,10 @@ def _page_block(report: Path, link: str) -> str:
     )
     source = f"`{origin.get('command')}` on {_machine(origin)}, {versions}, {origin.get('date')}"
     return f"{found[1]}\n\n{source}: [{report.stem}]({link})."
+
+
+def _device(gpu: str) -> str:
+    return "cpu" if gpu == "none" else "cuda"
 
 
 def _machine(origin: Mapping[str, str]) -> str:

@@ -6,7 +6,6 @@ All but one object of each is the same, so that a compressor with a long memory 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import lzma
 import tarfile
@@ -15,18 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from dcnv2.csrc_digest import csrc_digest
 from suites.mutants.patches import ROOT, Patch
 
 _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 64 << 20}]
 _MANIFEST = "faults.json"
-
-
-def sources_digest(device: str) -> str:
-    """Of what a library is made of."""
-    csrc, digest = ROOT / "csrc", hashlib.sha256()
-    for path in sorted([*csrc.glob("*.h"), *(csrc / device).rglob("*.*")]):
-        digest.update(f"{path.relative_to(csrc)}\0".encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def pack(build, patches: Iterable[Patch], device: str, file: Path, folder: Path, jobs: int) -> None:
@@ -54,7 +46,9 @@ def pack(build, patches: Iterable[Patch], device: str, file: Path, folder: Path,
         libraries = list(pool.map(made, enumerate(patches)))
     names = [patch.name for patch in patches]
     manifest = folder / _MANIFEST
-    manifest.write_text(json.dumps({"sources": sources_digest(device), "faults": names}))
+    manifest.write_text(
+        json.dumps({"sources": csrc_digest(ROOT / "csrc", device), "faults": names})
+    )
     file.parent.mkdir(parents=True, exist_ok=True)
     with (
         lzma.open(file, "wb", filters=_FILTERS) as packed,
@@ -78,7 +72,7 @@ class Packed:
         with lzma.open(file) as packed, tarfile.open(fileobj=packed) as tar:
             tar.extractall(folder, filter="data")
         manifest = json.loads((folder / _MANIFEST).read_text())
-        if manifest["sources"] != sources_digest(device):
+        if manifest["sources"] != csrc_digest(ROOT / "csrc", device):
             raise ValueError(f"{file} was made from other sources of the {device} library")
         self.path = folder / "unchanged.so"
         self.faults = manifest["faults"]

@@ -144,7 +144,7 @@ def build_sanitized() -> Build:
 
 
 def _planned(device: str) -> libraries.Library:
-    planned, left_out = libraries.plan(ROOT, csrc_digest())
+    planned, left_out = libraries.plan(ROOT, csrc_digest)
     found = [library for library in planned if library.name == f"dcnv2_{device}"]
     if not found:
         raise RuntimeError(f"the {device} library can't be built here: {'; '.join(left_out)}")

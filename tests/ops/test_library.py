@@ -180,8 +180,15 @@ def test_a_device_without_a_kernel_image_is_told(monkeypatch):
     assert doctor._device_notes(doctor.Device("cuda", "Some GPU", (9, 0))) == []
 
 
-def test_a_stale_library_is_told(monkeypatch):
-    monkeypatch.setattr(doctor, "csrc_digest", lambda: "new")
-    stale = library.Library("cpu", library.FOLDER / "libdcnv2_cpu.so", True, info={"csrc": "old"})
-    (note,) = doctor._library_notes(stale)
-    assert "built from csrc old, now new: rebuild" in note
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_stale_library_is_told(monkeypatch, device):
+    monkeypatch.setattr(doctor, "is_current", lambda built, device: built == f"{device} now")
+    monkeypatch.setattr(doctor, "csrc_digest", lambda library: f"{library} now")
+
+    def notes(csrc):
+        path = library.FOLDER / f"libdcnv2_{device}.so"
+        return doctor._library_notes(library.Library(device, path, True, info={"csrc": csrc}))
+
+    (note,) = notes("old")
+    assert f"built from csrc old, now {device} now: rebuild" in note
+    assert notes(f"{device} now") == notes("unknown") == []

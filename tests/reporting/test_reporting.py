@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Reports carry their origin, know when they are stale, and README copies them faithfully."""
 
+import re
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import torch
 
-from dcnv2.csrc_digest import csrc_digest
+from build_support.libraries import plan
+from dcnv2.csrc_digest import csrc_digest, is_current
+from dcnv2.ops.library import LIBRARIES, Library
 from suites import reporting
 from suites.reporting import (
     PROVENANCE,
@@ -46,6 +51,24 @@ def test_csv_keeps_every_row(make_report):
 def test_report_is_stale_once_sources_differ(make_report):
     assert is_stale(make_report(csrc_digest="000000000000"))
     assert not is_stale(make_report(csrc_digest=reporting.csrc_digest()))
+
+
+@pytest.mark.parametrize(("gpu", "library"), [("none", "cpu"), ("NVIDIA H200", "cuda")])
+def test_report_is_of_the_library_that_its_machine_used(make_report, gpu, library):
+    other = "cuda" if library == "cpu" else "cpu"
+    assert not is_stale(make_report(gpu=gpu, csrc_digest=csrc_digest(library=library)))
+    assert is_stale(make_report(gpu=gpu, csrc_digest=csrc_digest(library=other)))
+
+
+@pytest.mark.parametrize("gpu", ["none", "NVIDIA H200"])
+def test_digest_is_of_the_library_that_is_measured(monkeypatch, gpu):
+    device = "cpu" if gpu == "none" else "cuda"
+    monkeypatch.setattr(reporting, "_gpu", lambda: (gpu, "580"))
+    built = Library(device, Path("a.so"), True, info={"csrc": "abc"})
+    monkeypatch.setitem(LIBRARIES, device, built)
+    assert reporting.provenance()["csrc_digest"] == "abc"
+    monkeypatch.setitem(LIBRARIES, device, Library(device, Path("a.so"), False))
+    assert reporting.provenance()["csrc_digest"] == csrc_digest(library=device)
 
 
 def test_report_without_an_origin_is_stale(tmp_path):
@@ -130,6 +153,13 @@ def test_the_gpu_is_named_without_touching_it(monkeypatch, touched):
     assert reporting._gpu() == ("NVIDIA B" if touched else "NVIDIA A", "580.1")
 
 
+def test_libraries_are_built_with_the_digests_of_their_own_sources():
+    planned, _ = plan(reporting.ROOT, csrc_digest)
+    for library in planned:
+        own = csrc_digest(reporting.CSRC, library.name.removeprefix("dcnv2_"))
+        assert own in library.info_flags[0]
+
+
 class TestDigest:
     @pytest.fixture
     def folder(self, tmp_path):
@@ -154,6 +184,25 @@ class TestDigest:
         before = csrc_digest(folder)
         (folder / "notes.txt").write_text("x")
         assert csrc_digest(folder) == before
+
+    def test_of_a_library_changes_with_its_own_sources_and_with_shared_ones(self, folder):
+        (folder / "cuda").mkdir()
+        (folder / "cuda/a.cu").write_text("int a;")
+        cpu, cuda = csrc_digest(folder, "cpu"), csrc_digest(folder, "cuda")
+        (folder / "cuda/a.cu").write_text("int b;")
+        assert csrc_digest(folder, "cpu") == cpu
+        assert csrc_digest(folder, "cuda") != cuda
+        assert is_current(cpu, "cpu", folder)
+        assert not is_current(cuda, "cuda", folder)
+        (folder / "b.h").write_text("int c;")
+        assert csrc_digest(folder, "cpu") != cpu
+
+    @pytest.mark.parametrize(("library", "other"), [("cpu", "cuda"), ("cuda", "cpu")])
+    def test_library_includes_nothing_of_the_other(self, library, other):
+        for source in (reporting.ROOT / "csrc" / library).rglob("*.*"):
+            for name in re.findall(r'#include "(.+)"', source.read_text()):
+                if (found := (source.parent / name).resolve()).exists():
+                    assert not found.is_relative_to(reporting.ROOT / "csrc" / other)
 
     def test_needs_sources(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="no C\\+\\+ or CUDA sources"):

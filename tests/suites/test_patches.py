@@ -77,7 +77,7 @@ def test_packed_libraries_come_out_as_they_went_in(tmp_path, monkeypatch):
             assert library.read_text() == f"cuda: {patch.name}"
     with pytest.raises(ValueError, match=CUDA[3].name), found.faulty(CUDA[3], "cuda"):
         pass
-    monkeypatch.setattr(packed, "sources_digest", lambda device: "others")
+    monkeypatch.setattr(packed, "csrc_digest", lambda *_: "others")
     with pytest.raises(ValueError, match="other sources"):
         packed.Packed(file, "cuda", tmp_path / "refused")
 

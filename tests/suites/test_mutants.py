@@ -13,6 +13,7 @@ FEW = MUTANTS[::8]
 CLAIMS = (
     "test_conv_definition.py",
     "test_pools.py::test_pool_equals_the_reference",
+    "test_pools.py::test_corners_at_halves_are_rounded_away_from_zero",
     "test_pool_vectors.py",
 )
 

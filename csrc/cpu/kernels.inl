@@ -52,19 +52,27 @@ void inner_product(const PanelProduct<T>& p, int64_t row, int64_t column, int64_
   const int64_t stride = p.a_stride;
   const T* b = p.b + column;
   Vector<T> sum[Rows][Width] = {};
+  // Of a, a pointer to every third row: one to each would not fit into the registers.
+  constexpr int kApart = 3, kPointers = (Rows + kApart - 1) / kApart;
+  const int64_t between = Transposed ? 1 : stride, step = Transposed ? stride : 1;
   for (int64_t block = 0; block < p.blocks; ++block) {
-    const T* a = p.a + block * p.a_block + (Transposed ? row : row * stride);
+    const T* a[kPointers];
+#pragma GCC unroll 16
+    for (int i = 0; i < kPointers; ++i) {
+      a[i] = p.a + block * p.a_block + (row + i * kApart) * between;
+    }
     for (int64_t k = 0; k < p.depth; ++k) {
       Vector<T> right[Width];
 #pragma GCC unroll 4
       for (int w = 0; w < Width; ++w) right[w] = DCNV2_LOAD(T, kVectorBytes, b + w * kLanes<T>);
 #pragma GCC unroll 16
       for (int i = 0; i < Rows; ++i) {
-        const T left = Transposed ? a[i] : a[i * stride];
+        const T left = a[i / kApart][i % kApart * between];
 #pragma GCC unroll 4
         for (int w = 0; w < Width; ++w) sum[i][w] += left * right[w];
       }
-      a += Transposed ? stride : 1;
+#pragma GCC unroll 16
+      for (int i = 0; i < kPointers; ++i) a[i] += step;
       b += kPanel<T>;
     }
   }

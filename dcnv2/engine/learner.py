@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,6 +53,8 @@ class Learner:
         self.step, self.skips, self.stop_asked = 0, 0, False
         self.signals = StopSignals()
         options = config.train
+        if options.deterministic:  # cuBLAS reproduces its sums in a workspace of its own only
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(options.deterministic)
         torch.manual_seed(options.seed)
         self.model = build_model(config.model, pretrained=pretrained)

@@ -5,12 +5,12 @@ which was ended loses nothing.
 `python -m suites.coco.training` draws a data set, trains a Mask R-CNN with FPN, ResNet-50 and
 modulated deformable convolutions from conv3 to conv5 for some steps on one GPU and, by torchrun, on
 two, with the same number of images a GPU. Then it trains the smoke run's detector: on one rank and
-on two with half of each batch, in float64, and without a break and ended by SIGTERM in the middle
-and resumed. It writes reports/training.*, on a GPU in the folder of its model. Words such as
-`--train.precision=float32` go to the trainings that are timed.
+on two with half of each batch, in float64, and, with reproducible algorithms, without a break and
+ended by SIGTERM in the middle and resumed. It writes reports/training.*, on a GPU in the folder of
+its model. Words such as `--train.precision=float32` go to the trainings that are timed.
 
-Exits with 1 where a training failed, where two ranks did other steps than one, or the resumed run
-than the other.
+Exits with 1 where a training failed, where two ranks did other steps than one, or where the resumed
+run did others than the one without a break or ended with other weights.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ _FOLLOWED = """\
 each batch, in float64 (so that rounding turns no choice of a proposal), from the same weights. The
 largest relative difference of the loss, over all steps, is {loss:.2g}, of the rate {rate:.2g}."""
 _RESUMED = """\
-`{config}` for {steps} steps, once without a break, and once ended by SIGTERM after step {stopped}
-(exit status {status}) and resumed. Loss and rate of the two, step by step: the largest relative
-difference of the loss is {loss:.2g}, of the rate {rate:.2g}; {equal} of {tensors} tensors of the
-final weights are equal to the bit."""
+`{config}` for {steps} steps with `train.deterministic`, once without a break, and once ended by
+SIGTERM after step {stopped} (exit status {status}) and resumed. Loss and rate of the two, step by
+step: the largest relative difference of the loss is {loss:.2g}, of the rate {rate:.2g}; {equal} of
+{tensors} tensors of the final weights are equal to the bit."""
 
 
 def parse(words: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -155,6 +155,7 @@ def resumed_run(options: argparse.Namespace) -> dict:
         "model.num_classes": len(CLASSES),
         "train.steps": options.resumed_steps,
         "train.log_every": 1,
+        "train.deterministic": "true",
     }
     whole = Launch(options, RESUMED_CONFIG, {**words, "name": "whole"})
     cut = Launch(options, RESUMED_CONFIG, {**words, "name": "cut"})
@@ -254,6 +255,8 @@ def untimed_runs(options: argparse.Namespace, faults: list[str]) -> tuple[dict |
         faults.append(f"two ranks did other steps than one: the loss is {followed['loss']:g} off")
     if resumed and (resumed["rate"] != 0 or not resumed["same_steps"]):
         faults.append("the resumed run did other steps than the one without a break")
+    if resumed and resumed["equal"] != resumed["tensors"]:
+        faults.append("the resumed run ended with other weights than the one without a break")
     return followed, resumed
 
 

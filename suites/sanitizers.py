@@ -137,7 +137,7 @@ def check_cuda(options: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, Run
     tools = tuple(options.tool or TOOLS)
     sanitizer = compute_sanitizer.find(options.sanitizer)
     runs = compute_sanitizer.judge(sanitizer, tools, options.timeout)
-    rows, wrong = [run.row() for run in runs], {}
+    rows = [run.row() for run in runs]
     wrong = {run.tool: run for run, row in zip(runs, rows, strict=True) if not row["right"]}
     if options.built and "racecheck" in tools:
         planted = compute_sanitizer.judge_races(sanitizer, options.built, options.timeout)
@@ -192,15 +192,16 @@ def main(words: Sequence[str] | None = None) -> int:
     if options.build:
         compute_sanitizer.build_races(options.build)
         return 0
-    sections = {}
+    tables: dict[str, pd.DataFrame] = {}
     if options.device == "cpu":
         rows, told = check_cpu(options.profile)
-        print(rows.to_string(index=False), *filter(None, [told]), sep="\n")
+        print(rows.to_string(index=False))
+        if told:
+            print(told)
     else:
         rows, wrong = check_cuda(options)
         print(rows.to_string(index=False))
         tables = tell(wrong, options.report or ROOT / "build" / "sanitizers")
-        sections = {f"Hazards by {name}": table for name, table in tables.items()}
     if options.report:
         from suites import reporting
 
@@ -209,7 +210,10 @@ def main(words: Sequence[str] | None = None) -> int:
             "sanitizers",
             rows,
             title="Memory safety",
-            sections={"What the sanitizers found": shown, **sections},
+            sections={
+                "What the sanitizers found": shown,
+                **{f"Hazards by {name}": table for name, table in tables.items()},
+            },
             headline=shown,
             directory=options.report,
         )

@@ -25,9 +25,10 @@ struct GradOffsetArgs {
   int groups;            // deform groups taken one after the other; 1 where they share tiles
 };
 
-// Sixteen rows are the share of so many warps, where dot products are taken by tensor cores.
+// So many rows are the share of so many warps, where dot products are taken by tensor cores.
+constexpr int kDotRows = 8;
 template <class M>
-constexpr int kDotShares = M::kFillThreads / 32 / (M::kTileRows / 16);
+constexpr int kDotShares = M::kFillThreads / 32 / (M::kTileRows / kDotRows);
 
 template <class M>
 struct Shared {
@@ -57,6 +58,14 @@ __device__ __forceinline__ char* grad_slab(Shared<M>& shared, int slab) {
 template <class M>
 size_t shared_bytes(int out_slabs) {
   return kGradAt<M> + out_slabs * kGradSlabBytes<M>;
+}
+
+// Byte offset of a chunk of a row of a tile's columns: as in slab.cuh, but for four neighbouring chunks of
+// two neighbouring rows to lie apart, as they are written and read.
+template <int kRows>
+__device__ __forceinline__ int column_offset(int row, int chunk) {
+  return chunk / kChunks * (kRows * kRowBytes) + row * kRowBytes +
+         ((chunk % kChunks ^ (row << 2 & 4) ^ (row >> 1 & 3)) << 4);
 }
 
 // Adds the products of two chunks to a sum.
@@ -196,10 +205,9 @@ struct Dotter {
     item.active = false;
     const int buffer = item.tile % 2;
     if (kSlabIndex == 0 && kIndex == 0) shared.column_full[buffer].wait(item.tile / 2 & 1);
-    const char* column = shared.column[buffer] + kSlabIndex * kRows * kRowBytes;
-    const uint4 chunk_of_column =
-        *reinterpret_cast<const uint4*>(column + chunk_offset(row0 + kIndex * kRowStep, chunk));
     const int row = row0 + kIndex * kRowStep;
+    const uint4 chunk_of_column = *reinterpret_cast<const uint4*>(
+        shared.column[buffer] + column_offset<kRows>(row, kSlabIndex * kChunks + chunk));
     if (f.columns != nullptr && item.channel >= 0 && shared.rows.exists(row)) {
       store_column<T>(f, shared.rows, row, item.tap, item.channel, chunk_of_column);
     }
@@ -241,25 +249,25 @@ struct Dotter {
   }
 };
 
-// The same for halves whose channels of a tile share a deform group, by tensor cores. For sixteen rows
-// at a time, with A their gradients and B the same corner of each, the wanted dot products are the
-// diagonal of A * B^T. Of the product's 16 x 8 results, eight rows at a time are wanted at all: the
-// other rows of A are zero, so that both halves add to the same sums. The order of the channels within
-// a product is free, so that both operands are loaded by chunks as they lie.
+// The same for halves whose channels of a tile share a deform group, by tensor cores. A warp loads a slab
+// of four rows at a time as sampling does, eight lanes a row; the product takes these as eight rows of four
+// lanes each, a half of a row of ours. With A their gradients and B the same corner of each, the wanted dot
+// products are the diagonal of A * B^T. Of the product's 16 x 8 results, eight rows at a time are wanted at
+// all: the other rows of A are zero, so that four rows and the next four add to the same sums. The order of
+// the channels within a product is free, so that both operands are loaded by chunks as they lie.
 template <class M>
 struct TensorDotter {
   using T = typename M::element;
-  static constexpr int kRows = M::kTileRows, kGroups = kRows / 16, kShares = kDotShares<M>;
-  static constexpr int kBlockChannels = 32;  // of one step: four chunks
-  static constexpr int kBlocks = M::kTileCols / kBlockChannels;
+  static constexpr int kRows = M::kTileRows, kGroups = kRows / kDotRows, kShares = kDotShares<M>;
+  static constexpr int kSlabs = M::kTileCols / kSlab<T>;
 
   const GradOffsetArgs& f;
   Shared<M>& shared;
   const Source source;
   const int lane, group_of_rows, part;
-  const int row, quarter;  // the first of this lane's two rows; its chunk of a block
-  int turn = 0;            // counts the sums that are shared
-  float dot[4][4] = {};    // of each corner
+  const int row, chunk;  // the first of this lane's two rows; its chunk of a slab
+  int turn = 0;          // counts the sums that are shared
+  float dot[4][4] = {};  // of each corner
 
   __device__ TensorDotter(const GradOffsetArgs& f, Shared<M>& shared, int thread)
       : f(f),
@@ -268,19 +276,19 @@ struct TensorDotter {
         lane(thread % 32),
         group_of_rows(thread / 32 % kGroups),
         part(thread / 32 / kGroups),
-        row(group_of_rows * 16 + lane / 4),
-        quarter(lane % 4) {}
+        row(group_of_rows * kDotRows + lane / kChunks),
+        chunk(lane % kChunks) {}
 
   // `last`: of its tap and deform group.
   __device__ void take_tile(int group, int tap, int tile_channel, int tile, bool last) {
     const int buffer = tile % 2;
     bool waited = false;
 #pragma unroll 1
-    for (int block = part; block < kBlocks; block += kShares) {
-      const int channel = tile_channel + block * kBlockChannels + quarter * kVector<T>;
+    for (int slab = part; slab < kSlabs; slab += kShares) {
+      const int channel = tile_channel + slab * kSlab<T> + chunk * kVector<T>;
       const bool wanted = channel < int(f.conv.g.in_channels);
       Corners4<2> corners;
-      corners.load(row, 8, [&](int r) {
+      corners.load(row, kDotRows / 2, [&](int r) {
         Reading reading = shared.table.reading(tap % kTableTaps, r);
         if (!wanted) return Reading{source.zeros, 0, 0, reading.weight};
         reading.at += channel * int(sizeof(T));
@@ -288,14 +296,14 @@ struct TensorDotter {
       });
       if (!waited) shared.column_full[buffer].wait(tile / 2 & 1);
       waited = true;
-      const char* column = shared.column[buffer] + block / 2 * (kRows * kRowBytes);
       uint4 grads[2];
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        grads[i] = *reinterpret_cast<const uint4*>(
-            column + chunk_offset(row + 8 * i, block % 2 * 4 + quarter));
-        if (f.columns != nullptr && wanted && shared.rows.exists(row + 8 * i)) {
-          store_column<T>(f, shared.rows, row + 8 * i, tap, channel, grads[i]);
+        const int r = row + i * (kDotRows / 2);
+        grads[i] = *reinterpret_cast<const uint4*>(shared.column[buffer] +
+                                                   column_offset<kRows>(r, slab * kChunks + chunk));
+        if (f.columns != nullptr && wanted && shared.rows.exists(r)) {
+          store_column<T>(f, shared.rows, r, tap, channel, grads[i]);
         }
       }
 #pragma unroll
@@ -314,25 +322,32 @@ struct TensorDotter {
   }
   __device__ void finish_tiles() {}
 
-  // Lane 4 g + g / 2 has the diagonal's entries of rows g and g + 8.
+  // Lane 4 g + g / 2 has the diagonal's entries at g: of half g % 2 of row g / 2, and of the row four further.
   __device__ void finish(int group, int tap) {
     auto& share = shared.share[turn++ % 2];
-    if (quarter == lane / 8) {
-      const bool odd = lane / 4 % 2;
+    const bool second_half = lane / 4 % 2;
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        auto entry = [&](int corner) { return odd ? dot[corner][2 * i + 1] : dot[corner][2 * i]; };
-        share[part][row + 8 * i] = {entry(0), entry(1), entry(2), entry(3)};
+    for (int i = 0; i < 2; ++i) {
+      float sums[4];
+#pragma unroll
+      for (int corner = 0; corner < 4; ++corner) {
+        float(&d)[4] = dot[corner];
+        const float mine = second_half ? d[2 * i + 1] : d[2 * i];
+        sums[corner] = mine + __shfl_xor_sync(0xffffffffu, mine, 4);
+        d[2 * i] = d[2 * i + 1] = 0;
+      }
+      if (lane % 4 == lane / 8 && !second_half) {
+        share[part][row + i * (kDotRows / 2)] = {sums[0], sums[1], sums[2], sums[3]};
       }
     }
-#pragma unroll
-    for (auto& d : dot) {
-      for (float& v : d) v = 0;
-    }
     // Two buffers: who writes one again has met those who read it at the barrier of the other.
-    named_barrier(kShareBarrier + group_of_rows, 32 * kShares);
-    const int mine = group_of_rows * 16 + lane;
-    if (part != 0 || lane >= 16 || !shared.rows.exists(mine)) return;
+    if constexpr (kShares == 1) {
+      __syncwarp();
+    } else {
+      named_barrier(kShareBarrier + group_of_rows, 32 * kShares);
+    }
+    const int mine = group_of_rows * kDotRows + lane;
+    if (part != 0 || lane >= kDotRows || !shared.rows.exists(mine)) return;
     float sums[4] = {};
     for (int i = 0; i < kShares; ++i) {
       const float4 v = share[i][mine];

@@ -53,7 +53,7 @@ __device__ void multiply(const GradOffsetArgs& f, Shared<M>& shared) {
 
   M product;
   shared.grad_full.wait(0);
-  see_stores();
+  M::see_stores();
   RingPosition<S::kStages> at;
   Release<M, S::kStages> release{shared.empty};
   for (int tile = 0; tile < tiles; ++tile) {
@@ -73,12 +73,12 @@ __device__ void multiply(const GradOffsetArgs& f, Shared<M>& shared) {
     for (int i = 0; i < M::kThreadRows; ++i) {
       const int row = M::row(thread, i);
 #pragma unroll
-      for (int j = 0; j < M::kThreadPairs; ++j) {
-        const int col = M::column(thread) + 8 * j, slab = col / kSlab<T>;
-        const int chunk = col % kSlab<T> / kVector<T>;
-        const float2 v = product.pair(i, j);
-        char* to = shared.column[buffer] + slab * S::kRows * kRowBytes + chunk_offset(row, chunk);
-        store_pair(reinterpret_cast<T*>(to) + col % kVector<T>, v.x, v.y);
+      for (int j = 0; j < M::kThreadChunks; ++j) {
+        const int chunk = M::chunk_column(thread, j) / kVector<T>;
+        float v[kVector<T>];
+        take_chunk(product, i, j, v);
+        *reinterpret_cast<uint4*>(shared.column[buffer] + column_offset<S::kRows>(row, chunk)) =
+            make_chunk(v, T{});
       }
     }
     __syncwarp();

@@ -158,7 +158,7 @@ __device__ void multiply(const GradWeightArgs& f, Shared<M>& shared) {
   Release<M, Shared<M>::kStages> release{shared.empty};
   for (int step = 0; step < tile.steps; ++step) {
     shared.full[at.stage].wait(at.parity);
-    see_stores();
+    M::see_stores();
     product.multiply_transposed(shared.a[at.stage], shared.b[at.stage], thread);
     release.multiplied(at.stage);
     at.advance();

@@ -9,6 +9,17 @@
 
 namespace dcnv2::cuda {
 
+// Chunk j of the sums of row i that a thread has, where the columns stand in the order of column_place().
+template <class M, int kCount>
+__device__ __forceinline__ void take_chunk(const M& product, int i, int j, float (&v)[kCount]) {
+#pragma unroll
+  for (int k = 0; k < kCount / 2; ++k) {
+    const float2 pair = product.pair(i, j * (kCount / 2) + k);
+    v[2 * k] = pair.x;
+    v[2 * k + 1] = pair.y;
+  }
+}
+
 // How operands of a type are multiplied: d[16, 8] += a[16, 32 bytes] * b[8, 32 bytes]^T.
 struct HalfProduct {
   using element = __half;
@@ -75,6 +86,8 @@ struct MmaSync {
       }
     }
   }
+
+  static __device__ void see_stores() {}  // the product reads as any load does
 
   // The tiles may be overwritten once every multiplying thread has returned.
   static constexpr bool kInFlight = false;
@@ -152,13 +165,18 @@ struct MmaSync {
   }
 
   // The sums that a thread has: of kThreadRows rows, in each kThreadPairs pairs of columns, of which
-  // pair j begins at column(thread) + 8 * j.
+  // pair j begins at column(thread) + 8 * j; where the columns stand in the order of column_place(), in
+  // each kThreadChunks chunks, of which chunk j begins at chunk_column(thread, j).
   static constexpr int kThreadRows = 4, kThreadPairs = kColTiles;
+  static constexpr int kThreadChunks = kThreadPairs * 2 / kVector<element>;
   __device__ static int row(int thread, int i) {
     return thread / 32 / kWarpsAcross * 32 + thread % 32 / 4 + i * 8;
   }
   __device__ static int column(int thread) {
     return thread / 32 % kWarpsAcross * kWarpCols + thread % 4 * 2;
+  }
+  __device__ static int chunk_column(int thread, int j) {
+    return thread / 32 % kWarpsAcross * kWarpCols + (j * 4 + thread % 4) * kVector<element>;
   }
   __device__ float2 pair(int i, int j) const {
     const float(&tile)[4] = sum[i / 2][j];

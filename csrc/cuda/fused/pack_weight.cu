@@ -42,7 +42,7 @@ __global__ void pack_weight_kernel(ConvArgs a, PackedWeight packed, T* to) {
   }
   char* tile = reinterpret_cast<char*>(to) +
                packed.tile(group, chunk / kChunks * packed.taps + tap, 0);
-  *reinterpret_cast<uint4*>(tile + chunk_offset(col, chunk % kChunks)) =
+  *reinterpret_cast<uint4*>(tile + chunk_offset(column_place<T>(col), chunk % kChunks)) =
       *reinterpret_cast<const uint4*>(values);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The weight as the fused kernels multiply it: for every step (slab of the depth, tap) a tile of
-// padded columns x slab, permuted as slab.cuh says, so that a block's share is one contiguous copy.
+// padded columns x slab, both in the order that slab.cuh says, so that a block's share is one contiguous copy.
 #pragma once
 
 #include "../common.cuh"

@@ -67,7 +67,7 @@ struct Barrier {
 
 // Makes the stores to shared memory that this thread knows of visible to its wgmma, which reads by
 // another proxy. On this side the fence waits for nothing; those who store would wait for their loads.
-__device__ __forceinline__ void see_stores() {
+__device__ __forceinline__ void fence_stores() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 #endif

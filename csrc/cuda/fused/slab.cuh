@@ -20,4 +20,13 @@ __device__ __forceinline__ int chunk_offset(int row, int chunk) {
   return row * kRowBytes + ((chunk ^ (row & 7)) << 4);
 }
 
+// A tile's columns stand in an order in which each multiplying thread, which has pairs of every eighth
+// column, has whole chunks: the place of a column.
+template <class T>
+__host__ __device__ constexpr int column_place(int column) {
+  constexpr int kBlock = 4 * kVector<T>;  // of the four lanes that share a row of a product
+  const int within = column % kBlock, lane = within / kVector<T>, pair = within % kVector<T> / 2;
+  return column - within + 8 * pair + 2 * lane + within % 2;
+}
+
 }  // namespace dcnv2::cuda

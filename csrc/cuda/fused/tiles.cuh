@@ -19,6 +19,11 @@ struct ProductMap {
   int height, width, channels;
   const void* bias;  // [channels], bias_stride elements apart; may be null
   int64_t bias_stride;
+
+  template <class T>
+  __device__ float bias_of(int channel) const {
+    return bias == nullptr ? 0 : widen(static_cast<const T*>(bias)[channel * bias_stride]);
+  }
 };
 
 // How the result is cut into tiles.
@@ -57,6 +62,7 @@ struct TileRing {
   char a[kStages][kRows * kRowBytes];
   char b[kStages][kCols * kRowBytes];
   RowPixels<kRows> fill_rows, multiply_rows;  // each side has its own: they work on different tiles
+  alignas(kChunkBytes) float bias[kCols];     // of the tile that is multiplied
   Barrier full[kStages], empty[kStages];
 };
 
@@ -74,7 +80,6 @@ template <class M>
 __device__ void multiply_tiles(const TileGrid& grid, const ProductMap& map, TileRing<M>& ring) {
   using T = typename M::element;
   const int thread = threadIdx.x;
-  const T* bias = static_cast<const T*>(map.bias);
   M product;
   RingPosition<TileRing<M>::kStages> at;
   Release<M, TileRing<M>::kStages> release{ring.empty};
@@ -82,12 +87,17 @@ __device__ void multiply_tiles(const TileGrid& grid, const ProductMap& map, Tile
     const Tile tile = tile_at<M>(grid, t);
     named_barrier(kMultiplyBarrier, M::kThreads);  // the last tile is stored
     ring.multiply_rows.fill(tile.row0, grid.pixels, map.height, map.width, thread, M::kThreads);
+    const int columns = grid.packed.cols - tile.col0;  // from the tile's first on
+    for (int column = thread; column < M::kTileCols; column += M::kThreads) {
+      ring.bias[column] =
+          column < columns ? map.template bias_of<T>(tile.group * grid.packed.cols + tile.col0 + column) : 0;
+    }
     named_barrier(kMultiplyBarrier, M::kThreads);
 
     product.clear();
     for (int step = 0; step < grid.packed.steps(); ++step) {
       ring.full[at.stage].wait(at.parity);
-      see_stores();
+      M::see_stores();
       product.multiply(ring.a[at.stage], ring.b[at.stage], thread);
       release.multiplied(at.stage);
       at.advance();
@@ -99,19 +109,18 @@ __device__ void multiply_tiles(const TileGrid& grid, const ProductMap& map, Tile
       const int row = M::row(thread, i);
       if (!ring.multiply_rows.exists(row)) continue;
       const Pixel p = ring.multiply_rows.pixel(row);
-      T* pixel = static_cast<T*>(map.data) +
-                 ((int64_t(p.n) * map.height + p.y) * map.width + p.x) * map.channels;
+      T* to = static_cast<T*>(map.data) +
+              ((int64_t(p.n) * map.height + p.y) * map.width + p.x) * map.channels +
+              tile.group * grid.packed.cols + tile.col0;
 #pragma unroll
-      for (int j = 0; j < M::kThreadPairs; ++j) {
-        const int within = tile.col0 + M::column(thread) + 8 * j;
-        if (within >= grid.packed.cols) break;
-        const int channel = tile.group * grid.packed.cols + within;
-        float2 v = product.pair(i, j);
-        if (bias != nullptr) {
-          v.x += widen(bias[channel * map.bias_stride]);
-          v.y += widen(bias[(channel + 1) * map.bias_stride]);
-        }
-        store_pair(pixel + channel, v.x, v.y);
+      for (int j = 0; j < M::kThreadChunks; ++j) {
+        const int column = M::chunk_column(thread, j);
+        if (column >= columns) break;
+        float v[kVector<T>];
+        take_chunk(product, i, j, v);
+#pragma unroll
+        for (int k = 0; k < kVector<T>; ++k) v[k] += ring.bias[column + k];
+        *reinterpret_cast<uint4*>(to + column) = make_chunk(v, T{});
       }
     }
   }

@@ -34,6 +34,8 @@ struct Wgmma {
     }
   }
 
+  static __device__ void see_stores() { fence_stores(); }
+
   // A product is in flight until the next one has begun, and the last one until finish().
   static constexpr bool kInFlight = true;
   __device__ void finish() {
@@ -87,10 +89,14 @@ struct Wgmma {
   }
 
   static constexpr int kThreadRows = 2 * kDown, kThreadPairs = kCols / 8;
+  static constexpr int kThreadChunks = kThreadPairs * 2 / kVector<T>;
   __device__ static int row(int thread, int i) {
     return i / 2 * 64 + thread / 32 * 16 + thread % 32 / 4 + i % 2 * 8;
   }
   __device__ static int column(int thread) { return thread % 4 * 2; }
+  __device__ static int chunk_column(int thread, int j) {
+    return (j * 4 + thread % 4) * kVector<T>;
+  }
   __device__ float2 pair(int i, int j) const {
     const float(&part)[kPartCols / 2] = sum[i / 2][j / (kPartCols / 8)];
     const int at = j % (kPartCols / 8) * 4 + i % 2 * 2;

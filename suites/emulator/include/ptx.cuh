@@ -43,7 +43,7 @@ struct alignas(8) Barrier {
 };
 static_assert(sizeof(Barrier) == 8);
 
-inline void see_stores() {}
+inline void fence_stores() {}
 inline void publish_barriers() {}
 // Copies at once: what was announced has come before anybody can see the announcement.
 inline void start_copy(void* to, const void* from, int bytes, Barrier&) {

@@ -40,17 +40,21 @@ size_t sort_workspace(int64_t samples, int64_t keys) {
 }
 
 // A sample before the sort: its position counts over (deform group, tap, pixel), or over (deform
-// group, pixel, tap) with the taps together.
+// group, pixel, tap) with the taps together. Positions fit 32 bits, in which divisions are cheap.
 struct SampleId {
-  int64_t deform_group, tap, pixel;
+  uint32_t deform_group, tap, pixel;
 
-  __device__ SampleId(const ConvGeometry& g, int64_t pixels, Taps taps, int64_t id) {
-    const int64_t inner = taps == Taps::kApart ? pixels : g.taps();
-    const int64_t middle = taps == Taps::kApart ? g.taps() : pixels;
-    const int64_t low = id % inner, high = id / inner % middle;
-    deform_group = id / inner / middle;
+  __device__ SampleId(const ConvGeometry& g, uint32_t pixels, Taps taps, uint32_t id) {
+    const uint32_t inner = taps == Taps::kApart ? pixels : uint32_t(g.taps());
+    const uint32_t middle = taps == Taps::kApart ? uint32_t(g.taps()) : pixels;
+    const uint32_t rest = id / inner, low = id % inner, high = rest % middle;
+    deform_group = rest / middle;
     tap = taps == Taps::kApart ? high : low;
     pixel = taps == Taps::kApart ? low : high;
+  }
+  __device__ OutPixel place(const ConvGeometry& g) const {
+    const uint32_t row = pixel / uint32_t(g.out_width);
+    return {row / uint32_t(g.out_height), row % uint32_t(g.out_height), pixel % uint32_t(g.out_width)};
   }
 };
 
@@ -62,8 +66,8 @@ __global__ void keys_kernel(ConvArgs a, int64_t first_image, CellGrid grid, Taps
   const int64_t list_taps = taps == Taps::kApart ? g.taps() : 1;
   for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
        i < g.deform_groups * g.taps() * pixels; i += int64_t(gridDim.x) * blockDim.x) {
-    const SampleId id(g, pixels, taps, i);
-    OutPixel p = out_pixel(g, id.pixel);
+    const SampleId id(g, uint32_t(pixels), taps, uint32_t(i));
+    OutPixel p = id.place(g);
     const int64_t n = p.n;
     p.n += first_image;
     Acc mask;
@@ -82,31 +86,39 @@ __global__ void weights_kernel(ConvArgs a, int64_t first_image, int64_t images, 
   const int64_t pixels = images * g.out_height * g.out_width;
   for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
        i < g.deform_groups * g.taps() * pixels; i += int64_t(gridDim.x) * blockDim.x) {
-    const SampleId id(g, pixels, taps, ids[i]);
-    OutPixel p = out_pixel(g, id.pixel);
+    const SampleId id(g, uint32_t(pixels), taps, ids[i]);
+    OutPixel p = id.place(g);
     p.n += first_image;
     Acc mask;
     const Sample<Acc> s = load_sample<Acc>(a, p, id.tap, id.deform_group, mask);
     const Corners<Acc> c = make_corners(s, g.height, g.width);
     for (int corner = 0; corner < 4; ++corner) weights[4 * i + corner] = mask * c.weight[corner];
-    ids[i] = uint32_t(taps == Taps::kApart ? id.pixel : id.pixel * g.taps() + id.tap);
+    ids[i] = taps == Taps::kApart ? id.pixel : id.pixel * uint32_t(g.taps()) + id.tap;
   }
 }
 
-// start[key] = how many samples have a smaller key.
-__global__ void start_kernel(const uint32_t* keys, int64_t samples, int64_t count, uint32_t* start) {
-  for (int64_t key = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; key < count;
-       key += int64_t(gridDim.x) * blockDim.x) {
-    int64_t low = 0, high = samples;
-    while (low < high) {
-      const int64_t middle = (low + high) / 2;
-      if (keys[middle] < key) {
-        low = middle + 1;
-      } else {
-        high = middle;
-      }
+// start[key] = how many samples have a smaller key, for the keys 0 .. last: every sample writes those
+// between the key before it and its own, a warp together where they are many.
+__global__ void start_kernel(const uint32_t* keys, int64_t samples, uint32_t last, uint32_t* start) {
+  constexpr uint32_t kFew = 8, kAll = 0xffffffffu;
+  const uint32_t lane = threadIdx.x % 32;
+  const int64_t step = int64_t(gridDim.x) * blockDim.x;
+  for (int64_t base = blockIdx.x * int64_t(blockDim.x) + threadIdx.x - lane; base <= samples; base += step) {
+    const int64_t i = base + lane;
+    uint32_t first = 0, end = 0;  // the keys that this sample writes; behind the last one, all that are left
+    if (i <= samples) {
+      first = i > 0 ? keys[i - 1] + 1 : 0;
+      end = i < samples ? keys[i] + 1 : last + 1;
     }
-    start[key] = uint32_t(low);
+    const bool many = end - first > kFew;
+    if (!many) {
+      for (uint32_t key = first; key < end; ++key) start[key] = uint32_t(i);
+    }
+    for (uint32_t lanes = __ballot_sync(kAll, many); lanes != 0; lanes &= lanes - 1) {
+      const int from = __ffs(int(lanes)) - 1;
+      const uint32_t to = __shfl_sync(kAll, end, from), of = uint32_t(base + from);
+      for (uint32_t key = __shfl_sync(kAll, first, from) + lane; key < to; key += 32) start[key] = of;
+    }
   }
 }
 
@@ -158,8 +170,8 @@ void sort_samples(const ListLayout& layout, void* workspace, cudaStream_t stream
                                         words(layout.ids_in), words(layout.ids_out), layout.samples,
                                         0, bits_for(keys), stream),
         "sample sort");
-  start_kernel<<<blocks_for(keys + 1, 256), 256, 0, stream>>>(
-      words(layout.keys_out), layout.samples, keys + 1, words(layout.start));
+  start_kernel<<<blocks_for(layout.samples + 1, 256), 256, 0, stream>>>(
+      words(layout.keys_out), layout.samples, uint32_t(keys), words(layout.start));
   check(cudaMemsetAsync(words(layout.count), 0, 4, stream), "pieces");
   pieces_kernel<<<blocks_for(keys, 256), 256, 0, stream>>>(
       layout.grid, words(layout.start), words(layout.count),

@@ -22,55 +22,6 @@ struct Shared {
   ReadingTable<Want::kWeights, M::kTileRows> table;
 };
 
-// Fills one step after the other: the samples of a thread's rows at its chunk. While the corners of
-// some of its rows are added up, those of others are on their way.
-template <class M>
-struct Filler {
-  using T = typename M::element;
-  static constexpr int kRowStep = M::kFillThreads / kChunks, kItems = M::kTileRows / kRowStep;
-  static constexpr int kFirst = kItems / 2, kSecond = kItems - kFirst;
-
-  TileRing<M>& ring;
-  int thread, row0, slot;  // the first of the thread's rows; where its chunk goes in a slab
-  RingPosition<TileRing<M>::kStages> at;
-  Corners4<kSecond> second;     // on its way from one step to the next,
-  Barrier* pending = nullptr;   // to fill the stage of this barrier
-  char* pending_slab = nullptr;
-
-  __device__ Filler(TileRing<M>& ring, int thread)
-      : ring(ring),
-        thread(thread),
-        row0(thread / kChunks),
-        slot(chunk_offset(row0, thread % kChunks)) {}
-
-  // reading(row): of this thread's chunk; tile: the step's share of the weight.
-  template <class GetReading>
-  __device__ void step(GetReading reading, const char* tile) {
-    Corners4<kFirst> first;
-    Corners4<kSecond> next;
-    first.load(row0, kRowStep, reading);
-    if (kFirst == 0) next.load(row0, kRowStep, reading);
-    finish_pending();
-    ring.empty[at.stage].wait(at.parity ^ 1);
-    if (thread < 32) copy_tile(ring.b[at.stage], tile, sizeof(ring.b[0]), ring.full[at.stage]);
-    char* slab = ring.a[at.stage] + slot;
-    if (kFirst > 0) {
-      next.load(row0 + kFirst * kRowStep, kRowStep, reading);
-      first.template store<T>(slab, kRowStep * kRowBytes);
-    }
-    second = next;
-    pending = &ring.full[at.stage];
-    pending_slab = slab + kFirst * kRowStep * kRowBytes;
-    at.advance();
-  }
-  __device__ void finish_pending() {
-    if (pending == nullptr) return;
-    second.template store<T>(pending_slab, kRowStep * kRowBytes);
-    arrive_warp(*pending);
-    pending = nullptr;
-  }
-};
-
 template <class M, bool kShareReadings>
 __device__ void fill(const ForwardArgs& f, Shared<M>& shared, int thread) {
   using T = typename M::element;
@@ -81,7 +32,10 @@ __device__ void fill(const ForwardArgs& f, Shared<M>& shared, int thread) {
   const int taps = packed.taps, depth = packed.depth, slabs = packed.slabs;
   const int deform_channels = int(a.g.deform_channels());
   TileRing<M>& ring = shared.ring;
-  Filler<M> filler(ring, thread);
+  constexpr int kRowStep = kFillThreads / kChunks;
+  SampleFiller<T, M::kTileRows / kRowStep, kRowStep * kRowBytes, false> filler;
+  RingPosition<TileRing<M>::kStages> at;
+  const int row0 = thread / kChunks, slot = chunk_offset(row0, thread % kChunks);
   const int chunk_channel = thread % kChunks * kVector<T>;
   for (int t = blockIdx.x; t < f.grid.tiles(); t += gridDim.x) {
     const Tile tile = tile_at<M>(f.grid, t);
@@ -113,24 +67,32 @@ __device__ void fill(const ForwardArgs& f, Shared<M>& shared, int thread) {
           const int64_t byte = wanted ? int64_t(first + within) * int(sizeof(T)) : 0;
           const char* weight = f.grid.weight + packed.tile(tile.group, slab * taps + tap0, tile.col0);
           for (int tap = 0; tap < turn; ++tap, weight += packed.step_bytes()) {
+            auto reading = [&](int row) {
+              Reading r;
+              if constexpr (kShareReadings) {
+                r = shared.table.reading(tap, row);
+                if (!wanted) r = {source.zeros, 0, 0, r.weight};
+              } else {
+                r = load_reading<Want::kWeights>(
+                    a, source,
+                    {ring.fill_rows.pixel(row), tap0 + tap, (first + within) / deform_channels,
+                     wanted && ring.fill_rows.exists(row)});
+              }
+              r.at += byte;
+              return r;
+            };
             filler.step(
-                [&](int row) {
-                  Reading r;
-                  if constexpr (kShareReadings) {
-                    r = shared.table.reading(tap, row);
-                    if (!wanted) r = {source.zeros, 0, 0, r.weight};
-                  } else {
-                    const Place place[1] = {{ring.fill_rows.pixel(row), tap0 + tap,
-                                             (first + within) / deform_channels,
-                                             wanted && ring.fill_rows.exists(row)}};
-                    Reading one[1];
-                    load_readings<Want::kWeights>(a, source, place, one);
-                    r = one[0];
-                  }
-                  r.at += byte;
-                  return r;
+                [&](auto& corners, int item) {
+                  corners.load(row0 + item * kRowStep, kRowStep, reading);
                 },
-                weight);
+                [&]() -> Barrier& {
+                  Barrier& full = ring.full[at.stage];
+                  ring.empty[at.stage].wait(at.parity ^ 1);
+                  if (thread < 32) copy_tile(ring.b[at.stage], weight, sizeof(ring.b[0]), full);
+                  return full;
+                },
+                ring.a[at.stage] + slot);
+            at.advance();
           }
         }
       }

@@ -2,6 +2,8 @@
 // The gradient of the input as one implicit matrix product: for every tap, what the samples around a
 // pixel add of grad_output, times the weight. Some of a block's warps gather that by the sorted samples
 // into shared memory, the others multiply. No columns in global memory, nothing is scattered.
+#include <limits>
+
 #include "../sample_lists.cuh"
 #include "tiles.cuh"
 
@@ -14,7 +16,7 @@ struct GradInputArgs {
   ProductMap map;            // grad_input of the images of the lists
   SampleLists<float> lists;  // of every deform group and tap
   const char* grad_output;   // of those images
-  int row_bytes;             // of a pixel of it
+  uint32_t row_chunks;       // of a pixel of it
   int deform_channels;
 };
 
@@ -35,11 +37,12 @@ struct Gatherer {
   using Sum = float[kVector<T>];
   static constexpr int kGroups = Shared<M>::kGroups, kItems = M::kTileRows / kGroups;
   static constexpr uint32_t kAll = 0xffffffffu, kShared = kChunks;
-  static constexpr uint32_t kBatch = 4;  // entries on their way at a time
+  // Entries on their way at a time: most pixels have about four
+  static constexpr uint32_t kFirst = 4, kMore = 2;
 
-  // An entry: what it adds, and how much of it.
+  // An entry: the chunk of grad_output where what it adds begins, and how much of it.
   struct Entry {
-    uint32_t row;
+    uint32_t at;
     float weight;
   };
 
@@ -65,28 +68,36 @@ struct Gatherer {
   __device__ Entry entry(const Entries& entries, uint32_t index) const {
     if (index >= entries.count()) return {0, 0};
     const Entries::Place place = entries.place(index);
-    return {f.lists.row[place.index], f.lists.weights[int64_t(place.index) * 4 + place.corner]};
+    return {f.lists.row[place.index] * f.row_chunks,
+            f.lists.weights[int64_t(place.index) * 4 + place.corner]};
   }
-  __device__ uint4 load(uint32_t row, int channel) const {
-    return load_chunk(f.grad_output + int64_t(row) * f.row_bytes + channel * int(sizeof(T)));
+  // base: of the thread's channels in the first pixel.
+  static __device__ uint4 load(const char* base, uint32_t at) {
+    return load_chunk(base + uint64_t(at) * kChunkBytes);
   }
 
-  // Adds eight entries of a row, of which this thread holds one; only the first `count` are there.
-  // Every thread of a warp takes part, `most` entries long; channel < 0: nothing is added.
-  __device__ void add_shared(const Entry& mine, uint32_t count, uint32_t most, int channel,
-                             Sum& sum) const {
-    for (uint32_t begin = 0; begin < min(most, kShared); begin += kBatch) {
-      uint4 chunk[kBatch];
-      float weight[kBatch];
+  // Adds kCount of the eight entries of a row that its threads hold; only the first `count` are there.
+  template <uint32_t kCount>
+  static __device__ __forceinline__ void add_some(const Entry& mine, uint32_t begin, uint32_t count,
+                                                  const char* base, Sum& sum) {
+    uint4 chunk[kCount];
+    float weight[kCount];
 #pragma unroll
-      for (uint32_t i = 0; i < kBatch; ++i) {
-        const uint32_t row = __shfl_sync(kAll, mine.row, begin + i, kChunks);
-        weight[i] = __shfl_sync(kAll, mine.weight, begin + i, kChunks);
-        chunk[i] = {};
-        if (begin + i < count && channel >= 0) chunk[i] = load(row, channel);
-      }
+    for (uint32_t i = 0; i < kCount; ++i) {
+      const uint32_t at = __shfl_sync(kAll, mine.at, begin + i, kChunks);
+      weight[i] = __shfl_sync(kAll, mine.weight, begin + i, kChunks);
+      chunk[i] = {};
+      if (begin + i < count) chunk[i] = load(base, at);
+    }
 #pragma unroll
-      for (uint32_t i = 0; i < kBatch; ++i) add_chunk(chunk[i], weight[i], sum, T{});
+    for (uint32_t i = 0; i < kCount; ++i) add_chunk(chunk[i], weight[i], sum, T{});
+  }
+  // All eight. Every thread of a warp takes part, `most` entries long.
+  static __device__ __forceinline__ void add_shared(const Entry& mine, uint32_t count, uint32_t most,
+                                                    const char* base, Sum& sum) {
+    if (most > 0) add_some<kFirst>(mine, 0, count, base, sum);
+    for (uint32_t begin = kFirst; begin < min(most, kShared); begin += kMore) {
+      add_some<kMore>(mine, begin, count, base, sum);
     }
   }
 
@@ -97,16 +108,16 @@ struct Gatherer {
   }
 
   // The rows of a crowd at a step, one after the other, by all threads; sums in a fixed order.
-  __device__ void add_crowds(int list, int channel, char* slab) const {
+  __device__ void add_crowds(int list, const char* base, bool wanted, char* slab) const {
     for (int row = 0; row < M::kTileRows; ++row) {
       if (!shared.crowded[row]) continue;
       const Entries all = entries(row, list);
       Sum sum = {};
-      if (channel >= 0) {
+      if (wanted) {
 #pragma unroll 4
         for (uint32_t i = group; i < all.count(); i += kGroups) {
           const Entry e = entry(all, i);
-          add_chunk(load(e.row, channel), e.weight, sum, T{});
+          add_chunk(load(base, e.at), e.weight, sum, T{});
         }
       }
 #pragma unroll
@@ -133,7 +144,7 @@ struct Gatherer {
     // While a tap is gathered, the first entries of the next and the lists of the one after it come
     Entries next[kItems];
     Entry ready[kItems], first[kItems];
-    uint32_t ready_count[kItems], count[kItems];
+    uint32_t ready_count[kItems], count[kItems], most[kItems];
     auto ask = [&](int tap) {
 #pragma unroll
       for (int i = 0; i < kItems; ++i) {
@@ -162,9 +173,13 @@ struct Gatherer {
         }
         named_barrier(kFillBarrier, M::kFillThreads);
       }
+#pragma unroll
+      for (int i = 0; i < kItems; ++i) most[i] = most_of_warp(count[i]);
       for (int slab = 0; slab < packed.slabs; ++slab) {
         const int within = slab * kSlab<T> + lane * kVector<T>;
-        const int channel = within < packed.depth ? tile.group * packed.depth + within : -1;
+        const bool wanted = within < packed.depth;
+        const char* base =
+            f.grad_output + (tile.group * packed.depth + (wanted ? within : 0)) * int(sizeof(T));
         ring.empty[at.stage].wait(at.parity ^ 1);
         if (thread < 32) {
           copy_tile(ring.b[at.stage],
@@ -174,18 +189,18 @@ struct Gatherer {
 #pragma unroll
         for (int i = 0; i < kItems; ++i) {
           const int row = group + i * kGroups;
-          const uint32_t most = most_of_warp(count[i]);
+          const uint32_t here = wanted ? count[i] : 0;
           Sum sum = {};
-          add_shared(first[i], count[i], most, channel, sum);
-          for (uint32_t begin = kShared; begin < most; begin += kShared) {
+          add_shared(first[i], here, most[i], base, sum);
+          for (uint32_t begin = kShared; begin < most[i]; begin += kShared) {
             const bool more = begin < count[i];
             const Entry mine = more ? entry(entries(row, list0 + tap), begin + lane) : Entry{0, 0};
-            add_shared(mine, more ? count[i] - begin : 0, most - begin, channel, sum);
+            add_shared(mine, begin < here ? here - begin : 0, most[i] - begin, base, sum);
           }
           *reinterpret_cast<uint4*>(ring.a[at.stage] + chunk_offset(row, lane)) =
               make_chunk(sum, T{});
         }
-        if (crowds) add_crowds(list0 + tap, channel, ring.a[at.stage]);
+        if (crowds) add_crowds(list0 + tap, base, wanted, ring.a[at.stage]);
         arrive_warp(ring.full[at.stage]);
         at.advance();
       }
@@ -246,7 +261,11 @@ struct Plan {
 }  // namespace
 
 bool fused_grad_input_fits(const ConvArgs& a, Path path) {
-  return path != Path::kPlain && one_group_a_tile(a.g, grad_input_cols(a, path));
+  const ConvGeometry& g = a.g;
+  if (path == Path::kPlain || !one_group_a_tile(g, grad_input_cols(a, path))) return false;
+  // An entry tells its place in chunks
+  const int64_t bytes = images_a_run(g) * g.out_height * g.out_width * g.out_channels * element_size(a.dtype);
+  return bytes / kChunkBytes <= std::numeric_limits<uint32_t>::max();
 }
 
 size_t fused_grad_input_workspace(const ConvArgs& a, Path path) { return Plan(a, path).total; }
@@ -269,7 +288,7 @@ void launch_fused_grad_input(const ConvArgs& a, Path path, void* workspace, cuda
           lists,
           static_cast<const char*>(a.grad_output) +
               first * g.out_height * g.out_width * g.out_channels * size,
-          int(g.out_channels * size),
+          uint32_t(g.out_channels * size / kChunkBytes),
           int(g.deform_channels())};
       launch_persistent(grad_input_kernel<M>, f, f.grid.tiles(), M::kThreads + M::kFillThreads,
                         sizeof(Shared<M>), stream);

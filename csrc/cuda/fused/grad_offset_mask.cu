@@ -9,20 +9,20 @@ namespace dcnv2::cuda {
 
 namespace {
 
-// Every (deform group, tap, channel tile) in the order of both sides: visit(group, tap, first channel,
-// index of the tile, whether it is the last of its tap), with turn(group, tap0, taps) before the taps
-// that a table holds.
+// Every tile, in the order of both sides: visit(tile), with turn(group, tap0, taps) before the taps that a
+// table holds.
 template <class Turn, class F>
 __device__ __forceinline__ void visit_tiles(const GradOffsetArgs& f, int cols, Turn turn, F visit) {
-  int index = 0;
-  for (int group = 0; group < f.groups; ++group) {
+  TileOfColumns at{};
+  for (at.group = 0; at.group < f.groups; ++at.group) {
     for (int tap0 = 0; tap0 < f.packed.taps; tap0 += kTableTaps) {
-      const int taps = min(kTableTaps, f.packed.taps - tap0);
-      turn(group, tap0, taps);
-      for (int tap = tap0; tap < tap0 + taps; ++tap) {
-        for (int tile = 0; tile < f.tiles_a_group; ++tile) {
-          visit(group, tap, (group * f.tiles_a_group + tile) * cols, index++,
-                tile == f.tiles_a_group - 1);
+      const int end = min(tap0 + kTableTaps, f.packed.taps);
+      turn(at.group, tap0, end - tap0);
+      for (at.tap = tap0; at.tap < end; ++at.tap) {
+        for (int i = 0; i < f.tiles_a_group; ++i, ++at.index) {
+          at.channel = (at.group * f.tiles_a_group + i) * cols;
+          at.last = i == f.tiles_a_group - 1;
+          visit(at);
         }
       }
     }
@@ -91,7 +91,7 @@ __device__ void take_dots(const GradOffsetArgs& f, Shared<M>& shared, int thread
   using T = typename M::element;
   constexpr int kThreads = M::kFillThreads, kRows = M::kTileRows;
   const ConvArgs& a = f.conv;
-  Dots<M, kShareReadings> dotter(f, shared, thread);
+  Dotter<M, kShareReadings> dotter(f, shared, thread);
   constexpr int kRowStep = kThreads / kChunks;
   const int chunk = thread % kChunks;
   const int height = int(a.g.out_height), width = int(a.g.out_width), outputs = int(a.g.group_out());
@@ -124,9 +124,7 @@ __device__ void take_dots(const GradOffsetArgs& f, Shared<M>& shared, int thread
             });
         named_barrier(kFillBarrier, kThreads);
       },
-      [&](int group, int tap, int channel, int tile, bool last) {
-        dotter.take_tile(group, tap, channel, tile, last);
-      });
+      [&](const TileOfColumns& tile) { dotter.take_tile(tile); });
   dotter.finish_tiles();
 }
 

@@ -31,12 +31,13 @@ struct Shared {
   static constexpr int kPixels = M::kDepth;  // of a step
   static constexpr int kSlabBytes = kPixels * kRowBytes;
   static constexpr int kRowSlabs = M::kTileRows / kSlab<T>, kColSlabs = M::kTileCols / kSlab<T>;
-  static constexpr int kStages = sizeof(T) == 4 ? 2 : 4;
+  static constexpr int kStages = sizeof(T) == 4 ? 2 : 3;
 
   char a[kStages][kRowSlabs * kSlabBytes];
   char b[kStages][kColSlabs * kSlabBytes];
-  ReadingTable<Want::kWeights, kRowSlabs * kPixels, kTurns> table;
-  RowPixels<kTurns * kPixels> rows;
+  // One is read while the other is filled.
+  ReadingTable<Want::kWeights, kRowSlabs * kPixels, kTurns> table[2];
+  RowPixels<kTurns * kPixels> rows[2];
   Barrier full[kStages], empty[kStages];
 };
 
@@ -45,6 +46,15 @@ struct Tile {
   int pair0, col0, group, run;
   int first, steps;  // pixel, steps of pixels
 };
+// A tap and a slab: the taps of a slab follow one another, so that a block samples the same pixels anew.
+struct Pair {
+  int tap, slab;
+};
+__device__ __forceinline__ Pair pair_at(const GradWeightArgs& f, int index) {
+  const int taps = int(f.conv.g.taps());
+  return {index % taps, index / taps};
+}
+
 template <class M>
 __device__ __forceinline__ Tile block_tile(const GradWeightArgs& f) {
   int index = blockIdx.x;
@@ -65,86 +75,120 @@ __device__ __forceinline__ Tile block_tile(const GradWeightArgs& f) {
   return t;
 }
 
+// The samples that a thread looks up for the table, a table ahead: asked for while others are taken.
+template <class M>
+struct Lookups {
+  using T = typename M::element;
+  static constexpr int kPixels = Shared<M>::kPixels;
+  static constexpr int kRows = Shared<M>::kRowSlabs * kPixels;  // samples of a step
+  static constexpr int kEach = (kTurns * kRows + M::kFillThreads - 1) / M::kFillThreads;
+
+  const GradWeightArgs& f;
+  const Tile& tile;
+  const int thread;
+  RawSample raw[kEach];
+
+  __device__ Place place(int step0, int entry) const {
+    const ConvGeometry& g = f.conv.g;
+    const int pixel = tile.first + (step0 + entry / kRows) * kPixels + entry % kPixels;
+    const Pair pair = pair_at(f, tile.pair0 + entry % kRows / kPixels);
+    const int channel = tile.group * int(g.group_in()) + pair.slab * kSlab<T>;
+    return {strip_pixel(pixel, int(g.out_height), int(g.out_width)), pair.tap,
+            channel / int(g.deform_channels()),
+            entry < kTurns * kRows && pair.slab < f.slabs && pixel < f.pixels};
+  }
+  __device__ void ask(int step0) {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      raw[i] = ask_sample(f.conv, place(step0, thread + i * M::kFillThreads));
+    }
+  }
+  template <class Table>
+  __device__ void put(const Source& source, int step0, Table& table) const {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int entry = thread + i * M::kFillThreads;
+      if (entry >= kTurns * kRows) break;
+      table.put(entry, take_reading<Want::kWeights>(f.conv, source, place(step0, entry), raw[i]));
+    }
+  }
+};
+
 template <class M, bool kShareReadings>
 __device__ void fill(const GradWeightArgs& f, Shared<M>& shared, int thread) {
   using T = typename M::element;
-  constexpr int kThreads = M::kFillThreads, kPixels = Shared<M>::kPixels;
-  constexpr int kRowSlabs = Shared<M>::kRowSlabs, kColSlabs = Shared<M>::kColSlabs;
+  using S = Shared<M>;
+  constexpr int kThreads = M::kFillThreads, kPixels = S::kPixels;
+  constexpr int kRowSlabs = S::kRowSlabs, kColSlabs = S::kColSlabs;
   static_assert(kThreads == kPixels * kChunks);
   const ConvArgs& a = f.conv;
   const Source source = make_source<T>(a, f.zeros);
   const Tile tile = block_tile<M>(f);
-  const int depth = int(a.g.group_in()), outputs = int(a.g.group_out()), taps = int(a.g.taps());
+  const int depth = int(a.g.group_in()), outputs = int(a.g.group_out());
   const int height = int(a.g.out_height), width = int(a.g.out_width);
-  const int row = thread / kChunks, chunk = thread % kChunks;
+  const int row = thread / kChunks, chunk = thread % kChunks, slot = chunk_offset(row, chunk);
   const T* grad = static_cast<const T*>(a.grad_output) + tile.group * outputs;
 
   // This thread's channels and tap in every slab
   int tap[kRowSlabs], channel[kRowSlabs];
   bool wanted[kRowSlabs];
   for (int i = 0; i < kRowSlabs; ++i) {
-    const int pair = tile.pair0 + i, within = pair % f.slabs * kSlab<T> + chunk * kVector<T>;
-    tap[i] = pair / f.slabs;
-    wanted[i] = tap[i] < taps && within < depth;
+    const Pair pair = pair_at(f, tile.pair0 + i);
+    const int within = pair.slab * kSlab<T> + chunk * kVector<T>;
+    tap[i] = pair.tap;
+    wanted[i] = within < depth;
     channel[i] = tile.group * depth + within;
   }
 
-  RingPosition<Shared<M>::kStages> at;
-  for (int step0 = 0; step0 < tile.steps; step0 += kTurns) {
-    const int turns = min(kTurns, tile.steps - step0);
-    named_barrier(kFillBarrier, kThreads);  // nobody reads the old rows and table
-    shared.rows.fill(tile.first + step0 * kPixels, f.pixels, height, width, thread, kThreads);
-    named_barrier(kFillBarrier, kThreads);
+  SampleFiller<T, kRowSlabs, S::kSlabBytes, true> filler;
+  RingPosition<S::kStages> at;
+  Lookups<M> lookups{f, tile, thread};
+  if (kShareReadings) lookups.ask(0);
+  for (int step0 = 0, side = 0; step0 < tile.steps; step0 += kTurns, side ^= 1) {
+    auto& rows = shared.rows[side];
+    auto& table = shared.table[side];
+    rows.fill(tile.first + step0 * kPixels, f.pixels, height, width, thread, kThreads);
     if (kShareReadings) {
-      shared.table.template fill<kThreads>(
-          a, source, turns, thread, [&](int turn, int entry) -> Place {
-            const int pair = tile.pair0 + entry / kPixels;
-            const int pixel = turn * kPixels + entry % kPixels;
-            const int first = tile.group * depth + pair % f.slabs * kSlab<T>;
-            return {shared.rows.pixel(pixel), pair / f.slabs, first / int(a.g.deform_channels()),
-                    pair / f.slabs < taps && shared.rows.exists(pixel)};
-          });
-      named_barrier(kFillBarrier, kThreads);
+      lookups.put(source, step0, table);
+      lookups.ask(step0 + kTurns);
     }
+    named_barrier(kFillBarrier, kThreads);
+    const int turns = min(kTurns, tile.steps - step0);
     for (int turn = 0; turn < turns; ++turn) {
       const int pixel = turn * kPixels + row;
-      const bool exists = shared.rows.exists(pixel);
-      const Pixel p = shared.rows.pixel(pixel);
-      Corners4<kRowSlabs> corners;
-      corners.load(0, 1, [&](int i) {
+      const bool exists = rows.exists(pixel);
+      const Pixel p = rows.pixel(pixel);
+      auto reading = [&](int i) {
         Reading r;
         if constexpr (kShareReadings) {
-          r = shared.table.reading(turn, i * kPixels + row);
+          r = table.reading(turn, i * kPixels + row);
           if (!wanted[i]) r = {source.zeros, 0, 0, r.weight};
         } else {
-          const Place place[1] = {{p, tap[i], channel[i] / int(a.g.deform_channels()),
-                                   wanted[i] && exists}};
-          Reading one[1];
-          load_readings<Want::kWeights>(a, source, place, one);
-          r = one[0];
+          r = load_reading<Want::kWeights>(
+              a, source,
+              {p, tap[i], channel[i] / int(a.g.deform_channels()), wanted[i] && exists});
         }
         if (wanted[i]) r.at += channel[i] * int(sizeof(T));
         return r;
-      });
+      };
       const T* grad_row = grad + ((int64_t(p.n) * height + p.y) * width + p.x) * a.g.out_channels;
-      uint4 grads[kColSlabs];
+      filler.step([&](auto& corners, int item) { corners.load(item, 1, reading); },
+                  [&]() -> Barrier& {
+                    shared.empty[at.stage].wait(at.parity ^ 1);
 #pragma unroll
-      for (int j = 0; j < kColSlabs; ++j) {
-        const int o = tile.col0 + j * kSlab<T> + chunk * kVector<T>;
-        grads[j] = uint4{};
-        if (exists && o < outputs) grads[j] = load_chunk(reinterpret_cast<const char*>(grad_row + o));
-      }
-      shared.empty[at.stage].wait(at.parity ^ 1);
-      const int slot = chunk_offset(row, chunk);
-      corners.template store<T>(shared.a[at.stage] + slot, Shared<M>::kSlabBytes);
-#pragma unroll
-      for (int j = 0; j < kColSlabs; ++j) {
-        *reinterpret_cast<uint4*>(shared.b[at.stage] + j * Shared<M>::kSlabBytes + slot) = grads[j];
-      }
-      arrive_warp(shared.full[at.stage]);
+                    for (int j = 0; j < kColSlabs; ++j) {
+                      const int o = tile.col0 + j * kSlab<T> + chunk * kVector<T>;
+                      const bool there = exists && o < outputs;
+                      copy_chunk(shared.b[at.stage] + j * S::kSlabBytes + slot,
+                                 grad_row + (there ? o : 0), !there);
+                    }
+                    return shared.full[at.stage];
+                  },
+                  shared.a[at.stage] + slot);
       at.advance();
     }
   }
+  filler.finish_pending();
 }
 
 template <class M>
@@ -167,11 +211,12 @@ __device__ void multiply(const GradWeightArgs& f, Shared<M>& shared) {
 
 #pragma unroll
   for (int i = 0; i < M::kThreadRows; ++i) {
-    const int row = M::row(thread, i), pair = tile.pair0 + row / kSlab<T>;
-    const int tap = pair / f.slabs, c = pair % f.slabs * kSlab<T> + row % kSlab<T>;
-    if (tap >= taps || c >= depth) continue;
+    const int row = M::row(thread, i);
+    const Pair pair = pair_at(f, tile.pair0 + row / kSlab<T>);
+    const int c = pair.slab * kSlab<T> + row % kSlab<T>;
+    if (c >= depth) continue;
     float* to = f.partial + ((int64_t(tile.run) * f.conv.g.groups + tile.group) * taps * depth +
-                             tap * depth + c) * outputs;
+                             pair.tap * depth + c) * outputs;
 #pragma unroll
     for (int j = 0; j < M::kThreadPairs; ++j) {
       const int o = tile.col0 + M::column(thread) + 8 * j;

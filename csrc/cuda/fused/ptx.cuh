@@ -101,9 +101,11 @@ __device__ __forceinline__ void publish_barriers() {
 #endif
 }
 
-// Starts copying 16 bytes into shared memory; wait_copies() waits for all of this thread's.
-__device__ __forceinline__ void copy_chunk(void* to, const void* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from)
+// Starts copying 16 bytes into shared memory, past the L1 cache, or as many zeros; wait_copies() waits for all
+// of this thread's.
+__device__ __forceinline__ void copy_chunk(void* to, const void* from, bool zeros = false) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+               "r"(zeros ? 0 : 16)
                : "memory");
 }
 __device__ __forceinline__ void wait_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }

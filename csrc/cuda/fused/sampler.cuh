@@ -6,6 +6,7 @@
 
 #include "../common.cuh"
 #include "pixels.cuh"
+#include "ring.cuh"
 #include "slab.cuh"
 
 namespace dcnv2::cuda {
@@ -40,37 +41,33 @@ __device__ __forceinline__ KernelPlace kernel_place(int tap, int kernel_w) {
   return {row, tap - row * kernel_w};
 }
 
-// Several samples and their modulation, 1 without a mask. All is asked for before the first is used.
-template <int kCount>
-__device__ __forceinline__ void load_samples(const ConvArgs& a, const Place (&places)[kCount],
-                                             Sample<float> (&samples)[kCount],
-                                             float (&mask)[kCount]) {
+// What a sample is made of, as it lies in memory: asked for, and not waited for yet.
+struct RawSample {
+  uint32_t dy, dx, mask;
+};
+__device__ __forceinline__ RawSample ask_sample(const ConvArgs& a, const Place& place) {
+  RawSample raw{};
+  if (!place.wanted) return raw;
+  const Pixel& p = place.pixel;
+  const int channel = place.deform_group * int(a.g.taps()) + place.tap;
+  const int64_t at = a.offset.index(p.n, 2 * channel, p.y, p.x);
+  raw.dy = load_raw(a.offset, at);
+  raw.dx = load_raw(a.offset, at + a.offset.stride_c);
+  if (a.mask.data != nullptr) raw.mask = load_raw(a.mask, a.mask.index(p.n, channel, p.y, p.x));
+  return raw;
+}
+
+// The sample of a place that is wanted, and its modulation, 1 without a mask.
+__device__ __forceinline__ Sample<float> take_sample(const ConvArgs& a, const Place& place,
+                                                     const RawSample& raw, float& mask) {
   const ConvGeometry& g = a.g;
-  const int taps = int(g.taps());
-  const bool masked = a.mask.data != nullptr;
-  uint32_t dy[kCount] = {}, dx[kCount] = {}, m[kCount] = {};
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    if (!places[i].wanted) continue;
-    const Pixel& p = places[i].pixel;
-    const int channel = places[i].deform_group * taps + places[i].tap;
-    const int64_t at = a.offset.index(p.n, 2 * channel, p.y, p.x);
-    dy[i] = load_raw(a.offset, at);
-    dx[i] = load_raw(a.offset, at + a.offset.stride_c);
-    if (masked) m[i] = load_raw(a.mask, a.mask.index(p.n, channel, p.y, p.x));
-  }
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    mask[i] = 1;
-    if (!places[i].wanted) continue;
-    if (masked) mask[i] = widen_raw(a.mask.dtype, m[i]);
-    const Pixel& p = places[i].pixel;
-    const KernelPlace k = kernel_place(places[i].tap, int(g.kernel_w));
-    const int y = undeformed(p.y, int(g.stride_h), int(g.pad_h), k.row, int(g.dilation_h));
-    const int x = undeformed(p.x, int(g.stride_w), int(g.pad_w), k.column, int(g.dilation_w));
-    samples[i] = make_sample(float(y) + widen_raw(a.offset.dtype, dy[i]),
-                             float(x) + widen_raw(a.offset.dtype, dx[i]), int(g.height), int(g.width));
-  }
+  const Pixel& p = place.pixel;
+  mask = a.mask.data != nullptr ? widen_raw(a.mask.dtype, raw.mask) : 1;
+  const KernelPlace k = kernel_place(place.tap, int(g.kernel_w));
+  const int y = undeformed(p.y, int(g.stride_h), int(g.pad_h), k.row, int(g.dilation_h));
+  const int x = undeformed(p.x, int(g.stride_w), int(g.pad_w), k.column, int(g.dilation_w));
+  return make_sample(float(y) + widen_raw(a.offset.dtype, raw.dy),
+                     float(x) + widen_raw(a.offset.dtype, raw.dx), int(g.height), int(g.width));
 }
 
 // Where a sample reads: the address of channel 0 of its upper left pixel, the bytes to the pixels on
@@ -127,22 +124,19 @@ __device__ __forceinline__ Reading make_slope_reading(const ConvArgs& a, const S
 // What a reading holds: weights of the corners, or what gradients by the position want.
 enum class Want { kWeights, kSlopes };
 
-template <Want kWant, int kCount>
-__device__ __forceinline__ void load_readings(const ConvArgs& a, const Source& source,
-                                              const Place (&places)[kCount],
-                                              Reading (&readings)[kCount]) {
-  Sample<float> samples[kCount];
-  float mask[kCount];
-  load_samples(a, places, samples, mask);
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    readings[i] = {source.zeros, 0, 0, {0, 0, 0, 0}};
-    if (places[i].wanted) {
-      const int n = places[i].pixel.n;
-      readings[i] = kWant == Want::kWeights ? make_reading(a, source, n, samples[i], mask[i])
-                                            : make_slope_reading(a, source, n, samples[i], mask[i]);
-    }
-  }
+template <Want kWant>
+__device__ __forceinline__ Reading take_reading(const ConvArgs& a, const Source& source,
+                                                const Place& place, const RawSample& raw) {
+  if (!place.wanted) return {source.zeros, 0, 0, {0, 0, 0, 0}};
+  float mask;
+  const Sample<float> sample = take_sample(a, place, raw, mask);
+  return kWant == Want::kWeights ? make_reading(a, source, place.pixel.n, sample, mask)
+                                 : make_slope_reading(a, source, place.pixel.n, sample, mask);
+}
+template <Want kWant>
+__device__ __forceinline__ Reading load_reading(const ConvArgs& a, const Source& source,
+                                                const Place& place) {
+  return take_reading<kWant>(a, source, place, ask_sample(a, place));
 }
 
 // The readings of a tile's rows at several turns: taps of the same pixels, or the next pixels.
@@ -156,25 +150,25 @@ struct ReadingTable {
   __device__ void fill(const ConvArgs& a, const Source& source, int turns, int thread, Where where) {
     constexpr int kBatch = 2;
     for (int begin = thread; begin < turns * kRows; begin += kBatch * kThreads) {
-      Place wanted[kBatch];
-      Reading readings[kBatch];
+      Place wanted[kBatch] = {};
+      RawSample raw[kBatch];
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
         const int entry = begin + i * kThreads;
-        wanted[i] = {};
         if (entry < turns * kRows) wanted[i] = where(entry / kRows, entry % kRows);
+        raw[i] = ask_sample(a, wanted[i]);
       }
-      load_readings<kWant>(a, source, wanted, readings);
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
         const int entry = begin + i * kThreads;
-        if (entry >= turns * kRows) break;
-        const uint64_t at = reinterpret_cast<uint64_t>(readings[i].at);
-        places[entry] = {int(uint32_t(at)), int(uint32_t(at >> 32)), readings[i].right,
-                           readings[i].down};
-        weights[entry] = readings[i].weight;
+        if (entry < turns * kRows) put(entry, take_reading<kWant>(a, source, wanted[i], raw[i]));
       }
     }
+  }
+  __device__ void put(int entry, const Reading& r) {
+    const uint64_t at = reinterpret_cast<uint64_t>(r.at);
+    places[entry] = {int(uint32_t(at)), int(uint32_t(at >> 32)), r.right, r.down};
+    weights[entry] = r.weight;
   }
 
   __device__ Reading reading(int turn, int row) const {
@@ -229,6 +223,43 @@ struct Corners4<0> {
   __device__ void load(int, int, GetReading) {}
   template <class T>
   __device__ void store(char*, int) const {}
+};
+
+// Samples one step after the other: a thread's share of kItems rows. While the corners of some are added up,
+// those of others are on their way. kCopies: the thread copies more into the stage by itself.
+template <class T, int kItems, int kItemBytes, bool kCopies>
+struct SampleFiller {
+  static constexpr int kFirst = kItems / 2, kSecond = kItems - kFirst;
+
+  Corners4<kSecond> second;    // on its way from one step to the next,
+  char* pending_slab;          // to go here
+  Barrier* pending = nullptr;  // and fill the stage of this barrier
+
+  // load(corners, item): asks for the corners from that item on; open(): waits for the stage, begins copies
+  // into it and returns its barrier; slab: where the first item goes.
+  template <class Load, class Open>
+  __device__ void step(Load load, Open open, char* slab) {
+    Corners4<kFirst> first;
+    Corners4<kSecond> next;
+    load(first, 0);
+    if (kFirst == 0) load(next, 0);
+    finish_pending();
+    Barrier& full = open();
+    if (kFirst > 0) {
+      load(next, kFirst);
+      first.template store<T>(slab, kItemBytes);
+    }
+    second = next;
+    pending = &full;
+    pending_slab = slab + kFirst * kItemBytes;
+  }
+  __device__ void finish_pending() {
+    if (pending == nullptr) return;
+    second.template store<T>(pending_slab, kItemBytes);
+    if constexpr (kCopies) wait_copies();
+    arrive_warp(*pending);
+    pending = nullptr;
+  }
 };
 
 }  // namespace dcnv2::cuda

@@ -110,6 +110,12 @@ template <class T>
 T __shfl_sync(unsigned, T v, int from, int width = emulator::kWarp) {
   return emulator::exchange(v, emulator::current().lane() / width * width + from % width);
 }
+inline unsigned __ballot_sync(unsigned, bool yes) {
+  unsigned all = unsigned(yes) << emulator::current().lane();
+  for (int step = 1; step < emulator::kWarp; step *= 2) all |= __shfl_xor_sync(~0u, all, step);
+  return all;
+}
+inline int __ffs(int v) { return v == 0 ? 0 : std::countr_zero(unsigned(v)) + 1; }
 template <class T>
 T __ldg(const T* at) {
   return *at;

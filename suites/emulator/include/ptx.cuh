@@ -49,7 +49,9 @@ inline void publish_barriers() {}
 inline void start_copy(void* to, const void* from, int bytes, Barrier&) {
   std::memcpy(to, from, size_t(bytes));
 }
-inline void copy_chunk(void* to, const void* from) { std::memcpy(to, from, 16); }
+inline void copy_chunk(void* to, const void* from, bool zeros = false) {
+  zeros ? std::memset(to, 0, 16) : std::memcpy(to, from, 16);
+}
 inline void wait_copies() {}
 inline void arrive_after_copies(Barrier& barrier) { barrier.arrive(); }
 inline void named_barrier(int number, int threads) { emulator::meet(number, threads); }

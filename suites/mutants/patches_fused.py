@@ -13,10 +13,10 @@ FUSED = [
     _file(
         "y and x of an offset exchanged in a tile",
         "sampler.cuh",
-        """dy[i] = load_raw(a.offset, at);
-    dx[i] = load_raw(""",
-        """dx[i] = load_raw(a.offset, at);
-    dy[i] = load_raw(""",
+        """raw.dy = load_raw(a.offset, at);
+  raw.dx = load_raw(""",
+        """raw.dx = load_raw(a.offset, at);
+  raw.dy = load_raw(""",
         "wgmma",
         built="forward.cu",
     ),
@@ -45,10 +45,10 @@ FUSED = [
         built="forward.cu",
     ),
     _file(
-        "bias of the left one of two channels for both",
+        "bias of a chunk's first channel for all of them",
         "tiles.cuh",
-        "widen(bias[(channel + 1) * map.bias_stride])",
-        "widen(bias[channel * map.bias_stride])",
+        "ring.bias[column + k]",
+        "ring.bias[column]",
         "mma",
         built="forward.cu",
     ),
@@ -76,9 +76,25 @@ FUSED = [
         "mma",
     ),
     _file(
+        "packed weight's columns as they lie in memory",
+        "pack_weight.cu",
+        "chunk_offset(column_place<T>(col), chunk % kChunks)",
+        "chunk_offset(col, chunk % kChunks)",
+        "wgmma",
+    ),
+    Patch(
+        "cells between two samples left out of the lists' starts",
+        "cuda/sample_lists.cu",
+        "for (uint32_t key = first; key < end; ++key)",
+        "for (uint32_t key = end - (first < end); key < end; ++key)",
+        WIDE,
+        cuda=("sample_lists.cu",),
+        kernels="mma",
+    ),
+    _file(
         "entries of a pixel beyond the eighth left out",
         "grad_input.cu",
-        "for (uint32_t begin = kShared; begin < most; begin += kShared) {",
+        "for (uint32_t begin = kShared; begin < most[i]; begin += kShared) {",
         "for (uint32_t begin = kShared; begin < kShared; begin += kShared) {",
         "mma",
     ),
@@ -97,6 +113,13 @@ FUSED = [
         "wgmma",
     ),
     _file(
+        "samples of the table before looked up for the weight's gradient",
+        "grad_weight.cu",
+        "lookups.ask(step0 + kTurns);",
+        "lookups.ask(step0);",
+        "wgmma",
+    ),
+    _file(
         "neighbouring output channels exchanged in the weight's gradient",
         "grad_weight.cu",
         "store_pair(to + o, product.pair(i, j).x, product.pair(i, j).y)",
@@ -106,8 +129,8 @@ FUSED = [
     _file(
         "mask left out of the offset's gradient of a tile",
         "dots.cuh",
-        "at, w.z * slope_y(s, sums)",
-        "at, slope_y(s, sums)",
+        "2 * channel + output, p.y, p.x), w.z * slope)",
+        "2 * channel + output, p.y, p.x), slope)",
         "wgmma",
         built="grad_offset_mask.cu",
     ),
@@ -122,7 +145,7 @@ FUSED = [
     _file(
         "dot products of a chunk's first half alone",
         "dots.cuh",
-        "multiply_halves(dot[corner], {0, grads[1].z, 0, grads[1].w}, {lower.z, lower.w}, T{});",
+        "multiply_halves(sum[corner], {0, grad.z, 0, grad.w}, {v.z, v.w}, T{});",
         "",
         "wgmma",
         built="grad_offset_mask.cu",
@@ -130,7 +153,7 @@ FUSED = [
     _file(
         "dot products of the tap before kept",
         "dots.cuh",
-        "      dot[i][corner] = 0;\n",
+        "      d[0] = d[1] = 0;\n",
         "",
         "mma",
         built="grad_offset_mask.cu",

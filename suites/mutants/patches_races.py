@@ -19,12 +19,14 @@ RACES = [
     ),
     Patch(
         "a stage called full before its last rows are stored",
-        "cuda/fused/forward.cu",
-        """    second.template store<T>(pending_slab, kRowStep * kRowBytes);
+        "cuda/fused/sampler.cuh",
+        """    second.template store<T>(pending_slab, kItemBytes);
+    if constexpr (kCopies) wait_copies();
     arrive_warp(*pending);
 """,
         """    arrive_warp(*pending);
-    second.template store<T>(pending_slab, kRowStep * kRowBytes);
+    second.template store<T>(pending_slab, kItemBytes);
+    if constexpr (kCopies) wait_copies();
 """,
         WIDE,
         cuda=("fused/forward.cu",),

@@ -34,7 +34,7 @@ def convolutions() -> Iterator[tuple[str, ConvProblem]]:
         yield "dcnv2-plain", ConvProblem(dtype="float32", offsets=offsets)
         for path, dtype in itertools.product(("mma", "wgmma"), ("float16", "bfloat16")):
             yield f"dcnv2-{path}", FAST.but(dtype=dtype, offsets=offsets)
-    for path, dtype in (("mma", "float32"), ("mma", "float16"), ("wgmma", "bfloat16")):
+    for path, dtype in itertools.product(("mma", "wgmma"), ("float32", "bfloat16")):
         # One weight group, so that the gradients of the samples come from a matrix product
         yield f"dcnv2-{path}", FAST.but(dtype=dtype, groups=1)
         yield f"dcnv2-{path}", FAST.but(dtype=dtype, groups=1, deform_groups=1, offsets="nan")

@@ -43,6 +43,10 @@ __device__ __forceinline__ T narrow(accumulator_t<T> v) {
   }
 }
 
+inline size_t element_size(Dtype dtype) {
+  return dtype == Dtype::kFloat64 ? 8 : dtype == Dtype::kFloat32 ? 4 : 2;
+}
+
 // Element `index` of a tensor whose element type is known at run time only (offsets, masks, rois:
 // they may be wider than the input).
 template <class Acc>

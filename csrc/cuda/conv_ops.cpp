@@ -62,7 +62,7 @@ void launch_sample_gradients(ConvArgs a, const Tensor& like, Path path, cudaStre
   if (!fused_input_offset_mask_fits(fused, path)) fused.grad_input = nullptr;
   const bool fits = fused_input_offset_mask_fits(fused, path);
   if (fits && (offset_mask || fused.grad_input != nullptr)) {
-    const Tensor workspace = new_workspace(like, fused_input_offset_mask_workspace(fused));
+    const Tensor workspace = new_workspace(like, fused_input_offset_mask_workspace(fused, path));
     launch_fused_input_offset_mask(fused, path, workspace.data_ptr(), stream);
   } else if (offset_mask) {
     launch_grad_offset_mask(a, stream);

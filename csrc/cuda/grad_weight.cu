@@ -2,8 +2,10 @@
 // grad_weight[o, c, tap] = sum over output pixels of grad_output[p, o] * sample(p, tap, c), and
 // grad_bias[o] = sum over output pixels of grad_output[p, o]. The pixels are cut into runs whose
 // number depends on the shape alone; the runs' sums are added in order.
+#include "chunk.cuh"
 #include "common.cuh"
 #include "sampled_value.cuh"
+#include "store_weight.cuh"
 #include "tile_product.cuh"
 
 namespace dcnv2::cuda {
@@ -12,7 +14,7 @@ namespace {
 
 constexpr int64_t kBlocksWanted = 512;   // about four a multiprocessor
 constexpr int64_t kPixelsARun = 1024;    // a shorter run is not worth its partial sums
-constexpr int kBiasChannels = 32, kBiasRows = 8;
+constexpr int kBiasLanes = 8, kBiasRows = 32;  // threads of a block
 
 int64_t tiles(const ConvGeometry& g) {
   return ceil_div(g.taps() * g.group_in(), kTile) * ceil_div(g.group_out(), kTile) * g.groups;
@@ -25,8 +27,14 @@ int64_t runs_for(int64_t pixels, int64_t blocks_a_run) {
 
 int64_t weight_runs(const ConvArgs& a) { return runs_for(a.g.out_pixels(), tiles(a.g)); }
 
+// Channels that a thread adds up: those of 16 bytes where grad_output allows it.
+int bias_channels(const ConvArgs& a) {
+  const int count = kChunkBytes / int(element_size(a.dtype));
+  const bool aligned = reinterpret_cast<uintptr_t>(a.grad_output) % kChunkBytes == 0;
+  return aligned && a.g.out_channels % count == 0 ? count : 1;
+}
 int64_t bias_runs(const ConvArgs& a) {
-  return runs_for(a.g.out_pixels(), ceil_div(a.g.out_channels, kBiasChannels));
+  return runs_for(a.g.out_pixels(), ceil_div(a.g.out_channels, kBiasLanes * bias_channels(a)));
 }
 
 size_t accumulator_size(Dtype dtype) { return dtype == Dtype::kFloat64 ? 8 : 4; }
@@ -69,45 +77,52 @@ __global__ void __launch_bounds__(kTileThreads)
   }
 }
 
-// Adds the runs' sums and puts them where the weight's layout wants them.
-template <class T>
-__global__ void add_weight_runs_kernel(ConvArgs a, int64_t runs, const accumulator_t<T>* partial) {
-  using Acc = accumulator_t<T>;
-  const ConvGeometry& g = a.g;
-  const int64_t channels = g.group_in(), outputs = g.group_out();
-  const int64_t count = g.taps() * channels * g.out_channels;
-  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < count;
-       i += int64_t(gridDim.x) * blockDim.x) {
-    Acc sum = 0;
-    for (int64_t run = 0; run < runs; ++run) sum += partial[run * count + i];
-    const int64_t o = i % outputs, row = i / outputs % (g.taps() * channels);
-    const int64_t group = i / (outputs * g.taps() * channels), tap = row / channels;
-    const int64_t at = a.grad_weight.index(group * outputs + o, row % channels, tap / g.kernel_w,
-                                           tap % g.kernel_w);
-    static_cast<T*>(a.grad_weight.data)[at] = narrow<T>(sum);
-  }
-}
+// Those of all runs, which stand one behind the other.
+template <class Acc>
+struct RunSums {
+  const Acc* partial;
+  int64_t runs, groups, rows, outputs;
 
-// Grid: blocks of 32 channels, runs. partial: [runs, out_channels]
-template <class T>
+  __device__ Acc operator()(int group, int row, int o) const {
+    Acc sum = 0;
+#pragma unroll 4
+    for (int64_t run = 0; run < runs; ++run) {
+      sum += partial[((run * groups + group) * rows + row) * outputs + o];
+    }
+    return sum;
+  }
+};
+
+// Neighbouring channels that a thread loads at once.
+template <class T, int kCount>
+struct alignas(sizeof(T) * kCount) Channels {
+  T value[kCount];
+};
+
+// Grid: blocks of kBiasLanes times kCount channels, runs. partial: [runs, out_channels]
+template <class T, int kCount>
 __global__ void grad_bias_kernel(ConvArgs a, int64_t runs, accumulator_t<T>* partial) {
   using Acc = accumulator_t<T>;
-  __shared__ Acc sums[kBiasRows][kBiasChannels];
+  __shared__ Acc sums[kBiasRows][kBiasLanes][kCount];
   const ConvGeometry& g = a.g;
-  const int64_t channel = int64_t(blockIdx.x) * kBiasChannels + threadIdx.x, run = blockIdx.y;
+  const int64_t channel = (int64_t(blockIdx.x) * kBiasLanes + threadIdx.x) * kCount, run = blockIdx.y;
   const int64_t first = g.out_pixels() * run / runs, last = g.out_pixels() * (run + 1) / runs;
-  const T* grad = static_cast<const T*>(a.grad_output);
-  Acc sum = 0;
+  const T* grad = static_cast<const T*>(a.grad_output) + channel;
+  Acc sum[kCount] = {};
   if (channel < g.out_channels) {
+#pragma unroll 4
     for (int64_t p = first + threadIdx.y; p < last; p += kBiasRows) {
-      sum += widen(grad[p * g.out_channels + channel]);
+      const auto some = *reinterpret_cast<const Channels<T, kCount>*>(grad + p * g.out_channels);
+      for (int i = 0; i < kCount; ++i) sum[i] += widen(some.value[i]);
     }
   }
-  sums[threadIdx.y][threadIdx.x] = sum;
+  for (int i = 0; i < kCount; ++i) sums[threadIdx.y][threadIdx.x][i] = sum[i];
   __syncthreads();
   if (threadIdx.y != 0 || channel >= g.out_channels) return;
-  for (int row = 1; row < kBiasRows; ++row) sum += sums[row][threadIdx.x];
-  partial[run * g.out_channels + channel] = sum;
+  for (int row = 1; row < kBiasRows; ++row) {
+    for (int i = 0; i < kCount; ++i) sum[i] += sums[row][threadIdx.x][i];
+  }
+  for (int i = 0; i < kCount; ++i) partial[run * g.out_channels + channel + i] = sum[i];
 }
 
 template <class T>
@@ -116,6 +131,7 @@ __global__ void add_bias_runs_kernel(ConvArgs a, int64_t runs, const accumulator
   const int64_t channel = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
   if (channel >= channels) return;
   accumulator_t<T> sum = 0;
+#pragma unroll 16
   for (int64_t run = 0; run < runs; ++run) sum += partial[run * channels + channel];
   static_cast<T*>(a.grad_bias)[channel] = narrow<T>(sum);
 }
@@ -133,20 +149,11 @@ void launch_grad_weight(const ConvArgs& a, void* workspace, cudaStream_t stream)
     using T = decltype(element);
     auto* partial = static_cast<accumulator_t<T>*>(workspace);
     grad_weight_kernel<T><<<grid, kTileThreads, 0, stream>>>(a, runs, partial);
+    check(cudaGetLastError(), "grad_weight");
+    launch_store_weight<T>(
+        a, RunSums<accumulator_t<T>>{partial, runs, g.groups, g.taps() * g.group_in(), g.group_out()},
+        stream);
   });
-  check(cudaGetLastError(), "grad_weight");
-  launch_add_weight_runs(a, runs, workspace, stream);
-}
-
-void launch_add_weight_runs(const ConvArgs& a, int64_t runs, const void* partial,
-                            cudaStream_t stream) {
-  const int64_t count = a.g.taps() * a.g.group_in() * a.g.out_channels;
-  dispatch(a.dtype, [&](auto element) {
-    using T = decltype(element);
-    add_weight_runs_kernel<T><<<blocks_for(count, 256), 256, 0, stream>>>(
-        a, runs, static_cast<const accumulator_t<T>*>(partial));
-  });
-  check(cudaGetLastError(), "grad_weight sum");
 }
 
 size_t grad_bias_workspace(const ConvArgs& a) {
@@ -155,11 +162,13 @@ size_t grad_bias_workspace(const ConvArgs& a) {
 
 void launch_grad_bias(const ConvArgs& a, void* workspace, cudaStream_t stream) {
   const int64_t runs = bias_runs(a), channels = a.g.out_channels;
-  const dim3 grid(ceil_div(channels, kBiasChannels), runs), block(kBiasChannels, kBiasRows);
+  const int count = bias_channels(a);
+  const dim3 grid(ceil_div(channels, kBiasLanes * count), runs), block(kBiasLanes, kBiasRows);
   dispatch(a.dtype, [&](auto element) {
     using T = decltype(element);
     auto* partial = static_cast<accumulator_t<T>*>(workspace);
-    grad_bias_kernel<T><<<grid, block, 0, stream>>>(a, runs, partial);
+    auto* kernel = count == 1 ? grad_bias_kernel<T, 1> : grad_bias_kernel<T, kVector<T>>;
+    kernel<<<grid, block, 0, stream>>>(a, runs, partial);
     add_bias_runs_kernel<T><<<ceil_div(channels, 256), 256, 0, stream>>>(a, runs, partial);
   });
   check(cudaGetLastError(), "grad_bias");

@@ -47,7 +47,7 @@ struct ConvArgs {
 void launch_forward(const ConvArgs& a, cudaStream_t stream);
 
 // The fused kernels sample into shared memory and multiply on tensor cores: by the instructions of a
-// warp, or by those of Hopper's warpgroups (halves only).
+// warp, or by those of Hopper's warpgroups (halves, and floats in the forward).
 enum class Path { kPlain, kMma, kWgmma };
 
 size_t fused_forward_workspace(const ConvArgs& a, Path path);
@@ -61,7 +61,7 @@ void launch_fused_grad_input(const ConvArgs& a, Path path, void* workspace, cuda
 // The gradients of offset and mask, and of the input by columns, as far as they are asked for; where
 // it fits.
 bool fused_input_offset_mask_fits(const ConvArgs& a, Path path);
-size_t fused_input_offset_mask_workspace(const ConvArgs& a);
+size_t fused_input_offset_mask_workspace(const ConvArgs& a, Path path);
 void launch_fused_input_offset_mask(const ConvArgs& a, Path path, void* workspace,
                                     cudaStream_t stream);
 
@@ -76,9 +76,6 @@ void launch_grad_offset_mask(const ConvArgs& a, cudaStream_t stream);
 // grad_weight_workspace(a) and grad_bias_workspace(a) bytes.
 size_t grad_weight_workspace(const ConvArgs& a);
 void launch_grad_weight(const ConvArgs& a, void* workspace, cudaStream_t stream);
-// Adds partial sums [runs, groups, taps * group_in, group_out] into grad_weight.
-void launch_add_weight_runs(const ConvArgs& a, int64_t runs, const void* partial,
-                            cudaStream_t stream);
 size_t grad_bias_workspace(const ConvArgs& a);
 void launch_grad_bias(const ConvArgs& a, void* workspace, cudaStream_t stream);
 

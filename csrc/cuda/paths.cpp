@@ -49,7 +49,6 @@ Choice choose_path(const ConvArgs& a, int capability) {
   if (limit == Path::kPlain) return {Path::kPlain, "the plain kernels were asked for"};
   if (const char* why = refusal(a, capability)) return {Path::kPlain, why};
   if (limit == Path::kMma) return {Path::kMma, "the mma.sync kernels were asked for"};
-  if (a.dtype == Dtype::kFloat32) return {Path::kMma, "warpgroup products are for halves"};
   if (capability / 10 != 9) return {Path::kMma, "warpgroup products need compute capability 9.0"};
   if (!kBuiltForHopper) return {Path::kMma, "the library was built without 9.0a"};
   return {Path::kWgmma, ""};

@@ -30,13 +30,25 @@ int bits_for(int64_t keys) {
   return bits;
 }
 
+// CUB asks the driver before it answers, which takes longer than a launch: the last answer is kept.
 size_t sort_workspace(int64_t samples, int64_t keys) {
-  size_t bytes = 0;
-  uint32_t* none = nullptr;
-  check(cub::DeviceRadixSort::SortPairs(nullptr, bytes, none, none, none, none, samples, 0,
-                                        bits_for(keys)),
-        "sort workspace");
-  return bytes;
+  struct Answer {
+    int device = -1, bits = 0;
+    int64_t samples = 0;
+    size_t bytes = 0;
+  };
+  thread_local Answer last;
+  const int bits = bits_for(keys);
+  int device = 0;
+  check(cudaGetDevice(&device), "device");
+  if (device != last.device || bits != last.bits || samples != last.samples) {
+    size_t bytes = 0;
+    uint32_t* none = nullptr;
+    check(cub::DeviceRadixSort::SortPairs(nullptr, bytes, none, none, none, none, samples, 0, bits),
+          "sort workspace");
+    last = {device, bits, samples, bytes};
+  }
+  return last.bytes;
 }
 
 // A sample before the sort: its position counts over (deform group, tap, pixel), or over (deform
@@ -98,10 +110,12 @@ __global__ void weights_kernel(ConvArgs a, int64_t first_image, int64_t images, 
 }
 
 // start[key] = how many samples have a smaller key, for the keys 0 .. last: every sample writes those
-// between the key before it and its own, a warp together where they are many.
-__global__ void start_kernel(const uint32_t* keys, int64_t samples, uint32_t last, uint32_t* start) {
+// between the key before it and its own, a warp together where they are many. No pieces so far.
+__global__ void start_kernel(const uint32_t* keys, int64_t samples, uint32_t last, uint32_t* start,
+                             uint32_t* piece_count) {
   constexpr uint32_t kFew = 8, kAll = 0xffffffffu;
   const uint32_t lane = threadIdx.x % 32;
+  if (blockIdx.x == 0 && threadIdx.x == 0) *piece_count = 0;
   const int64_t step = int64_t(gridDim.x) * blockDim.x;
   for (int64_t base = blockIdx.x * int64_t(blockDim.x) + threadIdx.x - lane; base <= samples; base += step) {
     const int64_t i = base + lane;
@@ -171,8 +185,8 @@ void sort_samples(const ListLayout& layout, void* workspace, cudaStream_t stream
                                         0, bits_for(keys), stream),
         "sample sort");
   start_kernel<<<blocks_for(layout.samples + 1, 256), 256, 0, stream>>>(
-      words(layout.keys_out), layout.samples, uint32_t(keys), words(layout.start));
-  check(cudaMemsetAsync(words(layout.count), 0, 4, stream), "pieces");
+      words(layout.keys_out), layout.samples, uint32_t(keys), words(layout.start),
+      words(layout.count));
   pieces_kernel<<<blocks_for(keys, 256), 256, 0, stream>>>(
       layout.grid, words(layout.start), words(layout.count),
       layout.at<Piece>(workspace, layout.pieces));

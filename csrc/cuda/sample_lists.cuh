@@ -59,10 +59,13 @@ struct Entries {
 
   Entries() = default;
   // n: over lists and images.
-  __device__ Entries(const SampleLists<float>& lists, int64_t n, int64_t y, int64_t x) {
+  __device__ Entries(const SampleLists<float>& lists, int64_t n, int64_t y, int64_t x)
+      : Entries(lists.start, uint32_t(lists.grid.key(0, n, y, x, 1)), uint32_t(lists.grid.width + 1)) {}
+  // key: that of the cell whose corner 1 is the pixel; line: cells of a line.
+  __device__ Entries(const uint32_t* start, uint32_t key, uint32_t line) {
 #pragma unroll
     for (int down = 0; down < 2; ++down) {
-      const uint32_t* left = lists.start + lists.grid.key(0, n, y, x, 2 * down + 1);
+      const uint32_t* left = start + (key - down * line);
       begin[down] = left[0];
       middle[down] = left[1];
       end[down] = left[2];

@@ -57,6 +57,19 @@ def test_many_samples_of_one_pixel_add_up(target, dtype):
     assert_equals_reference(target, problem, target.run(problem))
 
 
+@pytest.mark.cuda_only
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_large_weight_equals_the_reference(target, dtype):
+    """So large that parts of it fill a GPU, and what is left over is cut in another way."""
+    problem = ConvProblem(
+        batch=1, in_channels=1024, out_channels=256, height=48, width=48, kernel=(3, 3), groups=1,
+        stride=(1, 1), padding=(1, 1), dilation=(1, 1), deform_groups=1, dtype=dtype, seed=8,
+    )  # fmt: skip
+    problem = target.suited(problem)
+    needs(target, problem)
+    assert_equals_reference(target, problem, target.run(problem))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_constant_image_is_sampled_without_an_error(target, dtype):
     """The weights of a sample add up to 1: with whole numbers nothing is left to be rounded.

@@ -107,7 +107,7 @@ int emulated_conv_backward(const ConvCall* call) {
     const bool offset_mask = a.grad_offset.data || a.grad_mask.data;
     if (!offset_mask && !a.grad_input) return;
     if (fused_input_offset_mask_fits(a, path)) {
-      return launch_fused_input_offset_mask(a, path, Workspace(fused_input_offset_mask_workspace(a)),
+      return launch_fused_input_offset_mask(a, path, Workspace(fused_input_offset_mask_workspace(a, path)),
                                             nullptr);
     }
     if (offset_mask) launch_grad_offset_mask(a, nullptr);

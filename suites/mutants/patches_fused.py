@@ -62,6 +62,13 @@ FUSED = [
         built="forward.cu",
     ),
     _file(
+        "low part of the packed weight left out",
+        "pack_weight.cu",
+        "make_chunk(low, T{})",
+        "make_chunk(high, T{})",
+        "wgmma",
+    ),
+    _file(
         "packed weight of the first weight group for all",
         "pack_weight.cu",
         "group * a.g.group_out() + out",
@@ -78,8 +85,8 @@ FUSED = [
     _file(
         "packed weight's columns as they lie in memory",
         "pack_weight.cu",
-        "chunk_offset(column_place<T>(col), chunk % kChunks)",
-        "chunk_offset(col, chunk % kChunks)",
+        "chunk_offset(column_place<T>(tile_col), chunk % kChunks)",
+        "chunk_offset(tile_col, chunk % kChunks)",
         "wgmma",
     ),
     Patch(
@@ -101,8 +108,8 @@ FUSED = [
     _file(
         "samples of the tap before gathered",
         "grad_input.cu",
-        "next[i] = entries(group + i * kGroups, list0 + tap + 1);",
-        "next[i] = entries(group + i * kGroups, list0 + tap);",
+        "next[i] = entries(key0[i], next_tap);",
+        "next[i] = entries(key0[i], max(next_tap - 1, 0));",
         "wgmma",
     ),
     _file(
@@ -115,16 +122,24 @@ FUSED = [
     _file(
         "samples of the table before looked up for the weight's gradient",
         "grad_weight.cu",
-        "lookups.ask(step0 + kTurns);",
-        "lookups.ask(step0);",
+        "lookups.ask(step0 + kTurns, shared.pixels[side ^ 1]);",
+        "lookups.ask(step0, shared.pixels[side ^ 1]);",
         "wgmma",
     ),
     _file(
         "neighbouring output channels exchanged in the weight's gradient",
         "grad_weight.cu",
-        "store_pair(to + o, product.pair(i, j).x, product.pair(i, j).y)",
-        "store_pair(to + o, product.pair(i, j).y, product.pair(i, j).x)",
+        "store_pair(to + 8 * j, product.pair(i, j).x, product.pair(i, j).y)",
+        "store_pair(to + 8 * j, product.pair(i, j).y, product.pair(i, j).x)",
         "mma",
+    ),
+    _file(
+        "a tile of the weight's gradient that blocks share taken for a whole one",
+        "grad_weight.cu",
+        "if (tile < whole) return sum;",
+        "if (tile < whole + 1) return sum;",
+        "wgmma",
+        "test_conv_definition.py::test_large_weight_equals_the_reference",
     ),
     _file(
         "mask left out of the offset's gradient of a tile",

@@ -20,12 +20,12 @@ RACES = [
     Patch(
         "a stage called full before its last rows are stored",
         "cuda/fused/sampler.cuh",
-        """    second.template store<T>(pending_slab, kItemBytes);
+        """    second.template store<M, kPartBytes>(pending_slab, kItemBytes);
     if constexpr (kCopies) wait_copies();
-    arrive_warp(*pending);
+    arrive_warp(pending);
 """,
-        """    arrive_warp(*pending);
-    second.template store<T>(pending_slab, kItemBytes);
+        """    arrive_warp(pending);
+    second.template store<M, kPartBytes>(pending_slab, kItemBytes);
     if constexpr (kCopies) wait_copies();
 """,
         WIDE,

@@ -68,7 +68,7 @@ def path(rule):
     ("dtype", "capability", "want"),
     [
         ("float64", 90, "plain"),
-        ("float32", 90, "mma"),
+        ("float32", 90, "wgmma"),
         ("float16", 90, "wgmma"),
         ("bfloat16", 90, "wgmma"),
         ("float16", 75, "plain"),

@@ -5,14 +5,11 @@
 #include <type_traits>
 
 #include "../common.cuh"
+#include "pack_weight.cuh"
 #include "ring.cuh"
 #include "wgmma.cuh"
 
 namespace dcnv2::cuda {
-
-inline size_t element_size(Dtype dtype) {
-  return dtype == Dtype::kFloat64 ? 8 : dtype == Dtype::kFloat32 ? 4 : 2;
-}
 
 // Bytes of shared memory that a block of the current device may have.
 inline int shared_limit() {
@@ -28,9 +25,9 @@ constexpr int kWideTileBytes = 144 << 10;
 // Columns of a tile for a product of `cols` columns: few where there are few, else so many that what
 // fills the rows is shared by as many columns as possible without padding more of them. Where a row's
 // readings are not shared, the narrowest.
-inline int tile_cols(Path path, int64_t cols, bool share_readings) {
+inline int tile_cols(const ConvArgs& a, Path path, int64_t cols, bool share_readings) {
   if (cols <= 64 || !share_readings || shared_limit() < kWideTileBytes) return 64;
-  if (path == Path::kMma) return 128;
+  if (path == Path::kMma || a.dtype == Dtype::kFloat32) return 128;
   return ceil_div(cols, 256) * 256 <= ceil_div(cols, 128) * 128 ? 256 : 128;
 }
 
@@ -40,6 +37,12 @@ struct Type {
 };
 template <int kValue>
 using Int = std::integral_constant<int, kValue>;
+
+// The form in which the forward wants the operands.
+inline OperandForm operand_form(const ConvArgs& a, Path path) {
+  const bool split = a.dtype == Dtype::kFloat32 && path == Path::kWgmma;
+  return {split && !a.allow_tf32 ? 2 : 1, split};
+}
 
 // Calls f(Type<M>) for the multiplying warps of tiles of `cols` columns.
 template <class F>
@@ -63,6 +66,18 @@ void dispatch_product(const ConvArgs& a, Path path, int cols, F f) {
     default:
       return a.allow_tf32 ? by_warps(Tf32Product{}) : by_warps(Float32Product{});
   }
+}
+
+// The same for the forward, where warpgroups multiply floats, too: its operands lie along their depth. Those of
+// the gradient of input do as well, but that was slower so.
+template <class F>
+void dispatch_forward_product(const ConvArgs& a, Path path, int cols, F f) {
+  auto floats = [&](auto parts) {
+    constexpr int kParts = decltype(parts)::value;
+    cols == 64 ? f(Type<WgmmaFloat<64, kParts>>{}) : f(Type<WgmmaFloat<128, kParts>>{});
+  };
+  if (a.dtype != Dtype::kFloat32 || path != Path::kWgmma) return dispatch_product(a, path, cols, f);
+  a.allow_tf32 ? floats(Int<1>{}) : floats(Int<2>{});
 }
 
 template <class Args>

@@ -10,8 +10,20 @@
 
 namespace dcnv2::cuda {
 
-// Channels of a tile of columns: two slabs.
-inline int column_tile(Dtype dtype) { return dtype == Dtype::kFloat32 ? 64 : 128; }
+// So many output channels leave room in shared memory for tiles of 128 pixels.
+constexpr int kFewOutputs = 256;
+
+// Channels of a tile of columns: two slabs, or one where a deform group has few of them, or a second slab would
+// hold another group's.
+inline int column_tile(const ConvArgs& a, Path path) {
+  constexpr int kOne = kSlab<__half>;
+  if (a.dtype == Dtype::kFloat32) return 2 * kSlab<float>;
+  if (path == Path::kMma || a.g.out_channels > kFewOutputs) return 2 * kOne;
+  const int64_t channels = a.g.deform_channels();
+  const bool one = a.g.in_channels <= kOne ||
+                   (channels % kOne == 0 && (channels <= 2 * kOne || channels % (2 * kOne) != 0));
+  return one ? kOne : 2 * kOne;
+}
 
 // A run of images.
 struct Run {
@@ -22,7 +34,7 @@ bool columns_fit(const ConvArgs& a, Path path);
 
 // Takes the columns of a run, writes its grad_offset and grad_mask where they are asked for, and the
 // columns themselves, [images * out_height * out_width, taps, in_channels], where `columns` is not
-// null. `packed_weight`: by backward_weight(a, column_tile(a.dtype)).
+// null. `packed_weight`: by backward_weight(a, column_tile(a, path)).
 void launch_columns(const ConvArgs& a, const Run& run, Path path, const void* packed_weight,
                     void* columns, cudaStream_t stream);
 

@@ -30,10 +30,10 @@ struct Shared {
   using T = typename M::element;
   static constexpr int kRows = M::kTileRows, kCols = M::kTileCols;
   static constexpr int kStages = M::kFillThreads > 256 ? 3 : 2;  // as many as there is room for
-  static_assert(kCols == 2 * kSlab<T>);
+  static constexpr int kSlabs = kCols / kSlab<T>;
 
   char weight[kStages][kCols * kRowBytes];  // of one tap, channel tile and slab of outputs
-  char column[2][2 * kRows * kRowBytes];    // gradients of the samples of a tile, in turn
+  char column[2][kSlabs * kRows * kRowBytes];  // gradients of the samples of a tile, in turn
   ReadingTable<Want::kSlopes, kRows> table;
   RowPixels<kRows> rows;
   Barrier full[kStages], empty[kStages];  // of weight
@@ -188,8 +188,8 @@ template <class M, bool kShareReadings>
 struct Dotter {
   using T = typename M::element;
   static constexpr int kRows = M::kTileRows, kRowStep = M::kFillThreads / kChunks;
-  static constexpr int kItems = kRows / kRowStep;
-  static_assert(kItems == 1 || kItems == 2);
+  static constexpr int kItems = kRows / kRowStep, kSlabs = Shared<M>::kSlabs;
+  static_assert(kItems <= 2 && kSlabs <= 2 && kItems * kSlabs > 1);
 
   const GradOffsetArgs& f;
   Shared<M>& shared;
@@ -218,20 +218,17 @@ struct Dotter {
     finish_tiles();
     current = tile;
     active = true;
-    if constexpr (kItems == 2) {
-      load<0, 1>(odd, tile);
-      finish<0, 0>(even);
+    load<kItems == 1, kItems - 1>(odd, tile);
+    finish<0, 0>(even);
+    if constexpr (kItems * kSlabs == 4) {
       load<1, 0>(even, tile);
       finish<0, 1>(odd);
       load<1, 1>(odd, tile);
       finish<1, 0>(even);
-    } else {
-      load<1, 0>(odd, tile);
-      finish<0, 0>(even);
     }
   }
   __device__ void finish_tiles() {
-    if (active) finish<1, kItems - 1>(odd);
+    if (active) finish<kSlabs - 1, kItems - 1>(odd);
     active = false;
   }
 
@@ -278,13 +275,14 @@ struct Dotter {
       }
     }
     dots.template add<kIndex>(column, item.value[0]);
-    if (kSlabIndex == 1 && kIndex == kItems - 1) {
+    constexpr bool kLast = kSlabIndex == kSlabs - 1 && kIndex == kItems - 1;
+    if (kLast) {
       __syncwarp();
       if (thread % 32 == 0) shared.column_empty[buffer].arrive();
     }
     if constexpr (!kShareReadings) {
       write_lanes(kIndex, group_of(current, channel_of(current, kSlabIndex)), item);
-    } else if (kSlabIndex == 1 && kIndex == kItems - 1) {
+    } else if (kLast) {
       if (current.last) write_rows();
     }
   }

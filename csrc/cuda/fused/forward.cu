@@ -33,10 +33,19 @@ __device__ void fill(const ForwardArgs& f, Shared<M>& shared, int thread) {
   const int deform_channels = int(a.g.deform_channels());
   TileRing<M>& ring = shared.ring;
   constexpr int kRowStep = kFillThreads / kChunks;
-  SampleFiller<T, M::kTileRows / kRowStep, kRowStep * kRowBytes, false> filler;
+  SampleFiller<M, M::kTileRows / kRowStep, kRowStep * kRowBytes, TileRing<M>::kPartBytes, false> filler;
   RingPosition<TileRing<M>::kStages> at;
-  const int row0 = thread / kChunks, slot = chunk_offset(row0, thread % kChunks);
+  using Table = decltype(shared.table);
+  const int row0 = thread / kChunks;
+  // Addresses in shared memory
+  const uint32_t base = one_address(shared_address(&shared));
+  auto address = [&](const void* p) {
+    return base + uint32_t(static_cast<const char*>(p) - reinterpret_cast<const char*>(&shared));
+  };
+  const uint32_t slab0 = address(ring.a) + chunk_offset(row0, thread % kChunks);
+  const uint32_t full = address(ring.full), empty = address(ring.empty), table = address(&shared.table);
   const int chunk_channel = thread % kChunks * kVector<T>;
+  const bool copies = in_first_warp(thread);
   for (int t = blockIdx.x; t < f.grid.tiles(); t += gridDim.x) {
     const Tile tile = tile_at<M>(f.grid, t);
     const int first = tile.group * depth;  // input channel
@@ -70,7 +79,7 @@ __device__ void fill(const ForwardArgs& f, Shared<M>& shared, int thread) {
             auto reading = [&](int row) {
               Reading r;
               if constexpr (kShareReadings) {
-                r = shared.table.reading(tap, row);
+                r = Table::reading(table, tap, row);
                 if (!wanted) r = {source.zeros, 0, 0, r.weight};
               } else {
                 r = load_reading<Want::kWeights>(
@@ -85,13 +94,11 @@ __device__ void fill(const ForwardArgs& f, Shared<M>& shared, int thread) {
                 [&](auto& corners, int item) {
                   corners.load(row0 + item * kRowStep, kRowStep, reading);
                 },
-                [&]() -> Barrier& {
-                  Barrier& full = ring.full[at.stage];
-                  ring.empty[at.stage].wait(at.parity ^ 1);
-                  if (thread < 32) copy_tile(ring.b[at.stage], weight, sizeof(ring.b[0]), full);
-                  return full;
+                [&] {
+                  Barrier::wait(empty + at.stage * int(sizeof(Barrier)), at.parity ^ 1);
+                  if (copies) copy_tile(ring.b[at.stage], weight, sizeof(ring.b[0]), ring.full[at.stage]);
                 },
-                ring.a[at.stage] + slot);
+                slab0 + at.stage * int(sizeof(ring.a[0])), full + at.stage * int(sizeof(Barrier)));
             at.advance();
           }
         }
@@ -137,20 +144,20 @@ void launch(const ConvArgs& a, const PackedWeight& packed, void* workspace, cuda
 
 int forward_cols(const ConvArgs& a, Path path) {
   const int slab = a.dtype == Dtype::kFloat32 ? kSlab<float> : kSlab<__half>;
-  return tile_cols(path, a.g.group_out(), rows_share_readings(a.g, slab));
+  return tile_cols(a, path, a.g.group_out(), rows_share_readings(a.g, slab));
 }
 
 }  // namespace
 
 size_t fused_forward_workspace(const ConvArgs& a, Path path) {
-  const int64_t elements = forward_weight(a, forward_cols(a, path)).count() + a.g.in_channels;
-  return elements * element_size(a.dtype);
+  const PackedWeight packed = forward_weight(a, forward_cols(a, path), operand_form(a, path));
+  return (packed.count() + a.g.in_channels) * element_size(a.dtype);
 }
 
 void launch_fused_forward(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream) {
   const int cols = forward_cols(a, path);
-  const PackedWeight packed = forward_weight(a, cols);
-  dispatch_product(a, path, cols, [&](auto product) {
+  const PackedWeight packed = forward_weight(a, cols, operand_form(a, path));
+  dispatch_forward_product(a, path, cols, [&](auto product) {
     launch<typename decltype(product)::type>(a, packed, workspace, stream);
   });
 }

@@ -39,6 +39,7 @@ struct Gatherer {
   static constexpr uint32_t kAll = 0xffffffffu, kShared = kChunks;
   // Entries on their way at a time: most pixels have about four
   static constexpr uint32_t kFirst = 4, kMore = 2;
+  static constexpr uint32_t kNoKey = 0xffffffffu;
 
   // An entry: the chunk of grad_output where what it adds begins, and how much of it.
   struct Entry {
@@ -49,6 +50,8 @@ struct Gatherer {
   const GradInputArgs& f;
   Shared<M>& shared;
   const int thread, group, lane;
+  const bool copies;  // the weight
+  const uint32_t line_keys, list_keys;
   const bool crowds;  // whether any pixel has so many entries that all threads share them
   RingPosition<TileRing<M>::kStages> at;
 
@@ -58,12 +61,21 @@ struct Gatherer {
         thread(thread),
         group(thread / kChunks),
         lane(thread % kChunks),
+        copies(in_first_warp(thread)),
+        line_keys(uint32_t(f.lists.grid.width + 1)),
+        list_keys(uint32_t(f.lists.grid.images * (f.lists.grid.height + 1)) * line_keys),
         crowds(*f.lists.piece_count != 0) {}
 
-  __device__ Entries entries(int row, int list) const {
-    if (!shared.ring.fill_rows.exists(row)) return {};
+  // Keys fit 32 bits.
+  __device__ uint32_t first_key(int row, int list) const {
+    if (!shared.ring.fill_rows.exists(row)) return kNoKey;
     const Pixel p = shared.ring.fill_rows.pixel(row);
-    return Entries(f.lists, list * f.lists.grid.images + p.n, p.y, p.x);
+    return uint32_t(f.lists.grid.key(list, p.n, p.y, p.x, 1));
+  }
+  // first: the key at the first tap.
+  __device__ Entries entries(uint32_t first, int tap) const {
+    if (first == kNoKey) return {};
+    return Entries(f.lists.start, first + tap * list_keys, line_keys);
   }
   __device__ Entry entry(const Entries& entries, uint32_t index) const {
     if (index >= entries.count()) return {0, 0};
@@ -107,11 +119,22 @@ struct Gatherer {
     return v;
   }
 
-  // The rows of a crowd at a step, one after the other, by all threads; sums in a fixed order.
-  __device__ void add_crowds(int list, const char* base, bool wanted, char* slab) const {
+  // Marks the rows that are a crowd at a step, which have no entries of their own then.
+  __device__ void mark_crowds(uint32_t (&count)[kItems]) const {
+    named_barrier(kFillBarrier, M::kFillThreads);  // nobody reads the old marks
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) {
+      const bool crowded = count[i] > kPieceEntries;
+      if (lane == 0) shared.crowded[group + i * kGroups] = crowded;
+      if (crowded) count[i] = 0;
+    }
+    named_barrier(kFillBarrier, M::kFillThreads);
+  }
+  // Those rows, one after the other, by all threads; sums in a fixed order.
+  __device__ void add_crowds(int list0, int tap, const char* base, bool wanted, char* slab) const {
     for (int row = 0; row < M::kTileRows; ++row) {
       if (!shared.crowded[row]) continue;
-      const Entries all = entries(row, list);
+      const Entries all = entries(first_key(row, list0), tap);
       Sum sum = {};
       if (wanted) {
 #pragma unroll 4
@@ -142,37 +165,32 @@ struct Gatherer {
     const int deform_group = (tile.group * packed.cols + tile.col0) / f.deform_channels;
     const int list0 = deform_group * packed.taps;
     // While a tap is gathered, the first entries of the next and the lists of the one after it come
+    uint32_t key0[kItems];  // of the rows' pixels at the first tap
     Entries next[kItems];
     Entry ready[kItems], first[kItems];
     uint32_t ready_count[kItems], count[kItems], most[kItems];
-    auto ask = [&](int tap) {
+    int next_tap = 0;
+    auto ask = [&] {  // behind the last tap for what is not used, rather than by a branch
 #pragma unroll
       for (int i = 0; i < kItems; ++i) {
         ready_count[i] = next[i].count();
         ready[i] = entry(next[i], lane);
-        if (tap + 1 < packed.taps) next[i] = entries(group + i * kGroups, list0 + tap + 1);
+        next[i] = entries(key0[i], next_tap);
       }
+      next_tap = next_tap + 1 == packed.taps ? 0 : next_tap + 1;
     };
 #pragma unroll
-    for (int i = 0; i < kItems; ++i) next[i] = entries(group + i * kGroups, list0);
-    ask(0);
+    for (int i = 0; i < kItems; ++i) key0[i] = first_key(group + i * kGroups, list0);
+    ask();
+    ask();
     for (int tap = 0; tap < packed.taps; ++tap) {
 #pragma unroll
       for (int i = 0; i < kItems; ++i) {
         first[i] = ready[i];
         count[i] = ready_count[i];
       }
-      if (tap + 1 < packed.taps) ask(tap + 1);
-      if (crowds) {
-        named_barrier(kFillBarrier, M::kFillThreads);  // nobody reads the old marks
-#pragma unroll
-        for (int i = 0; i < kItems; ++i) {
-          const bool crowded = count[i] > kPieceEntries;
-          if (lane == 0) shared.crowded[group + i * kGroups] = crowded;
-          if (crowded) count[i] = 0;
-        }
-        named_barrier(kFillBarrier, M::kFillThreads);
-      }
+      ask();
+      if (crowds) mark_crowds(count);
 #pragma unroll
       for (int i = 0; i < kItems; ++i) most[i] = most_of_warp(count[i]);
       for (int slab = 0; slab < packed.slabs; ++slab) {
@@ -181,26 +199,25 @@ struct Gatherer {
         const char* base =
             f.grad_output + (tile.group * packed.depth + (wanted ? within : 0)) * int(sizeof(T));
         ring.empty[at.stage].wait(at.parity ^ 1);
-        if (thread < 32) {
+        if (copies) {
           copy_tile(ring.b[at.stage],
                     f.grid.weight + packed.tile(tile.group, slab * packed.taps + tap, tile.col0),
                     sizeof(ring.b[0]), ring.full[at.stage]);
         }
 #pragma unroll
         for (int i = 0; i < kItems; ++i) {
-          const int row = group + i * kGroups;
           const uint32_t here = wanted ? count[i] : 0;
           Sum sum = {};
           add_shared(first[i], here, most[i], base, sum);
           for (uint32_t begin = kShared; begin < most[i]; begin += kShared) {
             const bool more = begin < count[i];
-            const Entry mine = more ? entry(entries(row, list0 + tap), begin + lane) : Entry{0, 0};
+            const Entry mine = more ? entry(entries(key0[i], tap), begin + lane) : Entry{0, 0};
             add_shared(mine, begin < here ? here - begin : 0, most[i] - begin, base, sum);
           }
-          *reinterpret_cast<uint4*>(ring.a[at.stage] + chunk_offset(row, lane)) =
+          *reinterpret_cast<uint4*>(ring.a[at.stage] + chunk_offset(group + i * kGroups, lane)) =
               make_chunk(sum, T{});
         }
-        if (crowds) add_crowds(list0 + tap, base, wanted, ring.a[at.stage]);
+        if (crowds) add_crowds(list0, tap, base, wanted, ring.a[at.stage]);
         arrive_warp(ring.full[at.stage]);
         at.advance();
       }
@@ -238,7 +255,7 @@ bool one_group_a_tile(const ConvGeometry& g, int cols) {
 }
 
 int grad_input_cols(const ConvArgs& a, Path path) {
-  const int cols = tile_cols(path, a.g.group_in(), true);
+  const int cols = tile_cols(a, path, a.g.group_in(), true);
   return one_group_a_tile(a.g, cols) ? cols : 64;
 }
 

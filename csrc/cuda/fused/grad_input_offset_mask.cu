@@ -26,8 +26,8 @@ struct Plan {
   int64_t run_images, list_images;
   int64_t columns = 0, lists = 0, partial = 0, total = 0;  // the packed weight lies at 0
 
-  explicit Plan(const ConvArgs& a) {
-    const PackedWeight packed = backward_weight(a, column_tile(a.dtype));
+  Plan(const ConvArgs& a, Path path) {
+    const PackedWeight packed = backward_weight(a, column_tile(a, path));
     total = align((packed.count() + a.g.in_channels) * int64_t(element_size(a.dtype)));
     run_images = list_images = a.g.batch;
     if (a.grad_input == nullptr) return;
@@ -47,13 +47,13 @@ bool fused_input_offset_mask_fits(const ConvArgs& a, Path path) {
   return columns_fit(a, path) && (a.grad_input == nullptr || image_columns(a) <= kMostColumnBytes);
 }
 
-size_t fused_input_offset_mask_workspace(const ConvArgs& a) { return Plan(a).total; }
+size_t fused_input_offset_mask_workspace(const ConvArgs& a, Path path) { return Plan(a, path).total; }
 
 void launch_fused_input_offset_mask(const ConvArgs& a, Path path, void* workspace,
                                     cudaStream_t stream) {
-  const Plan plan(a);
+  const Plan plan(a, path);
   char* base = static_cast<char*>(workspace);
-  launch_pack_weight(a, backward_weight(a, column_tile(a.dtype)), base, stream);
+  launch_pack_weight(a, backward_weight(a, column_tile(a, path)), base, stream);
   if (a.grad_input == nullptr) {
     return launch_columns(a, {0, a.g.batch}, path, base, nullptr, stream);
   }

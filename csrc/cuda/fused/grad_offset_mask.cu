@@ -37,8 +37,9 @@ __device__ void multiply(const GradOffsetArgs& f, Shared<M>& shared) {
   const int tiles = f.groups * f.packed.taps * f.tiles_a_group, steps = tiles * f.out_slabs;
   // The next step whose weight is to be asked for: the first warp runs ahead of the products
   int ask = 0;
+  const bool asks = in_first_warp(thread);
   auto ask_next = [&] {
-    if (thread >= 32 || ask >= steps) return;
+    if (!asks || ask >= steps) return;
     const int slab = ask % f.out_slabs, tile = ask / f.out_slabs;
     const int within = tile % f.tiles_a_group, rest = tile / f.tiles_a_group;
     const int tap = rest % f.packed.taps, group = rest / f.packed.taps;
@@ -153,11 +154,11 @@ __global__ void __launch_bounds__(M::kThreads + M::kFillThreads, 1)
   }
 }
 
-bool one_group_a_tile(const ConvArgs& a) {
-  return a.g.deform_groups == 1 || a.g.deform_channels() % column_tile(a.dtype) == 0;
+bool one_group_a_tile(const ConvArgs& a, Path path) {
+  return a.g.deform_groups == 1 || a.g.deform_channels() % column_tile(a, path) == 0;
 }
 
-int out_slabs(const ConvArgs& a) { return backward_weight(a, column_tile(a.dtype)).slabs; }
+int out_slabs(const ConvArgs& a, Path path) { return backward_weight(a, column_tile(a, path)).slabs; }
 
 // Calls f(Type<M>) for the multiplying warps: of 128 pixels on Hopper where shared memory holds their
 // grad_output, else of 64.
@@ -171,17 +172,18 @@ void dispatch_columns(const ConvArgs& a, Path path, F f) {
   auto with_type = [&](auto element, auto product) {
     using T = decltype(element);
     if (path == Path::kMma) return f(Type<MmaSync<decltype(product), 64, 128>>{});
-    a.g.out_channels <= 256 ? f(Type<Wgmma<T, 128, 128>>{}) : f(Type<Wgmma<T, 64, 128>>{});
+    if (a.g.out_channels > kFewOutputs) return f(Type<Wgmma<T, 64, 128>>{});
+    column_tile(a, path) == 128 ? f(Type<Wgmma<T, 128, 128>>{}) : f(Type<Wgmma<T, 128, 64>>{});
   };
   a.dtype == Dtype::kFloat16 ? with_type(__half{}, HalfProduct{})
                              : with_type(__nv_bfloat16{}, BFloat16Product{});
 }
 
 template <class M>
-void launch(const ConvArgs& a, const Run& run, const void* packed_weight, void* columns,
+void launch(const ConvArgs& a, const Run& run, Path path, const void* packed_weight, void* columns,
             cudaStream_t stream) {
   const PackedWeight packed = backward_weight(a, M::kTileCols);
-  const bool apart = one_group_a_tile(a);
+  const bool apart = one_group_a_tile(a, path);
   const int groups = apart ? int(a.g.deform_groups) : 1;
   const int pixels = int(run.images * a.g.out_height * a.g.out_width);
   const char* weight = static_cast<const char*>(packed_weight);
@@ -207,10 +209,10 @@ bool columns_fit(const ConvArgs& a, Path path) {
   const ConvGeometry& g = a.g;
   const int64_t chunks = g.deform_channels() * int64_t(element_size(a.dtype)) / kChunkBytes;
   const bool lanes_fit = chunks == 1 || chunks == 2 || chunks == 4 || chunks == 8;
-  if (path == Path::kPlain || g.groups != 1 || !(one_group_a_tile(a) || lanes_fit)) return false;
+  if (path == Path::kPlain || g.groups != 1 || !(one_group_a_tile(a, path) || lanes_fit)) return false;
   bool fits = false;
   dispatch_columns(a, path, [&](auto product) {
-    fits = shared_bytes<typename decltype(product)::type>(out_slabs(a)) <= size_t(shared_limit());
+    fits = shared_bytes<typename decltype(product)::type>(out_slabs(a, path)) <= size_t(shared_limit());
   });
   return fits;
 }
@@ -218,7 +220,7 @@ bool columns_fit(const ConvArgs& a, Path path) {
 void launch_columns(const ConvArgs& a, const Run& run, Path path, const void* packed_weight,
                     void* columns, cudaStream_t stream) {
   dispatch_columns(a, path, [&](auto product) {
-    launch<typename decltype(product)::type>(a, run, packed_weight, columns, stream);
+    launch<typename decltype(product)::type>(a, run, path, packed_weight, columns, stream);
   });
 }
 

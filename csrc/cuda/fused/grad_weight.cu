@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // grad_weight as a matrix product over pixels: channels sampled at a tap, times grad_output. Some of a
-// block's warps sample, the others multiply. The pixels are cut into runs whose number depends
-// on the shape alone, and the runs' sums are added in order.
-#include "../common.cuh"
+// block's warps sample, the others multiply. Blocks that would not fill the chip share tiles: they cut the
+// pixels into runs, whose number depends on the shape alone, and whose sums are added in order.
+#include "../store_weight.cuh"
 #include "choice.cuh"
 #include "ring.cuh"
 #include "sampler.cuh"
@@ -17,12 +17,21 @@ constexpr int kRunPixels = 64;  // runs are cut at multiples of it
 
 struct GradWeightArgs {
   ConvArgs conv;
-  float* partial;     // [runs, groups, taps * group_in, group_out]
+  float* partial;     // [blocks, rows of a tile, columns of a tile]
   const char* zeros;  // [in_channels]
-  int pixels, runs;
+  int pixels;
+  int whole, shared, runs;  // tiles of one block each, those of several, how many
   int slabs;      // of a weight group's channels
   int row_tiles;  // tiles of (tap, slab) pairs
   int col_tiles;  // tiles of a weight group's output channels
+};
+
+// What the samples of some steps have in common with the other operand, in shared memory: their pixels, and
+// where those lie in grad_output, counted in pixels; -1: not among the samples.
+template <int kEntries>
+struct SamplePixels {
+  Pixel pixel[kEntries];
+  int at[kEntries];
 };
 
 template <class M>
@@ -35,15 +44,16 @@ struct Shared {
 
   char a[kStages][kRowSlabs * kSlabBytes];
   char b[kStages][kColSlabs * kSlabBytes];
+  static constexpr int kRows = kRowSlabs * kPixels;  // samples of a step
   // One is read while the other is filled.
-  ReadingTable<Want::kWeights, kRowSlabs * kPixels, kTurns> table[2];
-  RowPixels<kTurns * kPixels> rows[2];
+  ReadingTable<Want::kWeights, kRows, kTurns> table[2];
+  SamplePixels<kTurns * kRows> pixels[2];
   Barrier full[kStages], empty[kStages];
 };
 
 // What a block computes: some (tap, slab) pairs by some output channels, over a run of pixels.
 struct Tile {
-  int pair0, col0, group, run;
+  int pair0, col0, group;
   int first, steps;  // pixel, steps of pixels
 };
 // A tap and a slab: the taps of a slab follow one another, so that a block samples the same pixels anew.
@@ -57,7 +67,9 @@ __device__ __forceinline__ Pair pair_at(const GradWeightArgs& f, int index) {
 
 template <class M>
 __device__ __forceinline__ Tile block_tile(const GradWeightArgs& f) {
-  int index = blockIdx.x;
+  const int beyond = int(blockIdx.x) - f.whole, runs = beyond < 0 ? 1 : f.runs;
+  const int run = beyond < 0 ? 0 : beyond / f.shared;
+  int index = beyond < 0 ? blockIdx.x : f.whole + beyond % f.shared;
   auto take = [&](int count) {
     const int at = index % count;
     index /= count;
@@ -66,10 +78,9 @@ __device__ __forceinline__ Tile block_tile(const GradWeightArgs& f) {
   Tile t;
   t.col0 = take(f.col_tiles) * M::kTileCols;
   t.pair0 = take(f.row_tiles) * Shared<M>::kRowSlabs;
-  t.group = take(int(f.conv.g.groups));
-  t.run = index;
+  t.group = index;
   const int64_t all = ceil_div(f.pixels, kRunPixels);
-  const int begin = int(all * t.run / f.runs), end = int(all * (t.run + 1) / f.runs);
+  const int begin = int(all * run / runs), end = int(all * (run + 1) / runs);
   t.first = begin * kRunPixels;
   t.steps = (end - begin) * (kRunPixels / M::kDepth);
   return t;
@@ -79,37 +90,41 @@ __device__ __forceinline__ Tile block_tile(const GradWeightArgs& f) {
 template <class M>
 struct Lookups {
   using T = typename M::element;
-  static constexpr int kPixels = Shared<M>::kPixels;
-  static constexpr int kRows = Shared<M>::kRowSlabs * kPixels;  // samples of a step
-  static constexpr int kEach = (kTurns * kRows + M::kFillThreads - 1) / M::kFillThreads;
+  using S = Shared<M>;
+  static constexpr int kEntries = kTurns * S::kRows;
+  static constexpr int kEach = (kEntries + M::kFillThreads - 1) / M::kFillThreads;
 
   const GradWeightArgs& f;
   const Tile& tile;
   const int thread;
   RawSample raw[kEach];
 
-  __device__ Place place(int step0, int entry) const {
-    const ConvGeometry& g = f.conv.g;
-    const int pixel = tile.first + (step0 + entry / kRows) * kPixels + entry % kPixels;
-    const Pair pair = pair_at(f, tile.pair0 + entry % kRows / kPixels);
-    const int channel = tile.group * int(g.group_in()) + pair.slab * kSlab<T>;
-    return {strip_pixel(pixel, int(g.out_height), int(g.out_width)), pair.tap,
-            channel / int(g.deform_channels()),
-            entry < kTurns * kRows && pair.slab < f.slabs && pixel < f.pixels};
+  __device__ Place place(int entry, const Pixel& pixel, bool exists) const {
+    const Pair pair = pair_at(f, tile.pair0 + entry % S::kRows / S::kPixels);
+    const int channel = tile.group * int(f.conv.g.group_in()) + pair.slab * kSlab<T>;
+    return {pixel, pair.tap, channel / int(f.conv.g.deform_channels()), exists && pair.slab < f.slabs};
   }
-  __device__ void ask(int step0) {
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      raw[i] = ask_sample(f.conv, place(step0, thread + i * M::kFillThreads));
-    }
-  }
-  template <class Table>
-  __device__ void put(const Source& source, int step0, Table& table) const {
+  __device__ void ask(int step0, SamplePixels<kEntries>& pixels) {
+    const int height = int(f.conv.g.out_height), width = int(f.conv.g.out_width);
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
       const int entry = thread + i * M::kFillThreads;
-      if (entry >= kTurns * kRows) break;
-      table.put(entry, take_reading<Want::kWeights>(f.conv, source, place(step0, entry), raw[i]));
+      if (entry >= kEntries) break;
+      const int index = tile.first + (step0 + entry / S::kRows) * S::kPixels + entry % S::kPixels;
+      const Pixel p = strip_pixel(index, height, width);
+      pixels.pixel[entry] = p;
+      pixels.at[entry] = index < f.pixels ? (p.n * height + p.y) * width + p.x : -1;
+      raw[i] = ask_sample(f.conv, place(entry, p, index < f.pixels));
+    }
+  }
+  template <class Table>
+  __device__ void put(const Source& source, const SamplePixels<kEntries>& pixels, Table& table) const {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int entry = thread + i * M::kFillThreads;
+      if (entry >= kEntries) break;
+      const Place at = place(entry, pixels.pixel[entry], pixels.at[entry] >= 0);
+      table.put(entry, take_reading<Want::kWeights>(f.conv, source, at, raw[i]));
     }
   }
 };
@@ -125,9 +140,17 @@ __device__ void fill(const GradWeightArgs& f, Shared<M>& shared, int thread) {
   const Source source = make_source<T>(a, f.zeros);
   const Tile tile = block_tile<M>(f);
   const int depth = int(a.g.group_in()), outputs = int(a.g.group_out());
-  const int height = int(a.g.out_height), width = int(a.g.out_width);
-  const int row = thread / kChunks, chunk = thread % kChunks, slot = chunk_offset(row, chunk);
+  const int row = thread / kChunks, chunk = thread % kChunks;
   const T* grad = static_cast<const T*>(a.grad_output) + tile.group * outputs;
+
+  // Addresses in shared memory
+  const uint32_t base = one_address(shared_address(&shared));
+  auto address = [&](const void* p) {
+    return base + uint32_t(static_cast<const char*>(p) - reinterpret_cast<const char*>(&shared));
+  };
+  const uint32_t slot = address(shared.a) + chunk_offset(row, chunk);
+  const uint32_t grad_slot = address(shared.b) + chunk_offset(row, chunk);
+  const uint32_t full = address(shared.full), empty = address(shared.empty);
 
   // This thread's channels and tap in every slab
   int tap[kRowSlabs], channel[kRowSlabs];
@@ -140,24 +163,20 @@ __device__ void fill(const GradWeightArgs& f, Shared<M>& shared, int thread) {
     channel[i] = tile.group * depth + within;
   }
 
-  SampleFiller<T, kRowSlabs, S::kSlabBytes, true> filler;
+  SampleFiller<M, kRowSlabs, S::kSlabBytes, 0, true> filler;
   RingPosition<S::kStages> at;
   Lookups<M> lookups{f, tile, thread};
-  if (kShareReadings) lookups.ask(0);
+  lookups.ask(0, shared.pixels[0]);
   for (int step0 = 0, side = 0; step0 < tile.steps; step0 += kTurns, side ^= 1) {
-    auto& rows = shared.rows[side];
+    auto& pixels = shared.pixels[side];
     auto& table = shared.table[side];
-    rows.fill(tile.first + step0 * kPixels, f.pixels, height, width, thread, kThreads);
-    if (kShareReadings) {
-      lookups.put(source, step0, table);
-      lookups.ask(step0 + kTurns);
-    }
-    named_barrier(kFillBarrier, kThreads);
+    if (kShareReadings) lookups.put(source, pixels, table);
+    named_barrier(kFillBarrier, kThreads);  // the others of the two are read no more
+    lookups.ask(step0 + kTurns, shared.pixels[side ^ 1]);
     const int turns = min(kTurns, tile.steps - step0);
     for (int turn = 0; turn < turns; ++turn) {
-      const int pixel = turn * kPixels + row;
-      const bool exists = rows.exists(pixel);
-      const Pixel p = rows.pixel(pixel);
+      const int at_pixel = pixels.at[turn * S::kRows + row];
+      const bool exists = at_pixel >= 0;
       auto reading = [&](int i) {
         Reading r;
         if constexpr (kShareReadings) {
@@ -166,25 +185,25 @@ __device__ void fill(const GradWeightArgs& f, Shared<M>& shared, int thread) {
         } else {
           r = load_reading<Want::kWeights>(
               a, source,
-              {p, tap[i], channel[i] / int(a.g.deform_channels()), wanted[i] && exists});
+              {pixels.pixel[turn * S::kRows + row], tap[i],
+               channel[i] / int(a.g.deform_channels()), wanted[i] && exists});
         }
         if (wanted[i]) r.at += channel[i] * int(sizeof(T));
         return r;
       };
-      const T* grad_row = grad + ((int64_t(p.n) * height + p.y) * width + p.x) * a.g.out_channels;
+      const T* grad_row = grad + int64_t(max(at_pixel, 0)) * int(a.g.out_channels);
       filler.step([&](auto& corners, int item) { corners.load(item, 1, reading); },
-                  [&]() -> Barrier& {
-                    shared.empty[at.stage].wait(at.parity ^ 1);
+                  [&] {
+                    Barrier::wait(empty + at.stage * int(sizeof(Barrier)), at.parity ^ 1);
 #pragma unroll
                     for (int j = 0; j < kColSlabs; ++j) {
                       const int o = tile.col0 + j * kSlab<T> + chunk * kVector<T>;
                       const bool there = exists && o < outputs;
-                      copy_chunk(shared.b[at.stage] + j * S::kSlabBytes + slot,
+                      copy_chunk(grad_slot + at.stage * int(sizeof(shared.b[0])) + j * S::kSlabBytes,
                                  grad_row + (there ? o : 0), !there);
                     }
-                    return shared.full[at.stage];
                   },
-                  shared.a[at.stage] + slot);
+                  slot + at.stage * int(sizeof(shared.a[0])), full + at.stage * int(sizeof(Barrier)));
       at.advance();
     }
   }
@@ -193,10 +212,8 @@ __device__ void fill(const GradWeightArgs& f, Shared<M>& shared, int thread) {
 
 template <class M>
 __device__ void multiply(const GradWeightArgs& f, Shared<M>& shared) {
-  using T = typename M::element;
   const Tile tile = block_tile<M>(f);
-  const int thread = threadIdx.x, depth = int(f.conv.g.group_in());
-  const int outputs = int(f.conv.g.group_out()), taps = int(f.conv.g.taps());
+  const int thread = threadIdx.x;
   M product;
   RingPosition<Shared<M>::kStages> at;
   Release<M, Shared<M>::kStages> release{shared.empty};
@@ -209,18 +226,13 @@ __device__ void multiply(const GradWeightArgs& f, Shared<M>& shared) {
   }
   release.finish(product);
 
+  float* tile_sums = f.partial + int64_t(blockIdx.x) * M::kTileRows * M::kTileCols;
 #pragma unroll
   for (int i = 0; i < M::kThreadRows; ++i) {
-    const int row = M::row(thread, i);
-    const Pair pair = pair_at(f, tile.pair0 + row / kSlab<T>);
-    const int c = pair.slab * kSlab<T> + row % kSlab<T>;
-    if (c >= depth) continue;
-    float* to = f.partial + ((int64_t(tile.run) * f.conv.g.groups + tile.group) * taps * depth +
-                             pair.tap * depth + c) * outputs;
+    float* to = tile_sums + M::row(thread, i) * M::kTileCols + M::column(thread);
 #pragma unroll
     for (int j = 0; j < M::kThreadPairs; ++j) {
-      const int o = tile.col0 + M::column(thread) + 8 * j;
-      if (o < outputs) store_pair(to + o, product.pair(i, j).x, product.pair(i, j).y);
+      store_pair(to + 8 * j, product.pair(i, j).x, product.pair(i, j).y);
     }
   }
 }
@@ -242,9 +254,30 @@ __global__ void __launch_bounds__(M::kThreads + M::kFillThreads, 1)
   }
 }
 
+// What the blocks of a tile have added up.
+struct TileSums {
+  const float* partial;
+  int whole, shared, runs;
+  int rows, cols, slab;  // of a tile; channels of a slab
+  int row_tiles, col_tiles, taps, depth;
+
+  __device__ float operator()(int group, int row, int o) const {
+    const int tap = row / depth, c = row % depth, pair = c / slab * taps + tap;
+    const int pairs = rows / slab, tile_row = pair % pairs * slab + c % slab;
+    const int tile = (group * row_tiles + pair / pairs) * col_tiles + o / cols;
+    const float* at = partial + (int64_t(tile) * rows + tile_row) * cols + o % cols;
+    float sum = *at;
+    if (tile < whole) return sum;
+#pragma unroll 4
+    for (int run = 1; run < runs; ++run) sum += at[int64_t(run) * shared * rows * cols];
+    return sum;
+  }
+};
+
 // How a problem is cut into blocks.
 struct Cut {
-  int cols, slab, row_tiles, col_tiles, runs;
+  int rows, cols, slab, row_tiles, col_tiles;
+  int whole = 0, shared = 0, runs = 1;
 
   Cut(const ConvArgs& a, Path path) {
     constexpr int64_t kMostBytes = int64_t(48) << 20;  // of partial sums
@@ -253,57 +286,65 @@ struct Cut {
     const int64_t columns = g.out_pixels() * g.taps() * g.in_channels * element_size(a.dtype);
     const int64_t most_bytes = std::min(kMostBytes, columns / 4);
     slab = a.dtype == Dtype::kFloat32 ? kSlab<float> : kSlab<__half>;
-    cols = tile_cols(path, g.group_out(), rows_share_readings(g, slab));
-    const int rows = cols == 256 ? 64 : 128;  // as dispatch_product has them
+    cols = tile_cols(a, path, g.group_out(), rows_share_readings(g, slab));
+    rows = cols == 256 ? 64 : 128;  // as dispatch_product has them
     row_tiles = int(ceil_div(g.taps() * ceil_div(g.group_in(), slab), rows / slab));
     col_tiles = int(ceil_div(g.group_out(), cols));
-    const int64_t blocks = row_tiles * col_tiles * g.groups;
-    const int64_t bytes = g.taps() * g.group_in() * g.out_channels * 4;
-    const int64_t steps = ceil_div(g.out_pixels(), kRunPixels);
-    const int64_t most = std::max<int64_t>(1, std::min(most_bytes / bytes, steps / kLeastSteps));
-    // The number of runs that leaves the fewest multiprocessors idle in the last wave
-    runs = 1;
+    const int tiles = row_tiles * col_tiles * int(g.groups);
+    const int64_t most_runs = std::clamp<int64_t>(ceil_div(g.out_pixels(), kRunPixels) / kLeastSteps, 1, 64);
+    // Whole waves of whole tiles or none, and the number of runs that keeps most multiprocessors busy
     double best = 0;
-    for (int64_t r = 1; r <= std::min<int64_t>(most, 64); ++r) {
-      const int64_t waves = ceil_div(blocks * r, kMultiprocessors);
-      const double used = double(blocks * r) / double(waves * kMultiprocessors);
-      if (used > best + 0.02) {
-        best = used;
-        runs = int(r);
+    for (int alone : {0, tiles / kMultiprocessors * kMultiprocessors}) {
+      for (int r = 1; r <= most_runs; ++r) {
+        const int64_t rest = int64_t(tiles - alone) * r;
+        if (r > 1 && (alone + rest) * rows * cols * 4 > most_bytes) break;
+        const double waves = alone / kMultiprocessors + double(ceil_div(rest, kMultiprocessors)) / r;
+        const double used = tiles / (waves * kMultiprocessors);
+        if (used > best + 0.02) {
+          best = used;
+          whole = alone;
+          runs = r;
+        }
       }
     }
+    shared = tiles - whole;
   }
-  int64_t partial_bytes(const ConvArgs& a) const {
-    return int64_t(runs) * a.g.taps() * a.g.group_in() * a.g.out_channels * 4;
-  }
+  int blocks() const { return whole + shared * runs; }
+  int64_t partial_bytes() const { return int64_t(blocks()) * rows * cols * 4; }
 };
 
 template <class M>
 void launch(const ConvArgs& a, const Cut& cut, void* workspace, cudaStream_t stream) {
-  char* zeros = static_cast<char*>(workspace) + cut.partial_bytes(a);
-  check(cudaMemsetAsync(zeros, 0, a.g.in_channels * sizeof(typename M::element), stream), "zeros");
+  using T = typename M::element;
+  const ConvGeometry& g = a.g;
+  auto* partial = static_cast<float*>(workspace);
+  char* zeros = static_cast<char*>(workspace) + cut.partial_bytes();
+  check(cudaMemsetAsync(zeros, 0, g.in_channels * sizeof(T), stream), "zeros");
   const GradWeightArgs f{a,
-                         static_cast<float*>(workspace),
+                         partial,
                          zeros,
-                         int(a.g.out_pixels()),
+                         int(g.out_pixels()),
+                         cut.whole,
+                         cut.shared,
                          cut.runs,
-                         int(ceil_div(a.g.group_in(), cut.slab)),
+                         int(ceil_div(g.group_in(), cut.slab)),
                          cut.row_tiles,
                          cut.col_tiles};
   auto* kernel = grad_weight_kernel<M, true>;
   if constexpr (M::kTileCols == 64) {
-    if (!rows_share_readings(a.g, cut.slab)) kernel = grad_weight_kernel<M, false>;
+    if (!rows_share_readings(g, cut.slab)) kernel = grad_weight_kernel<M, false>;
   }
-  const int blocks = cut.row_tiles * cut.col_tiles * int(a.g.groups) * cut.runs;
-  launch_blocks(kernel, f, blocks, M::kThreads + M::kFillThreads, sizeof(Shared<M>), stream);
+  launch_blocks(kernel, f, cut.blocks(), M::kThreads + M::kFillThreads, sizeof(Shared<M>), stream);
   check(cudaGetLastError(), "fused grad_weight");
-  launch_add_weight_runs(a, cut.runs, workspace, stream);
+  const TileSums sums{partial,  cut.whole,     cut.shared,    cut.runs,      cut.rows,          cut.cols,
+                      cut.slab, cut.row_tiles, cut.col_tiles, int(g.taps()), int(g.group_in())};
+  launch_store_weight<T>(a, sums, stream);
 }
 
 }  // namespace
 
 size_t fused_grad_weight_workspace(const ConvArgs& a, Path path) {
-  return Cut(a, path).partial_bytes(a) + a.g.in_channels * element_size(a.dtype);
+  return Cut(a, path).partial_bytes() + a.g.in_channels * element_size(a.dtype);
 }
 
 void launch_fused_grad_weight(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream) {

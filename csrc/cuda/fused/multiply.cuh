@@ -9,6 +9,20 @@
 
 namespace dcnv2::cuda {
 
+// The parts in which M's operands stand, each kPartBytes behind the one before: stores a chunk of a row.
+template <class M, int kPartBytes>
+__device__ __forceinline__ void store_operand(uint32_t to, const float (&v)[kVector<typename M::element>]) {
+  using T = typename M::element;
+  if constexpr (M::kRounded) {
+    float high[kVector<T>], low[kVector<T>];
+    split_tf32(v, high, low);
+    store_shared(to, make_chunk(high, T{}));
+    if (M::kParts == 2) store_shared(to + kPartBytes, make_chunk(low, T{}));
+  } else {
+    store_shared(to, make_chunk(v, T{}));
+  }
+}
+
 // Chunk j of the sums of row i that a thread has, where the columns stand in the order of column_place().
 template <class M, int kCount>
 __device__ __forceinline__ void take_chunk(const M& product, int i, int j, float (&v)[kCount]) {
@@ -69,7 +83,10 @@ template <class Product, int kRows, int kCols>
 struct MmaSync {
   using element = typename Product::element;
   static constexpr int kTileRows = kRows, kTileCols = kCols;
+  static constexpr int kParts = 1;
+  static constexpr bool kRounded = false;
   static constexpr int kThreads = 256, kFillThreads = 256;
+  static constexpr int kStages = kCols == 64 ? 2 : 3;  // as many as the least chip has room for
   static constexpr bool kHere = true;
   static __device__ void take_registers() {}
   static __device__ void give_registers() {}

@@ -12,7 +12,7 @@ constexpr int kThreads = 256;
 // the zeros that samples off the map read. The channels of a group are multiples of a chunk.
 template <class T>
 __global__ void pack_weight_kernel(ConvArgs a, PackedWeight packed, T* to) {
-  const uint32_t chunks = packed.count() / kVector<T>;
+  const uint32_t chunks = packed.count() / packed.form.parts / kVector<T>;
   const uint32_t index = blockIdx.x * kThreads + threadIdx.x;
   if (index < a.g.in_channels) to[packed.count() + index] = T(0.0f);
   if (index >= chunks) return;
@@ -40,40 +40,54 @@ __global__ void pack_weight_kernel(ConvArgs a, PackedWeight packed, T* to) {
 #pragma unroll
     for (int i = 0; i < kVector<T>; ++i) values[i] = from[i * step];
   }
-  char* tile = reinterpret_cast<char*>(to) +
-               packed.tile(group, chunk / kChunks * packed.taps + tap, 0);
-  *reinterpret_cast<uint4*>(tile + chunk_offset(column_place<T>(col), chunk % kChunks)) =
-      *reinterpret_cast<const uint4*>(values);
+  const int tile_col = col % packed.tile_cols;
+  char* at = reinterpret_cast<char*>(to) +
+             packed.tile(group, chunk / kChunks * packed.taps + tap, col - tile_col) +
+             chunk_offset(column_place<T>(tile_col), chunk % kChunks);
+  if constexpr (std::is_same_v<T, float>) {
+    if (packed.form.rounded) {
+      float high[kVector<T>], low[kVector<T>];
+      split_tf32(values, high, low);
+      *reinterpret_cast<uint4*>(at) = make_chunk(high, T{});
+      if (packed.form.parts == 1) return;
+      *reinterpret_cast<uint4*>(at + packed.tile_cols * kRowBytes) = make_chunk(low, T{});
+      return;
+    }
+  }
+  *reinterpret_cast<uint4*>(at) = *reinterpret_cast<const uint4*>(values);
 }
 
 int slab_of(const ConvArgs& a) { return a.dtype == Dtype::kFloat32 ? kSlab<float> : kSlab<__half>; }
 
-PackedWeight packed_weight(const ConvArgs& a, int cols, int depth, int tile_cols, bool cols_are_out) {
+PackedWeight packed_weight(const ConvArgs& a, int cols, int depth, int tile_cols, bool cols_are_out,
+                           OperandForm form) {
   const int slab = slab_of(a);
   return {int(a.g.groups),
           cols,
           depth,
           int(a.g.taps()),
+          tile_cols,
           int(ceil_div(cols, tile_cols)) * tile_cols,
           slab,
           int(ceil_div(depth, slab)),
-          cols_are_out};
+          cols_are_out,
+          form};
 }
 
 }  // namespace
 
-PackedWeight forward_weight(const ConvArgs& a, int tile_cols) {
-  return packed_weight(a, int(a.g.group_out()), int(a.g.group_in()), tile_cols, true);
+PackedWeight forward_weight(const ConvArgs& a, int tile_cols, OperandForm form) {
+  return packed_weight(a, int(a.g.group_out()), int(a.g.group_in()), tile_cols, true, form);
 }
 
-PackedWeight backward_weight(const ConvArgs& a, int tile_cols) {
-  return packed_weight(a, int(a.g.group_in()), int(a.g.group_out()), tile_cols, false);
+PackedWeight backward_weight(const ConvArgs& a, int tile_cols, OperandForm form) {
+  return packed_weight(a, int(a.g.group_in()), int(a.g.group_out()), tile_cols, false, form);
 }
 
 void launch_pack_weight(const ConvArgs& a, const PackedWeight& packed, void* to, cudaStream_t stream) {
   auto run = [&](auto element) {
     using T = decltype(element);
-    const int64_t chunks = packed.count() / kVector<T>;
+    const int64_t chunks = packed.count() / packed.form.parts / kVector<T>;
     const int64_t threads = std::max(chunks, a.g.in_channels);
     pack_weight_kernel<T><<<ceil_div(threads, kThreads), kThreads, 0, stream>>>(
         a, packed, static_cast<T*>(to));

@@ -30,6 +30,25 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
 
+// Keeps an address one number, where it would be computed anew for every use.
+__device__ __forceinline__ uint32_t one_address(uint32_t at) {
+  asm("" : "+r"(at));
+  return at;
+}
+
+// 16 bytes of shared memory by their address there.
+__device__ __forceinline__ uint4 load_shared(uint32_t at) {
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(at));
+  return v;
+}
+__device__ __forceinline__ void store_shared(uint32_t at, const uint4& v) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+               : "memory");
+}
+
 // One barrier in shared memory: a phase ends when `count` threads have arrived (and the bytes that
 // were announced have come).
 struct Barrier {
@@ -38,28 +57,28 @@ struct Barrier {
   __device__ void init(int count) {
     asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(&word)), "r"(count));
   }
-  __device__ void arrive() {
-    asm volatile("{\n .reg .b64 state;\n mbarrier.arrive.shared.b64 state, [%0];\n}" ::"r"(
-                     shared_address(&word))
-                 : "memory");
+  __device__ void arrive() { arrive(shared_address(&word)); }
+  __device__ void wait(uint32_t parity) { wait(shared_address(&word), parity); }
+
+  // The same by the barrier's address.
+  static __device__ __forceinline__ void arrive(uint32_t at) {
+    asm volatile("{\n .reg .b64 state;\n mbarrier.arrive.shared.b64 state, [%0];\n}" ::"r"(at) : "memory");
   }
   // Waits until the phase of this parity has ended.
-  __device__ void wait(uint32_t parity) {
+  static __device__ __forceinline__ void wait(uint32_t at, uint32_t parity) {
 #if __CUDA_ARCH__ >= 900
     asm volatile(
         "{\n .reg .pred done;\n"
         "retry:\n"
         " mbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n"
-        " @!done bra retry;\n}" ::"r"(shared_address(&word)),
-        "r"(parity)
+        " @!done bra retry;\n}" ::"r"(at), "r"(parity)
         : "memory");
 #else
     asm volatile(
         "{\n .reg .pred done;\n"
         "retry:\n"
         " mbarrier.test_wait.parity.shared.b64 done, [%0], %1;\n"
-        " @!done bra retry;\n}" ::"r"(shared_address(&word)),
-        "r"(parity)
+        " @!done bra retry;\n}" ::"r"(at), "r"(parity)
         : "memory");
 #endif
   }
@@ -74,15 +93,13 @@ __device__ __forceinline__ void fence_stores() {
 }
 
 // Announces `bytes` contiguous bytes (both sides 16-byte aligned) at `full` and has them copied into
-// shared memory. By one thread; from compute capability 9.0.
+// shared memory. By one whole warp; from compute capability 9.0.
 __device__ __forceinline__ void start_copy(void* to, const void* from, int bytes, Barrier& full) {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(
-                   shared_address(&full.word)),
-               "r"(bytes)
-               : "memory");
   asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+      "{\n .reg .pred one;\n elect.sync _|one, 0xffffffff;\n"
+      " @one mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%3], %2;\n"
+      " @one cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];\n}" ::
           "r"(shared_address(to)),
       "l"(from), "r"(bytes), "r"(shared_address(&full.word))
       : "memory");
@@ -103,8 +120,8 @@ __device__ __forceinline__ void publish_barriers() {
 
 // Starts copying 16 bytes into shared memory, past the L1 cache, or as many zeros; wait_copies() waits for all
 // of this thread's.
-__device__ __forceinline__ void copy_chunk(void* to, const void* from, bool zeros = false) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+__device__ __forceinline__ void copy_chunk(uint32_t to, const void* from, bool zeros = false) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
                "r"(zeros ? 0 : 16)
                : "memory");
 }
@@ -213,11 +230,21 @@ __device__ __forceinline__ void keep_behind(float (&d)[kCount]) {
                : __VA_ARGS__                                                                \
                : "l"(a), "l"(b), "n"(int(kA)), "n"(int(kB)))
 
-// d[64, cols] += a[64, 16] * b[16, cols] by one warpgroup, cols twice the length of d's array.
+#define DCNV2_WGMMA_TF32(COLS, LIST, A, B, ...)                                          \
+  asm volatile("{\n .reg .pred add;\n setp.ne.b32 add, 1, 0;\n"                           \
+               " wgmma.mma_async.sync.aligned.m64n" COLS "k8.f32.tf32.tf32 {" LIST "}, " A \
+               ", " B ", add, 1, 1;\n}"                                                  \
+               : __VA_ARGS__                                                             \
+               : "l"(a), "l"(b))
+
+// d[64, cols] += a[64, 32 bytes] * b[32 bytes, cols] by one warpgroup, cols twice the length of d's array. Of
+// floats it sees the upper 19 bits, and operands lie along the depth.
 template <class T, Major kA, Major kB>
 __device__ __forceinline__ void wgmma(float (&d)[64], uint64_t a, uint64_t b) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  if constexpr (std::is_same_v<T, __half>) {
+  if constexpr (std::is_same_v<T, float>) {
+    DCNV2_WGMMA_TF32("128", DCNV2_N64, "%64", "%65", DCNV2_R32(d, 0), DCNV2_R32(d, 32));
+  } else if constexpr (std::is_same_v<T, __half>) {
     DCNV2_WGMMA("f16", "128", DCNV2_N64, "%64", "%65", "%66", "%67", DCNV2_R32(d, 0),
                 DCNV2_R32(d, 32));
   } else {
@@ -229,7 +256,9 @@ __device__ __forceinline__ void wgmma(float (&d)[64], uint64_t a, uint64_t b) {
 template <class T, Major kA, Major kB>
 __device__ __forceinline__ void wgmma(float (&d)[32], uint64_t a, uint64_t b) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  if constexpr (std::is_same_v<T, __half>) {
+  if constexpr (std::is_same_v<T, float>) {
+    DCNV2_WGMMA_TF32("64", DCNV2_N32, "%32", "%33", DCNV2_R32(d, 0));
+  } else if constexpr (std::is_same_v<T, __half>) {
     DCNV2_WGMMA("f16", "64", DCNV2_N32, "%32", "%33", "%34", "%35", DCNV2_R32(d, 0));
   } else {
     DCNV2_WGMMA("bf16", "64", DCNV2_N32, "%32", "%33", "%34", "%35", DCNV2_R32(d, 0));

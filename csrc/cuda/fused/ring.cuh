@@ -20,14 +20,19 @@ struct RingPosition {
   }
 };
 
+// Whether a thread is in the first warp of those that count from 0: in a form that tells the compiler that
+// whole warps agree, so that the others branch past what that warp does.
+__device__ __forceinline__ bool in_first_warp(int thread) {
+  return __shfl_sync(0xffffffffu, thread / 32, 0) == 0;
+}
+
 // Starts a copy by one warp, which must arrive at `full` after it; on every chip.
 __device__ __forceinline__ void copy_tile(void* to, const void* from, int bytes, Barrier& full) {
-  const int lane = threadIdx.x % 32;
   if constexpr (kBulkCopies) {
-    if (lane == 0) start_copy(to, from, bytes, full);
+    start_copy(to, from, bytes, full);
   } else {
-    for (int i = lane * 16; i < bytes; i += 32 * 16) {
-      copy_chunk(static_cast<char*>(to) + i, static_cast<const char*>(from) + i);
+    for (int i = threadIdx.x % 32 * 16; i < bytes; i += 32 * 16) {
+      copy_chunk(shared_address(to) + i, static_cast<const char*>(from) + i);
     }
   }
 }
@@ -38,6 +43,7 @@ __device__ __forceinline__ void copy_tile_alone(void* to, const void* from, int 
                                                 Barrier& full) {
   copy_tile(to, from, bytes, full);
   if constexpr (kBulkCopies) {
+    __syncwarp();
     if (threadIdx.x % 32 == 0) full.arrive();
   } else {
     arrive_after_copies(full);
@@ -45,11 +51,12 @@ __device__ __forceinline__ void copy_tile_alone(void* to, const void* from, int 
 }
 
 // Arrives at a barrier for the warp, once what its lanes stored or copied is in place.
-__device__ __forceinline__ void arrive_warp(Barrier& barrier) {
+__device__ __forceinline__ void arrive_warp(uint32_t barrier) {
   if constexpr (!kBulkCopies) wait_copies();
   __syncwarp();
-  if (threadIdx.x % 32 == 0) barrier.arrive();
+  if (threadIdx.x % 32 == 0) Barrier::arrive(barrier);
 }
+__device__ __forceinline__ void arrive_warp(Barrier& barrier) { arrive_warp(shared_address(&barrier)); }
 
 // Gives stages back to those who fill them, once a warp's product has read them: at once, or when the
 // next one has begun where products are in flight.

@@ -5,8 +5,8 @@
 #pragma once
 
 #include "../common.cuh"
+#include "multiply.cuh"
 #include "pixels.cuh"
-#include "ring.cuh"
 #include "slab.cuh"
 
 namespace dcnv2::cuda {
@@ -171,6 +171,14 @@ struct ReadingTable {
     weights[entry] = r.weight;
   }
 
+  // The same by the table's address in shared memory.
+  static __device__ Reading reading(uint32_t table, int turn, int row) {
+    const uint32_t at = table + (turn * kRows + row) * int(sizeof(int4));
+    const uint4 p = load_shared(at), w = load_shared(at + int(sizeof(places)));
+    const uint64_t to = uint64_t(p.y) << 32 | p.x;
+    return {reinterpret_cast<const char*>(to), int(p.z), int(p.w),
+            {__uint_as_float(w.x), __uint_as_float(w.y), __uint_as_float(w.z), __uint_as_float(w.w)}};
+  }
   __device__ Reading reading(int turn, int row) const {
     const int4 p = places[turn * kRows + row];
     const uint64_t at = uint64_t(uint32_t(p.y)) << 32 | uint32_t(p.x);
@@ -204,8 +212,9 @@ struct Corners4 {
       weight[i] = r.weight;
     }
   }
-  template <class T>
-  __device__ void store(char* to, int step_bytes) const {
+  template <class M, int kPartBytes>
+  __device__ void store(uint32_t to, int step_bytes) const {
+    using T = typename M::element;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       float v[kVector<T>] = {};
@@ -213,7 +222,7 @@ struct Corners4 {
       add_chunk(value[i][1], weight[i].y, v, T{});
       add_chunk(value[i][2], weight[i].z, v, T{});
       add_chunk(value[i][3], weight[i].w, v, T{});
-      *reinterpret_cast<uint4*>(to + i * step_bytes) = make_chunk(v, T{});
+      store_operand<M, kPartBytes>(to + i * step_bytes, v);
     }
   }
 };
@@ -221,44 +230,45 @@ template <>
 struct Corners4<0> {
   template <class GetReading>
   __device__ void load(int, int, GetReading) {}
-  template <class T>
-  __device__ void store(char*, int) const {}
+  template <class M, int kPartBytes>
+  __device__ void store(uint32_t, int) const {}
 };
 
 // Samples one step after the other: a thread's share of kItems rows. While the corners of some are added up,
-// those of others are on their way. kCopies: the thread copies more into the stage by itself.
-template <class T, int kItems, int kItemBytes, bool kCopies>
+// those of others are on their way. kPartBytes: from one part of the operand to the next in a stage; kCopies: the
+// thread copies more into the stage by itself.
+template <class M, int kItems, int kItemBytes, int kPartBytes, bool kCopies>
 struct SampleFiller {
   static constexpr int kFirst = kItems / 2, kSecond = kItems - kFirst;
 
-  Corners4<kSecond> second;    // on its way from one step to the next,
-  char* pending_slab;          // to go here
-  Barrier* pending = nullptr;  // and fill the stage of this barrier
+  Corners4<kSecond> second;  // on its way from one step to the next,
+  uint32_t pending_slab;  // to go here
+  uint32_t pending = 0;   // and fill the stage of this barrier
 
-  // load(corners, item): asks for the corners from that item on; open(): waits for the stage, begins copies
-  // into it and returns its barrier; slab: where the first item goes.
+  // load(corners, item): asks for the corners from that item on; open(): waits for the stage and begins copies
+  // into it; slab, full: addresses of where the first item goes and of the stage's barrier.
   template <class Load, class Open>
-  __device__ void step(Load load, Open open, char* slab) {
+  __device__ void step(Load load, Open open, uint32_t slab, uint32_t full) {
     Corners4<kFirst> first;
     Corners4<kSecond> next;
     load(first, 0);
     if (kFirst == 0) load(next, 0);
     finish_pending();
-    Barrier& full = open();
+    open();
     if (kFirst > 0) {
       load(next, kFirst);
-      first.template store<T>(slab, kItemBytes);
+      first.template store<M, kPartBytes>(slab, kItemBytes);
     }
     second = next;
-    pending = &full;
+    pending = full;
     pending_slab = slab + kFirst * kItemBytes;
   }
   __device__ void finish_pending() {
-    if (pending == nullptr) return;
-    second.template store<T>(pending_slab, kItemBytes);
+    if (pending == 0) return;
+    second.template store<M, kPartBytes>(pending_slab, kItemBytes);
     if constexpr (kCopies) wait_copies();
-    arrive_warp(*pending);
-    pending = nullptr;
+    arrive_warp(pending);
+    pending = 0;
   }
 };
 

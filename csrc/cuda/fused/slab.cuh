@@ -5,6 +5,7 @@
 #pragma once
 
 #include "../chunk.cuh"
+#include "ptx.cuh"
 
 namespace dcnv2::cuda {
 
@@ -18,6 +19,15 @@ constexpr int kSlab = kRowBytes / int(sizeof(T));  // elements of a row: 64 halv
 // Byte offset of a chunk of a row in a tile.
 __device__ __forceinline__ int chunk_offset(int row, int chunk) {
   return row * kRowBytes + ((chunk ^ (row & 7)) << 4);
+}
+
+// A chunk of floats as two parts of 11 bits each. Of what is infinite the low part is NaN.
+__device__ __forceinline__ void split_tf32(const float (&v)[4], float (&high)[4], float (&low)[4]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    high[i] = __uint_as_float(to_tf32(v[i]));
+    low[i] = __uint_as_float(to_tf32(v[i] - high[i]));
+  }
 }
 
 // A tile's columns stand in an order in which each multiplying thread, which has pairs of every eighth

@@ -56,11 +56,10 @@ __device__ __forceinline__ Tile tile_at(const TileGrid& grid, int index) {
 template <class M>
 struct TileRing {
   static constexpr int kRows = M::kTileRows, kCols = M::kTileCols;
-  // As many as the least chip that runs the tile has room for.
-  static constexpr int kStages = M::kFillThreads > 256 ? 4 : kCols == 64 ? 2 : 3;
+  static constexpr int kStages = M::kStages, kPartBytes = kRows * kRowBytes;
 
-  char a[kStages][kRows * kRowBytes];
-  char b[kStages][kCols * kRowBytes];
+  char a[kStages][M::kParts * kPartBytes];
+  char b[kStages][M::kParts * kCols * kRowBytes];
   RowPixels<kRows> fill_rows, multiply_rows;  // each side has its own: they work on different tiles
   alignas(kChunkBytes) float bias[kCols];     // of the tile that is multiplied
   Barrier full[kStages], empty[kStages];

@@ -20,6 +20,10 @@ inline uint32_t shared_address(const void* p) {
 }
 inline char* at_shared(uint32_t address) { return reinterpret_cast<char*>(uintptr_t(address)); }
 
+inline uint32_t one_address(uint32_t at) { return at; }
+inline uint4 load_shared(uint32_t at) { return *reinterpret_cast<const uint4*>(at_shared(at)); }
+inline void store_shared(uint32_t at, const uint4& v) { *reinterpret_cast<uint4*>(at_shared(at)) = v; }
+
 struct alignas(8) Barrier {
   uint8_t phase;
   uint8_t unused;
@@ -37,6 +41,10 @@ struct alignas(8) Barrier {
     }
     emulator::progress();
   }
+  static void arrive(uint32_t at) { reinterpret_cast<Barrier*>(at_shared(at))->arrive(); }
+  static void wait(uint32_t at, uint32_t parity) {
+    reinterpret_cast<Barrier*>(at_shared(at))->wait(parity);
+  }
   void wait(uint32_t parity) {
     while (phase == (parity & 1)) emulator::yield("a barrier in shared memory");
   }
@@ -49,8 +57,8 @@ inline void publish_barriers() {}
 inline void start_copy(void* to, const void* from, int bytes, Barrier&) {
   std::memcpy(to, from, size_t(bytes));
 }
-inline void copy_chunk(void* to, const void* from, bool zeros = false) {
-  zeros ? std::memset(to, 0, 16) : std::memcpy(to, from, 16);
+inline void copy_chunk(uint32_t to, const void* from, bool zeros = false) {
+  zeros ? std::memset(at_shared(to), 0, 16) : std::memcpy(at_shared(to), from, 16);
 }
 inline void wait_copies() {}
 inline void arrive_after_copies(Barrier& barrier) { barrier.arrive(); }
@@ -150,28 +158,34 @@ template <class T, Major kMajor>
 float described(uint64_t descriptor, int line, int k) {
   const uint64_t start = (descriptor & 0x3fff) << 4, atom = (descriptor >> 16 & 0x3fff) << 4;
   const uint64_t group = (descriptor >> 32 & 0x3fff) << 4;
+  static_assert(sizeof(T) == 2 || kMajor == Major::kDepth);
   uint64_t at = kMajor == Major::kDepth
-                    ? start + line / 8 * group + line % 8 * 128 + k * 2
+                    ? start + line / 8 * group + line % 8 * 128 + k * sizeof(T)
                     : start + line / 64 * atom + k / 8 * group + k % 8 * 128 + line % 64 * 2;
   at ^= (at >> 7 & 7) << 4;
-  uint16_t bits;
+  std::conditional_t<sizeof(T) == 2, uint16_t, uint32_t> bits;
   // The address has 18 bits: the rest is that of the block's shared memory.
   const uint64_t base = reinterpret_cast<uintptr_t>(emulator::dynamic_shared()) & ~uint64_t(0x3ffff);
-  std::memcpy(&bits, reinterpret_cast<const char*>(base + at), 2);
-  return half_value(bits, 0, T{});
+  std::memcpy(&bits, reinterpret_cast<const char*>(base + at), sizeof(T));
+  if constexpr (sizeof(T) == 4) {
+    return __uint_as_float(bits & 0xffffe000u);  // the unit does not look at the lowest bits
+  } else {
+    return half_value(bits, 0, T{});
+  }
 }
 template <class T, Major kA, Major kB, int kSums>
 void wgmma(float (&d)[kSums], uint64_t a, uint64_t b) {
   const int thread = emulator::current().linear % 128, lane = thread % 32;
+  constexpr int kDepth = 32 / sizeof(T);
   for (int row = 0; row < 2; ++row) {
-    float line[16];
-    for (int k = 0; k < 16; ++k) {
+    float line[kDepth];
+    for (int k = 0; k < kDepth; ++k) {
       line[k] = described<T, kA>(a, thread / 32 * 16 + lane / 4 + row * 8, k);
     }
     for (int pair = 0; pair < kSums / 4; ++pair) {
       for (int i = 0; i < 2; ++i) {
         float sum = 0;
-        for (int k = 0; k < 16; ++k) {
+        for (int k = 0; k < kDepth; ++k) {
           sum += line[k] * described<T, kB>(b, pair * 8 + lane % 4 * 2 + i, k);
         }
         d[pair * 4 + row * 2 + i] += sum;

@@ -241,9 +241,10 @@ template <class M, int kItems, int kItemBytes, int kPartBytes, bool kCopies>
 struct SampleFiller {
   static constexpr int kFirst = kItems / 2, kSecond = kItems - kFirst;
 
-  Corners4<kSecond> second;  // on its way from one step to the next,
-  uint32_t pending_slab;  // to go here
-  uint32_t pending = 0;   // and fill the stage of this barrier
+  // All have values at once: what had none, ptxas 13.0 once took for what comes after it.
+  Corners4<kSecond> second{};  // on its way from one step to the next,
+  uint32_t pending_slab = 0;   // to go here
+  uint32_t pending = 0;        // and fill the stage of this barrier
 
   // load(corners, item): asks for the corners from that item on; open(): waits for the stage and begins copies
   // into it; slab, full: addresses of where the first item goes and of the stage's barrier.

@@ -57,6 +57,20 @@ def test_many_samples_of_one_pixel_add_up(target, dtype):
     assert_equals_reference(target, problem, target.run(problem))
 
 
+@pytest.mark.parametrize("offsets", ["small", "one pixel"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_many_pixels_of_many_channels_equal_the_reference(target, dtype, offsets):
+    """Several tiles of one group: to the last pixel of a tile, and however crowded one is."""
+    problem = ConvProblem(
+        batch=2, in_channels=64, out_channels=16, height=13, width=17, kernel=(3, 2), groups=1,
+        stride=(1, 1), padding=(1, 1), dilation=(1, 1), deform_groups=1, dtype=dtype, seed=4,
+        offsets=offsets,
+    )  # fmt: skip
+    problem = target.suited(problem)
+    needs(target, problem)
+    assert_equals_reference(target, problem, target.run(problem))
+
+
 @pytest.mark.cuda_only
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradient_of_a_large_weight_is_exact_for_whole_numbers(target, dtype):

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _CONV, _GRADIENTS, _POOLS = "test_conv_definition.py", "test_conv_gradients.py", "test_pools.py"
 EQUALS = f"{_CONV}::test_equals_the_reference"
 WIDE = f"{_CONV}::test_channels_in_whole_vectors_equal_the_reference"
+TILES = f"{_CONV}::test_many_pixels_of_many_channels_equal_the_reference"
 STRANGE = f"{_CONV}::test_strange_offsets_spoil_only_what_uses_them"
 KINK = f"{_CONV}::test_slope_at_a_kink_is_the_right_sided_one"
 FROZEN = f"{_GRADIENTS}::test_frozen_operands_leave_the_other_gradients_as_they_are"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Faults in the kernels of the CUDA library: the plain ones, which every problem can take."""
 
-from suites.mutants.patches import EQUALS, POOL, Patch
+from suites.mutants.patches import EQUALS, POOL, TILES, Patch
 
 
 def _file(name, file, old, new, killer=EQUALS, built=None) -> Patch:
@@ -97,6 +97,7 @@ CUDA = [
         "grad_offset_mask.cu",
         "for (int step = 8; step > 0; step /= 2) v +=",
         "for (int step = 4; step > 0; step /= 2) v +=",
+        TILES,
     ),
     _file(
         "weight's gradient of the last run alone",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Faults in the tensor-core kernels of the CUDA library, each judged on the path that takes it."""
 
-from suites.mutants.patches import EQUALS, WIDE, Patch
+from suites.mutants.patches import EQUALS, TILES, WIDE, Patch
 
 
 def _file(name, file, old, new, kernels, killer=WIDE, built=None) -> Patch:
@@ -104,6 +104,7 @@ FUSED = [
         "for (uint32_t begin = kShared; begin < most[i]; begin += kShared) {",
         "for (uint32_t begin = kShared; begin < kShared; begin += kShared) {",
         "mma",
+        TILES,
     ),
     _file(
         "samples of the tap before gathered",
@@ -163,6 +164,7 @@ FUSED = [
         "multiply_halves(sum[corner], {0, grad.z, 0, grad.w}, {v.z, v.w}, T{});",
         "",
         "wgmma",
+        TILES,
         built="grad_offset_mask.cu",
     ),
     _file(

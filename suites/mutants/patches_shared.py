@@ -21,8 +21,8 @@ def _conv(name, old, new, killer=EQUALS, cuda="forward.cu") -> Patch:
     return Patch(name, "geometry.h", old, new, killer, CONV_OF_CPU, (cuda,))
 
 
-def _pool(name, old, new, killer=POOL) -> Patch:
-    return Patch(name, "roi_geometry.h", old, new, killer, POOLS_OF_CPU, ("roi_pool.cu",))
+def _pool(name, old, new, killer=POOL, cuda=("roi_pool.cu",)) -> Patch:
+    return Patch(name, "roi_geometry.h", old, new, killer, POOLS_OF_CPU, cuda)
 
 
 SHARED = [
@@ -162,5 +162,6 @@ SHARED = [
         "s.counts = is_nan || (position >= below && position <= above);",
         "s.counts = position >= below && position <= above;",
         POOL_STRANGE,
+        cuda=(),  # whose bins look for NaN by themselves
     ),
 ]

@@ -313,7 +313,7 @@ def _cpu_model() -> str:
 def _gpu() -> tuple[str, str]:
     import torch
 
-    if not torch.cuda.is_available():
+    if torch.cuda.device_count() == 0:  # is_available() would take the GPU from forked processes
         return "none", "none"
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:

@@ -146,7 +146,8 @@ def test_the_gpu_is_named_without_touching_it(monkeypatch, touched):
         assert touched
         return "NVIDIA B"
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: pytest.fail("it asks the driver"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: touched)
     monkeypatch.setattr(torch.cuda, "get_device_name", name)
     monkeypatch.setattr(reporting.subprocess, "run", lambda *_, **__: Done)

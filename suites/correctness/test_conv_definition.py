@@ -85,17 +85,14 @@ def test_gradient_of_a_large_weight_is_exact_for_whole_numbers(target, dtype):
     )  # fmt: skip
     problem = target.suited(problem)
     needs(target, problem)
-    numbers = problem.generator("whole numbers")
+    numbers, kept = problem.generator("whole numbers"), problem.operand_dtype("input")
+    operands, grad_output = problem.operands(target.device), problem.grad_output(target.device)
+    offset = torch.zeros_like(operands["offset"])
     image, grad = (
-        torch.randint(-2, 3, t.shape, generator=numbers).double()
-        for t in (problem.rounded()["input"], problem.rounded_grad_output())
+        torch.randint(-2, 3, own.shape, generator=numbers).double()
+        for own in (operands["input"], grad_output)
     )
-    kept = problem.operand_dtype("input")
-    given = {
-        "input": image.to(kept).to(target.device),
-        "grad_output": grad.to(kept).to(target.device),
-    }
-    offset = torch.zeros_like(problem.operands(target.device)["offset"])
+    given = {n: t.to(kept).to(target.device) for n, t in (("input", image), ("grad_output", grad))}
     got = outcome(target, problem, ("weight",), offset=offset, **given)["grad_weight"]
     want = torch.nn.grad.conv2d_weight(image, got.shape, grad, padding=problem.padding)
     assert torch.equal(got.cpu(), want.to(kept))

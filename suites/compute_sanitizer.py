@@ -11,13 +11,15 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from suites.mutants.packed import Packed, pack
 from suites.mutants.patches import ROOT, Patch
 from suites.mutants.patches_races import RACES
 
@@ -103,41 +105,47 @@ def version(sanitizer: str) -> str:
     return found[1] if found else "unknown"
 
 
-def judge(sanitizer: str, tools: Sequence[str], timeout_s: float) -> list[Run]:
-    """Run the small problems under some tools, all at once."""
+def judge(
+    sanitizer: str, tools: Sequence[str], timeout_s: float, races: Packed | None
+) -> list[Run]:
+    """Run the small problems under some tools, all at once; racecheck on the library of `races`."""
 
     def one(tool: str) -> Run:
-        return _under(sanitizer, tool, [], timeout_s)
+        own = tool == "racecheck" and races is not None
+        return _under(sanitizer, tool, ["--library", str(races.path)] if own else [], timeout_s)
 
     with ThreadPoolExecutor(len(tools)) as pool:
         return list(pool.map(one, tools))
 
 
-def judge_races(sanitizer: str, built: Path, timeout_s: float) -> list[Run]:
-    """Run racecheck on libraries with planted races, from a file that `build_races` wrote."""
-    from suites.mutants.packed import Packed
+def judge_races(sanitizer: str, races: Packed, timeout_s: float) -> list[Run]:
+    """Run racecheck on the libraries with planted races."""
 
+    def one(patch: Patch) -> Run:
+        with races.faulty(patch, "cuda") as library:
+            alone = ["--library", str(library), "--backend", f"dcnv2-{patch.kernels}"]
+            return _under(sanitizer, "racecheck", [*alone, "--offsets", "small"], timeout_s)
+
+    with ThreadPoolExecutor(len(RACES)) as pool:
+        return list(pool.map(one, RACES))
+
+
+@contextmanager
+def races_from(file: Path | None) -> Iterator[Packed]:
+    """The libraries that racecheck judges: of a file that `build_races` wrote, or built now."""
     with tempfile.TemporaryDirectory(prefix="dcnv2_races_") as folder:
-        packed = Packed(built, "cuda", Path(folder))
-
-        def one(patch: Patch) -> Run:
-            with packed.faulty(patch, "cuda") as library:
-                alone = ["--library", str(library), "--backend", f"dcnv2-{patch.kernels}"]
-                return _under(sanitizer, "racecheck", [*alone, "--offsets", "small"], timeout_s)
-
-        with ThreadPoolExecutor(len(RACES)) as pool:
-            return list(pool.map(one, RACES))
+        if file is None:
+            file = Path(folder, "races.tar.xz")
+            build_races(file)
+        yield Packed(file, "cuda", Path(folder))
 
 
 def build_races(file: Path) -> None:
-    """Build the libraries with planted races into a file, on a machine with a compiler."""
-    from suites.mutants.packed import pack
-    from suites.mutants.rebuild import build
+    """Build the library for racecheck, and those with planted races, into a file."""
+    from suites.mutants.rebuild import build_for_racecheck
 
     with tempfile.TemporaryDirectory(prefix="dcnv2_races_") as folder:
-        unchanged = build("cuda")
-        unchanged.library.nvcc_flags.append("-lineinfo")  # for what is compiled anew
-        pack(unchanged, RACES, "cuda", file, Path(folder), os.cpu_count() or 1)
+        pack(build_for_racecheck(), RACES, "cuda", file, Path(folder), os.cpu_count() or 1)
 
 
 def _under(sanitizer: str, tool: str, words: Sequence[str], timeout_s: float) -> Run:

@@ -4,13 +4,15 @@
     python -m suites.sanitizers cpu                      # AddressSanitizer, UndefinedBehavior-
     python -m suites.sanitizers cpu --profile brief      # ... in a minute or two
     python -m suites.sanitizers cuda --report reports/h200     # compute-sanitizer, all its tools
-    python -m suites.sanitizers cuda --build races.tar.xz      # planted races, with a compiler
-    python -m suites.sanitizers cuda --built races.tar.xz      # those as well, with a GPU
+    python -m suites.sanitizers cuda --build races.tar.xz      # what racecheck wants, beforehand
+    python -m suites.sanitizers cuda --built races.tar.xz      # with that, where no compiler is
 
 On the CPU the library is built anew, aside, and first has to be found out: libraries with planted
 memory faults must end with a sanitizer's report. On CUDA `suites.small_problems` runs under
 memcheck, racecheck, initcheck and synccheck at once, every allocation by itself; of planted races
-racecheck must report each. What a tool finds is written whole, beside the report.
+racecheck must report each. racecheck does not see what `__syncwarp()` orders where the compiler
+makes a branch of it: it judges the same sources compiled to have every lane of a warp arrive at a
+barrier for itself, instead of one for all after `__syncwarp()`. What a tool finds is written whole, beside the report.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
@@ -136,15 +139,20 @@ def check_cuda(options: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, Run
     """Rows of the tools and of planted races, and what those said that are not right."""
     tools = tuple(options.tool or TOOLS)
     sanitizer = compute_sanitizer.find(options.sanitizer)
-    runs = compute_sanitizer.judge(sanitizer, tools, options.timeout)
+    planted: list[Run] = []
+    with ExitStack() as stack:
+        races = None
+        if "racecheck" in tools:
+            races = stack.enter_context(compute_sanitizer.races_from(options.built))
+        runs = compute_sanitizer.judge(sanitizer, tools, options.timeout, races)
+        if races is not None:
+            planted = compute_sanitizer.judge_races(sanitizer, races, options.timeout)
     rows = [run.row() for run in runs]
     wrong = {run.tool: run for run, row in zip(runs, rows, strict=True) if not row["right"]}
-    if options.built and "racecheck" in tools:
-        planted = compute_sanitizer.judge_races(sanitizer, options.built, options.timeout)
-        for number, (run, patch) in enumerate(zip(planted, RACES, strict=True)):
-            rows.append(run.planted_row(patch))
-            if not rows[-1]["right"]:
-                wrong[f"racecheck_planted_{number}"] = run
+    for number, (run, patch) in enumerate(zip(planted, RACES, strict=False)):
+        rows.append(run.planted_row(patch))
+        if not rows[-1]["right"]:
+            wrong[f"racecheck_planted_{number}"] = run
     return pd.DataFrame(rows).assign(tool=compute_sanitizer.version(sanitizer)), wrong
 
 
@@ -185,8 +193,8 @@ def main(words: Sequence[str] | None = None) -> int:
         metavar="PATH",
         help="of CUDA; default: a package's, or the toolkit's",
     )
-    parser.add_argument("--build", type=Path, metavar="FILE", help="build planted races alone")
-    parser.add_argument("--built", type=Path, metavar="FILE", help="judge races so built as well")
+    parser.add_argument("--build", type=Path, metavar="FILE", help="build what racecheck wants, no more")
+    parser.add_argument("--built", type=Path, metavar="FILE", help="what was so built")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write sanitizers.md there")
     options = parser.parse_args(words)
     if options.build:

@@ -22,9 +22,9 @@ RACES = [
         "cuda/fused/sampler.cuh",
         """    second.template store<M, kPartBytes>(pending_slab, kItemBytes);
     if constexpr (kCopies) wait_copies();
-    arrive_warp(pending);
+    arrive_filled<M>(pending);
 """,
-        """    arrive_warp(pending);
+        """    arrive_filled<M>(pending);
     second.template store<M, kPartBytes>(pending_slab, kItemBytes);
     if constexpr (kCopies) wait_copies();
 """,

@@ -143,6 +143,21 @@ def build_sanitized() -> Build:
     return Build(library, folder, folder / f"lib{library.name}.so")
 
 
+def build_for_racecheck() -> Build:
+    """The CUDA library with what racecheck wants: line numbers, and barriers that it can follow.
+
+    One lane of a warp arrives at a barrier for all, after `__syncwarp()`, whose order racecheck does
+    not see where the compiler makes a branch of it. Here each lane arrives for itself.
+
+    Raises:
+        RuntimeError: if it cannot be built here.
+    """
+    library, folder = _planned("cuda"), ASIDE / "racecheck"
+    library.nvcc_flags += ["-lineinfo", "-DDCNV2_EVERY_LANE_ARRIVES"]
+    libraries.build([library], folder, folder)
+    return Build(library, folder, folder / f"lib{library.name}.so")
+
+
 def _planned(device: str) -> libraries.Library:
     planned, left_out = libraries.plan(ROOT, csrc_digest)
     found = [library for library in planned if library.name == f"dcnv2_{device}"]

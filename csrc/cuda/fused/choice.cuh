@@ -8,6 +8,7 @@
 #include "pack_weight.cuh"
 #include "ring.cuh"
 #include "wgmma.cuh"
+#include "wgmma_float.cuh"
 
 namespace dcnv2::cuda {
 
@@ -38,13 +39,17 @@ struct Type {
 template <int kValue>
 using Int = std::integral_constant<int, kValue>;
 
-// The form in which the forward wants the operands.
+inline bool floats_by_warpgroups(const ConvArgs& a, Path path) {
+  return a.dtype == Dtype::kFloat32 && path == Path::kWgmma;
+}
+
+// The form in which a product wants its packed weight.
 inline OperandForm operand_form(const ConvArgs& a, Path path) {
-  const bool split = a.dtype == Dtype::kFloat32 && path == Path::kWgmma;
+  const bool split = floats_by_warpgroups(a, path);
   return {split && !a.allow_tf32 ? 2 : 1, split};
 }
 
-// Calls f(Type<M>) for the multiplying warps of tiles of `cols` columns.
+// Calls f(Type<M>) for the multiplying warps of tiles of `cols` columns, but for floats by warpgroups.
 template <class F>
 void dispatch_product(const ConvArgs& a, Path path, int cols, F f) {
   auto by_warps = [&](auto product) {
@@ -68,16 +73,31 @@ void dispatch_product(const ConvArgs& a, Path path, int cols, F f) {
   }
 }
 
-// The same for the forward, where warpgroups multiply floats, too: its operands lie along their depth. Those of
-// the gradient of input do as well, but that was slower so.
+// Calls f(Int<kParts>) for floats by warpgroups.
 template <class F>
-void dispatch_forward_product(const ConvArgs& a, Path path, int cols, F f) {
-  auto floats = [&](auto parts) {
+void dispatch_parts(const ConvArgs& a, F f) {
+  a.allow_tf32 ? f(Int<1>{}) : f(Int<2>{});
+}
+
+// Calls f(Type<M>) for products whose operands lie along the depth, the forward and the gradient of the input: with
+// tiles of kRows rows for floats by warpgroups, which leave fewer threads to fill them if they are 128.
+template <int kRows, class F>
+void dispatch_depth_product(const ConvArgs& a, Path path, int cols, F f) {
+  if (!floats_by_warpgroups(a, path)) return dispatch_product(a, path, cols, f);
+  dispatch_parts(a, [&](auto parts) {
     constexpr int kParts = decltype(parts)::value;
-    cols == 64 ? f(Type<WgmmaFloat<64, kParts>>{}) : f(Type<WgmmaFloat<128, kParts>>{});
-  };
-  if (a.dtype != Dtype::kFloat32 || path != Path::kWgmma) return dispatch_product(a, path, cols, f);
-  a.allow_tf32 ? floats(Int<1>{}) : floats(Int<2>{});
+    cols == 64 ? f(Type<WgmmaFloat<kRows, 64, kParts>>{}) : f(Type<WgmmaFloat<kRows, 128, kParts>>{});
+  });
+}
+
+// The same for the gradient of the weight, of `cols` output channels.
+template <class F>
+void dispatch_pixel_product(const ConvArgs& a, Path path, int cols, F f) {
+  if (!floats_by_warpgroups(a, path)) return dispatch_product(a, path, cols, f);
+  dispatch_parts(a, [&](auto parts) {
+    constexpr int kParts = decltype(parts)::value;
+    cols == 64 ? f(Type<WgmmaFloatRows<64, kParts>>{}) : f(Type<WgmmaFloatRows<128, kParts>>{});
+  });
 }
 
 template <class Args>
@@ -97,17 +117,6 @@ void launch_persistent(void (*kernel)(Args), const Args& args, int tiles, int th
   check(cudaGetDevice(&device), "device");
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "device");
   launch_blocks(kernel, args, std::min(tiles, multiprocessors), threads, shared_bytes, stream);
-}
-
-// Two neighbouring elements of a row, of which the first is at an even index.
-__device__ __forceinline__ void store_pair(__half* to, float a, float b) {
-  *reinterpret_cast<uint32_t*>(to) = pack_pair(a, b, __half{});
-}
-__device__ __forceinline__ void store_pair(__nv_bfloat16* to, float a, float b) {
-  *reinterpret_cast<uint32_t*>(to) = pack_pair(a, b, __nv_bfloat16{});
-}
-__device__ __forceinline__ void store_pair(float* to, float a, float b) {
-  *reinterpret_cast<float2*>(to) = {a, b};
 }
 
 }  // namespace dcnv2::cuda

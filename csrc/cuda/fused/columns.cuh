@@ -25,6 +25,9 @@ inline int column_tile(const ConvArgs& a, Path path) {
   return one ? kOne : 2 * kOne;
 }
 
+// The weight as launch_columns wants it.
+PackedWeight columns_weight(const ConvArgs& a, Path path);
+
 // A run of images.
 struct Run {
   int64_t first, images;
@@ -34,7 +37,7 @@ bool columns_fit(const ConvArgs& a, Path path);
 
 // Takes the columns of a run, writes its grad_offset and grad_mask where they are asked for, and the
 // columns themselves, [images * out_height * out_width, taps, in_channels], where `columns` is not
-// null. `packed_weight`: by backward_weight(a, column_tile(a, path)).
+// null. `packed_weight`: by columns_weight(a, path).
 void launch_columns(const ConvArgs& a, const Run& run, Path path, const void* packed_weight,
                     void* columns, cudaStream_t stream);
 

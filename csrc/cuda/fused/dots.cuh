@@ -22,6 +22,7 @@ struct GradOffsetArgs {
   int pixels;         // of the run
   int out_slabs;         // of output channels
   int tiles_a_group;     // channel tiles of one deform group; of all where groups share tiles
+  int stages;            // of weight
   int groups;            // deform groups taken one after the other; 1 where they share tiles
 };
 
@@ -29,20 +30,22 @@ template <class M>
 struct Shared {
   using T = typename M::element;
   static constexpr int kRows = M::kTileRows, kCols = M::kTileCols;
-  static constexpr int kStages = M::kFillThreads > 256 ? 3 : 2;  // as many as there is room for
+  static constexpr int kStages = 8;  // at most
   static constexpr int kSlabs = kCols / kSlab<T>;
 
-  char weight[kStages][kCols * kRowBytes];  // of one tap, channel tile and slab of outputs
   char column[2][kSlabs * kRows * kRowBytes];  // gradients of the samples of a tile, in turn
   ReadingTable<Want::kSlopes, kRows> table;
   RowPixels<kRows> rows;
-  Barrier full[kStages], empty[kStages];  // of weight
+  Barrier full[kStages], empty[kStages];  // of stages of weight
   Barrier column_full[2], column_empty[2], grad_full;
 };
 
-// Behind that in shared memory, slab by slab: grad_output of the block's pixels.
+// Behind that in shared memory: grad_output of the block's pixels, slab by slab, and as many stages as there is room
+// for, each with the weight of one tap, channel tile and slab of outputs.
 template <class M>
 constexpr int kGradSlabBytes = M::kTileRows * kRowBytes;
+template <class M>
+constexpr int kStageBytes = M::kParts * M::kTileCols * kRowBytes;
 template <class M>
 constexpr int kGradAt = int(ceil_div(sizeof(Shared<M>), kTileAlignment)) * kTileAlignment;
 template <class M>
@@ -50,8 +53,12 @@ __device__ __forceinline__ char* grad_slab(Shared<M>& shared, int slab) {
   return reinterpret_cast<char*>(&shared) + kGradAt<M> + slab * kGradSlabBytes<M>;
 }
 template <class M>
-size_t shared_bytes(int out_slabs) {
-  return kGradAt<M> + out_slabs * kGradSlabBytes<M>;
+__device__ __forceinline__ char* weight_stage(Shared<M>& shared, int out_slabs, int stage) {
+  return grad_slab(shared, out_slabs) + stage * kStageBytes<M>;
+}
+template <class M>
+size_t shared_bytes(int out_slabs, int stages) {
+  return kGradAt<M> + out_slabs * kGradSlabBytes<M> + stages * kStageBytes<M>;
 }
 
 // Byte offset of a chunk of a row of a tile's columns: as in slab.cuh, but for four neighbouring chunks of
@@ -277,8 +284,7 @@ struct Dotter {
     dots.template add<kIndex>(column, item.value[0]);
     constexpr bool kLast = kSlabIndex == kSlabs - 1 && kIndex == kItems - 1;
     if (kLast) {
-      __syncwarp();
-      if (thread % 32 == 0) shared.column_empty[buffer].arrive();
+      arrive_for_warp(shared.column_empty[buffer]);
     }
     if constexpr (!kShareReadings) {
       write_lanes(kIndex, group_of(current, channel_of(current, kSlabIndex)), item);

@@ -37,11 +37,7 @@ __device__ void fill(const ForwardArgs& f, Shared<M>& shared, int thread) {
   RingPosition<TileRing<M>::kStages> at;
   using Table = decltype(shared.table);
   const int row0 = thread / kChunks;
-  // Addresses in shared memory
-  const uint32_t base = one_address(shared_address(&shared));
-  auto address = [&](const void* p) {
-    return base + uint32_t(static_cast<const char*>(p) - reinterpret_cast<const char*>(&shared));
-  };
+  const SharedAddresses address(&shared);
   const uint32_t slab0 = address(ring.a) + chunk_offset(row0, thread % kChunks);
   const uint32_t full = address(ring.full), empty = address(ring.empty), table = address(&shared.table);
   const int chunk_channel = thread % kChunks * kVector<T>;
@@ -96,7 +92,7 @@ __device__ void fill(const ForwardArgs& f, Shared<M>& shared, int thread) {
                 },
                 [&] {
                   Barrier::wait(empty + at.stage * int(sizeof(Barrier)), at.parity ^ 1);
-                  if (copies) copy_tile(ring.b[at.stage], weight, sizeof(ring.b[0]), ring.full[at.stage]);
+                  if (copies) copy_tile<M>(ring.b[at.stage], weight, sizeof(ring.b[0]), ring.full[at.stage]);
                 },
                 slab0 + at.stage * int(sizeof(ring.a[0])), full + at.stage * int(sizeof(Barrier)));
             at.advance();
@@ -114,7 +110,8 @@ __global__ void __launch_bounds__(M::kThreads + M::kFillThreads, 1)
   if constexpr (M::kHere) {
     extern __shared__ __align__(kTileAlignment) char raw[];
     auto& shared = *reinterpret_cast<Shared<M>*>(raw);
-    init_ring(shared.ring.full, shared.ring.empty, M::kFillThreads / 32, M::kThreads / 32);
+    init_ring(shared.ring.full, shared.ring.empty, M::kFillThreads / 32 * kArrivals,
+              M::kThreads / 32 * kArrivals);
     if (threadIdx.x < M::kThreads) {
       M::take_registers();
       multiply_tiles<M>(f.grid, f.map, shared.ring);
@@ -125,7 +122,7 @@ __global__ void __launch_bounds__(M::kThreads + M::kFillThreads, 1)
   }
 }
 
-template <class M>
+template <class M, bool kShareReadings>
 void launch(const ConvArgs& a, const PackedWeight& packed, void* workspace, cudaStream_t stream) {
   launch_pack_weight(a, packed, workspace, stream);
   const ForwardArgs f{a,
@@ -134,17 +131,17 @@ void launch(const ConvArgs& a, const PackedWeight& packed, void* workspace, cuda
                        a.bias, a.bias_stride},
                       static_cast<const char*>(workspace) +
                           packed.count() * sizeof(typename M::element)};
-  auto* kernel = forward_kernel<M, true>;
-  if constexpr (M::kTileCols == 64) {
-    if (!rows_share_readings(a.g, packed.slab)) kernel = forward_kernel<M, false>;
-  }
-  launch_persistent(kernel, f, f.grid.tiles(), M::kThreads + M::kFillThreads, sizeof(Shared<M>), stream);
+  launch_persistent(forward_kernel<M, kShareReadings>, f, f.grid.tiles(), M::kThreads + M::kFillThreads,
+                    sizeof(Shared<M>), stream);
   check(cudaGetLastError(), "fused forward");
 }
 
+bool share_readings(const ConvArgs& a) {
+  return rows_share_readings(a.g, a.dtype == Dtype::kFloat32 ? kSlab<float> : kSlab<__half>);
+}
+
 int forward_cols(const ConvArgs& a, Path path) {
-  const int slab = a.dtype == Dtype::kFloat32 ? kSlab<float> : kSlab<__half>;
-  return tile_cols(a, path, a.g.group_out(), rows_share_readings(a.g, slab));
+  return tile_cols(a, path, a.g.group_out(), share_readings(a));
 }
 
 }  // namespace
@@ -157,8 +154,14 @@ size_t fused_forward_workspace(const ConvArgs& a, Path path) {
 void launch_fused_forward(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream) {
   const int cols = forward_cols(a, path);
   const PackedWeight packed = forward_weight(a, cols, operand_form(a, path));
-  dispatch_forward_product(a, path, cols, [&](auto product) {
-    launch<typename decltype(product)::type>(a, packed, workspace, stream);
+  if (share_readings(a)) {
+    return dispatch_depth_product<128>(a, path, cols, [&](auto product) {
+      launch<typename decltype(product)::type, true>(a, packed, workspace, stream);
+    });
+  }
+  dispatch_depth_product<64>(a, path, cols, [&](auto product) {  // of 64 columns: see tile_cols
+    using M = typename decltype(product)::type;
+    if constexpr (M::kTileCols == 64) launch<M, false>(a, packed, workspace, stream);
   });
 }
 

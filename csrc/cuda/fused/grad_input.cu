@@ -39,6 +39,9 @@ struct Gatherer {
   static constexpr uint32_t kAll = 0xffffffffu, kShared = kChunks;
   // Entries on their way at a time: most pixels have about four
   static constexpr uint32_t kFirst = 4, kMore = 2;
+  // Whether, while a row's entries are added, the first of the next slab are on their way; where a thread has more
+  // rows than one, registers do not suffice
+  static constexpr bool kAhead = kItems == 1;
   static constexpr uint32_t kNoKey = 0xffffffffu;
 
   // An entry: the chunk of grad_output where what it adds begins, and how much of it.
@@ -66,6 +69,17 @@ struct Gatherer {
         list_keys(uint32_t(f.lists.grid.images * (f.lists.grid.height + 1)) * line_keys),
         crowds(*f.lists.piece_count != 0) {}
 
+  // A thread's channels of a slab: where they lie in the first pixel, and whether they are there.
+  struct Part {
+    const char* base;
+    bool wanted;
+  };
+  __device__ Part part_of(const Tile& tile, int slab) const {
+    const int depth = f.grid.packed.depth, within = slab * kSlab<T> + lane * kVector<T>;
+    const bool wanted = within < depth;
+    return {f.grad_output + (tile.group * depth + (wanted ? within : 0)) * int(sizeof(T)), wanted};
+  }
+
   // Keys fit 32 bits.
   __device__ uint32_t first_key(int row, int list) const {
     if (!shared.ring.fill_rows.exists(row)) return kNoKey;
@@ -83,34 +97,42 @@ struct Gatherer {
     return {f.lists.row[place.index] * f.row_chunks,
             f.lists.weights[int64_t(place.index) * 4 + place.corner]};
   }
-  // base: of the thread's channels in the first pixel.
   static __device__ uint4 load(const char* base, uint32_t at) {
     return load_chunk(base + uint64_t(at) * kChunkBytes);
   }
 
-  // Adds kCount of the eight entries of a row that its threads hold; only the first `count` are there.
+  // Asks for the chunks of kCount of the eight entries of a row that its threads hold; only the first `count` are
+  // there. Every thread of a warp takes part.
   template <uint32_t kCount>
-  static __device__ __forceinline__ void add_some(const Entry& mine, uint32_t begin, uint32_t count,
-                                                  const char* base, Sum& sum) {
-    uint4 chunk[kCount];
-    float weight[kCount];
+  static __device__ __forceinline__ void ask_some(const Entry& mine, uint32_t begin, uint32_t count,
+                                                  const char* base, uint4 (&chunk)[kCount]) {
 #pragma unroll
     for (uint32_t i = 0; i < kCount; ++i) {
       const uint32_t at = __shfl_sync(kAll, mine.at, begin + i, kChunks);
-      weight[i] = __shfl_sync(kAll, mine.weight, begin + i, kChunks);
       chunk[i] = {};
       if (begin + i < count) chunk[i] = load(base, at);
     }
-#pragma unroll
-    for (uint32_t i = 0; i < kCount; ++i) add_chunk(chunk[i], weight[i], sum, T{});
   }
-  // All eight. Every thread of a warp takes part, `most` entries long.
-  static __device__ __forceinline__ void add_shared(const Entry& mine, uint32_t count, uint32_t most,
-                                                    const char* base, Sum& sum) {
-    if (most > 0) add_some<kFirst>(mine, 0, count, base, sum);
-    for (uint32_t begin = kFirst; begin < min(most, kShared); begin += kMore) {
-      add_some<kMore>(mine, begin, count, base, sum);
+  template <uint32_t kCount>
+  static __device__ __forceinline__ void add_some(const Entry& mine, uint32_t begin,
+                                                  const uint4 (&chunk)[kCount], Sum& sum) {
+#pragma unroll
+    for (uint32_t i = 0; i < kCount; ++i) {
+      add_chunk(chunk[i], __shfl_sync(kAll, mine.weight, begin + i, kChunks), sum, T{});
     }
+  }
+  // Adds those from `begin` on; the fullest row of the warp has `most`.
+  static __device__ __forceinline__ void add_rest(const Entry& mine, uint32_t begin, uint32_t count,
+                                                  uint32_t most, const char* base, Sum& sum) {
+    for (; begin < min(most, kShared); begin += kMore) {
+      uint4 chunk[kMore];
+      ask_some<kMore>(mine, begin, count, base, chunk);
+      add_some<kMore>(mine, begin, chunk, sum);
+    }
+  }
+
+  __device__ void store_row(char* slab, int row, const Sum& sum) const {
+    store_operand<M, TileRing<M>::kPartBytes>(shared_address(slab) + chunk_offset(row, lane), sum);
   }
 
   // The most of a number that each row of a warp has.
@@ -131,16 +153,16 @@ struct Gatherer {
     named_barrier(kFillBarrier, M::kFillThreads);
   }
   // Those rows, one after the other, by all threads; sums in a fixed order.
-  __device__ void add_crowds(int list0, int tap, const char* base, bool wanted, char* slab) const {
+  __device__ void add_crowds(int list0, int tap, const Part& part, char* slab) const {
     for (int row = 0; row < M::kTileRows; ++row) {
       if (!shared.crowded[row]) continue;
       const Entries all = entries(first_key(row, list0), tap);
       Sum sum = {};
-      if (wanted) {
+      if (part.wanted) {
 #pragma unroll 4
         for (uint32_t i = group; i < all.count(); i += kGroups) {
           const Entry e = entry(all, i);
-          add_chunk(load(base, e.at), e.weight, sum, T{});
+          add_chunk(load(part.base, e.at), e.weight, sum, T{});
         }
       }
 #pragma unroll
@@ -153,7 +175,7 @@ struct Gatherer {
 #pragma unroll
           for (int i = 0; i < kVector<T>; ++i) total[i] += from[i];
         }
-        *reinterpret_cast<uint4*>(slab + chunk_offset(row, lane)) = make_chunk(total, T{});
+        store_row(slab, row, total);
       }
       named_barrier(kFillBarrier, M::kFillThreads);
     }
@@ -193,33 +215,42 @@ struct Gatherer {
       if (crowds) mark_crowds(count);
 #pragma unroll
       for (int i = 0; i < kItems; ++i) most[i] = most_of_warp(count[i]);
+      uint4 ahead[kFirst];
+      Part part = part_of(tile, 0);
+      if (kAhead) ask_some<kFirst>(first[0], 0, part.wanted ? count[0] : 0, part.base, ahead);
       for (int slab = 0; slab < packed.slabs; ++slab) {
-        const int within = slab * kSlab<T> + lane * kVector<T>;
-        const bool wanted = within < packed.depth;
-        const char* base =
-            f.grad_output + (tile.group * packed.depth + (wanted ? within : 0)) * int(sizeof(T));
+        const Part after = part_of(tile, slab + 1);
         ring.empty[at.stage].wait(at.parity ^ 1);
         if (copies) {
-          copy_tile(ring.b[at.stage],
-                    f.grid.weight + packed.tile(tile.group, slab * packed.taps + tap, tile.col0),
-                    sizeof(ring.b[0]), ring.full[at.stage]);
+          copy_tile<M>(ring.b[at.stage],
+                       f.grid.weight + packed.tile(tile.group, slab * packed.taps + tap, tile.col0),
+                       sizeof(ring.b[0]), ring.full[at.stage]);
         }
 #pragma unroll
         for (int i = 0; i < kItems; ++i) {
-          const uint32_t here = wanted ? count[i] : 0;
+          const uint32_t here = part.wanted ? count[i] : 0;
+          uint4 now[kFirst];
+          if constexpr (kAhead) {
+#pragma unroll
+            for (uint32_t k = 0; k < kFirst; ++k) now[k] = ahead[k];
+            ask_some<kFirst>(first[i], 0, after.wanted ? count[i] : 0, after.base, ahead);
+          } else {
+            ask_some<kFirst>(first[i], 0, here, part.base, now);
+          }
           Sum sum = {};
-          add_shared(first[i], here, most[i], base, sum);
+          add_some<kFirst>(first[i], 0, now, sum);
+          add_rest(first[i], kFirst, here, most[i], part.base, sum);
           for (uint32_t begin = kShared; begin < most[i]; begin += kShared) {
             const bool more = begin < count[i];
             const Entry mine = more ? entry(entries(key0[i], tap), begin + lane) : Entry{0, 0};
-            add_shared(mine, begin < here ? here - begin : 0, most[i] - begin, base, sum);
+            add_rest(mine, 0, begin < here ? here - begin : 0, most[i] - begin, part.base, sum);
           }
-          *reinterpret_cast<uint4*>(ring.a[at.stage] + chunk_offset(group + i * kGroups, lane)) =
-              make_chunk(sum, T{});
+          store_row(ring.a[at.stage], group + i * kGroups, sum);
         }
-        if (crowds) add_crowds(list0, tap, base, wanted, ring.a[at.stage]);
-        arrive_warp(ring.full[at.stage]);
+        if (crowds) add_crowds(list0, tap, part, ring.a[at.stage]);
+        arrive_filled<M>(shared_address(&ring.full[at.stage]));
         at.advance();
+        part = after;
       }
     }
   }
@@ -231,7 +262,8 @@ __global__ void __launch_bounds__(M::kThreads + M::kFillThreads, 1)
   if constexpr (M::kHere) {
     extern __shared__ __align__(kTileAlignment) char raw[];
     auto& shared = *reinterpret_cast<Shared<M>*>(raw);
-    init_ring(shared.ring.full, shared.ring.empty, M::kFillThreads / 32, M::kThreads / 32);
+    init_ring(shared.ring.full, shared.ring.empty, M::kFillThreads / 32 * kArrivals,
+              M::kThreads / 32 * kArrivals);
     if (threadIdx.x < M::kThreads) {
       M::take_registers();
       multiply_tiles<M>(f.grid, f.map, shared.ring);
@@ -267,7 +299,7 @@ struct Plan {
 
   Plan(const ConvArgs& a, Path path)
       : cols(grad_input_cols(a, path)),
-        packed(backward_weight(a, cols)),
+        packed(backward_weight(a, cols, operand_form(a, path))),
         images(images_a_run(a.g)) {
     const int64_t weight = (packed.count() + a.g.in_channels) * int64_t(element_size(a.dtype));
     lists = ceil_div(weight, 256) * 256;
@@ -296,7 +328,7 @@ void launch_fused_grad_input(const ConvArgs& a, Path path, void* workspace, cuda
     const int64_t images = std::min(plan.images, g.batch - first);
     const auto lists = build_sample_lists<float>(
         a, first, images, Taps::kApart, static_cast<char*>(workspace) + plan.lists, stream);
-    dispatch_product(a, path, plan.cols, [&](auto product) {
+    dispatch_depth_product<64>(a, path, plan.cols, [&](auto product) {
       using M = typename decltype(product)::type;
       const GradInputArgs f{
           {plan.packed, workspace, images * g.height * g.width, M::kTileRows, M::kTileCols},

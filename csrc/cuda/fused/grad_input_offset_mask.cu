@@ -27,7 +27,7 @@ struct Plan {
   int64_t columns = 0, lists = 0, partial = 0, total = 0;  // the packed weight lies at 0
 
   Plan(const ConvArgs& a, Path path) {
-    const PackedWeight packed = backward_weight(a, column_tile(a, path));
+    const PackedWeight packed = columns_weight(a, path);
     total = align((packed.count() + a.g.in_channels) * int64_t(element_size(a.dtype)));
     run_images = list_images = a.g.batch;
     if (a.grad_input == nullptr) return;
@@ -53,7 +53,7 @@ void launch_fused_input_offset_mask(const ConvArgs& a, Path path, void* workspac
                                     cudaStream_t stream) {
   const Plan plan(a, path);
   char* base = static_cast<char*>(workspace);
-  launch_pack_weight(a, backward_weight(a, column_tile(a, path)), base, stream);
+  launch_pack_weight(a, columns_weight(a, path), base, stream);
   if (a.grad_input == nullptr) {
     return launch_columns(a, {0, a.g.batch}, path, base, nullptr, stream);
   }

@@ -34,23 +34,28 @@ __device__ void multiply(const GradOffsetArgs& f, Shared<M>& shared) {
   using T = typename M::element;
   using S = Shared<M>;
   const int thread = threadIdx.x;
-  const int tiles = f.groups * f.packed.taps * f.tiles_a_group, steps = tiles * f.out_slabs;
+  const int tiles = f.groups * f.packed.taps * f.tiles_a_group;
   // The next step whose weight is to be asked for: the first warp runs ahead of the products
-  int ask = 0;
+  int slab = 0, within = 0, tap = 0, group = 0;
+  RingPosition<S::kStages> ask_at;
   const bool asks = in_first_warp(thread);
   auto ask_next = [&] {
-    if (!asks || ask >= steps) return;
-    const int slab = ask % f.out_slabs, tile = ask / f.out_slabs;
-    const int within = tile % f.tiles_a_group, rest = tile / f.tiles_a_group;
-    const int tap = rest % f.packed.taps, group = rest / f.packed.taps;
-    const int stage = ask % S::kStages, channel = (group * f.tiles_a_group + within) * S::kCols;
-    shared.empty[stage].wait((ask / S::kStages & 1) ^ 1);
-    copy_tile_alone(shared.weight[stage],
-                    f.weight + f.packed.tile(0, slab * f.packed.taps + tap, channel),
-                    sizeof(shared.weight[0]), shared.full[stage]);
-    ++ask;
+    if (!asks || group == f.groups) return;
+    const int channel = (group * f.tiles_a_group + within) * S::kCols;
+    shared.empty[ask_at.stage].wait(ask_at.parity ^ 1);
+    copy_tile_alone<M>(weight_stage(shared, f.out_slabs, ask_at.stage),
+                    f.weight + f.packed.tile(0, slab * f.packed.taps + tap, channel), kStageBytes<M>,
+                    shared.full[ask_at.stage]);
+    ask_at.advance(f.stages);
+    if (++slab < f.out_slabs) return;
+    slab = 0;
+    if (++within < f.tiles_a_group) return;
+    within = 0;
+    if (++tap < f.packed.taps) return;
+    tap = 0;
+    ++group;
   };
-  for (int i = 0; i < S::kStages - 1; ++i) ask_next();
+  for (int i = 0; i < f.stages - 1; ++i) ask_next();
 
   M product;
   shared.grad_full.wait(0);
@@ -61,11 +66,11 @@ __device__ void multiply(const GradOffsetArgs& f, Shared<M>& shared) {
     product.clear();
     for (int slab = 0; slab < f.out_slabs; ++slab) {
       shared.full[at.stage].wait(at.parity);
-      product.multiply(grad_slab(shared, slab), shared.weight[at.stage], thread);
+      product.multiply(grad_slab(shared, slab), weight_stage(shared, f.out_slabs, at.stage), thread);
       release.multiplied(at.stage);
       ask_next();  // for the stage that is free by now
       __syncwarp();
-      at.advance();
+      at.advance(f.stages);
     }
     release.finish(product);
     const int buffer = tile % 2;
@@ -82,8 +87,7 @@ __device__ void multiply(const GradOffsetArgs& f, Shared<M>& shared) {
             make_chunk(v, T{});
       }
     }
-    __syncwarp();
-    if (thread % 32 == 0) shared.column_full[buffer].arrive();
+    arrive_for_warp(shared.column_full[buffer]);
   }
 }
 
@@ -111,7 +115,7 @@ __device__ void take_dots(const GradOffsetArgs& f, Shared<M>& shared, int thread
       *reinterpret_cast<uint4*>(grad_slab(shared, slab) + chunk_offset(row, chunk)) = v;
     }
   }
-  arrive_warp(shared.grad_full);
+  arrive_for_warp(shared.grad_full);
 
   visit_tiles(
       f, M::kTileCols,
@@ -135,15 +139,15 @@ __global__ void __launch_bounds__(M::kThreads + M::kFillThreads, 1)
   if constexpr (M::kHere) {
     extern __shared__ __align__(kTileAlignment) char raw[];
     auto& shared = *reinterpret_cast<Shared<M>*>(raw);
-    constexpr int kMultiplyWarps = M::kThreads / 32, kDotWarps = M::kFillThreads / 32;
+    constexpr int kMultiply = M::kThreads / 32 * kArrivals, kDots = M::kFillThreads / 32 * kArrivals;
     if (threadIdx.x == 0) {
-      shared.grad_full.init(kDotWarps);
+      shared.grad_full.init(kDots);
       for (int i = 0; i < 2; ++i) {
-        shared.column_full[i].init(kMultiplyWarps);
-        shared.column_empty[i].init(kDotWarps);
+        shared.column_full[i].init(kMultiply);
+        shared.column_empty[i].init(kDots);
       }
     }
-    init_ring(shared.full, shared.empty, kCopyArrivals, kMultiplyWarps);
+    init_ring(shared.full, shared.empty, kCopyArrivals<M>, kMultiply);
     if (threadIdx.x < M::kThreads) {
       M::take_registers();
       multiply<M>(f, shared);
@@ -158,16 +162,30 @@ bool one_group_a_tile(const ConvArgs& a, Path path) {
   return a.g.deform_groups == 1 || a.g.deform_channels() % column_tile(a, path) == 0;
 }
 
-int out_slabs(const ConvArgs& a, Path path) { return backward_weight(a, column_tile(a, path)).slabs; }
+// Stages of weight that shared memory has room for; fewer than 2 do not do.
+template <class M>
+int most_stages(int out_slabs) {
+  const int64_t room = shared_limit() - int64_t(shared_bytes<M>(out_slabs, 0));
+  return int(std::clamp<int64_t>(room / kStageBytes<M>, 0, Shared<M>::kStages));
+}
+
+// Whether warpgroups multiply floats: where shared memory holds grad_output and a weight in two parts.
+bool floats_fit_warpgroups(const ConvArgs& a, Path path) {
+  return floats_by_warpgroups(a, path) && a.g.out_channels <= 2 * kFewOutputs;
+}
 
 // Calls f(Type<M>) for the multiplying warps: of 128 pixels on Hopper where shared memory holds their
 // grad_output, else of 64.
 template <class F>
 void dispatch_columns(const ConvArgs& a, Path path, F f) {
+  if (floats_fit_warpgroups(a, path)) {
+    return dispatch_parts(a, [&](auto parts) {
+      f(Type<WgmmaFloatRows<64, decltype(parts)::value>>{});
+    });
+  }
   if (a.dtype == Dtype::kFloat32) {
-    a.allow_tf32 ? f(Type<MmaSync<Tf32Product, 64, 64>>{})
-                 : f(Type<MmaSync<Float32Product, 64, 64>>{});
-    return;
+    return a.allow_tf32 ? f(Type<MmaSync<Tf32Product, 64, 64>>{})
+                        : f(Type<MmaSync<Float32Product, 64, 64>>{});
   }
   auto with_type = [&](auto element, auto product) {
     using T = decltype(element);
@@ -182,7 +200,7 @@ void dispatch_columns(const ConvArgs& a, Path path, F f) {
 template <class M>
 void launch(const ConvArgs& a, const Run& run, Path path, const void* packed_weight, void* columns,
             cudaStream_t stream) {
-  const PackedWeight packed = backward_weight(a, M::kTileCols);
+  const PackedWeight packed = columns_weight(a, path);
   const bool apart = one_group_a_tile(a, path);
   const int groups = apart ? int(a.g.deform_groups) : 1;
   const int pixels = int(run.images * a.g.out_height * a.g.out_width);
@@ -196,10 +214,11 @@ void launch(const ConvArgs& a, const Run& run, Path path, const void* packed_wei
                          pixels,
                          packed.slabs,
                          int(ceil_div(a.g.in_channels / groups, M::kTileCols)),
+                         most_stages<M>(packed.slabs),
                          groups};
   auto* kernel = apart ? grad_offset_mask_kernel<M, true> : grad_offset_mask_kernel<M, false>;
   launch_blocks(kernel, f, int(ceil_div(pixels, M::kTileRows)), M::kThreads + M::kFillThreads,
-                shared_bytes<M>(packed.slabs), stream);
+                shared_bytes<M>(packed.slabs, f.stages), stream);
   check(cudaGetLastError(), "fused grad_offset_mask");
 }
 
@@ -210,11 +229,17 @@ bool columns_fit(const ConvArgs& a, Path path) {
   const int64_t chunks = g.deform_channels() * int64_t(element_size(a.dtype)) / kChunkBytes;
   const bool lanes_fit = chunks == 1 || chunks == 2 || chunks == 4 || chunks == 8;
   if (path == Path::kPlain || g.groups != 1 || !(one_group_a_tile(a, path) || lanes_fit)) return false;
+  const int slabs = columns_weight(a, path).slabs;
   bool fits = false;
   dispatch_columns(a, path, [&](auto product) {
-    fits = shared_bytes<typename decltype(product)::type>(out_slabs(a, path)) <= size_t(shared_limit());
+    fits = most_stages<typename decltype(product)::type>(slabs) >= 2;
   });
   return fits;
+}
+
+PackedWeight columns_weight(const ConvArgs& a, Path path) {
+  const OperandForm form = floats_fit_warpgroups(a, path) ? operand_form(a, path) : OperandForm{};
+  return backward_weight(a, column_tile(a, path), form);
 }
 
 void launch_columns(const ConvArgs& a, const Run& run, Path path, const void* packed_weight,

@@ -15,15 +15,55 @@ constexpr int kFillBarrier = 1;
 constexpr int kTurns = 4;      // steps whose readings the table holds
 constexpr int kRunPixels = 64;  // runs are cut at multiples of it
 
+// How a problem is cut: into tiles of some samples (pairs of a tap and a slab of channels) by some output
+// channels, of which the first `whole` have a block each, and the others one for each of their runs of pixels.
+struct Cut {
+  int samples, outputs;  // of a tile
+  int slab, slabs;       // channels of a slab, slabs of a weight group
+  int sample_tiles, output_tiles, tiles;
+  int whole = 0, runs = 1;
+
+  Cut(const ConvArgs& a, Path path) {
+    constexpr int64_t kMostBytes = int64_t(48) << 20;  // of partial sums
+    constexpr int kMultiprocessors = 132, kLeastSteps = 8;
+    const ConvGeometry& g = a.g;
+    const int64_t columns = g.out_pixels() * g.taps() * g.in_channels * element_size(a.dtype);
+    const int64_t most_bytes = std::min(kMostBytes, columns / 4);
+    slab = a.dtype == Dtype::kFloat32 ? kSlab<float> : kSlab<__half>;
+    slabs = int(ceil_div(g.group_in(), slab));
+    outputs = tile_cols(a, path, g.group_out(), rows_share_readings(g, slab));
+    samples = outputs == 256 || floats_by_warpgroups(a, path) ? 64 : 128;  // as dispatch_pixel_product has them
+    sample_tiles = int(ceil_div(g.taps() * slabs, samples / slab));
+    output_tiles = int(ceil_div(g.group_out(), outputs));
+    tiles = sample_tiles * output_tiles * int(g.groups);
+    const int64_t most_runs = std::clamp<int64_t>(ceil_div(g.out_pixels(), kRunPixels) / kLeastSteps, 1, 64);
+    // Whole waves of whole tiles or none, and the number of runs that keeps most multiprocessors busy
+    double best = 0;
+    for (int alone : {0, tiles / kMultiprocessors * kMultiprocessors}) {
+      for (int r = 1; r <= most_runs; ++r) {
+        const int64_t rest = int64_t(tiles - alone) * r;
+        if (r > 1 && (alone + rest) * samples * outputs * 4 > most_bytes) break;
+        const double waves = alone / kMultiprocessors + double(ceil_div(rest, kMultiprocessors)) / r;
+        const double used = tiles / (waves * kMultiprocessors);
+        if (used > best + 0.02) {
+          best = used;
+          whole = alone;
+          runs = r;
+        }
+      }
+    }
+  }
+  __host__ __device__ int tiles_in_runs() const { return tiles - whole; }
+  int blocks() const { return whole + tiles_in_runs() * runs; }
+  int64_t partial_bytes() const { return int64_t(blocks()) * samples * outputs * 4; }
+};
+
 struct GradWeightArgs {
   ConvArgs conv;
-  float* partial;     // [blocks, rows of a tile, columns of a tile]
+  Cut cut;
+  float* partial;     // [blocks, samples of a tile, output channels of a tile]
   const char* zeros;  // [in_channels]
   int pixels;
-  int whole, shared, runs;  // tiles of one block each, those of several, how many
-  int slabs;      // of a weight group's channels
-  int row_tiles;  // tiles of (tap, slab) pairs
-  int col_tiles;  // tiles of a weight group's output channels
 };
 
 // What the samples of some steps have in common with the other operand, in shared memory: their pixels, and
@@ -39,12 +79,15 @@ struct Shared {
   using T = typename M::element;
   static constexpr int kPixels = M::kDepth;  // of a step
   static constexpr int kSlabBytes = kPixels * kRowBytes;
-  static constexpr int kRowSlabs = M::kTileRows / kSlab<T>, kColSlabs = M::kTileCols / kSlab<T>;
-  static constexpr int kStages = sizeof(T) == 4 ? 2 : 3;
+  static constexpr int kSamples = M::kTurned ? M::kTileCols : M::kTileRows;
+  static constexpr int kOutputs = M::kTurned ? M::kTileRows : M::kTileCols;
+  static constexpr int kSampleSlabs = kSamples / kSlab<T>, kOutputSlabs = kOutputs / kSlab<T>;
+  static constexpr int kPartBytes = kSampleSlabs * kSlabBytes;
+  static constexpr int kStages = sizeof(T) == 4 ? 2 : 3;  // as many as there is room for
 
-  char a[kStages][kRowSlabs * kSlabBytes];
-  char b[kStages][kColSlabs * kSlabBytes];
-  static constexpr int kRows = kRowSlabs * kPixels;  // samples of a step
+  char samples[kStages][M::kParts * kPartBytes];
+  char grads[kStages][kOutputSlabs * kSlabBytes];
+  static constexpr int kRows = kSampleSlabs * kPixels;  // samples of a step
   // One is read while the other is filled.
   ReadingTable<Want::kWeights, kRows, kTurns> table[2];
   SamplePixels<kTurns * kRows> pixels[2];
@@ -53,7 +96,7 @@ struct Shared {
 
 // What a block computes: some (tap, slab) pairs by some output channels, over a run of pixels.
 struct Tile {
-  int pair0, col0, group;
+  int pair0, output0, group;
   int first, steps;  // pixel, steps of pixels
 };
 // A tap and a slab: the taps of a slab follow one another, so that a block samples the same pixels anew.
@@ -67,17 +110,18 @@ __device__ __forceinline__ Pair pair_at(const GradWeightArgs& f, int index) {
 
 template <class M>
 __device__ __forceinline__ Tile block_tile(const GradWeightArgs& f) {
-  const int beyond = int(blockIdx.x) - f.whole, runs = beyond < 0 ? 1 : f.runs;
-  const int run = beyond < 0 ? 0 : beyond / f.shared;
-  int index = beyond < 0 ? blockIdx.x : f.whole + beyond % f.shared;
+  const Cut& cut = f.cut;
+  const int beyond = int(blockIdx.x) - cut.whole, runs = beyond < 0 ? 1 : cut.runs;
+  const int run = beyond < 0 ? 0 : beyond / cut.tiles_in_runs();
+  int index = beyond < 0 ? blockIdx.x : cut.whole + beyond % cut.tiles_in_runs();
   auto take = [&](int count) {
     const int at = index % count;
     index /= count;
     return at;
   };
   Tile t;
-  t.col0 = take(f.col_tiles) * M::kTileCols;
-  t.pair0 = take(f.row_tiles) * Shared<M>::kRowSlabs;
+  t.output0 = take(cut.output_tiles) * Shared<M>::kOutputs;
+  t.pair0 = take(cut.sample_tiles) * Shared<M>::kSampleSlabs;
   t.group = index;
   const int64_t all = ceil_div(f.pixels, kRunPixels);
   const int begin = int(all * run / runs), end = int(all * (run + 1) / runs);
@@ -86,7 +130,8 @@ __device__ __forceinline__ Tile block_tile(const GradWeightArgs& f) {
   return t;
 }
 
-// The samples that a thread looks up for the table, a table ahead: asked for while others are taken.
+// The pixels that a thread looks up for the table, a table ahead, and their samples where rows share them: asked
+// for while others are taken.
 template <class M>
 struct Lookups {
   using T = typename M::element;
@@ -102,8 +147,9 @@ struct Lookups {
   __device__ Place place(int entry, const Pixel& pixel, bool exists) const {
     const Pair pair = pair_at(f, tile.pair0 + entry % S::kRows / S::kPixels);
     const int channel = tile.group * int(f.conv.g.group_in()) + pair.slab * kSlab<T>;
-    return {pixel, pair.tap, channel / int(f.conv.g.deform_channels()), exists && pair.slab < f.slabs};
+    return {pixel, pair.tap, channel / int(f.conv.g.deform_channels()), exists && pair.slab < f.cut.slabs};
   }
+  template <bool kSamples>
   __device__ void ask(int step0, SamplePixels<kEntries>& pixels) {
     const int height = int(f.conv.g.out_height), width = int(f.conv.g.out_width);
 #pragma unroll
@@ -114,7 +160,7 @@ struct Lookups {
       const Pixel p = strip_pixel(index, height, width);
       pixels.pixel[entry] = p;
       pixels.at[entry] = index < f.pixels ? (p.n * height + p.y) * width + p.x : -1;
-      raw[i] = ask_sample(f.conv, place(entry, p, index < f.pixels));
+      if (kSamples) raw[i] = ask_sample(f.conv, place(entry, p, index < f.pixels));
     }
   }
   template <class Table>
@@ -129,12 +175,25 @@ struct Lookups {
   }
 };
 
+// Where a stage has a pixel: a chunk of its samples, and its grad_output in every slab.
+template <class M>
+__device__ __forceinline__ int sample_offset(int pixel, int chunk) {
+  using T = typename M::element;
+  if constexpr (!M::kTurned) return chunk_offset(pixel, chunk);
+  return pixel / kSlab<T> * (Shared<M>::kSamples * kRowBytes) + across_offset(pixel % kSlab<T>, chunk);
+}
+template <class M>
+__device__ __forceinline__ int grad_row(int pixel) {
+  if constexpr (M::kTurned) return M::slab_row(pixel);
+  return pixel;
+}
+
 template <class M, bool kShareReadings>
 __device__ void fill(const GradWeightArgs& f, Shared<M>& shared, int thread) {
   using T = typename M::element;
   using S = Shared<M>;
   constexpr int kThreads = M::kFillThreads, kPixels = S::kPixels;
-  constexpr int kRowSlabs = S::kRowSlabs, kColSlabs = S::kColSlabs;
+  constexpr int kSampleSlabs = S::kSampleSlabs, kOutputSlabs = S::kOutputSlabs;
   static_assert(kThreads == kPixels * kChunks);
   const ConvArgs& a = f.conv;
   const Source source = make_source<T>(a, f.zeros);
@@ -143,19 +202,15 @@ __device__ void fill(const GradWeightArgs& f, Shared<M>& shared, int thread) {
   const int row = thread / kChunks, chunk = thread % kChunks;
   const T* grad = static_cast<const T*>(a.grad_output) + tile.group * outputs;
 
-  // Addresses in shared memory
-  const uint32_t base = one_address(shared_address(&shared));
-  auto address = [&](const void* p) {
-    return base + uint32_t(static_cast<const char*>(p) - reinterpret_cast<const char*>(&shared));
-  };
-  const uint32_t slot = address(shared.a) + chunk_offset(row, chunk);
-  const uint32_t grad_slot = address(shared.b) + chunk_offset(row, chunk);
+  const SharedAddresses address(&shared);
+  const uint32_t slot = address(shared.samples) + sample_offset<M>(row, chunk);
+  const uint32_t grad_slot = address(shared.grads) + chunk_offset(grad_row<M>(row), chunk);
   const uint32_t full = address(shared.full), empty = address(shared.empty);
 
   // This thread's channels and tap in every slab
-  int tap[kRowSlabs], channel[kRowSlabs];
-  bool wanted[kRowSlabs];
-  for (int i = 0; i < kRowSlabs; ++i) {
+  int tap[kSampleSlabs], channel[kSampleSlabs];
+  bool wanted[kSampleSlabs];
+  for (int i = 0; i < kSampleSlabs; ++i) {
     const Pair pair = pair_at(f, tile.pair0 + i);
     const int within = pair.slab * kSlab<T> + chunk * kVector<T>;
     tap[i] = pair.tap;
@@ -163,16 +218,17 @@ __device__ void fill(const GradWeightArgs& f, Shared<M>& shared, int thread) {
     channel[i] = tile.group * depth + within;
   }
 
-  SampleFiller<M, kRowSlabs, S::kSlabBytes, 0, true> filler;
+  constexpr int kItemBytes = (M::kTurned ? kSlab<T> : kPixels) * kRowBytes;
+  SampleFiller<M, kSampleSlabs, kItemBytes, S::kPartBytes, true> filler;
   RingPosition<S::kStages> at;
   Lookups<M> lookups{f, tile, thread};
-  lookups.ask(0, shared.pixels[0]);
+  lookups.template ask<kShareReadings>(0, shared.pixels[0]);
   for (int step0 = 0, side = 0; step0 < tile.steps; step0 += kTurns, side ^= 1) {
     auto& pixels = shared.pixels[side];
     auto& table = shared.table[side];
     if (kShareReadings) lookups.put(source, pixels, table);
     named_barrier(kFillBarrier, kThreads);  // the others of the two are read no more
-    lookups.ask(step0 + kTurns, shared.pixels[side ^ 1]);
+    lookups.template ask<kShareReadings>(step0 + kTurns, shared.pixels[side ^ 1]);
     const int turns = min(kTurns, tile.steps - step0);
     for (int turn = 0; turn < turns; ++turn) {
       const int at_pixel = pixels.at[turn * S::kRows + row];
@@ -196,14 +252,14 @@ __device__ void fill(const GradWeightArgs& f, Shared<M>& shared, int thread) {
                   [&] {
                     Barrier::wait(empty + at.stage * int(sizeof(Barrier)), at.parity ^ 1);
 #pragma unroll
-                    for (int j = 0; j < kColSlabs; ++j) {
-                      const int o = tile.col0 + j * kSlab<T> + chunk * kVector<T>;
+                    for (int j = 0; j < kOutputSlabs; ++j) {
+                      const int o = tile.output0 + j * kSlab<T> + chunk * kVector<T>;
                       const bool there = exists && o < outputs;
-                      copy_chunk(grad_slot + at.stage * int(sizeof(shared.b[0])) + j * S::kSlabBytes,
+                      copy_chunk(grad_slot + at.stage * int(sizeof(shared.grads[0])) + j * S::kSlabBytes,
                                  grad_row + (there ? o : 0), !there);
                     }
                   },
-                  slot + at.stage * int(sizeof(shared.a[0])), full + at.stage * int(sizeof(Barrier)));
+                  slot + at.stage * int(sizeof(shared.samples[0])), full + at.stage * int(sizeof(Barrier)));
       at.advance();
     }
   }
@@ -212,6 +268,7 @@ __device__ void fill(const GradWeightArgs& f, Shared<M>& shared, int thread) {
 
 template <class M>
 __device__ void multiply(const GradWeightArgs& f, Shared<M>& shared) {
+  using S = Shared<M>;
   const Tile tile = block_tile<M>(f);
   const int thread = threadIdx.x;
   M product;
@@ -220,19 +277,32 @@ __device__ void multiply(const GradWeightArgs& f, Shared<M>& shared) {
   for (int step = 0; step < tile.steps; ++step) {
     shared.full[at.stage].wait(at.parity);
     M::see_stores();
-    product.multiply_transposed(shared.a[at.stage], shared.b[at.stage], thread);
+    if constexpr (M::kTurned) {
+      product.template multiply_turned<S::kPartBytes>(shared.grads[at.stage], shared.samples[at.stage], thread);
+    } else {
+      product.multiply_transposed(shared.samples[at.stage], shared.grads[at.stage], thread);
+    }
     release.multiplied(at.stage);
     at.advance();
   }
   release.finish(product);
 
-  float* tile_sums = f.partial + int64_t(blockIdx.x) * M::kTileRows * M::kTileCols;
+  // From a sample to the next, and from an output channel to the next
+  constexpr int kSampleStep = S::kOutputs, kOutputStep = 1;
+  constexpr int kDown = M::kTurned ? kOutputStep : kSampleStep, kAcross = M::kTurned ? kSampleStep : kOutputStep;
+  float* sums = f.partial + int64_t(blockIdx.x) * (S::kSamples * S::kOutputs);
 #pragma unroll
   for (int i = 0; i < M::kThreadRows; ++i) {
-    float* to = tile_sums + M::row(thread, i) * M::kTileCols + M::column(thread);
+    float* to = sums + M::row(thread, i) * kDown + M::column(thread) * kAcross;
 #pragma unroll
-    for (int j = 0; j < M::kThreadPairs; ++j) {
-      store_pair(to + 8 * j, product.pair(i, j).x, product.pair(i, j).y);
+    for (int j = 0; j < M::kThreadPairs; ++j, to += 8 * kAcross) {
+      const float2 pair = product.pair(i, j);
+      if constexpr (kAcross == 1) {
+        *reinterpret_cast<float2*>(to) = pair;
+      } else {
+        to[0] = pair.x;
+        to[kAcross] = pair.y;
+      }
     }
   }
 }
@@ -243,7 +313,8 @@ __global__ void __launch_bounds__(M::kThreads + M::kFillThreads, 1)
   if constexpr (M::kHere) {
     extern __shared__ __align__(kTileAlignment) char raw[];
     auto& shared = *reinterpret_cast<Shared<M>*>(raw);
-    init_ring(shared.full, shared.empty, M::kFillThreads / 32, M::kThreads / 32);
+    init_ring(shared.full, shared.empty, M::kFillThreads / 32 * kArrivals,
+              M::kThreads / 32 * kArrivals);
     if (threadIdx.x < M::kThreads) {
       M::take_registers();
       multiply<M>(f, shared);
@@ -256,89 +327,40 @@ __global__ void __launch_bounds__(M::kThreads + M::kFillThreads, 1)
 
 // What the blocks of a tile have added up.
 struct TileSums {
+  Cut cut;
   const float* partial;
-  int whole, shared, runs;
-  int rows, cols, slab;  // of a tile; channels of a slab
-  int row_tiles, col_tiles, taps, depth;
+  int taps, depth;
 
   __device__ float operator()(int group, int row, int o) const {
-    const int tap = row / depth, c = row % depth, pair = c / slab * taps + tap;
-    const int pairs = rows / slab, tile_row = pair % pairs * slab + c % slab;
-    const int tile = (group * row_tiles + pair / pairs) * col_tiles + o / cols;
-    const float* at = partial + (int64_t(tile) * rows + tile_row) * cols + o % cols;
+    const int tap = row / depth, c = row % depth, pair = c / cut.slab * taps + tap;
+    const int pairs = cut.samples / cut.slab, sample = pair % pairs * cut.slab + c % cut.slab;
+    const int tile = (group * cut.sample_tiles + pair / pairs) * cut.output_tiles + o / cut.outputs;
+    const float* at = partial + (int64_t(tile) * cut.samples + sample) * cut.outputs + o % cut.outputs;
     float sum = *at;
-    if (tile < whole) return sum;
+    if (tile < cut.whole) return sum;
+    const int64_t step = int64_t(cut.tiles_in_runs()) * cut.samples * cut.outputs;
 #pragma unroll 4
-    for (int run = 1; run < runs; ++run) sum += at[int64_t(run) * shared * rows * cols];
+    for (int run = 1; run < cut.runs; ++run) sum += at[run * step];
     return sum;
   }
-};
-
-// How a problem is cut into blocks.
-struct Cut {
-  int rows, cols, slab, row_tiles, col_tiles;
-  int whole = 0, shared = 0, runs = 1;
-
-  Cut(const ConvArgs& a, Path path) {
-    constexpr int64_t kMostBytes = int64_t(48) << 20;  // of partial sums
-    constexpr int kMultiprocessors = 132, kLeastSteps = 8;
-    const ConvGeometry& g = a.g;
-    const int64_t columns = g.out_pixels() * g.taps() * g.in_channels * element_size(a.dtype);
-    const int64_t most_bytes = std::min(kMostBytes, columns / 4);
-    slab = a.dtype == Dtype::kFloat32 ? kSlab<float> : kSlab<__half>;
-    cols = tile_cols(a, path, g.group_out(), rows_share_readings(g, slab));
-    rows = cols == 256 ? 64 : 128;  // as dispatch_product has them
-    row_tiles = int(ceil_div(g.taps() * ceil_div(g.group_in(), slab), rows / slab));
-    col_tiles = int(ceil_div(g.group_out(), cols));
-    const int tiles = row_tiles * col_tiles * int(g.groups);
-    const int64_t most_runs = std::clamp<int64_t>(ceil_div(g.out_pixels(), kRunPixels) / kLeastSteps, 1, 64);
-    // Whole waves of whole tiles or none, and the number of runs that keeps most multiprocessors busy
-    double best = 0;
-    for (int alone : {0, tiles / kMultiprocessors * kMultiprocessors}) {
-      for (int r = 1; r <= most_runs; ++r) {
-        const int64_t rest = int64_t(tiles - alone) * r;
-        if (r > 1 && (alone + rest) * rows * cols * 4 > most_bytes) break;
-        const double waves = alone / kMultiprocessors + double(ceil_div(rest, kMultiprocessors)) / r;
-        const double used = tiles / (waves * kMultiprocessors);
-        if (used > best + 0.02) {
-          best = used;
-          whole = alone;
-          runs = r;
-        }
-      }
-    }
-    shared = tiles - whole;
-  }
-  int blocks() const { return whole + shared * runs; }
-  int64_t partial_bytes() const { return int64_t(blocks()) * rows * cols * 4; }
 };
 
 template <class M>
 void launch(const ConvArgs& a, const Cut& cut, void* workspace, cudaStream_t stream) {
   using T = typename M::element;
+  using S = Shared<M>;
   const ConvGeometry& g = a.g;
   auto* partial = static_cast<float*>(workspace);
   char* zeros = static_cast<char*>(workspace) + cut.partial_bytes();
   check(cudaMemsetAsync(zeros, 0, g.in_channels * sizeof(T), stream), "zeros");
-  const GradWeightArgs f{a,
-                         partial,
-                         zeros,
-                         int(g.out_pixels()),
-                         cut.whole,
-                         cut.shared,
-                         cut.runs,
-                         int(ceil_div(g.group_in(), cut.slab)),
-                         cut.row_tiles,
-                         cut.col_tiles};
+  const GradWeightArgs f{a, cut, partial, zeros, int(g.out_pixels())};
   auto* kernel = grad_weight_kernel<M, true>;
-  if constexpr (M::kTileCols == 64) {
+  if constexpr (S::kOutputs == 64) {
     if (!rows_share_readings(g, cut.slab)) kernel = grad_weight_kernel<M, false>;
   }
-  launch_blocks(kernel, f, cut.blocks(), M::kThreads + M::kFillThreads, sizeof(Shared<M>), stream);
+  launch_blocks(kernel, f, cut.blocks(), M::kThreads + M::kFillThreads, sizeof(S), stream);
   check(cudaGetLastError(), "fused grad_weight");
-  const TileSums sums{partial,  cut.whole,     cut.shared,    cut.runs,      cut.rows,          cut.cols,
-                      cut.slab, cut.row_tiles, cut.col_tiles, int(g.taps()), int(g.group_in())};
-  launch_store_weight<T>(a, sums, stream);
+  launch_store_weight<T>(a, TileSums{cut, partial, int(g.taps()), int(g.group_in())}, stream);
 }
 
 }  // namespace
@@ -349,7 +371,7 @@ size_t fused_grad_weight_workspace(const ConvArgs& a, Path path) {
 
 void launch_fused_grad_weight(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream) {
   const Cut cut(a, path);
-  dispatch_product(a, path, cut.cols, [&](auto product) {
+  dispatch_pixel_product(a, path, cut.outputs, [&](auto product) {
     launch<typename decltype(product)::type>(a, cut, workspace, stream);
   });
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The multiplying warps: sums += A * B^T over one stage, with A [kRows, slab] and B [kCols, slab] as
 // slab.cuh lays them out, or sums += A^T * B with operands that lie the other way. MmaSync runs from
-// sm_80 on, Wgmma (wgmma.cuh) on sm_90a.
+// sm_80 on, Wgmma (wgmma.cuh) and WgmmaFloat (wgmma_float.cuh) on sm_90a.
 #pragma once
 
 #include "ring.cuh"
@@ -9,17 +9,39 @@
 
 namespace dcnv2::cuda {
 
-// The parts in which M's operands stand, each kPartBytes behind the one before: stores a chunk of a row.
+// A chunk of a row in the parts in which M's operands stand, each kPartBytes behind the one before.
 template <class M, int kPartBytes>
 __device__ __forceinline__ void store_operand(uint32_t to, const float (&v)[kVector<typename M::element>]) {
   using T = typename M::element;
   if constexpr (M::kRounded) {
-    float high[kVector<T>], low[kVector<T>];
-    split_tf32(v, high, low);
-    store_shared(to, make_chunk(high, T{}));
-    if (M::kParts == 2) store_shared(to + kPartBytes, make_chunk(low, T{}));
+    uint4 high, low;
+    split_tf32<M::kParts>(v, high, low);
+    store_shared(to, high);
+    if (M::kParts == 2) store_shared(to + kPartBytes, low);
   } else {
     store_shared(to, make_chunk(v, T{}));
+  }
+}
+
+// The same for a chunk that stands across, in one column of four neighbouring rows: where the first of its floats
+// goes, and the stores, in an order by which a warp's lie in different banks. Tiles lie at multiples of 1 KiB.
+__device__ __forceinline__ uint32_t across_offset(int column, int chunk) {
+  return chunk_offset(chunk * kVector<float>, column / kVector<float>) +
+         column % kVector<float> * int(sizeof(float));
+}
+template <class M, int kPartBytes>
+__device__ __forceinline__ void store_across(uint32_t to, const float (&v)[kVector<float>]) {
+  const uint32_t turn = to / (2 * kVector<float> * kRowBytes);  // of two chunks each
+  const bool odd = turn & 1, far = turn & 2;
+  const float one[4] = {odd ? v[1] : v[0], odd ? v[2] : v[1], odd ? v[3] : v[2], odd ? v[0] : v[3]};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t row = (i + turn) % 4;
+    const uint32_t at = (to ^ row * kChunkBytes) + row * kRowBytes;
+    uint32_t high, low;
+    split_tf32<M::kParts>(far ? one[(i + 2) % 4] : one[i], high, low);
+    store_shared_word(at, high);
+    if (M::kParts == 2) store_shared_word(at + kPartBytes, low);
   }
 }
 
@@ -64,17 +86,13 @@ struct Float32Product {
   using element = float;
   static __device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     uint32_t ah[4], al[4], bh[2], bl[2];
-    for (int i = 0; i < 4; ++i) split(a[i], ah[i], al[i]);
-    for (int i = 0; i < 2; ++i) split(b[i], bh[i], bl[i]);
+    for (int i = 0; i < 4; ++i) split_tf32<2>(__uint_as_float(a[i]), ah[i], al[i]);
+    for (int i = 0; i < 2; ++i) split_tf32<2>(__uint_as_float(b[i]), bh[i], bl[i]);
     float part[4] = {};
     multiply_tf32(part, al, bh);
     multiply_tf32(part, ah, bl);
     multiply_tf32(part, ah, bh);
     for (int i = 0; i < 4; ++i) d[i] += part[i];
-  }
-  static __device__ void split(uint32_t v, uint32_t& high, uint32_t& low) {
-    high = to_tf32(__uint_as_float(v));
-    low = to_tf32(__uint_as_float(v) - __uint_as_float(high));
   }
 };
 
@@ -84,7 +102,8 @@ struct MmaSync {
   using element = typename Product::element;
   static constexpr int kTileRows = kRows, kTileCols = kCols;
   static constexpr int kParts = 1;
-  static constexpr bool kRounded = false;
+  static constexpr bool kRounded = false, kTurned = false;
+  static constexpr bool kBulkCopies = false;
   static constexpr int kThreads = 256, kFillThreads = 256;
   static constexpr int kStages = kCols == 64 ? 2 : 3;  // as many as the least chip has room for
   static constexpr bool kHere = true;

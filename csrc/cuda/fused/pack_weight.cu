@@ -46,11 +46,14 @@ __global__ void pack_weight_kernel(ConvArgs a, PackedWeight packed, T* to) {
              chunk_offset(column_place<T>(tile_col), chunk % kChunks);
   if constexpr (std::is_same_v<T, float>) {
     if (packed.form.rounded) {
-      float high[kVector<T>], low[kVector<T>];
-      split_tf32(values, high, low);
-      *reinterpret_cast<uint4*>(at) = make_chunk(high, T{});
-      if (packed.form.parts == 1) return;
-      *reinterpret_cast<uint4*>(at + packed.tile_cols * kRowBytes) = make_chunk(low, T{});
+      uint4 high, low;
+      if (packed.form.parts == 1) {
+        split_tf32<1>(values, high, low);
+      } else {
+        split_tf32<2>(values, high, low);
+        *reinterpret_cast<uint4*>(at + packed.tile_cols * kRowBytes) = low;
+      }
+      *reinterpret_cast<uint4*>(at) = high;
       return;
     }
   }

@@ -36,7 +36,7 @@ struct PackedWeight {
 };
 
 PackedWeight forward_weight(const ConvArgs& a, int tile_cols, OperandForm form);
-PackedWeight backward_weight(const ConvArgs& a, int tile_cols, OperandForm form = {});
+PackedWeight backward_weight(const ConvArgs& a, int tile_cols, OperandForm form);
 // Writes packed.count() elements, and in_channels zeros behind them.
 void launch_pack_weight(const ConvArgs& a, const PackedWeight& packed, void* to, cudaStream_t stream);
 

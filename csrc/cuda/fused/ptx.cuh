@@ -11,14 +11,7 @@
 
 namespace dcnv2::cuda {
 
-// Whether the chip copies tiles by itself.
-#if __CUDA_ARCH__ >= 900
-constexpr bool kBulkCopies = true;
-#else
-constexpr bool kBulkCopies = false;
-#endif
-
-// Whether it multiplies by warpgroups. Kernels that need it are empty elsewhere: never launched, and
+// Whether the chip multiplies by warpgroups. Kernels that need it are empty elsewhere: never launched, and
 // quickly compiled.
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
 constexpr bool kWarpgroups = false;
@@ -47,6 +40,16 @@ __device__ __forceinline__ uint4 load_shared(uint32_t at) {
 __device__ __forceinline__ void store_shared(uint32_t at, const uint4& v) {
   asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
                : "memory");
+}
+
+// The same of one word.
+__device__ __forceinline__ uint32_t load_shared_word(uint32_t at) {
+  uint32_t v;
+  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(at));
+  return v;
+}
+__device__ __forceinline__ void store_shared_word(uint32_t at, uint32_t v) {
+  asm volatile("st.shared.u32 [%0], %1;" ::"r"(at), "r"(v) : "memory");
 }
 
 // One barrier in shared memory: a phase ends when `count` threads have arrived (and the bytes that
@@ -237,6 +240,13 @@ __device__ __forceinline__ void keep_behind(float (&d)[kCount]) {
                : __VA_ARGS__                                                             \
                : "l"(a), "l"(b))
 
+#define DCNV2_WGMMA_ROWS(COLS, LIST, A0, A1, A2, A3, B, ...)                                  \
+  asm volatile("{\n .reg .pred add;\n setp.ne.b32 add, 1, 0;\n"                                \
+               " wgmma.mma_async.sync.aligned.m64n" COLS "k8.f32.tf32.tf32 {" LIST "}, {" A0 ", " A1 \
+               ", " A2 ", " A3 "}, " B ", add, 1, 1;\n}"                                          \
+               : __VA_ARGS__                                                                  \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+
 // d[64, cols] += a[64, 32 bytes] * b[32 bytes, cols] by one warpgroup, cols twice the length of d's array. Of
 // floats it sees the upper 19 bits, and operands lie along the depth.
 template <class T, Major kA, Major kB>
@@ -263,6 +273,18 @@ __device__ __forceinline__ void wgmma(float (&d)[32], uint64_t a, uint64_t b) {
   } else {
     DCNV2_WGMMA("bf16", "64", DCNV2_N32, "%32", "%33", "%34", "%35", DCNV2_R32(d, 0));
   }
+#endif
+}
+
+// The same of floats, with a in registers: of rows lane / 4 and 8 further, at depth lane % 4, then 4 further.
+__device__ __forceinline__ void wgmma_rows(float (&d)[64], const uint32_t (&a)[4], uint64_t b) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  DCNV2_WGMMA_ROWS("128", DCNV2_N64, "%64", "%65", "%66", "%67", "%68", DCNV2_R32(d, 0), DCNV2_R32(d, 32));
+#endif
+}
+__device__ __forceinline__ void wgmma_rows(float (&d)[32], const uint32_t (&a)[4], uint64_t b) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  DCNV2_WGMMA_ROWS("64", DCNV2_N32, "%32", "%33", "%34", "%35", "%36", DCNV2_R32(d, 0));
 #endif
 }
 

@@ -222,7 +222,11 @@ struct Corners4 {
       add_chunk(value[i][1], weight[i].y, v, T{});
       add_chunk(value[i][2], weight[i].z, v, T{});
       add_chunk(value[i][3], weight[i].w, v, T{});
-      store_operand<M, kPartBytes>(to + i * step_bytes, v);
+      if constexpr (M::kTurned) {
+        store_across<M, kPartBytes>(to + i * step_bytes, v);
+      } else {
+        store_operand<M, kPartBytes>(to + i * step_bytes, v);
+      }
     }
   }
 };
@@ -268,7 +272,7 @@ struct SampleFiller {
     if (pending == 0) return;
     second.template store<M, kPartBytes>(pending_slab, kItemBytes);
     if constexpr (kCopies) wait_copies();
-    arrive_warp(pending);
+    arrive_filled<M>(pending);
     pending = 0;
   }
 };

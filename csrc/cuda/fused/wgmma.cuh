@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Hopper's warpgroup products with both operands in shared memory: of halves, m64n128k16 and m64n64k16, and
-// of floats, m64n128k8 and m64n64k8. Compile to nothing useful below sm_90a; the host never launches it there.
+// Hopper's warpgroup products of halves with both operands in shared memory, m64n128k16 and m64n64k16.
+// Compile to nothing useful below sm_90a; the host never launches it there.
 #pragma once
 
 #include "multiply.cuh"
@@ -15,6 +15,8 @@ struct Wgmma {
   static constexpr int kTileRows = kRows, kTileCols = kCols;
   static constexpr int kParts = 1;
   static constexpr bool kRounded = false;  // whether operands are rounded by those who store them
+  static constexpr bool kTurned = false;   // whether grad_weight's samples are the product's columns
+  static constexpr bool kBulkCopies = true;  // whether the chip copies tiles by itself
   static constexpr int kThreads = 128, kFillThreads = 512, kStages = 4;
   static constexpr bool kHere = kWarpgroups;
   static constexpr int kDown = kRows / 64, kAcross = kCols > 128 ? kCols / 128 : 1;
@@ -104,65 +106,6 @@ struct Wgmma {
     const int at = j % (kPartCols / 8) * 4 + i % 2 * 2;
     return {part[at], part[at + 1]};
   }
-};
-
-// The same for floats, of which the unit takes 11 bits: two warpgroups with 64 rows each. With kParts 1 the
-// operands are rounded to that; with 2 they stand in two parts, high and low, one behind the other, and three
-// of the four products give the accuracy of float32. What a step gives is summed up apart, the small products
-// first, and added to the rest by the threads: the unit's own sums are cut off, not rounded.
-template <int kCols, int kPartsOfOperands>
-struct WgmmaFloat {
-  using element = float;
-  static constexpr int kParts = kPartsOfOperands;
-  static constexpr bool kRounded = true;
-  static constexpr int kTileRows = 128, kTileCols = kCols;
-  static constexpr int kThreads = 256, kFillThreads = 256;
-  static constexpr int kStages = kParts * kCols > 128 ? 2 : 3;
-  static constexpr bool kHere = kWarpgroups;
-  static constexpr int kRegisters = 160, kFillRegisters = 96, kBegin = 128;
-  static_assert(kThreads * (kRegisters - kBegin) <= kFillThreads * (kBegin - kFillRegisters));
-  static __device__ void take_registers() { resize_registers<kRegisters, true>(); }
-  static __device__ void give_registers() { resize_registers<kFillRegisters, false>(); }
-
-  float sum[kCols / 2] = {};
-
-  __device__ void clear() {
-    for (float& v : sum) v = 0;
-  }
-
-  static __device__ void see_stores() { fence_stores(); }
-
-  static constexpr bool kInFlight = false;
-  __device__ void finish() {}
-  __device__ void multiply(const char* tile_a, const char* tile_b, int thread) {
-    const uint32_t a = shared_address(tile_a) + thread / 128 * 64 * kRowBytes;
-    const uint32_t b = shared_address(tile_b);
-    float step[kCols / 2] = {};
-    wgmma_fence();
-    if constexpr (kParts == 2) {
-      add(step, a + kTileRows * kRowBytes, b);
-      add(step, a, b + kCols * kRowBytes);
-    }
-    add(step, a, b);
-    wgmma_commit();
-    wgmma_wait<0>();
-    keep_behind(step);
-    for (int i = 0; i < kCols / 2; ++i) sum[i] += step[i];
-  }
-  static __device__ void add(float (&step)[kCols / 2], uint32_t a, uint32_t b) {
-#pragma unroll
-    for (int byte = 0; byte < kRowBytes; byte += 32) {
-      wgmma<float, Major::kDepth, Major::kDepth>(step, tile_descriptor(a + byte, 0),
-                                                 tile_descriptor(b + byte, 0));
-    }
-  }
-
-  static constexpr int kThreadRows = 2, kThreadPairs = kCols / 8;
-  static constexpr int kThreadChunks = kThreadPairs * 2 / kVector<float>;
-  __device__ static int row(int thread, int i) { return thread / 32 * 16 + thread % 32 / 4 + i * 8; }
-  __device__ static int column(int thread) { return thread % 4 * 2; }
-  __device__ static int chunk_column(int thread, int j) { return (j * 4 + thread % 4) * kVector<float>; }
-  __device__ float2 pair(int i, int j) const { return {sum[j * 4 + i * 2], sum[j * 4 + i * 2 + 1]}; }
 };
 
 }  // namespace dcnv2::cuda

@@ -6,12 +6,6 @@
 
 namespace dcnv2::cuda {
 
-#ifdef DCNV2_EMULATE_SM80
-constexpr bool kBulkCopies = false;
-#else
-constexpr bool kBulkCopies = true;
-#endif
-
 constexpr bool kWarpgroups = true;
 
 // Shared memory lies below 4 GiB.
@@ -23,6 +17,9 @@ inline char* at_shared(uint32_t address) { return reinterpret_cast<char*>(uintpt
 inline uint32_t one_address(uint32_t at) { return at; }
 inline uint4 load_shared(uint32_t at) { return *reinterpret_cast<const uint4*>(at_shared(at)); }
 inline void store_shared(uint32_t at, const uint4& v) { *reinterpret_cast<uint4*>(at_shared(at)) = v; }
+
+inline uint32_t load_shared_word(uint32_t at) { return *reinterpret_cast<const uint32_t*>(at_shared(at)); }
+inline void store_shared_word(uint32_t at, uint32_t v) { *reinterpret_cast<uint32_t*>(at_shared(at)) = v; }
 
 struct alignas(8) Barrier {
   uint8_t phase;
@@ -192,6 +189,23 @@ void wgmma(float (&d)[kSums], uint64_t a, uint64_t b) {
       }
     }
   }
+}
+template <int kSums>
+void wgmma_rows(float (&d)[kSums], const uint32_t (&a)[4], uint64_t b) {
+  const emulator::Warp& warp = emulator::meet_warp(&a);
+  const int lane = emulator::current().lane();
+  for (int row = 0; row < 2; ++row) {
+    for (int sum = 0; sum < kSums / 2; ++sum) {
+      float added = 0;
+      for (int k = 0; k < 8; ++k) {
+        const auto* of_lane = static_cast<const uint32_t*>(warp.brought[lane / 4 * 4 + k % 4]);
+        const float v = __uint_as_float(of_lane[row + k / 4 * 2] & 0xffffe000u);
+        added += v * described<float, Major::kDepth>(b, sum / 2 * 8 + lane % 4 * 2 + sum % 2, k);
+      }
+      d[sum / 2 * 4 + row * 2 + sum % 2] += added;
+    }
+  }
+  emulator::meet_warp(nullptr);
 }
 
 }  // namespace dcnv2::cuda

@@ -27,7 +27,7 @@ TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 _NAME = "compute-sanitizer"
 _ERROR = 86  # the exit code that the tool is told to end with
 # Of a block: more than any kernel has. The tool counts those in the code, where a loop makes more.
-_BARRIERS = 16
+_BARRIERS = 32
 _MOST_PRINTED = 2000
 _OVERFLOW = "Detected overflow of tracked"  # of barriers: what it says then may be wrong
 # Two kinds of line of racecheck: a place, and one that races with it.

@@ -15,15 +15,15 @@ import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
 
 from suites.backends import Target
-from suites.evaluation import Results
 from suites.ledger import LEDGER
 
+T = TypeVar("T")
 _TIMEOUT_S = 120
 _apart = False  # whether this is a process that was forked here
 _shared = False  # whether this process uses the GPU itself
@@ -113,8 +113,8 @@ def _fate(check: Callable[..., None], given: tuple) -> tuple[tuple[str, str], di
     return fate, LEDGER.noted(), fate[0] == "failed" and gpu_lost()
 
 
-def isolated(run: Callable[[], Results], target: Target) -> Results:
-    """The results of an evaluation, of a risky target from a forked process.
+def isolated(run: Callable[[], T], target: Target) -> T:
+    """What a function returns, of a risky target from a forked process.
 
     Raises:
         AssertionError: if the process dies, hangs, or raises.

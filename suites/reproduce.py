@@ -25,7 +25,7 @@ from torch import Tensor
 
 from reference import bilinear, deform_conv
 from suites.backends import Target
-from suites.bounds import decided, prices
+from suites.bounds import Price, decided, prices
 from suites.evaluation import Results, evaluate
 from suites.isolation import isolated
 from suites.ledger import Case
@@ -75,10 +75,21 @@ def _other_size(changed: Tensor | None, own: Tensor | None) -> bool:
 def _judged(target: Target, problem: ConvProblem, operands) -> Failure | None:
     exact = {n: None if t is None else t.double() for n, t in operands.items()}
     grad = exact.pop("grad_output")
-    want = evaluate(problem.reference, problem, exact, grad)
-    # A changed problem's price is that of its own operands: only what is far off is shown.
-    priced = prices(problem)
-    compared = {n: _compared(problem, n, exact["offset"], t) for n, t in want.items()}
+
+    def expect() -> tuple[Results, dict[str, Price], Results]:
+        want = evaluate(problem.reference, problem, exact, grad)
+        # A changed problem's price is that of its own operands: only what is far off is shown.
+        return (
+            want,
+            prices(problem),
+            {
+                name: _compared(problem, name, exact["offset"], truth)
+                for name, truth in want.items()
+            },
+        )
+
+    # Apart, too: autograd's engine looks for GPUs, and no process forked later could use one.
+    want, priced, compared = isolated(expect, target)
 
     def run() -> Results:
         given = {n: None if t is None else t.to(target.device) for n, t in operands.items()}

@@ -11,8 +11,8 @@ On the CPU the library is built anew, aside, and first has to be found out: libr
 memory faults must end with a sanitizer's report. On CUDA `suites.small_problems` runs under
 memcheck, racecheck, initcheck and synccheck at once, every allocation by itself; of planted races
 racecheck must report each. racecheck does not see what `__syncwarp()` orders where the compiler
-makes a branch of it: it judges the same sources compiled to have every lane of a warp arrive at a
-barrier for itself, instead of one for all after `__syncwarp()`. What a tool finds is written whole, beside the report.
+makes a branch of it: it judges the same sources, compiled to have every lane of a warp arrive at a
+barrier for itself instead of one for all. What a tool finds is written whole, beside the report.
 """
 
 from __future__ import annotations
@@ -193,7 +193,9 @@ def main(words: Sequence[str] | None = None) -> int:
         metavar="PATH",
         help="of CUDA; default: a package's, or the toolkit's",
     )
-    parser.add_argument("--build", type=Path, metavar="FILE", help="build what racecheck wants, no more")
+    parser.add_argument(
+        "--build", type=Path, metavar="FILE", help="build what racecheck wants, no more"
+    )
     parser.add_argument("--built", type=Path, metavar="FILE", help="what was so built")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write sanitizers.md there")
     options = parser.parse_args(words)

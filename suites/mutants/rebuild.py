@@ -146,8 +146,8 @@ def build_sanitized() -> Build:
 def build_for_racecheck() -> Build:
     """The CUDA library with what racecheck wants: line numbers, and barriers that it can follow.
 
-    One lane of a warp arrives at a barrier for all, after `__syncwarp()`, whose order racecheck does
-    not see where the compiler makes a branch of it. Here each lane arrives for itself.
+    One lane of a warp arrives at a barrier for all, after `__syncwarp()`, whose order racecheck
+    does not see where the compiler makes a branch of it. Here each lane arrives for itself.
 
     Raises:
         RuntimeError: if it cannot be built here.

@@ -53,24 +53,21 @@ def cuda_headers() -> tuple[Path | None, str]:
     return (toolkit.root / "include", "") if toolkit else (None, why)
 
 
-def build(flags: tuple[str, ...] = ()) -> Path:
+def build() -> Path:
     """Compile what is not yet, and return the library's path.
-
-    Args:
-        flags: for the compiler, such as -DDCNV2_EMULATE_SM80 for a chip without bulk copies.
 
     Raises:
         RuntimeError: if CUDA's headers are not found, or a source does not compile.
     """
     texts = _translated()
-    told = repr((sorted((str(p), t) for p, t in texts.items()), flags, _FLAGS))
+    told = repr((sorted((str(p), t) for p, t in texts.items()), _FLAGS))
     folder = OUT / hashlib.sha256(told.encode()).hexdigest()[:16]
     library = folder / LIBRARY
     if library.exists():
         return library
-    objects = _compiled(texts, _sources(texts), folder, flags)
+    objects = _compiled(texts, _sources(texts), folder)
     made = folder / f"{os.getpid()}.so"
-    _link(objects.values(), made, flags)
+    _link(objects.values(), made)
     made.replace(library)
     return library
 
@@ -88,11 +85,11 @@ def build_changed(csrc: Path, sources: Iterable[Path], folder: Path) -> Path:
     """
     kept = build().parent
     objects = {source: kept / _object(source) for source in _sources(_translated())}
-    changed = _compiled(_translated(csrc), sources, folder / "translated", ())
+    changed = _compiled(_translated(csrc), sources, folder / "translated")
     library = folder / LIBRARY
     # Of what several sources have, inline functions say, the linker takes the first.
     others = (made for source, made in objects.items() if source not in changed)
-    _link([*changed.values(), *others], library, ())
+    _link([*changed.values(), *others], library)
     return library
 
 
@@ -104,9 +101,7 @@ def _object(source: Path) -> str:
     return str(source).replace("/", "_") + ".o"
 
 
-def _compiled(
-    texts: dict[Path, str], sources: Iterable[Path], folder: Path, flags: tuple[str, ...]
-) -> dict[Path, Path]:
+def _compiled(texts: dict[Path, str], sources: Iterable[Path], folder: Path) -> dict[Path, Path]:
     """Objects in a folder, by their sources."""
     headers, why = cuda_headers()
     if headers is None:
@@ -118,16 +113,16 @@ def _compiled(
 
     def compiled(source: Path) -> tuple[Path, Path]:
         made, place = folder / _object(source), str(folder / source)
-        _run([compiler(), *_FLAGS, *flags, *includes, "-c", place, "-o", str(made)])
+        _run([compiler(), *_FLAGS, *includes, "-c", place, "-o", str(made)])
         return source, made
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(pool.map(compiled, sources))
 
 
-def _link(objects: Iterable[Path], library: Path, flags: tuple[str, ...]) -> None:
+def _link(objects: Iterable[Path], library: Path) -> None:
     # Its own stand-ins for the CUDA runtime come before those of the process.
-    words = ["-shared", "-Wl,-Bsymbolic", *flags, *map(str, objects)]
+    words = ["-shared", "-Wl,-Bsymbolic", *map(str, objects)]
     _run([compiler(), *words, "-o", str(library)])
 
 

@@ -61,19 +61,19 @@ def use(library: Path) -> None:
 
 
 @lru_cache
-def library(flags: tuple[str, ...] = ()) -> ctypes.CDLL:
+def library() -> ctypes.CDLL:
     """The emulated kernels, built if need be."""
-    return ctypes.CDLL(str(_built[0] if _built else build(flags)))
+    return ctypes.CDLL(str(_built[0] if _built else build()))
 
 
-def _call(name: str, call: ctypes.Structure, tensors: dict[str, Tensor | None], flags) -> None:
+def _call(name: str, call: ctypes.Structure, tensors: dict[str, Tensor | None]) -> None:
     for field, tensor in tensors.items():
         if tensor is None:
             continue
         operand = getattr(call, field)
         operand.data, operand.dtype = tensor.data_ptr(), _DTYPES[tensor.dtype]
         operand.stride[: tensor.dim()] = tensor.stride()
-    status = getattr(library(flags), name)(ctypes.byref(call))
+    status = getattr(library(), name)(ctypes.byref(call))
     if status:
         raise RuntimeError(f"{name} failed; its error is above")
 
@@ -120,7 +120,7 @@ def _pair(value) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
-def deform_conv2d(path: str, allow_tf32: bool = False, flags: tuple[str, ...] = ()) -> Callable:
+def deform_conv2d(path: str, allow_tf32: bool = False) -> Callable:
     """The convolution by the kernels of a path, "plain", "mma" or "wgmma"; non-empty operands."""
 
     def conv(input, offset, weight, bias=None, mask=None, stride=1, padding=0, dilation=1):
@@ -136,11 +136,11 @@ def deform_conv2d(path: str, allow_tf32: bool = False, flags: tuple[str, ...] = 
             given = {**tensors, "input": _channels_last(tensors["input"])}
             if grad_output is None:
                 output = _poisoned(given["input"], (n, o, ho, wo), True)
-                _call("emulated_conv", call, {**given, "output": output}, flags)
+                _call("emulated_conv", call, {**given, "output": output})
                 return output
             given["grad_output"] = _channels_last(grad_output)
             results = _results(tensors, wanted)
-            _call("emulated_conv_backward", call, {**given, **results}, flags)
+            _call("emulated_conv_backward", call, {**given, **results})
             return results
 
         names = ("input", "offset", "weight", "bias", "mask")

@@ -161,11 +161,11 @@ def _pool(input, rois, offset, mask, bins, scales, sampling, group_size, part_si
         given = {**tensors, "input": _channels_last(tensors["input"])}
         if grad_output is None:
             output = _poisoned(given["input"], (len(boxes), out_channels, *bins), True)
-            _call("emulated_pool", call, {**given, "output": output}, ())
+            _call("emulated_pool", call, {**given, "output": output})
             return output
         given["grad_output"] = _channels_last(grad_output)
         results = _results(tensors, wanted)
-        _call("emulated_pool_backward", call, {**given, **results}, ())
+        _call("emulated_pool_backward", call, {**given, **results})
         return results
 
     return _Operator.apply(run, ("input", "boxes", "offset", "mask"), input, boxes, offset, mask)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,13 +106,13 @@ def version(sanitizer: str) -> str:
 
 
 def judge(
-    sanitizer: str, tools: Sequence[str], timeout_s: float, races: Packed | None
+    sanitizer: str, tools: Sequence[str], timeout_s: float, libraries: Mapping[str, Path]
 ) -> list[Run]:
-    """Run the small problems under some tools, all at once; racecheck on the library of `races`."""
+    """Run the small problems under some tools, all at once: on a tool's own library, if any."""
 
     def one(tool: str) -> Run:
-        own = tool == "racecheck" and races is not None
-        return _under(sanitizer, tool, ["--library", str(races.path)] if own else [], timeout_s)
+        words = ["--library", str(libraries[tool])] if tool in libraries else []
+        return _under(sanitizer, tool, words, timeout_s)
 
     with ThreadPoolExecutor(len(tools)) as pool:
         return list(pool.map(one, tools))

@@ -79,14 +79,8 @@ def _judged(target: Target, problem: ConvProblem, operands) -> Failure | None:
     def expect() -> tuple[Results, dict[str, Price], Results]:
         want = evaluate(problem.reference, problem, exact, grad)
         # A changed problem's price is that of its own operands: only what is far off is shown.
-        return (
-            want,
-            prices(problem),
-            {
-                name: _compared(problem, name, exact["offset"], truth)
-                for name, truth in want.items()
-            },
-        )
+        priced = prices(problem)
+        return want, priced, {n: _compared(problem, n, exact["offset"], t) for n, t in want.items()}
 
     # Apart, too: autograd's engine looks for GPUs, and no process forked later could use one.
     want, priced, compared = isolated(expect, target)

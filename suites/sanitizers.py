@@ -24,7 +24,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
@@ -139,17 +138,17 @@ def check_cuda(options: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, Run
     """Rows of the tools and of planted races, and what those said that are not right."""
     tools = tuple(options.tool or TOOLS)
     sanitizer = compute_sanitizer.find(options.sanitizer)
-    planted: list[Run] = []
-    with ExitStack() as stack:
-        races = None
-        if "racecheck" in tools:
-            races = stack.enter_context(compute_sanitizer.races_from(options.built))
-        runs = compute_sanitizer.judge(sanitizer, tools, options.timeout, races)
-        if races is not None:
-            planted = compute_sanitizer.judge_races(sanitizer, races, options.timeout)
+    if "racecheck" in tools:
+        with compute_sanitizer.races_from(options.built) as races:
+            own = {"racecheck": races.path}
+            runs = compute_sanitizer.judge(sanitizer, tools, options.timeout, own)
+            found = compute_sanitizer.judge_races(sanitizer, races, options.timeout)
+        planted = list(zip(found, RACES, strict=True))
+    else:
+        runs, planted = compute_sanitizer.judge(sanitizer, tools, options.timeout, {}), []
     rows = [run.row() for run in runs]
     wrong = {run.tool: run for run, row in zip(runs, rows, strict=True) if not row["right"]}
-    for number, (run, patch) in enumerate(zip(planted, RACES, strict=False)):
+    for number, (run, patch) in enumerate(planted):
         rows.append(run.planted_row(patch))
         if not rows[-1]["right"]:
             wrong[f"racecheck_planted_{number}"] = run

@@ -122,8 +122,7 @@ def build(device: str) -> Build | EmulatedBuild:
     if not folder.exists() and (checkout / ".ninja_log").exists():
         shutil.copytree(checkout, folder)  # with their times: nothing of it is compiled again
     library = _planned(device)
-    libraries.build([library], folder, folder)
-    return Build(library, folder, folder / f"lib{library.name}.so")
+    return _built(library, folder)
 
 
 def build_sanitized() -> Build:
@@ -139,8 +138,7 @@ def build_sanitized() -> Build:
     checks = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
     library.cxx_flags += ["-O1", "-g1", "-fno-omit-frame-pointer", *checks]
     library.link_flags = [f for f in library.link_flags if f != "-Wl,--no-undefined"] + checks
-    libraries.build([library], folder, folder)
-    return Build(library, folder, folder / f"lib{library.name}.so")
+    return _built(library, folder)
 
 
 def build_for_racecheck() -> Build:
@@ -154,6 +152,10 @@ def build_for_racecheck() -> Build:
     """
     library, folder = _planned("cuda"), ASIDE / "racecheck"
     library.nvcc_flags += ["-lineinfo", "-DDCNV2_EVERY_LANE_ARRIVES"]
+    return _built(library, folder)
+
+
+def _built(library: libraries.Library, folder: Path) -> Build:
     libraries.build([library], folder, folder)
     return Build(library, folder, folder / f"lib{library.name}.so")
 

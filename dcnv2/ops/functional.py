@@ -40,8 +40,9 @@ def deform_conv2d(
             dtype, or float32 beside a half input.
 
     Returns:
-        [N, O, Ho, Wo], in input's dtype and memory format. Under autocast input, weight and bias
-        are cast to its dtype; offset and mask stay as they are or become float32.
+        [N, O, Ho, Wo], in input's dtype and memory format. Under autocast in autocast's dtype, to
+        which input, weight and bias are cast, or to the one of `set_autocast_compute_dtype`;
+        offset and mask stay as they are or become float32.
 
     On CUDA float32 has the accuracy of float32, unless PyTorch's setting for matrix products
     allows TF32 (torch.set_float32_matmul_precision).
@@ -51,11 +52,24 @@ def deform_conv2d(
         ValueError: a rank, shape, device or number does not fit; the message names it.
     """
     stride, padding = checks.pair("stride", stride), checks.pair("padding", padding)
-    dilation = checks.pair("dilation", dilation)
-    if autocast.is_enabled(input):
-        input, offset, weight, bias, mask = autocast.cast_conv(input, offset, weight, bias, mask)
-    checks.check_deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
-    geometry = (stride, padding, dilation)
+    geometry = (stride, padding, checks.pair("dilation", dilation))
+    if not autocast.is_enabled(input):
+        return _deform_conv2d(input, offset, weight, bias, mask, *geometry)
+    operands = autocast.cast_conv(input, offset, weight, bias, mask)
+    out = _deform_conv2d(*operands, *geometry)
+    return out.to(autocast.conv_dtype(input, weight, bias))
+
+
+def _deform_conv2d(
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    *geometry: tuple[int, int],
+) -> Tensor:
+    """Check and dispatch; geometry is stride, padding, dilation."""
+    checks.check_deform_conv2d(input, offset, weight, bias, mask, *geometry)
     if transforms.active():
         return portable.deform_conv2d(input, offset, weight, bias, mask, *geometry)
     allow_tf32 = input.is_cuda and input.dtype == torch.float32 and precision.allow_tf32()

@@ -8,7 +8,7 @@ from peer_layers import basicsr, dcn_v2, detectron2, mmcv
 from torch import nn
 
 import dcnv2
-from dcnv2 import compat
+from dcnv2 import compat, ops
 from dcnv2 import nn as our_nn
 from dcnv2.compat import basicsr as our_basicsr
 from dcnv2.compat import dcnv2_pytorch, layers
@@ -99,6 +99,26 @@ def test_torchvisions_layer():
     torch.manual_seed(0)
     layer = torchvision.ops.DeformConv2d(6, 8, (3, 2), groups=2, **GEOMETRY)
     _same(layer, (torch.randn(2, 6, 9, 8), *_given(True)), our_nn.DeformConv2d)
+
+
+def test_a_replaced_layer_can_keep_torchvisions_float32_under_autocast():
+    torch.manual_seed(0)
+    layer = torchvision.ops.DeformConv2d(6, 8, (3, 2), groups=2, **GEOMETRY)
+    arguments = (torch.randn(2, 6, 9, 8), *_given(True))
+    wanted = layer(*arguments).bfloat16()
+    wanted.backward(torch.ones_like(wanted))
+    grads = {name: p.grad.clone() for name, p in layer.named_parameters()}
+    model = dcnv2.replace(layer, report=None)
+    model.zero_grad()
+    ops.set_autocast_compute_dtype(torch.float32)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            found = model(*arguments)
+    finally:
+        ops.set_autocast_compute_dtype(None)
+    found.backward(torch.ones_like(found))
+    torch.testing.assert_close(found, wanted, rtol=2**-7, atol=1e-5)  # a rounding apart
+    torch.testing.assert_close({n: p.grad for n, p in model.named_parameters()}, grads)
 
 
 @pytest.mark.parametrize("modulated", [True, False])

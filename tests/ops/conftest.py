@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Runs a test on each path that a device has."""
+"""Runs a test on each path that a device has, and puts back what it set."""
 
 import warnings
 
 import pytest
 import torch
 
-from dcnv2.ops import fallback, library
+from dcnv2.ops import fallback, library, set_autocast_compute_dtype
 
 
 def _portable(key):
@@ -40,3 +40,10 @@ def cuda_path(request):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     yield from _paths("cuda", request.param)
+
+
+@pytest.fixture
+def compute_dtype():
+    """Sets in which dtype convolutions compute under autocast, for the length of a test."""
+    yield set_autocast_compute_dtype
+    set_autocast_compute_dtype(None)

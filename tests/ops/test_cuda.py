@@ -77,6 +77,16 @@ def test_autocast_casts_values_and_keeps_places(dtype):
     assert all(t.grad.dtype == torch.float32 for t in operands)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_computes_in_float32_where_that_is_asked_for(dtype, compute_dtype):
+    operands = _on_gpu(conv_operands(dtype=torch.float32))
+    wanted = _run(lambda *t: _conv(*t).to(dtype), operands)
+    compute_dtype(torch.float32)
+    with torch.autocast("cuda", dtype=dtype):
+        out = _conv(*operands)
+    torch.testing.assert_close([out, *gradients(out, operands)], wanted, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("which", range(1, 5))
 def test_an_operand_that_stayed_on_the_cpu_is_named(which):
     operands = _on_gpu(conv_operands())

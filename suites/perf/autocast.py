@@ -5,27 +5,34 @@
 
 As in a net, the input comes in autocast's dtype, offsets, masks and parameters in float32, and both
 give their output in the input's dtype. On a CPU torchvision has no rule for autocast: there its
-operands are cast here as they are on CUDA. Errors are relative L2 norms against float64 on the very
-same operands: ours rounds parameters and their gradients to the half type, as every convolution of
-PyTorch does under autocast; torchvision's do not. Writes autocast.md and .csv.
+operands are cast here as they are on CUDA. Ours computes in the half type, by default, and in
+float32, by `dcnv2.ops.set_autocast_compute_dtype`. Errors are relative L2 norms against float64 on
+the very same operands: in the half type ours rounds parameters and their gradients, as every
+convolution of PyTorch does under autocast; in float32 neither does. Writes autocast.md and .csv.
 """
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from dcnv2.ops import get_autocast_compute_dtype, set_autocast_compute_dtype
 from suites.layers import SETS, Layer
 from suites.perf.implementations import IMPLEMENTATIONS
 from suites.perf.measure import Gauge, percentiles
 from suites.perf.problems import DTYPES, PASSES, Passes, Problem
 from suites.reporting import report_dir, write_report
 
-NAMES = ("dcnv2", "torchvision")
 HALVES = ("bf16", "fp16")
+
+
+def runs(half: str) -> tuple[tuple[str, str], ...]:
+    """Each implementation, and the dtype that it computes in under autocast."""
+    return ("dcnv2", half), ("dcnv2", "fp32"), ("torchvision", "fp32")
 
 
 def operands_of(layer: Layer, half: str, device: str) -> tuple[dict[str, Tensor], Tensor]:
@@ -58,6 +65,17 @@ def passes(name: str, layer: Layer, values: dict[str, Tensor], grad: Tensor, hal
     return Passes(record, leaves, grad.double() if exact else grad)
 
 
+@contextmanager
+def computing_in(dtype: torch.dtype | None) -> Iterator[None]:
+    """Have ours compute in a dtype under autocast, or in autocast's own."""
+    before = get_autocast_compute_dtype()
+    set_autocast_compute_dtype(dtype)
+    try:
+        yield
+    finally:
+        set_autocast_compute_dtype(before)
+
+
 def errors(got: Passes, expected: tuple[Tensor, ...]) -> dict[str, float]:
     """Relative L2 error of the output and of each gradient."""
     keys = ("output", *(f"grad_{name}" for name in got.operands))
@@ -73,37 +91,44 @@ def time_ms(gauge: Gauge, call: Callable) -> float:
 
 
 def measure(layers: Iterable[Layer], device: str, budget_s: float | None = None) -> pd.DataFrame:
-    """A row for each layer, dtype and implementation."""
+    """A row for each layer, autocast's dtype, implementation and dtype that it computes in."""
     gauge = Gauge(device, budget_s)
     rows = []
     for layer in layers:
         for half in HALVES:
             values, grad = operands_of(layer, half, device)
             expected = passes("torchvision", layer, values, grad, "fp64").both()
-            for name in NAMES:
+            for name, compute in runs(half):
                 problem = passes(name, layer, values, grad, half)
-                assert problem.forward().dtype == DTYPES[half]
-                times = {f"{which}_ms": time_ms(gauge, getattr(problem, which)) for which in PASSES}
-                row = {"layer": layer.name, "dtype": half, "implementation": name, **times}
-                rows.append({**row, **errors(problem, expected)})
+                with computing_in(torch.float32 if compute == "fp32" else None):
+                    assert problem.forward().dtype == DTYPES[half]
+                    times = {f"{w}_ms": time_ms(gauge, getattr(problem, w)) for w in PASSES}
+                    off = errors(problem, expected)
+                row = {"layer": layer.name, "dtype": half}
+                row |= {"implementation": name, "compute_dtype": compute}
+                rows.append({**row, **times, **off})
     return pd.DataFrame(rows)
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """For each dtype: torchvision's time by ours and our error by torchvision's, geometric means.
+    """Torchvision's time by ours and our error by torchvision's, geometric means over the layers.
 
-    Times above 1 and errors below 1 are in our favour; the largest error ratio stands beside.
+    A row for each dtype of autocast and each that ours computes in. Times above 1 and errors below
+    1 are in our favour; the largest error ratio stands beside.
     """
     keys = ["layer", "dtype"]
-    ours, theirs = (rows[rows.implementation == name].set_index(keys) for name in NAMES)
+    ours = rows[rows.implementation == "dcnv2"]
+    theirs = rows[rows.implementation == "torchvision"].set_index(keys)
     times = [f"{which}_ms" for which in PASSES]
     quantities = [c for c in rows.columns if c == "output" or c.startswith("grad_")]
     table = []
-    for half, part in ours.groupby("dtype"):
+    for (half, compute), group in ours.groupby(["dtype", "compute_dtype"], sort=False):
+        part = group.set_index(keys)
         peer = theirs.loc[part.index]
         faster = (peer[times] / part[times]).apply(_geometric_mean)
         off = part[quantities] / peer[quantities]
-        row = {"dtype": half, **{f"{w} x": faster[f"{w}_ms"] for w in PASSES}}
+        row = {"dtype": half, "compute_dtype": compute}
+        row |= {f"{which} x": faster[f"{which}_ms"] for which in PASSES}
         row |= {f"{q} error": _geometric_mean(off[q]) for q in quantities}
         table.append({**row, "largest error": off.to_numpy().max()})
     return pd.DataFrame(table)

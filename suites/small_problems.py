@@ -26,6 +26,11 @@ FAST = ConvProblem(
 )  # fmt: skip
 STRIDED = (("input", "strided"), ("offset", "transposed"), ("grad_output", "expanded"))
 REGIONS = ("inside", "huge", "outside", "inverted", "degenerate", "border")
+# More regions, pixels and channels than a block takes at a time, and no multiples of that.
+CROWD = RoIProblem(
+    channels=67, height=9, width=19, bins=(3, 5), samples=0,
+    regions=(*65 * ("inside", "outside", "border", "inverted"), "whole", "huge"),
+)  # fmt: skip
 
 
 def convolutions() -> Iterator[tuple[str, ConvProblem]]:
@@ -53,6 +58,11 @@ def poolings() -> Iterator[tuple[str, RoIProblem]]:
         yield "dcnv2", problem.but(dtype="float32")
     yield "dcnv2", RoIProblem(samples=0, regions=REGIONS, dtype="float16")
     yield "dcnv2", RoIProblem(kind="psroi", bins=(3, 3), group_size=3, part_size=2, classes=3)
+    yield "dcnv2", CROWD.but(dtype="float32")
+    yield (
+        "dcnv2",
+        CROWD.but(kind="psroi", channels=6, bins=(5, 5), group_size=3, classes=2, samples=2),
+    )
 
 
 def judge(backend: str, problem: Problem, device: str = "cuda") -> list[str]:

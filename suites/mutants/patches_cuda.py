@@ -137,16 +137,23 @@ CUDA = [
     ),
     _file(
         "every image gets the gradients of all regions",
-        "roi_pool_grad_input.cu",
-        "box.image != n || y",
-        "box.image < 0 || y",
+        "roi_tiles.cu",
+        "roi.image == tile.image &&",
+        "roi.image >= 0 &&",
         POOL,
     ),
     _file(
         "last pixel of a bin gets no gradient",
-        "roi_pool_grad_input.cu",
+        "roi_tiles.cu",
         "if (s.high == at) sum += s.frac;",
         "if (s.high == at && s.high != size - 1) sum += s.frac;",
+        POOL,
+    ),
+    _file(
+        "rows of every tile weighed as those of the first",
+        "roi_tiles.cu",
+        "(of.y, tile.y + line, g.height)",
+        "(of.y, line, g.height)",
         POOL,
     ),
 ]

@@ -115,6 +115,7 @@ inline unsigned __ballot_sync(unsigned, bool yes) {
   for (int step = 1; step < emulator::kWarp; step *= 2) all |= __shfl_xor_sync(~0u, all, step);
   return all;
 }
+inline int __popc(unsigned v) { return std::popcount(v); }
 inline int __ffs(int v) { return v == 0 ? 0 : std::countr_zero(unsigned(v)) + 1; }
 template <class T>
 T __ldg(const T* at) {

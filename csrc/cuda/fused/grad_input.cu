@@ -37,11 +37,11 @@ struct Gatherer {
   using Sum = float[kVector<T>];
   static constexpr int kGroups = Shared<M>::kGroups, kItems = M::kTileRows / kGroups;
   static constexpr uint32_t kAll = 0xffffffffu, kShared = kChunks;
-  // Entries on their way at a time: most pixels have about four
-  static constexpr uint32_t kFirst = 4, kMore = 2;
   // Whether, while a row's entries are added, the first of the next slab are on their way; where a thread has more
   // rows than one, registers do not suffice
   static constexpr bool kAhead = kItems == 1;
+  // Entries on their way at a time: most pixels have about four, few have more than six
+  static constexpr uint32_t kFirst = kAhead ? 6 : 4, kMore = 2;
   static constexpr uint32_t kNoKey = 0xffffffffu;
 
   // An entry: the chunk of grad_output where what it adds begins, and how much of it.

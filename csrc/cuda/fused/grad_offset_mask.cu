@@ -174,10 +174,17 @@ bool floats_fit_warpgroups(const ConvArgs& a, Path path) {
   return floats_by_warpgroups(a, path) && a.g.out_channels <= 2 * kFewOutputs;
 }
 
-// Calls f(Type<M>) for the multiplying warps: of 128 pixels on Hopper where shared memory holds their
-// grad_output, else of 64.
+// Whether `pixels` are few enough for blocks of 64 to be done before blocks of 128, of which one takes about
+// as long as 8 / 5 of those.
+bool few_pixels(int64_t pixels) {
+  auto waves = [&](int64_t rows) { return ceil_div(ceil_div(pixels, rows), multiprocessors()); };
+  return 5 * waves(64) < 8 * waves(128);
+}
+
+// Calls f(Type<M>) for the multiplying warps of a run of `pixels`: of 128 on Hopper where shared memory holds
+// their grad_output, else of 64.
 template <class F>
-void dispatch_columns(const ConvArgs& a, Path path, F f) {
+void dispatch_columns(const ConvArgs& a, Path path, int64_t pixels, F f) {
   if (floats_fit_warpgroups(a, path)) {
     return dispatch_parts(a, [&](auto parts) {
       f(Type<WgmmaFloatRows<64, decltype(parts)::value>>{});
@@ -191,10 +198,15 @@ void dispatch_columns(const ConvArgs& a, Path path, F f) {
     using T = decltype(element);
     if (path == Path::kMma) return f(Type<MmaSync<decltype(product), 64, 128>>{});
     if (a.g.out_channels > kFewOutputs) return f(Type<Wgmma<T, 64, 128>>{});
-    column_tile(a, path) == 128 ? f(Type<Wgmma<T, 128, 128>>{}) : f(Type<Wgmma<T, 128, 64>>{});
+    if (column_tile(a, path) == 64) return f(Type<Wgmma<T, 128, 64>>{});
+    few_pixels(pixels) ? f(Type<Wgmma<T, 64, 128>>{}) : f(Type<Wgmma<T, 128, 128>>{});
   };
   a.dtype == Dtype::kFloat16 ? with_type(__half{}, HalfProduct{})
                              : with_type(__nv_bfloat16{}, BFloat16Product{});
+}
+
+int64_t run_pixels(const ConvGeometry& g, const Run& run) {
+  return run.images * g.out_height * g.out_width;
 }
 
 template <class M>
@@ -203,7 +215,7 @@ void launch(const ConvArgs& a, const Run& run, Path path, const void* packed_wei
   const PackedWeight packed = columns_weight(a, path);
   const bool apart = one_group_a_tile(a, path);
   const int groups = apart ? int(a.g.deform_groups) : 1;
-  const int pixels = int(run.images * a.g.out_height * a.g.out_width);
+  const int pixels = int(run_pixels(a.g, run));
   const char* weight = static_cast<const char*>(packed_weight);
   const GradOffsetArgs f{a,
                          packed,
@@ -231,7 +243,7 @@ bool columns_fit(const ConvArgs& a, Path path) {
   if (path == Path::kPlain || g.groups != 1 || !(one_group_a_tile(a, path) || lanes_fit)) return false;
   const int slabs = columns_weight(a, path).slabs;
   bool fits = false;
-  dispatch_columns(a, path, [&](auto product) {
+  dispatch_columns(a, path, run_pixels(g, {0, g.batch}), [&](auto product) {
     fits = most_stages<typename decltype(product)::type>(slabs) >= 2;
   });
   return fits;
@@ -244,7 +256,7 @@ PackedWeight columns_weight(const ConvArgs& a, Path path) {
 
 void launch_columns(const ConvArgs& a, const Run& run, Path path, const void* packed_weight,
                     void* columns, cudaStream_t stream) {
-  dispatch_columns(a, path, [&](auto product) {
+  dispatch_columns(a, path, run_pixels(a.g, run), [&](auto product) {
     launch<typename decltype(product)::type>(a, run, path, packed_weight, columns, stream);
   });
 }

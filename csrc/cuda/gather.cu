@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
+// A thread has a cell and a chunk of channels. It reads each of the cell's samples once, sums them up for
+// the four corners, and hands the right ones to its neighbour; going down, it keeps the lower ones for the
+// line below.
 #include "gather.cuh"
 
 #include "chunk.cuh"
@@ -8,112 +11,179 @@ namespace dcnv2::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kPieceBlocks = 264;  // that share the pieces; each looks first whether there are any
+constexpr int kLines = 4;          // of pixels, that a warp goes down; few, so that those at work are near one another
+constexpr int kMostLanes = 4;      // of a cell, each with a chunk
+constexpr uint32_t kTogether = 4;  // samples on their way at a time
 
-// Adds entries from .. to of a pixel, of the chunk at `rows`.
 template <class T>
-__device__ __forceinline__ void add_entries(const SampleLists<float>& lists, const Entries& entries,
-                                            uint32_t from, uint32_t to, const T* rows,
-                                            int64_t row_elements, float (&sum)[kVector<T>]) {
-  for (int down = 0; down < 2; ++down) {
-    const uint32_t before = down ? entries.end[0] - entries.begin[0] : 0;
-    const uint32_t begin = entries.begin[down] + (max(from, before) - before);
-    const uint32_t end = min(entries.end[down], entries.begin[down] + (max(to, before) - before));
-#pragma unroll 4
-    for (uint32_t i = begin; i < end; ++i) {
-      const int corner = 2 * down + (i < entries.middle[down] ? 1 : 0);
-      const float weight = lists.weights[int64_t(i) * 4 + corner];
-      add_chunk(load_chunk(reinterpret_cast<const char*>(rows + int64_t(lists.row[i]) * row_elements)),
-                weight, sum, T{});
+using CornerSums = float[4][kVector<T>];
+
+template <class T>
+struct Gather {
+  const GatherArgs& a;
+  int64_t list_chunks;  // of a list's channels
+
+  __device__ explicit Gather(const GatherArgs& a)
+      : a(a), list_chunks(a.channels / a.lists.grid.lists / kVector<T>) {}
+
+  // Adds the samples from .. to of a list, at a chunk of its channels.
+  __device__ __forceinline__ void add(uint32_t from, uint32_t to, uint32_t list, int64_t chunk,
+                                      CornerSums<T>& sum) const {
+    if (from >= to) return;
+    const uint32_t first_id = list * a.lists.list_samples;
+    const char* rows = a.rows.data + list * a.rows.list_bytes + chunk * kChunkBytes;
+    const char* weights = a.weights.data + list * a.weights.list_bytes;
+    uint32_t next[kTogether];
+    auto ask = [&](uint32_t begin) {  // behind the last one for what is not used, rather than by a branch
+#pragma unroll
+      for (uint32_t i = 0; i < kTogether; ++i) next[i] = __ldg(a.lists.ids + min(begin + i, to - 1));
+    };
+    ask(from);
+    for (uint32_t begin = from; begin < to; begin += kTogether) {
+      uint4 value[kTogether];
+      float4 weight[kTogether];
+      uint32_t sample[kTogether], row[kTogether];
+#pragma unroll
+      for (uint32_t i = 0; i < kTogether; ++i) row[i] = sample[i] = next[i] - first_id;
+      ask(begin + kTogether);
+      if (a.row_samples != 1) {
+#pragma unroll
+        for (uint32_t i = 0; i < kTogether; ++i) row[i] /= a.row_samples;
+      }
+#pragma unroll
+      for (uint32_t i = 0; i < kTogether; ++i) {
+        value[i] = {};
+        weight[i] = {};
+        if (begin + i < to) {
+          weight[i] = load_weights(weights + uint64_t(sample[i]) * a.weights.row_bytes);
+          value[i] = load_chunk(rows + uint64_t(row[i]) * a.rows.row_bytes);
+        }
+      }
+#pragma unroll
+      for (uint32_t i = 0; i < kTogether; ++i) {
+        add_chunk(value[i], weight[i].x, sum[0], T{});
+        add_chunk(value[i], weight[i].y, sum[1], T{});
+        add_chunk(value[i], weight[i].z, sum[2], T{});
+        add_chunk(value[i], weight[i].w, sum[3], T{});
+      }
     }
   }
-}
+  static __device__ float4 load_weights(const char* at) {
+    return __ldg(reinterpret_cast<const float4*>(at));
+  }
 
-// The work of one thread: a pixel of an image and list, and a chunk of the list's channels.
-template <class T>
-struct Work {
-  int64_t chunks;  // of a list
-  const T* rows;
-
-  __device__ explicit Work(const GatherArgs& a)
-      : chunks(a.channels / a.lists.grid.lists / kVector<T>),
-        rows(static_cast<const T*>(a.rows) - a.first_row * a.channels) {}
-  __device__ int64_t channel(int64_t list, int64_t chunk) const {
-    return (list * chunks + chunk) * kVector<T>;
+  // The sums of a part of a crowded cell. Sorted samples are cut every kCrowd of them, so that each stretch has at
+  // most two parts of cells that reach beyond it: of the one that it begins with, and of one that starts later.
+  __device__ float* part(int64_t stretch, bool starts_here, int64_t chunk) const {
+    return a.partial + ((2 * stretch + starts_here) * list_chunks + chunk) * 4 * kVector<T>;
+  }
+  // chunk: of the list.
+  __device__ void add_parts(uint32_t from, uint32_t to, int64_t chunk, CornerSums<T>& sum) const {
+    for (uint32_t at = from; at < to; at = (at / kCrowd + 1) * kCrowd) {
+      const auto* of = reinterpret_cast<const float4*>(part(at / kCrowd, at % kCrowd != 0, chunk));
+#pragma unroll
+      for (int i = 0; i < kVector<T>; ++i) {  // a channel's corners
+        const float4 v = of[i];
+        sum[0][i] += v.x;
+        sum[1][i] += v.y;
+        sum[2][i] += v.z;
+        sum[3][i] += v.w;
+      }
+    }
   }
 };
 
+// One thread a part and chunk.
 template <class T>
-__device__ __forceinline__ void store_sum(const GatherArgs& a, int64_t n, int64_t y, int64_t x,
-                                          int64_t channel, const float (&sum)[kVector<T>]) {
-  const CellGrid& grid = a.lists.grid;
-  T* to = static_cast<T*>(a.result) + ((n * grid.height + y) * grid.width + x) * a.channels + channel;
-  *reinterpret_cast<uint4*>(to) = make_chunk(sum, T{});
-}
-
-template <class T>
-__device__ void gather_piece(const GatherArgs& a, const Work<T>& work, int64_t index, int64_t chunk) {
-  const CellGrid& grid = a.lists.grid;
-  const Piece piece = a.lists.pieces[index];
-  const int64_t x = piece.pixel % grid.width, y = piece.pixel / grid.width % grid.height;
-  const int64_t n = piece.pixel / grid.width / grid.height, image = n % grid.images;
+__global__ void __launch_bounds__(kThreads) parts_kernel(GatherArgs a) {
+  const CellLists& lists = a.lists;
+  const Gather<T> gather(a);
+  const int64_t index = blockIdx.x * int64_t(kThreads) + threadIdx.x, slot = index / gather.list_chunks;
+  const int64_t stretch = slot / 2, low = stretch * kCrowd;
+  if (low >= lists.samples) return;
+  const bool starts_here = slot % 2 == 1;
+  const uint32_t high = uint32_t(min(low + kCrowd, int64_t(lists.samples)));
+  const uint32_t one = starts_here ? high - 1 : uint32_t(low), cell = lists.keys[one];
+  if (cell == lists.grid.cells()) return;
+  const int64_t image = cell / uint32_t((lists.grid.height + 1) * (lists.grid.width + 1));
   if (image < a.first || image >= a.first + a.images) return;
-  const Entries entries(a.lists, n, y, x);
-  const uint32_t from = piece.part * kPieceEntries;
-  float sum[kVector<T>] = {};
-  add_entries<T>(a.lists, entries, from, min(from + kPieceEntries, entries.count()),
-                 work.rows + work.channel(n / grid.images, chunk), a.channels, sum);
-  float* to = a.partial + (index * work.chunks + chunk) * kVector<T>;
-  for (int i = 0; i < kVector<T>; ++i) to[i] = sum[i];
+  const uint32_t list = lists.ids[one] / lists.list_samples;
+  const uint32_t* start = lists.start + cell * lists.grid.lists + list;
+  const uint32_t begin = start[0], end = start[1];
+  if (end - begin <= kCrowd || (starts_here && begin <= low)) return;
+  CornerSums<T> sum = {};
+  const int64_t chunk = index % gather.list_chunks;
+  gather.add(max(begin, uint32_t(low)), min(end, high), list, chunk, sum);
+  auto* to = reinterpret_cast<float4*>(gather.part(stretch, starts_here, chunk));
+#pragma unroll
+  for (int i = 0; i < kVector<T>; ++i) to[i] = {sum[0][i], sum[1][i], sum[2][i], sum[3][i]};
 }
 
-// One thread a pixel and chunk, in the first `pixel_blocks` blocks; the others take the pieces.
-template <class T>
-__global__ void __launch_bounds__(kThreads) gather_kernel(GatherArgs a, int pixel_blocks) {
-  const CellGrid& grid = a.lists.grid;
-  const Work<T> work(a);
-  const int height = int(grid.height), width = int(grid.width);
-  if (int(blockIdx.x) >= pixel_blocks) {
-    const int64_t count = *a.lists.piece_count * work.chunks;
-    for (int64_t i = int64_t(blockIdx.x - pixel_blocks) * kThreads + threadIdx.x; i < count;
-         i += int64_t(gridDim.x - pixel_blocks) * kThreads) {
-      gather_piece(a, work, i / work.chunks, i % work.chunks);
-    }
-    return;
-  }
-  const int chunks = int(work.chunks * grid.lists);
-  const int64_t index = blockIdx.x * int64_t(kThreads) + threadIdx.x;
-  if (index >= a.images * height * width * chunks) return;
-  const int chunk = int(index % chunks), q = int(index / chunks), line = q / width;
-  const int x = q % width, y = line % height, list = chunk / int(work.chunks);
-  const int64_t image = a.first + line / height;
-  const Entries entries(a.lists, list * grid.images + image, y, x);
-  if (entries.count() > kPieceEntries) return;
-  float sum[kVector<T>] = {};
-  const int64_t channel = int64_t(chunk) * kVector<T>;
-  add_entries<T>(a.lists, entries, 0, kPieceEntries, work.rows + channel, a.channels, sum);
-  store_sum<T>(a, image, y, x, channel, sum);
-}
+// What a warp sums up: kLines lines of the pixels between its cells, at a few chunks of a list.
+struct Strip {
+  int lanes, cells;  // lanes of a cell, cells of a line
+  int64_t across, down, chunk_groups;
 
-// Adds the pieces of a pixel, in order.
+  __host__ __device__ Strip(const CellGrid& grid, int64_t list_chunks)
+      : lanes(int(gcd(list_chunks, kMostLanes))),
+        cells(32 / lanes),
+        across(ceil_div(grid.width, cells - 1)),
+        down(ceil_div(grid.height, kLines)),
+        chunk_groups(grid.lists * list_chunks / lanes) {}
+  __host__ __device__ int64_t an_image() const { return across * down * chunk_groups; }
+};
+
 template <class T>
-__global__ void __launch_bounds__(kThreads) finish_kernel(GatherArgs a) {
+__global__ void __launch_bounds__(kThreads) gather_kernel(GatherArgs a) {
   const CellGrid& grid = a.lists.grid;
-  const Work<T> work(a);
-  const int64_t count = *a.lists.piece_count * work.chunks;
-  for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < count;
-       i += int64_t(gridDim.x) * kThreads) {
-    const Piece piece = a.lists.pieces[i / work.chunks];
-    if (piece.part != 0) continue;
-    float sum[kVector<T>] = {};
-    for (uint32_t part = 0; part < piece.parts; ++part) {
-      const float* from = a.partial + ((int64_t(piece.first) + part) * work.chunks + i % work.chunks) *
-                                          kVector<T>;
-      for (int j = 0; j < kVector<T>; ++j) sum[j] += from[j];
+  const Gather<T> gather(a);
+  const Strip strip(grid, gather.list_chunks);
+  const int64_t warp = (blockIdx.x * int64_t(kThreads) + threadIdx.x) / 32;
+  if (warp >= a.images * strip.an_image()) return;
+  const int lane = threadIdx.x % 32, height = int(grid.height), width = int(grid.width);
+  // Warps that run together have the same pixels: lists that are neighbours in memory
+  const int64_t chunk = warp % strip.chunk_groups * strip.lanes + lane % strip.lanes;
+  const int64_t place = warp / strip.chunk_groups, line = place / strip.across;
+  const int64_t image = a.first + line / strip.down;
+  const uint32_t list = uint32_t(chunk / gather.list_chunks);
+  const int64_t list_chunk = chunk % gather.list_chunks;
+  const int first_y = int(line % strip.down) * kLines, end_y = min(first_y + kLines, height);
+  // The cell's upper left pixel; that of the first cell is another strip's
+  const int x = int(place % strip.across) * (strip.cells - 1) + lane / strip.lanes - 1;
+  const bool stores = lane >= strip.lanes && x < width;
+  const int64_t step = (grid.width + 1) * grid.lists;
+  const uint32_t* start =
+      a.lists.start + grid.cell(image, first_y - 1, min(x, width - 1), 0) * grid.lists + list;
+  T* to = static_cast<T*>(a.result) + ((image * grid.height + first_y) * grid.width + x) * a.channels +
+          chunk * kVector<T>;
+
+  float below[kVector<T>] = {};
+  uint32_t next_begin = start[0], next_end = start[1];
+  for (int y = first_y - 1; y < end_y; ++y) {
+    CornerSums<T> sum = {};
+    const uint32_t begin = next_begin, end = x < width ? next_end : begin;
+    if (y + 1 < end_y) {
+      start += step;
+      next_begin = start[0];
+      next_end = start[1];
     }
-    const int64_t n = piece.pixel / grid.width / grid.height;
-    store_sum<T>(a, n % grid.images, piece.pixel / grid.width % grid.height,
-                 piece.pixel % grid.width, work.channel(n / grid.images, i % work.chunks), sum);
+    if (end - begin > kCrowd) {
+      gather.add_parts(begin, end, list_chunk, sum);
+    } else {
+      gather.add(begin, end, list, list_chunk, sum);
+    }
+#pragma unroll
+    for (int i = 0; i < kVector<T>; ++i) {
+      below[i] += sum[0][i] + __shfl_up_sync(0xffffffffu, sum[1][i], strip.lanes);
+    }
+    if (y >= first_y) {
+      if (stores) *reinterpret_cast<uint4*>(to) = make_chunk(below, T{});
+      to += grid.width * a.channels;
+    }
+#pragma unroll
+    for (int i = 0; i < kVector<T>; ++i) {
+      below[i] = sum[2][i] + __shfl_up_sync(0xffffffffu, sum[3][i], strip.lanes);
+    }
   }
 }
 
@@ -129,27 +199,34 @@ void with_chunks(Dtype dtype, F f) {
   }
 }
 
+int64_t most_parts(int64_t samples) { return 2 * ceil_div(samples, kCrowd); }
+
 }  // namespace
 
-size_t gather_workspace(const ListLayout& layout, int64_t channels) {
-  return layout.most_pieces * (channels / layout.grid.lists) * sizeof(float);
+CellLists::CellLists(const SortLayout& layout, void* workspace)
+    : grid(layout.grid),
+      samples(uint32_t(layout.samples)),
+      list_samples(uint32_t(layout.samples / layout.grid.lists)),
+      keys(layout.at<uint32_t>(workspace, layout.keys_out)),
+      ids(layout.at<uint32_t>(workspace, layout.ids_out)),
+      start(layout.at<uint32_t>(workspace, layout.start)) {}
+
+size_t gather_workspace(const SortLayout& layout, int64_t channels) {
+  return most_parts(layout.samples) * 4 * (channels / layout.grid.lists) * sizeof(float);
 }
 
 void launch_gather(const GatherArgs& a, cudaStream_t stream) {
   const CellGrid& grid = a.lists.grid;
   with_chunks(a.dtype, [&](auto element) {
     using T = decltype(element);
-    const int64_t threads = a.images * grid.height * grid.width * (a.channels / kVector<T>);
-    const int blocks = int(ceil_div(threads, kThreads));
-    gather_kernel<T><<<blocks + kPieceBlocks, kThreads, 0, stream>>>(a, blocks);
+    const int64_t list_chunks = a.channels / kVector<T> / grid.lists;
+    const int64_t parts = most_parts(a.lists.samples) * list_chunks;
+    parts_kernel<T><<<ceil_div(parts, kThreads), kThreads, 0, stream>>>(a);
+    check(cudaGetLastError(), "crowds of samples");
+    const Strip strip(grid, list_chunks);
+    const int64_t threads = a.images * strip.an_image() * 32;
+    gather_kernel<T><<<ceil_div(threads, kThreads), kThreads, 0, stream>>>(a);
     check(cudaGetLastError(), "gather");
-  });
-}
-
-void launch_finish_gather(const GatherArgs& a, cudaStream_t stream) {
-  with_chunks(a.dtype, [&](auto element) {
-    finish_kernel<decltype(element)><<<kPieceBlocks, kThreads, 0, stream>>>(a);
-    check(cudaGetLastError(), "finish gather");
   });
 }
 

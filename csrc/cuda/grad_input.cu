@@ -30,8 +30,8 @@ __global__ void __launch_bounds__(kTileThreads)
         Acc touching = 0;
         for (int corner = 0; corner < 4; ++corner) {
           const auto [begin, end] =
-              lists.list(lists.grid.key(deform_group * g.taps() + tap, line / g.height,
-                                        line % g.height, q % g.width, corner));
+              lists.list(lists.key(deform_group * g.taps() + tap, line / g.height,
+                                   line % g.height, q % g.width, corner));
           for (uint32_t i = begin; i < end; ++i) {
             touching += lists.weights[int64_t(i) * 4 + corner] *
                         widen(grad[int64_t(lists.row[i]) * g.out_channels + o]);
@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(kTileThreads)
 size_t grad_input_workspace(const ConvArgs& a) {
   const int64_t images = images_a_run(a.g);
   const size_t acc_size = a.dtype == Dtype::kFloat64 ? sizeof(double) : sizeof(float);
-  return sample_lists_layout(a.g, images, Taps::kApart, acc_size).total;
+  return sample_lists_workspace(a.g, images, acc_size);
 }
 
 void launch_grad_input(const ConvArgs& a, void* workspace, cudaStream_t stream) {
@@ -74,7 +74,7 @@ void launch_grad_input(const ConvArgs& a, void* workspace, cudaStream_t stream) 
     dispatch(a.dtype, [&](auto element) {
       using T = decltype(element);
       const auto lists =
-          build_sample_lists<accumulator_t<T>>(a, first, images, Taps::kApart, workspace, stream);
+          build_sample_lists<accumulator_t<T>>(a, first, images, workspace, stream);
       grad_input_kernel<T><<<grid, kTileThreads, 0, stream>>>(a, first, lists);
     });
     check(cudaGetLastError(), "grad_input");

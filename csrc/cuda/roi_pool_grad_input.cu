@@ -23,88 +23,66 @@ bool takes_lists(const RoiPoolArgs& a) {
          grid.keys() < INT32_MAX && g.rois * g.pooled_h * g.pooled_w < INT32_MAX;
 }
 
-ListLayout list_layout(const RoiPoolArgs& a) {
+SortLayout sort_layout(const RoiPoolArgs& a) {
   const RoiPoolGeometry& g = a.g;
-  return ListLayout({g.classes, g.batch, g.height, g.width}, samples_of(g), sizeof(float));
+  return SortLayout({g.classes, g.batch, g.height, g.width}, ListOrder::kCellsThenLists, samples_of(g));
+}
+int64_t weights_bytes(const SortLayout& layout) {
+  return align_256(layout.samples * int64_t(sizeof(float4)));
 }
 
-// A sample by its number, over (class, roi, bin, row and column of the bin's grid).
+// A sample by its id, over (class, roi, bin, row and column of the bin's grid).
 template <bool kPsroi>
-struct PoolSample {
-  int64_t cls, r, bin_y, bin_x, row;  // row: of grad_output
-  RoiBin<float, kPsroi> bin;
-  AxisSample<float> y, x;
-
-  __device__ PoolSample(const RoiPoolArgs& a, int64_t id)
-      : cls(id / (a.g.sampling * a.g.sampling) / (a.g.pooled_h * a.g.pooled_w) / a.g.rois),
-        r(id / (a.g.sampling * a.g.sampling) / (a.g.pooled_h * a.g.pooled_w) % a.g.rois),
-        bin_y(id / (a.g.sampling * a.g.sampling) / a.g.pooled_w % a.g.pooled_h),
-        bin_x(id / (a.g.sampling * a.g.sampling) % a.g.pooled_w),
-        row((r * a.g.pooled_h + bin_y) * a.g.pooled_w + bin_x),
-        bin(a, r, bin_y, bin_x, cls),
-        y(bin.sample(bin.y, id / a.g.sampling % a.g.sampling, a.g.height)),
-        x(bin.sample(bin.x, id % a.g.sampling, a.g.width)) {}
+__global__ void pool_cells_kernel(RoiPoolArgs a, CellGrid grid, uint32_t samples, uint32_t* keys,
+                                  uint32_t* ids, float4* weights) {
+  const RoiPoolGeometry& g = a.g;
+  const uint32_t id = blockIdx.x * 256 + threadIdx.x, side = uint32_t(g.sampling);
+  if (id >= samples) return;
+  const uint32_t bin_x = id / (side * side) % uint32_t(g.pooled_w);
+  const uint32_t line = id / (side * side) / uint32_t(g.pooled_w);
+  const uint32_t bin_y = line % uint32_t(g.pooled_h), roi = line / uint32_t(g.pooled_h);
+  const uint32_t r = roi % uint32_t(g.rois), cls = roi / uint32_t(g.rois);
+  const RoiBin<float, kPsroi> bin(a, r, bin_y, bin_x, cls);
+  const AxisSample<float> y = bin.sample(bin.y, id / side % side, g.height);
+  const AxisSample<float> x = bin.sample(bin.x, id % side, g.width);
   // A NaN position reaches no pixel.
-  __device__ bool counts() const {
-    return bin.image >= 0 && !bin.nan() && y.counts && x.counts;
-  }
-};
-
-template <bool kPsroi>
-__global__ void pool_keys_kernel(RoiPoolArgs a, ListLayout layout, uint32_t* keys, uint32_t* ids) {
-  const int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
-  if (i >= layout.samples) return;
-  const PoolSample<kPsroi> s(a, i);
-  const CellGrid& grid = layout.grid;
-  keys[i] = uint32_t(s.counts() ? grid.key(s.cls, s.bin.image, s.y.low, s.x.low, 0) : grid.keys());
-  ids[i] = uint32_t(i);
-}
-
-template <bool kPsroi>
-__global__ void pool_weights_kernel(RoiPoolArgs a, ListLayout layout, uint32_t* ids, float* weights) {
-  const int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
-  if (i >= layout.samples) return;
-  const PoolSample<kPsroi> s(a, ids[i]);
-  const float scale = bin_mask<float>(a, s.r, s.bin_y, s.bin_x) / s.bin.divisor(a.g);
-  for (int corner = 0; corner < 4; ++corner) {
-    const float y = corner / 2 ? s.y.frac : 1 - s.y.frac, x = corner % 2 ? s.x.frac : 1 - s.x.frac;
-    weights[4 * i + corner] = scale * y * x;
-  }
-  ids[i] = uint32_t(s.row);
+  const bool counts = bin.image >= 0 && !bin.nan() && y.counts && x.counts;
+  keys[id] = uint32_t(counts ? grid.cell(bin.image, y.low, x.low, 0) : grid.cells());
+  ids[id] = id;
+  const float scale = bin_mask<float>(a, r, bin_y, bin_x) / bin.divisor(g);
+  const float top = scale * (1 - y.frac), bottom = scale * y.frac;
+  weights[id] = {top * (1 - x.frac), top * x.frac, bottom * (1 - x.frac), bottom * x.frac};
 }
 
 void launch_with_lists(const RoiPoolArgs& a, void* workspace, cudaStream_t stream) {
-  const ListLayout layout = list_layout(a);
-  const int64_t blocks = ceil_div(layout.samples, 256);
-  auto both = [&](auto psroi) {
-    pool_keys_kernel<psroi()><<<blocks, 256, 0, stream>>>(
-        a, layout, layout.at<uint32_t>(workspace, layout.keys_in),
-        layout.at<uint32_t>(workspace, layout.ids_in));
-    check(cudaGetLastError(), "pool keys");
-    sort_samples(layout, workspace, stream);
-    pool_weights_kernel<psroi()><<<blocks, 256, 0, stream>>>(
-        a, layout, layout.at<uint32_t>(workspace, layout.ids_out),
-        layout.at<float>(workspace, layout.weights));
-    check(cudaGetLastError(), "pool weights");
-  };
-  a.psroi ? both(std::true_type{}) : both(std::false_type{});
-  GatherArgs gather{layout.lists<float>(workspace)};
+  const SortLayout layout = sort_layout(a);
+  auto words = [&](int64_t place) { return layout.at<uint32_t>(workspace, place); };
+  auto* weights = layout.at<float4>(workspace, layout.total);
+  auto* kernel = a.psroi ? pool_cells_kernel<true> : pool_cells_kernel<false>;
+  kernel<<<unsigned(ceil_div(layout.samples, 256)), 256, 0, stream>>>(
+      a, layout.grid, uint32_t(layout.samples), words(layout.keys_in), words(layout.ids_in), weights);
+  check(cudaGetLastError(), "cells of pooled samples");
+  sort_samples(layout, workspace, stream);
+  const int64_t row_bytes = a.g.channels * int64_t(element_size(a.dtype));
+  GatherArgs gather{CellLists(layout, workspace)};
   gather.dtype = a.dtype;
   gather.images = a.g.batch;
-  gather.rows = a.grad_output;
+  gather.rows = {static_cast<const char*>(a.grad_output), uint32_t(row_bytes), row_bytes / a.g.classes};
+  gather.row_samples = uint32_t(a.g.sampling * a.g.sampling);
+  gather.weights = {reinterpret_cast<const char*>(weights), uint32_t(sizeof(float4)),
+                    layout.samples / a.g.classes * int64_t(sizeof(float4))};
   gather.result = a.grad_input;
   gather.channels = a.g.channels;
-  gather.partial = layout.at<float>(workspace, layout.total);
+  gather.partial = layout.at<float>(workspace, layout.total + weights_bytes(layout));
   launch_gather(gather, stream);
-  launch_finish_gather(gather, stream);
 }
 
 }  // namespace
 
 size_t roi_pool_grad_input_workspace(const RoiPoolArgs& a) {
   if (!takes_lists(a)) return roi_tiles_workspace(a);
-  const ListLayout layout = list_layout(a);
-  return layout.total + gather_workspace(layout, a.g.channels);
+  const SortLayout layout = sort_layout(a);
+  return layout.total + weights_bytes(layout) + gather_workspace(layout, a.g.channels);
 }
 
 void launch_roi_pool_grad_input(const RoiPoolArgs& a, void* workspace, cudaStream_t stream) {

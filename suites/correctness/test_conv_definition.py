@@ -48,7 +48,7 @@ def test_coordinates_are_exact_far_from_the_origin(target, dtype, width):
 def test_many_samples_of_one_pixel_add_up(target, dtype):
     """Every tap of every output reads around one pixel, so its gradient has thousands of terms."""
     problem = ConvProblem(
-        batch=3, in_channels=8, out_channels=8, height=33, width=31, kernel=(3, 3), groups=1,
+        batch=3, in_channels=16, out_channels=8, height=33, width=31, kernel=(3, 3), groups=1,
         stride=(1, 1), padding=(1, 1), dilation=(1, 1), deform_groups=2, dtype=dtype, seed=3,
         offsets="one pixel",
     )  # fmt: skip
@@ -62,7 +62,7 @@ def test_many_samples_of_one_pixel_add_up(target, dtype):
 def test_many_pixels_of_many_channels_equal_the_reference(target, dtype, offsets):
     """Several tiles of one group: to the last pixel of a tile, and however crowded one is."""
     problem = ConvProblem(
-        batch=2, in_channels=64, out_channels=16, height=13, width=17, kernel=(3, 2), groups=1,
+        batch=2, in_channels=64, out_channels=16, height=33, width=35, kernel=(3, 2), groups=1,
         stride=(1, 1), padding=(1, 1), dilation=(1, 1), deform_groups=1, dtype=dtype, seed=4,
         offsets=offsets,
     )  # fmt: skip

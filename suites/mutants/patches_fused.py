@@ -9,6 +9,10 @@ def _file(name, file, old, new, kernels, killer=WIDE, built=None) -> Patch:
     return Patch(name, f"cuda/fused/{file}", old, new, killer, cuda=sources, kernels=kernels)
 
 
+def _gather(name, old, new, killer=WIDE) -> Patch:
+    return Patch(name, "cuda/gather.cu", old, new, killer, cuda=("gather.cu",), kernels="mma")
+
+
 FUSED = [
     _file(
         "y and x of an offset exchanged in a tile",
@@ -91,11 +95,11 @@ FUSED = [
     ),
     Patch(
         "cells between two samples left out of the lists' starts",
-        "cuda/sample_lists.cu",
+        "cuda/sorted_samples.cu",
         "for (uint32_t key = first; key < end; ++key)",
         "for (uint32_t key = end - (first < end); key < end; ++key)",
         WIDE,
-        cuda=("sample_lists.cu",),
+        cuda=("sorted_samples.cu",),
         kernels="mma",
     ),
     _file(
@@ -207,14 +211,38 @@ FUSED = [
         "mma",
         built="grad_offset_mask.cu",
     ),
-    Patch(
+    _file(
+        "crowded pixels left out",
+        "grad_input.cu",
+        "if (!shared.crowded[row]) continue;",
+        "continue;",
+        "wgmma",
+        TILES,
+    ),
+    _gather(
         "right corners taken for left ones where samples are gathered",
-        "cuda/gather.cu",
-        "2 * down + (i < entries.middle[down] ? 1 : 0)",
-        "2 * down + (i < entries.middle[down] ? 0 : 1)",
-        WIDE,
-        cuda=("gather.cu",),
-        kernels="mma",
+        "sum[0][i] + __shfl_up_sync(0xffffffffu, sum[1][i], strip.lanes)",
+        "sum[1][i] + __shfl_up_sync(0xffffffffu, sum[0][i], strip.lanes)",
+    ),
+    _gather(
+        "lower corners of the line above a strip left out",
+        "below[i] = sum[2][i] +",
+        "below[i] = (y < first_y ? 0 : sum[2][i]) +",
+    ),
+    _gather(
+        "parts of a crowd that begin within a stretch taken for those that begin with it",
+        "part(at / kCrowd, at % kCrowd != 0, chunk)",
+        "part(at / kCrowd, false, chunk)",
+        "test_conv_definition.py::test_many_samples_of_one_pixel_add_up",
+    ),
+    _file(
+        "weights of a column's neighbour stored beside it",
+        "dots.cuh",
+        "from_neighbour(odd ? column : weights)",
+        "from_neighbour(odd ? weights : column)",
+        "wgmma",
+        "test_conv_definition.py::test_many_samples_of_one_pixel_add_up",
+        built="grad_offset_mask.cu",
     ),
     Patch(
         "copy of a map written before its tile is whole",

@@ -109,18 +109,14 @@ void launch_blocks(void (*kernel)(Args), const Args& args, int blocks, int threa
   kernel<<<blocks, threads, bytes, stream>>>(args);
 }
 
-inline int multiprocessors() {
-  int device = 0, count = 0;
-  check(cudaGetDevice(&device), "device");
-  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "device");
-  return count;
-}
-
 // As many blocks as the device has multiprocessors, or fewer tiles.
 template <class Args>
 void launch_persistent(void (*kernel)(Args), const Args& args, int tiles, int threads,
                        size_t shared_bytes, cudaStream_t stream) {
-  launch_blocks(kernel, args, std::min(tiles, multiprocessors()), threads, shared_bytes, stream);
+  int device = 0, multiprocessors = 0;
+  check(cudaGetDevice(&device), "device");
+  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "device");
+  launch_blocks(kernel, args, std::min(tiles, multiprocessors), threads, shared_bytes, stream);
 }
 
 }  // namespace dcnv2::cuda

@@ -25,6 +25,16 @@ inline int column_tile(const ConvArgs& a, Path path) {
   return one ? kOne : 2 * kOne;
 }
 
+// Columns in memory are [pixels, taps, deform_groups], each a sample: its channels' gradients, then the four
+// weights with which they count at its corners, modulation included, which are read with them.
+struct ColumnSizes {
+  int group, row;  // bytes of a deform group, and of a pixel's tap
+
+  explicit ColumnSizes(const ConvArgs& a)
+      : group(int(a.g.deform_channels() * int64_t(element_size(a.dtype)) + int64_t(sizeof(float4)))),
+        row(group * int(a.g.deform_groups)) {}
+};
+
 // The weight as launch_columns wants it.
 PackedWeight columns_weight(const ConvArgs& a, Path path);
 
@@ -33,12 +43,12 @@ struct Run {
   int64_t first, images;
 };
 
+// Whether launch_columns takes the problem: with columns in memory if there is a place for grad_input.
 bool columns_fit(const ConvArgs& a, Path path);
 
 // Takes the columns of a run, writes its grad_offset and grad_mask where they are asked for, and the
-// columns themselves, [images * out_height * out_width, taps, in_channels], where `columns` is not
-// null. `packed_weight`: by columns_weight(a, path).
+// columns themselves where `columns` is not null. `packed_weight`: by columns_weight(a, path).
 void launch_columns(const ConvArgs& a, const Run& run, Path path, const void* packed_weight,
-                    void* columns, cudaStream_t stream);
+                    char* columns, cudaStream_t stream);
 
 }  // namespace dcnv2::cuda

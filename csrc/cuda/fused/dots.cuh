@@ -17,7 +17,8 @@ struct GradOffsetArgs {
   PackedWeight packed;
   const char* weight;
   const char* zeros;  // [in_channels]
-  void* columns;      // [pixels, taps, in_channels] gradients of the samples, or null
+  char* columns;      // as columns.cuh has them, or null
+  int column_bytes;   // of a pixel's tap
   int first_image;    // of the run of images that is taken
   int pixels;         // of the run
   int out_slabs;         // of output channels
@@ -111,15 +112,12 @@ __device__ __forceinline__ void write_gradient(const GradOffsetArgs& f, const Pi
   }
 }
 
-// Stores a chunk of the columns: of a row that exists, at a tap.
-template <class T, int kRows>
-__device__ __forceinline__ void store_column(const GradOffsetArgs& f, const RowPixels<kRows>& rows,
-                                             int row, int tap, int channel, const uint4& chunk) {
-  const Pixel p = rows.pixel(row);
-  const int pixel = (p.n * int(f.conv.g.out_height) + p.y) * int(f.conv.g.out_width) + p.x;
-  T* to = static_cast<T*>(f.columns) +
-          (int64_t(pixel) * f.packed.taps + tap) * f.conv.g.in_channels + channel;
-  *reinterpret_cast<uint4*>(to) = chunk;
+// What the gradient of a sample adds to the corners; `w`: as make_slope_reading has it.
+__device__ __forceinline__ float4 corner_weights(const float4& w) {
+  const float ly = w.x, lx = w.y, mask = w.z;
+  const int on_map = __float_as_int(w.w);
+  return {on_map & 1 ? mask * ((1 - ly) * (1 - lx)) : 0, on_map & 2 ? mask * ((1 - ly) * lx) : 0,
+          on_map & 4 ? mask * (ly * (1 - lx)) : 0, on_map & 8 ? mask * (ly * lx) : 0};
 }
 
 // The dot products of the gradients of a thread's kItems samples with their corners, by that thread: of its
@@ -275,10 +273,13 @@ struct Dotter {
     if (kSlabIndex == 0 && kIndex == 0) shared.column_full[buffer].wait(current.index / 2 & 1);
     const uint4 column = *reinterpret_cast<const uint4*>(
         shared.column[buffer] + column_offset<kRows>(row, kSlabIndex * kChunks + chunk));
-    if (f.columns != nullptr) {
-      const int channel = channel_of(current, kSlabIndex);
-      if (channel < int(f.conv.g.in_channels) && shared.rows.exists(row)) {
-        store_column<T>(f, shared.rows, row, current.tap, channel, column);
+    if constexpr (kShareReadings) {
+      // Never: where tiles are one group's, columns stay in shared memory (columns_fit). Without this branch ptxas 13.0
+      // holds more of the next item in registers, and spills: 17 % slower
+      if (f.columns != nullptr) {
+        const int channel = channel_of(current, kSlabIndex);
+        const bool exists = channel < int(f.conv.g.in_channels) && shared.rows.exists(row);
+        if (exists) store(column_at(row, 0, channel), column);
       }
     }
     dots.template add<kIndex>(column, item.value[0]);
@@ -287,7 +288,12 @@ struct Dotter {
       arrive_for_warp(shared.column_empty[buffer]);
     }
     if constexpr (!kShareReadings) {
-      write_lanes(kIndex, group_of(current, channel_of(current, kSlabIndex)), item);
+      const int channel = channel_of(current, kSlabIndex), group = group_of(current, channel);
+      if (f.columns != nullptr) {
+        lanes_a_group() == 1 ? store_columns(row, channel, column, item.weight[0])
+                             : store_column(row, group, channel, column, item.weight[0]);
+      }
+      write_lanes(kIndex, group, item);
     } else if (kLast) {
       if (current.last) write_rows();
     }
@@ -308,9 +314,49 @@ struct Dotter {
                    shared.table.weight(current.tap % kTableTaps, row), sums, chunk % 4);
   }
 
+  __device__ int lanes_a_group() const { return int(f.conv.g.deform_channels()) / kVector<T>; }
+
+  // Where a chunk of the columns lies.
+  __device__ char* column_at(int row, int group, int channel) const {
+    const Pixel p = shared.rows.pixel(row);
+    const int pixel = (p.n * int(f.conv.g.out_height) + p.y) * int(f.conv.g.out_width) + p.x;
+    return f.columns + (int64_t(pixel) * f.packed.taps + current.tap) * f.column_bytes +
+           channel * int(sizeof(T)) + group * int(sizeof(float4));
+  }
+  // Stores the lane's chunk of the columns, and the sample's weights behind the last chunk of its group.
+  __device__ void store_column(int row, int group, int channel, const uint4& column,
+                               const float4& weight) const {
+    if (group < 0 || !shared.rows.exists(row)) return;
+    char* to = column_at(row, group, channel);
+    store(to, column);
+    if (channel + kVector<T> == (group + 1) * int(f.conv.g.deform_channels())) {
+      store(to + kChunkBytes, as_chunk(corner_weights(weight)));
+    }
+  }
+  // The same where a chunk is all that a group has: two lanes store what is one's, then what is the other's, whole
+  // sectors, which each alone would store by halves. All lanes of a warp take part.
+  __device__ void store_columns(int row, int channel, const uint4& column, const float4& weight) const {
+    const uint4 weights = as_chunk(corner_weights(weight));
+    const bool odd = chunk % 2;
+    const uint4 given = from_neighbour(odd ? column : weights);
+    const int one = channel / kVector<T> - odd;  // the group of the even lane
+    const int groups = shared.rows.exists(row) ? int(f.conv.g.deform_groups) : 0;
+    char* to = column_at(row, one, one * kVector<T>) + odd * kChunkBytes;
+    if (one < groups) store(to, odd ? given : column);
+    if (one + 1 < groups) store(to + 2 * kChunkBytes, odd ? weights : given);
+  }
+  static __device__ void store(char* to, const uint4& chunk) { *reinterpret_cast<uint4*>(to) = chunk; }
+  static __device__ uint4 as_chunk(const float4& v) {
+    return {__float_as_uint(v.x), __float_as_uint(v.y), __float_as_uint(v.z), __float_as_uint(v.w)};
+  }
+  static __device__ uint4 from_neighbour(const uint4& v) {
+    auto take = [](uint32_t word) { return __shfl_xor_sync(0xffffffffu, word, 1); };
+    return {take(v.x), take(v.y), take(v.z), take(v.w)};
+  }
+
   // Writes those of a sample whose deform group has the channels of a few lanes.
   __device__ __forceinline__ void write_lanes(int index, int group, const Item& item) {
-    const int lanes = int(f.conv.g.deform_channels()) / kVector<T>, row = row0 + index * kRowStep;
+    const int lanes = lanes_a_group(), row = row0 + index * kRowStep;
     float sums[4];
     dots.take(index, lanes, sums);
     if (chunk % lanes != 0 || group < 0 || !shared.rows.exists(row)) return;

@@ -55,7 +55,7 @@ struct Gatherer {
   const int thread, group, lane;
   const bool copies;  // the weight
   const uint32_t line_keys, list_keys;
-  const bool crowds;  // whether any pixel has so many entries that all threads share them
+  const bool crowds;  // whether any pixel may have so many entries that all threads share them
   RingPosition<TileRing<M>::kStages> at;
 
   __device__ Gatherer(const GradInputArgs& f, Shared<M>& shared, int thread)
@@ -66,8 +66,8 @@ struct Gatherer {
         lane(thread % kChunks),
         copies(in_first_warp(thread)),
         line_keys(uint32_t(f.lists.grid.width + 1)),
-        list_keys(uint32_t(f.lists.grid.images * (f.lists.grid.height + 1)) * line_keys),
-        crowds(*f.lists.piece_count != 0) {}
+        list_keys(uint32_t(f.lists.grid.cells())),
+        crowds(*f.lists.crowded != 0) {}
 
   // A thread's channels of a slab: where they lie in the first pixel, and whether they are there.
   struct Part {
@@ -84,7 +84,7 @@ struct Gatherer {
   __device__ uint32_t first_key(int row, int list) const {
     if (!shared.ring.fill_rows.exists(row)) return kNoKey;
     const Pixel p = shared.ring.fill_rows.pixel(row);
-    return uint32_t(f.lists.grid.key(list, p.n, p.y, p.x, 1));
+    return uint32_t(f.lists.key(list, p.n, p.y, p.x, 1));
   }
   // first: the key at the first tap.
   __device__ Entries entries(uint32_t first, int tap) const {
@@ -146,7 +146,7 @@ struct Gatherer {
     named_barrier(kFillBarrier, M::kFillThreads);  // nobody reads the old marks
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
-      const bool crowded = count[i] > kPieceEntries;
+      const bool crowded = count[i] > kCrowd;
       if (lane == 0) shared.crowded[group + i * kGroups] = crowded;
       if (crowded) count[i] = 0;
     }
@@ -302,8 +302,8 @@ struct Plan {
         packed(backward_weight(a, cols, operand_form(a, path))),
         images(images_a_run(a.g)) {
     const int64_t weight = (packed.count() + a.g.in_channels) * int64_t(element_size(a.dtype));
-    lists = ceil_div(weight, 256) * 256;
-    total = lists + sample_lists_layout(a.g, images, Taps::kApart, sizeof(float)).total;
+    lists = align_256(weight);
+    total = lists + sample_lists_workspace(a.g, images, sizeof(float));
   }
 };
 
@@ -327,7 +327,7 @@ void launch_fused_grad_input(const ConvArgs& a, Path path, void* workspace, cuda
   for (int64_t first = 0; first < g.batch; first += plan.images) {
     const int64_t images = std::min(plan.images, g.batch - first);
     const auto lists = build_sample_lists<float>(
-        a, first, images, Taps::kApart, static_cast<char*>(workspace) + plan.lists, stream);
+        a, first, images, static_cast<char*>(workspace) + plan.lists, stream);
     dispatch_depth_product<64>(a, path, plan.cols, [&](auto product) {
       using M = typename decltype(product)::type;
       const GradInputArgs f{

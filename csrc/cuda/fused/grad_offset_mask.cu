@@ -174,17 +174,10 @@ bool floats_fit_warpgroups(const ConvArgs& a, Path path) {
   return floats_by_warpgroups(a, path) && a.g.out_channels <= 2 * kFewOutputs;
 }
 
-// Whether `pixels` are few enough for blocks of 64 to be done before blocks of 128, of which one takes about
-// as long as 8 / 5 of those.
-bool few_pixels(int64_t pixels) {
-  auto waves = [&](int64_t rows) { return ceil_div(ceil_div(pixels, rows), multiprocessors()); };
-  return 5 * waves(64) < 8 * waves(128);
-}
-
-// Calls f(Type<M>) for the multiplying warps of a run of `pixels`: of 128 on Hopper where shared memory holds
-// their grad_output, else of 64.
+// Calls f(Type<M>) for the multiplying warps: of 128 pixels where a tile has the columns of one slab, which leave
+// too little work for 64 pixels' threads, else of 64.
 template <class F>
-void dispatch_columns(const ConvArgs& a, Path path, int64_t pixels, F f) {
+void dispatch_columns(const ConvArgs& a, Path path, F f) {
   if (floats_fit_warpgroups(a, path)) {
     return dispatch_parts(a, [&](auto parts) {
       f(Type<WgmmaFloatRows<64, decltype(parts)::value>>{});
@@ -197,31 +190,26 @@ void dispatch_columns(const ConvArgs& a, Path path, int64_t pixels, F f) {
   auto with_type = [&](auto element, auto product) {
     using T = decltype(element);
     if (path == Path::kMma) return f(Type<MmaSync<decltype(product), 64, 128>>{});
-    if (a.g.out_channels > kFewOutputs) return f(Type<Wgmma<T, 64, 128>>{});
-    if (column_tile(a, path) == 64) return f(Type<Wgmma<T, 128, 64>>{});
-    few_pixels(pixels) ? f(Type<Wgmma<T, 64, 128>>{}) : f(Type<Wgmma<T, 128, 128>>{});
+    column_tile(a, path) == 64 ? f(Type<Wgmma<T, 128, 64>>{}) : f(Type<Wgmma<T, 64, 128>>{});
   };
   a.dtype == Dtype::kFloat16 ? with_type(__half{}, HalfProduct{})
                              : with_type(__nv_bfloat16{}, BFloat16Product{});
 }
 
-int64_t run_pixels(const ConvGeometry& g, const Run& run) {
-  return run.images * g.out_height * g.out_width;
-}
-
 template <class M>
-void launch(const ConvArgs& a, const Run& run, Path path, const void* packed_weight, void* columns,
+void launch(const ConvArgs& a, const Run& run, Path path, const void* packed_weight, char* columns,
             cudaStream_t stream) {
   const PackedWeight packed = columns_weight(a, path);
   const bool apart = one_group_a_tile(a, path);
   const int groups = apart ? int(a.g.deform_groups) : 1;
-  const int pixels = int(run_pixels(a.g, run));
+  const int pixels = int(run.images * a.g.out_height * a.g.out_width);
   const char* weight = static_cast<const char*>(packed_weight);
   const GradOffsetArgs f{a,
                          packed,
                          weight,
                          weight + packed.count() * sizeof(typename M::element),
                          columns,
+                         ColumnSizes(a).row,
                          int(run.first),
                          pixels,
                          packed.slabs,
@@ -240,10 +228,12 @@ bool columns_fit(const ConvArgs& a, Path path) {
   const ConvGeometry& g = a.g;
   const int64_t chunks = g.deform_channels() * int64_t(element_size(a.dtype)) / kChunkBytes;
   const bool lanes_fit = chunks == 1 || chunks == 2 || chunks == 4 || chunks == 8;
-  if (path == Path::kPlain || g.groups != 1 || !(one_group_a_tile(a, path) || lanes_fit)) return false;
+  const bool apart = one_group_a_tile(a, path);
+  if (path == Path::kPlain || g.groups != 1 || !(apart || lanes_fit)) return false;
+  if (apart && a.grad_input != nullptr) return false;  // it is a product of its own (grad_input.cu)
   const int slabs = columns_weight(a, path).slabs;
   bool fits = false;
-  dispatch_columns(a, path, run_pixels(g, {0, g.batch}), [&](auto product) {
+  dispatch_columns(a, path, [&](auto product) {
     fits = most_stages<typename decltype(product)::type>(slabs) >= 2;
   });
   return fits;
@@ -255,8 +245,8 @@ PackedWeight columns_weight(const ConvArgs& a, Path path) {
 }
 
 void launch_columns(const ConvArgs& a, const Run& run, Path path, const void* packed_weight,
-                    void* columns, cudaStream_t stream) {
-  dispatch_columns(a, path, run_pixels(a.g, run), [&](auto product) {
+                    char* columns, cudaStream_t stream) {
+  dispatch_columns(a, path, [&](auto product) {
     launch<typename decltype(product)::type>(a, run, path, packed_weight, columns, stream);
   });
 }

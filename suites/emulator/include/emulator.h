@@ -107,6 +107,10 @@ T __shfl_down_sync(unsigned, T v, int by) {
   return emulator::exchange(v, from < emulator::kWarp ? from : emulator::current().lane());
 }
 template <class T>
+T __shfl_up_sync(unsigned, T v, int by) {
+  return emulator::exchange(v, std::max(emulator::current().lane() - by, 0));
+}
+template <class T>
 T __shfl_sync(unsigned, T v, int from, int width = emulator::kWarp) {
   return emulator::exchange(v, emulator::current().lane() / width * width + from % width);
 }

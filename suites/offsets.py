@@ -59,13 +59,13 @@ def conv_offsets(problem: ConvProblem) -> Tensor:
         return torch.randint(-3, 4, shape, generator=generator).double()
     if kind == "kink":
         return _at_kinks(problem, generator)
-    if kind == "one pixel":  # everything is sampled around the middle of the image
+    if kind in ("one pixel", "around a pixel"):  # the middle of the image: in one cell, or in all four
         zeros = torch.zeros(shape, dtype=torch.float64)
         middles = (problem.height // 2, problem.width // 2)
         bases = zip(middles, problem.points(zeros), strict=True)
         share = torch.rand(shape, generator=generator, dtype=torch.float64)
         place = torch.stack([middle - base for middle, base in bases], 3).reshape(shape)
-        return on_grid(place + 0.9 * share)
+        return on_grid(place + (0.9 * share if kind == "one pixel" else 1.8 * share - 0.9))
     if kind == "far":
         return on_grid(normal.sign() * (1000 + 1e4 * normal.abs()))
     strange = {

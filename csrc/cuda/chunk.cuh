@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "common.cuh"
+
 namespace dcnv2::cuda {
 
 constexpr int kChunkBytes = 16;
@@ -63,6 +65,19 @@ __device__ __forceinline__ uint4 make_chunk(const float (&v)[4], float) {
 // A chunk that is read many times and never written by this kernel.
 __device__ __forceinline__ uint4 load_chunk(const char* at) {
   return __ldg(reinterpret_cast<const uint4*>(at));
+}
+
+// Calls f with a value of the element type that `dtype` names; float64 does not come in chunks.
+template <class F>
+void dispatch_chunks(Dtype dtype, F f) {
+  switch (dtype) {
+    case Dtype::kFloat16:
+      return f(__half{});
+    case Dtype::kBFloat16:
+      return f(__nv_bfloat16{});
+    default:
+      return f(float{});
+  }
 }
 
 }  // namespace dcnv2::cuda

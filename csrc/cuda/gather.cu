@@ -5,6 +5,7 @@
 #include "gather.cuh"
 
 #include "chunk.cuh"
+#include "crowd_parts.cuh"
 
 namespace dcnv2::cuda {
 
@@ -72,15 +73,13 @@ struct Gather {
     return __ldg(reinterpret_cast<const float4*>(at));
   }
 
-  // The sums of a part of a crowded cell. Sorted samples are cut every kCrowd of them, so that each stretch has at
-  // most two parts of cells that reach beyond it: of the one that it begins with, and of one that starts later.
-  __device__ float* part(int64_t stretch, bool starts_here, int64_t chunk) const {
-    return a.partial + ((2 * stretch + starts_here) * list_chunks + chunk) * 4 * kVector<T>;
+  __device__ float* sums(int64_t part, int64_t chunk) const {
+    return a.partial + (part * list_chunks + chunk) * 4 * kVector<T>;
   }
   // chunk: of the list.
   __device__ void add_parts(uint32_t from, uint32_t to, int64_t chunk, CornerSums<T>& sum) const {
-    for (uint32_t at = from; at < to; at = (at / kCrowd + 1) * kCrowd) {
-      const auto* of = reinterpret_cast<const float4*>(part(at / kCrowd, at % kCrowd != 0, chunk));
+    for (uint32_t at = from; at < to; at = next_crowd_part(at, kCrowd)) {
+      const auto* of = reinterpret_cast<const float4*>(sums(crowd_part(at, kCrowd), chunk));
 #pragma unroll
       for (int i = 0; i < kVector<T>; ++i) {  // a channel's corners
         const float4 v = of[i];
@@ -98,23 +97,19 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) parts_kernel(GatherArgs a) {
   const CellLists& lists = a.lists;
   const Gather<T> gather(a);
-  const int64_t index = blockIdx.x * int64_t(kThreads) + threadIdx.x, slot = index / gather.list_chunks;
-  const int64_t stretch = slot / 2, low = stretch * kCrowd;
-  if (low >= lists.samples) return;
-  const bool starts_here = slot % 2 == 1;
-  const uint32_t high = uint32_t(min(low + kCrowd, int64_t(lists.samples)));
-  const uint32_t one = starts_here ? high - 1 : uint32_t(low), cell = lists.keys[one];
-  if (cell == lists.grid.cells()) return;
-  const int64_t image = cell / uint32_t((lists.grid.height + 1) * (lists.grid.width + 1));
-  if (image < a.first || image >= a.first + a.images) return;
-  const uint32_t list = lists.ids[one] / lists.list_samples;
-  const uint32_t* start = lists.start + cell * lists.grid.lists + list;
-  const uint32_t begin = start[0], end = start[1];
-  if (end - begin <= kCrowd || (starts_here && begin <= low)) return;
+  const int64_t index = blockIdx.x * int64_t(kThreads) + threadIdx.x;
+  const int64_t chunk = index % gather.list_chunks, number = index / gather.list_chunks;
+  const CrowdPart part(number, kCrowd, lists.samples, [&](uint32_t member) -> SampleRange {
+    const uint32_t cell = lists.keys[member];
+    if (cell == lists.grid.cells()) return {0, 0};
+    const int64_t image = cell / uint32_t((lists.grid.height + 1) * (lists.grid.width + 1));
+    if (image < a.first || image >= a.first + a.images) return {0, 0};
+    return lists.range(cell, lists.ids[member] / lists.list_samples);
+  });
+  if (part.begin == part.end) return;
   CornerSums<T> sum = {};
-  const int64_t chunk = index % gather.list_chunks;
-  gather.add(max(begin, uint32_t(low)), min(end, high), list, chunk, sum);
-  auto* to = reinterpret_cast<float4*>(gather.part(stretch, starts_here, chunk));
+  gather.add(part.begin, part.end, lists.ids[part.member] / lists.list_samples, chunk, sum);
+  auto* to = reinterpret_cast<float4*>(gather.sums(number, chunk));
 #pragma unroll
   for (int i = 0; i < kVector<T>; ++i) to[i] = {sum[0][i], sum[1][i], sum[2][i], sum[3][i]};
 }
@@ -187,20 +182,6 @@ __global__ void __launch_bounds__(kThreads) gather_kernel(GatherArgs a) {
   }
 }
 
-template <class F>
-void with_chunks(Dtype dtype, F f) {
-  switch (dtype) {
-    case Dtype::kFloat16:
-      return f(__half{});
-    case Dtype::kBFloat16:
-      return f(__nv_bfloat16{});
-    default:
-      return f(float{});
-  }
-}
-
-int64_t most_parts(int64_t samples) { return 2 * ceil_div(samples, kCrowd); }
-
 }  // namespace
 
 CellLists::CellLists(const SortLayout& layout, void* workspace)
@@ -212,15 +193,15 @@ CellLists::CellLists(const SortLayout& layout, void* workspace)
       start(layout.at<uint32_t>(workspace, layout.start)) {}
 
 size_t gather_workspace(const SortLayout& layout, int64_t channels) {
-  return most_parts(layout.samples) * 4 * (channels / layout.grid.lists) * sizeof(float);
+  return most_crowd_parts(layout.samples, kCrowd) * 4 * (channels / layout.grid.lists) * sizeof(float);
 }
 
 void launch_gather(const GatherArgs& a, cudaStream_t stream) {
   const CellGrid& grid = a.lists.grid;
-  with_chunks(a.dtype, [&](auto element) {
+  dispatch_chunks(a.dtype, [&](auto element) {
     using T = decltype(element);
     const int64_t list_chunks = a.channels / kVector<T> / grid.lists;
-    const int64_t parts = most_parts(a.lists.samples) * list_chunks;
+    const int64_t parts = most_crowd_parts(a.lists.samples, kCrowd) * list_chunks;
     parts_kernel<T><<<ceil_div(parts, kThreads), kThreads, 0, stream>>>(a);
     check(cudaGetLastError(), "crowds of samples");
     const Strip strip(grid, list_chunks);

@@ -16,6 +16,10 @@ struct CellLists {
   const uint32_t* start;       // [cells * lists + 1] into these
 
   CellLists(const SortLayout& layout, void* workspace);
+  __device__ SampleRange range(int64_t cell, uint32_t list) const {
+    const uint32_t* begin = start + cell * grid.lists + list;
+    return {begin[0], begin[1]};
+  }
 };
 
 // A row for every sample of a list, or for several, and all of it again for the next list.

@@ -119,10 +119,12 @@ __global__ void grad_bias_kernel(ConvArgs a, int64_t runs, accumulator_t<T>* par
   for (int i = 0; i < kCount; ++i) sums[threadIdx.y][threadIdx.x][i] = sum[i];
   __syncthreads();
   if (threadIdx.y != 0 || channel >= g.out_channels) return;
-  for (int row = 1; row < kBiasRows; ++row) {
-    for (int i = 0; i < kCount; ++i) sum[i] += sums[row][threadIdx.x][i];
+  // The few sums of many terms, here and of the runs, cost nothing in float64 and would lose most in float32
+  for (int i = 0; i < kCount; ++i) {
+    double total = sum[i];
+    for (int row = 1; row < kBiasRows; ++row) total += sums[row][threadIdx.x][i];
+    partial[run * g.out_channels + channel + i] = Acc(total);
   }
-  for (int i = 0; i < kCount; ++i) partial[run * g.out_channels + channel + i] = sum[i];
 }
 
 template <class T>
@@ -130,10 +132,10 @@ __global__ void add_bias_runs_kernel(ConvArgs a, int64_t runs, const accumulator
   const int64_t channels = a.g.out_channels;
   const int64_t channel = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
   if (channel >= channels) return;
-  accumulator_t<T> sum = 0;
+  double sum = 0;
 #pragma unroll 16
   for (int64_t run = 0; run < runs; ++run) sum += partial[run * channels + channel];
-  static_cast<T*>(a.grad_bias)[channel] = narrow<T>(sum);
+  static_cast<T*>(a.grad_bias)[channel] = narrow<T>(accumulator_t<T>(sum));
 }
 
 size_t grad_weight_workspace(const ConvArgs& a) {

@@ -32,8 +32,9 @@ struct SampleId {
 
 template <class Acc>
 __global__ void keys_kernel(ConvArgs a, int64_t first_image, SortLayout layout, uint32_t pixels,
-                            uint32_t* keys, uint32_t* ids) {
+                            uint32_t* keys, uint32_t* ids, uint32_t* crowded) {
   const CellGrid& grid = layout.grid;
+  if (blockIdx.x == 0 && threadIdx.x == 0) *crowded = 0;
   for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < layout.samples;
        i += int64_t(gridDim.x) * blockDim.x) {
     const SampleId id(pixels, uint32_t(i));
@@ -92,13 +93,20 @@ SampleLists<Acc> build_sample_lists(const ConvArgs& a, int64_t first_image, int6
   auto words = [&](int64_t place) { return layout.at<uint32_t>(workspace, place); };
   auto* weights = layout.at<Acc>(workspace, layout.total);
   keys_kernel<Acc><<<blocks, 256, 0, stream>>>(a, first_image, layout, pixels, words(layout.keys_in),
-                                               words(layout.ids_in));
+                                               words(layout.ids_in), words(layout.crowded));
   check(cudaGetLastError(), "sample keys");
   sort_samples(layout, workspace, stream);
   weights_kernel<Acc><<<blocks, 256, 0, stream>>>(a, first_image, layout.samples, pixels,
                                                   words(layout.ids_out), weights);
   check(cudaGetLastError(), "sample weights");
-  return {layout.grid, words(layout.ids_out), weights, words(layout.start), words(layout.crowded)};
+  return {layout.grid,
+          words(layout.ids_out),
+          weights,
+          words(layout.start),
+          words(layout.keys_out),
+          uint32_t(layout.samples),
+          words(layout.crowded),
+          words(layout.keys_in)};
 }
 
 template SampleLists<float> build_sample_lists<float>(const ConvArgs&, int64_t, int64_t, void*,

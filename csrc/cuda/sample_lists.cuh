@@ -12,13 +12,15 @@ struct SampleLists {
   const uint32_t* row;    // [samples] output pixels, counted within the lists' images
   const Acc* weights;     // [samples, 4] modulation times the corners' bilinear weights
   const uint32_t* start;  // [keys + 1] into the two above
+  const uint32_t* keys;     // [samples] grid.keys() where a sample is in no cell
+  uint32_t samples;
   const uint32_t* crowded;  // whether a pixel may have a crowd around it
+  void* spare;              // 8 bytes for every sample, free from now on
 
-  // The list of a key: [begin, end) into `row` and `weights`.
-  struct Range {
-    uint32_t begin, end;
-  };
-  __device__ __forceinline__ Range list(int64_t key) const { return {start[key], start[key + 1]}; }
+  // The samples of a key.
+  __device__ __forceinline__ SampleRange list(int64_t key) const {
+    return {start[key], start[key + 1]};
+  }
   // That of the cell whose corner `corner` is a pixel.
   __device__ __forceinline__ int64_t key(int64_t list, int64_t n, int64_t y, int64_t x,
                                          int corner) const {
@@ -47,6 +49,12 @@ struct Entries {
       middle[down] = left[1];
       end[down] = left[2];
     }
+  }
+  // Those of one of the four cells, that of which the pixel is such a corner.
+  __device__ SampleRange cell(int corner) const {
+    const int down = corner / 2;
+    return corner % 2 == 1 ? SampleRange{begin[down], middle[down]}
+                           : SampleRange{middle[down], end[down]};
   }
   __device__ uint32_t count() const { return end[0] - begin[0] + end[1] - begin[1]; }
   __device__ Place place(uint32_t index) const {

@@ -98,7 +98,6 @@ void sort_samples(const SortLayout& layout, void* workspace, cudaStream_t stream
   size_t bytes = sort_workspace(layout.samples, layout.sort_keys());
   const bool apart = layout.order == ListOrder::kListsThenCells;
   uint32_t* crowded = apart ? words(layout.crowded) : nullptr;
-  if (apart) check(cudaMemsetAsync(crowded, 0, 4, stream), "sample lists");
   check(cub::DeviceRadixSort::SortPairs(layout.at<char>(workspace, layout.sort), bytes,
                                         words(layout.keys_in), words(layout.keys_out),
                                         words(layout.ids_in), words(layout.ids_out), layout.samples,

@@ -29,6 +29,11 @@ enum class ListOrder { kCellsThenLists, kListsThenCells };
 // Samples that many would hold one thread up.
 constexpr int kCrowd = 1024;
 
+// Those of a cell, among the sorted ones: from begin up to end.
+struct SampleRange {
+  uint32_t begin, end;
+};
+
 // Where sorted samples lie in a workspace. The caller writes ids, which count the samples list after
 // list, and keys: a sample's cell, or list * cells + cell with the lists apart. A key of sort_keys() is
 // no cell.
@@ -50,7 +55,8 @@ struct SortLayout {
 
 // Sorts keys and ids from `in` to `out`. start [grid.keys() + 1] becomes how many samples come before
 // those of a cell and list, by cell * lists + list or list * cells + cell. With the lists apart, crowded
-// becomes whether any cell has more than a quarter of a crowd: else no pixel has one around it.
+// becomes 1 if any cell has more than a quarter of a crowd: else no pixel has one around it. The caller
+// writes 0 there, and may have keys_in and ids_in, which lie side by side, for itself afterwards.
 void sort_samples(const SortLayout& layout, void* workspace, cudaStream_t stream);
 
 inline int64_t align_256(int64_t bytes) { return (bytes + 255) / 256 * 256; }

@@ -57,7 +57,7 @@ def test_many_samples_of_one_pixel_add_up(target, dtype):
     assert_equals_reference(target, problem, target.run(problem))
 
 
-@pytest.mark.parametrize("offsets", ["small", "one pixel"])
+@pytest.mark.parametrize("offsets", ["small", "one pixel", "around a pixel"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_many_pixels_of_many_channels_equal_the_reference(target, dtype, offsets):
     """Several tiles of one group: to the last pixel of a tile, and however crowded one is."""

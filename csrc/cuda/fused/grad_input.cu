@@ -4,7 +4,7 @@
 // into shared memory, the others multiply. No columns in global memory, nothing is scattered.
 #include <limits>
 
-#include "../sample_lists.cuh"
+#include "crowds.cuh"
 #include "tiles.cuh"
 
 namespace dcnv2::cuda {
@@ -15,6 +15,7 @@ struct GradInputArgs {
   TileGrid grid;
   ProductMap map;            // grad_input of the images of the lists
   SampleLists<float> lists;  // of every deform group and tap
+  Crowds crowds;             // of these
   const char* grad_output;   // of those images
   uint32_t row_chunks;       // of a pixel of it
   int deform_channels;
@@ -152,6 +153,25 @@ struct Gatherer {
     }
     named_barrier(kFillBarrier, M::kFillThreads);
   }
+  // What a thread's share of a cell's samples adds to the pixel that is such a corner of it.
+  __device__ void add_cell(SampleRange cell, int corner, const Part& part, Sum& sum) const {
+    const uint32_t stretch = f.crowds.stretch;
+    if (cell.end - cell.begin <= stretch) {
+#pragma unroll 4
+      for (uint32_t i = cell.begin + group; i < cell.end; i += kGroups) {
+        const float weight = f.lists.weights[int64_t(i) * 4 + corner];
+        add_chunk(load(part.base, f.lists.row[i] * f.row_chunks), weight, sum, T{});
+      }
+      return;
+    }
+    const int64_t channel = (part.base - f.grad_output) / int(sizeof(T));
+    for (uint32_t i = cell.begin / stretch + group; int64_t(i) * stretch < cell.end; i += kGroups) {
+      const int64_t number = crowd_part(max(cell.begin, i * stretch), stretch);
+      const float* from = f.crowds.partial + (number * 4 + corner) * f.crowds.channels + channel;
+#pragma unroll
+      for (int k = 0; k < kVector<T>; ++k) sum[k] += from[k];
+    }
+  }
   // Those rows, one after the other, by all threads; sums in a fixed order.
   __device__ void add_crowds(int list0, int tap, const Part& part, char* slab) const {
     for (int row = 0; row < M::kTileRows; ++row) {
@@ -159,11 +179,8 @@ struct Gatherer {
       const Entries all = entries(first_key(row, list0), tap);
       Sum sum = {};
       if (part.wanted) {
-#pragma unroll 4
-        for (uint32_t i = group; i < all.count(); i += kGroups) {
-          const Entry e = entry(all, i);
-          add_chunk(load(part.base, e.at), e.weight, sum, T{});
-        }
+#pragma unroll
+        for (int corner = 0; corner < 4; ++corner) add_cell(all.cell(corner), corner, part, sum);
       }
 #pragma unroll
       for (int i = 0; i < kVector<T>; ++i) shared.partial[group][lane * kVector<T> + i] = sum[i];
@@ -328,6 +345,9 @@ void launch_fused_grad_input(const ConvArgs& a, Path path, void* workspace, cuda
     const int64_t images = std::min(plan.images, g.batch - first);
     const auto lists = build_sample_lists<float>(
         a, first, images, static_cast<char*>(workspace) + plan.lists, stream);
+    const char* grad_output = static_cast<const char*>(a.grad_output) +
+                              first * g.out_height * g.out_width * g.out_channels * size;
+    const Crowds crowds = sum_crowds(lists, a.dtype, grad_output, g.out_channels, stream);
     dispatch_depth_product<64>(a, path, plan.cols, [&](auto product) {
       using M = typename decltype(product)::type;
       const GradInputArgs f{
@@ -335,8 +355,8 @@ void launch_fused_grad_input(const ConvArgs& a, Path path, void* workspace, cuda
           {static_cast<char*>(a.grad_input) + first * g.height * g.width * g.in_channels * size,
            int(g.height), int(g.width), int(g.in_channels), nullptr, 0},
           lists,
-          static_cast<const char*>(a.grad_output) +
-              first * g.out_height * g.out_width * g.out_channels * size,
+          crowds,
+          grad_output,
           uint32_t(g.out_channels * size / kChunkBytes),
           int(g.deform_channels())};
       launch_persistent(grad_input_kernel<M>, f, f.grid.tiles(), M::kThreads + M::kFillThreads,

@@ -88,23 +88,13 @@ PackedWeight backward_weight(const ConvArgs& a, int tile_cols, OperandForm form)
 }
 
 void launch_pack_weight(const ConvArgs& a, const PackedWeight& packed, void* to, cudaStream_t stream) {
-  auto run = [&](auto element) {
+  dispatch_chunks(a.dtype, [&](auto element) {
     using T = decltype(element);
     const int64_t chunks = packed.count() / packed.form.parts / kVector<T>;
     const int64_t threads = std::max(chunks, a.g.in_channels);
     pack_weight_kernel<T><<<ceil_div(threads, kThreads), kThreads, 0, stream>>>(
         a, packed, static_cast<T*>(to));
-  };
-  switch (a.dtype) {
-    case Dtype::kFloat32:
-      run(float{});
-      break;
-    case Dtype::kFloat16:
-      run(__half{});
-      break;
-    default:
-      run(__nv_bfloat16{});
-  }
+  });
   check(cudaGetLastError(), "pack weight");
 }
 

@@ -15,32 +15,39 @@ constexpr int kChunkBytes = 16;
 template <class T>
 constexpr int kVector = kChunkBytes / int(sizeof(T));  // elements of a chunk
 
-// A chunk's elements as floats, times `weight`, added to `sum`.
-__device__ __forceinline__ void add_chunk(const uint4& chunk, float weight, float (&sum)[8],
-                                          __nv_bfloat16) {
+// A chunk's elements as floats.
+__device__ __forceinline__ void widen_chunk(const uint4& chunk, float (&v)[8], __nv_bfloat16) {
   const uint32_t words[4] = {chunk.x, chunk.y, chunk.z, chunk.w};
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    sum[2 * i] += weight * __uint_as_float(words[i] << 16);
-    sum[2 * i + 1] += weight * __uint_as_float(words[i] & 0xffff0000u);
+    v[2 * i] = __uint_as_float(words[i] << 16);
+    v[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
   }
 }
-__device__ __forceinline__ void add_chunk(const uint4& chunk, float weight, float (&sum)[8],
-                                          __half) {
+__device__ __forceinline__ void widen_chunk(const uint4& chunk, float (&v)[8], __half) {
   const __half2* pairs = reinterpret_cast<const __half2*>(&chunk);
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const float2 pair = __half22float2(pairs[i]);
-    sum[2 * i] += weight * pair.x;
-    sum[2 * i + 1] += weight * pair.y;
+    v[2 * i] = pair.x;
+    v[2 * i + 1] = pair.y;
   }
 }
-__device__ __forceinline__ void add_chunk(const uint4& chunk, float weight, float (&sum)[4],
-                                          float) {
-  sum[0] += weight * __uint_as_float(chunk.x);
-  sum[1] += weight * __uint_as_float(chunk.y);
-  sum[2] += weight * __uint_as_float(chunk.z);
-  sum[3] += weight * __uint_as_float(chunk.w);
+__device__ __forceinline__ void widen_chunk(const uint4& chunk, float (&v)[4], float) {
+  v[0] = __uint_as_float(chunk.x);
+  v[1] = __uint_as_float(chunk.y);
+  v[2] = __uint_as_float(chunk.z);
+  v[3] = __uint_as_float(chunk.w);
+}
+
+// Those, times `weight`, added to `sum`.
+template <class T>
+__device__ __forceinline__ void add_chunk(const uint4& chunk, float weight, float (&sum)[kVector<T>],
+                                          T type) {
+  float v[kVector<T>];
+  widen_chunk(chunk, v, type);
+#pragma unroll
+  for (int i = 0; i < kVector<T>; ++i) sum[i] += weight * v[i];
 }
 
 __device__ __forceinline__ uint32_t pack_pair(float a, float b, __nv_bfloat16) {

@@ -115,8 +115,8 @@ CUDA = [
     _file(
         "bias's gradient of one pixel in 32",
         "grad_weight.cu",
-        "for (int row = 1; row < kBiasRows; ++row) {",
-        "for (int row = 1; row < 1; ++row) {",
+        "for (int row = 1; row < kBiasRows; ++row) total +=",
+        "for (int row = 1; row < 1; ++row) total +=",
     ),
     _file(
         "mask of a pooling left out",

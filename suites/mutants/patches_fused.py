@@ -265,8 +265,8 @@ FUSED = [
     _file(
         "weights of a column's neighbour stored beside it",
         "dots.cuh",
-        "from_neighbour(odd ? column : weights)",
-        "from_neighbour(odd ? weights : column)",
+        "from_neighbour(either(odd, column, weights))",
+        "from_neighbour(either(odd, weights, column))",
         "wgmma",
         "test_conv_definition.py::test_many_samples_of_one_pixel_add_up",
         built="grad_offset_mask.cu",

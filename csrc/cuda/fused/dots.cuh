@@ -24,18 +24,43 @@ struct GradOffsetArgs {
   int out_slabs;         // of output channels
   int tiles_a_group;     // channel tiles of one deform group; of all where groups share tiles
   int stages;            // of weight
+  int group_shift;       // log2 of the chunks of a deform group, where lanes have samples of their own
   int groups;            // deform groups taken one after the other; 1 where they share tiles
 };
 
-template <class M>
+// Where the pixels of a tile's rows lie in the views: elements of their first channels, and bytes of their first
+// sample in the columns. Lanes that each have a sample of their own need not work it out for every one.
+template <int kRows>
+struct RowPlaces {
+  int64_t offset[kRows], mask[kRows], grad_offset[kRows], grad_mask[kRows], columns[kRows];
+
+  __device__ void fill(const GradOffsetArgs& f, const RowPixels<kRows>& rows, int thread, int threads) {
+    const ConvArgs& a = f.conv;
+    for (int row = thread; row < kRows; row += threads) {
+      if (!rows.exists(row)) continue;
+      const Pixel p = rows.pixel(row);
+      const int n = p.n + f.first_image;
+      offset[row] = a.offset.index(n, 0, p.y, p.x);
+      mask[row] = a.mask.index(n, 0, p.y, p.x);
+      grad_offset[row] = a.grad_offset.index(n, 0, p.y, p.x);
+      grad_mask[row] = a.grad_mask.index(n, 0, p.y, p.x);
+      const int pixel = (p.n * int(a.g.out_height) + p.y) * int(a.g.out_width) + p.x;
+      columns[row] = int64_t(pixel) * f.packed.taps * f.column_bytes;
+    }
+  }
+};
+
+template <class Product, bool kShare>
 struct Shared {
+  using M = Product;
   using T = typename M::element;
+  static constexpr bool kShareReadings = kShare;  // whether the lanes of a row have the same sample
   static constexpr int kRows = M::kTileRows, kCols = M::kTileCols;
   static constexpr int kStages = 8;  // at most
   static constexpr int kSlabs = kCols / kSlab<T>;
 
   char column[2][kSlabs * kRows * kRowBytes];  // gradients of the samples of a tile, in turn
-  ReadingTable<Want::kSlopes, kRows> table;
+  std::conditional_t<kShare, ReadingTable<Want::kSlopes, kRows>, RowPlaces<kRows>> table;
   RowPixels<kRows> rows;
   Barrier full[kStages], empty[kStages];  // of stages of weight
   Barrier column_full[2], column_empty[2], grad_full;
@@ -47,19 +72,19 @@ template <class M>
 constexpr int kGradSlabBytes = M::kTileRows * kRowBytes;
 template <class M>
 constexpr int kStageBytes = M::kParts * M::kTileCols * kRowBytes;
-template <class M>
-constexpr int kGradAt = int(ceil_div(sizeof(Shared<M>), kTileAlignment)) * kTileAlignment;
-template <class M>
-__device__ __forceinline__ char* grad_slab(Shared<M>& shared, int slab) {
-  return reinterpret_cast<char*>(&shared) + kGradAt<M> + slab * kGradSlabBytes<M>;
+template <class S>
+constexpr int kGradAt = int(ceil_div(sizeof(S), kTileAlignment)) * kTileAlignment;
+template <class S>
+__device__ __forceinline__ char* grad_slab(S& shared, int slab) {
+  return reinterpret_cast<char*>(&shared) + kGradAt<S> + slab * kGradSlabBytes<typename S::M>;
 }
-template <class M>
-__device__ __forceinline__ char* weight_stage(Shared<M>& shared, int out_slabs, int stage) {
-  return grad_slab(shared, out_slabs) + stage * kStageBytes<M>;
+template <class S>
+__device__ __forceinline__ char* weight_stage(S& shared, int out_slabs, int stage) {
+  return grad_slab(shared, out_slabs) + stage * kStageBytes<typename S::M>;
 }
-template <class M>
+template <class S>
 size_t shared_bytes(int out_slabs, int stages) {
-  return kGradAt<M> + out_slabs * kGradSlabBytes<M> + stages * kStageBytes<M>;
+  return kGradAt<S> + out_slabs * kGradSlabBytes<typename S::M> + stages * kStageBytes<typename S::M>;
 }
 
 // Byte offset of a chunk of a row of a tile's columns: as in slab.cuh, but for four neighbouring chunks of
@@ -89,27 +114,18 @@ struct TileOfColumns {
 // The outputs that are a sample's: two channels of grad_offset and one of grad_mask.
 enum Output { kGradY, kGradX, kGradMask, kOutputs };
 
-// Writes one of them from the dot products of the gradient of the sample's value with its corners; `w`: as
+// One of them from the dot products of the gradient of the sample's value with its corners; `w`: as
 // make_slope_reading has it.
-__device__ __forceinline__ void write_gradient(const GradOffsetArgs& f, const Pixel& p, int channel,
-                                               const float4& w, const float (&dots)[4], int output) {
-  const ConvArgs& a = f.conv;
+__device__ __forceinline__ float sample_gradient(const float4& w, const float (&dots)[4], int output) {
   Sample<float> s{};
   s.ly = w.x;
   s.lx = w.y;
   const int on_map = __float_as_int(w.w);
   float sums[4];
+#pragma unroll
   for (int corner = 0; corner < 4; ++corner) sums[corner] = on_map >> corner & 1 ? dots[corner] : 0;
-  if (output == kGradMask) {
-    if (a.grad_mask.data == nullptr) return;
-    const View4& to = a.grad_mask;
-    store_as<float>(to.data, to.dtype, to.index(p.n, channel, p.y, p.x), interpolate(s, sums));
-  } else {
-    if (a.grad_offset.data == nullptr) return;
-    const View4& to = a.grad_offset;
-    const float slope = output == kGradY ? slope_y(s, sums) : slope_x(s, sums);
-    store_as<float>(to.data, to.dtype, to.index(p.n, 2 * channel + output, p.y, p.x), w.z * slope);
-  }
+  if (output == kGradMask) return interpolate(s, sums);
+  return w.z * (output == kGradY ? slope_y(s, sums) : slope_x(s, sums));
 }
 
 // What the gradient of a sample adds to the corners; `w`: as make_slope_reading has it.
@@ -128,12 +144,11 @@ struct ThreadDots {
 
   template <int kItem>
   __device__ void add(const uint4& grad, const uint4 (&corners)[4]) {
-    float g[kVector<T>] = {};
-    add_chunk(grad, 1.0f, g, T{});
+    float g[kVector<T>], v[kVector<T>];
+    widen_chunk(grad, g, T{});
 #pragma unroll
     for (int corner = 0; corner < 4; ++corner) {
-      float v[kVector<T>] = {};
-      add_chunk(corners[corner], 1.0f, v, T{});
+      widen_chunk(corners[corner], v, T{});
 #pragma unroll
       for (int i = 0; i < kVector<T>; ++i) sum[kItem][corner] += g[i] * v[i];
     }
@@ -142,10 +157,14 @@ struct ThreadDots {
   __device__ void take(int item, int lanes, float (&sums)[4]) {
 #pragma unroll
     for (int corner = 0; corner < 4; ++corner) {
-      float v = sum[item][corner];
+      sums[corner] = sum[item][corner];
       sum[item][corner] = 0;
-      for (int step = 1; step < lanes; step *= 2) v += __shfl_xor_sync(0xffffffffu, v, step);
-      sums[corner] = v;
+    }
+    for (int step = 1; step < lanes; step *= 2) {
+#pragma unroll
+      for (int corner = 0; corner < 4; ++corner) {
+        sums[corner] += __shfl_xor_sync(0xffffffffu, sums[corner], step);
+      }
     }
   }
 };
@@ -189,17 +208,20 @@ struct TensorDots {
 };
 
 // The threads that take dot products: each has a chunk of some rows, as in sampling.
-template <class M, bool kShareReadings>
+template <class S>
 struct Dotter {
+  using M = typename S::M;
   using T = typename M::element;
+  static constexpr bool kShareReadings = S::kShareReadings;
   static constexpr int kRows = M::kTileRows, kRowStep = M::kFillThreads / kChunks;
-  static constexpr int kItems = kRows / kRowStep, kSlabs = Shared<M>::kSlabs;
+  static constexpr int kItems = kRows / kRowStep, kSlabs = S::kSlabs;
   static_assert(kItems <= 2 && kSlabs <= 2 && kItems * kSlabs > 1);
 
   const GradOffsetArgs& f;
-  Shared<M>& shared;
+  S& shared;
   const Source source;
   const int thread, chunk, row0;
+  const int lanes;  // that a deform group has, a power of 2, where it has fewer channels than a slab
   std::conditional_t<kShareReadings && sizeof(T) == 2, TensorDots<T, kItems>, ThreadDots<T, kItems>>
       dots;
 
@@ -208,14 +230,25 @@ struct Dotter {
   Item even, odd;
   TileOfColumns current;  // whose last item may be on its way
   bool active = false;    // whether it is
+  RawSample ahead[kSlabs][kItems] = {};  // of the next tile, where lanes have samples of their own
 
-  __device__ Dotter(const GradOffsetArgs& f, Shared<M>& shared, int thread)
+  __device__ Dotter(const GradOffsetArgs& f, S& shared, int thread)
       : f(f),
         shared(shared),
         source(make_source<T>(f.conv, f.zeros)),
         thread(thread),
         chunk(thread % kChunks),
-        row0(thread / kChunks) {}
+        row0(thread / kChunks),
+        lanes(1 << f.group_shift) {}
+
+  // Before the first tile, where lanes have samples of their own.
+  __device__ void ask_first() {
+#pragma unroll
+    for (int slab = 0; slab < kSlabs; ++slab) {
+#pragma unroll
+      for (int i = 0; i < kItems; ++i) ask(ahead[slab][i], TileOfColumns{}, slab, row0 + i * kRowStep);
+    }
+  }
 
   // The items of a tile, slab by slab; while one is on its way, the one before it is finished.
   __device__ void take_tile(const TileOfColumns& tile) {
@@ -240,10 +273,25 @@ struct Dotter {
   __device__ int channel_of(const TileOfColumns& tile, int slab) const {
     return tile.channel + slab * kSlab<T> + chunk * kVector<T>;
   }
-  // Of the lane, where they differ.
+  // Of the lane, where they differ; -1 behind the last one.
   __device__ int group_of(const TileOfColumns& tile, int channel) const {
     if (kShareReadings) return tile.group;
-    return channel < int(f.conv.g.in_channels) ? channel / int(f.conv.g.deform_channels()) : -1;
+    return channel < int(f.conv.g.in_channels) ? channel / kVector<T> >> f.group_shift : -1;
+  }
+
+  // The tile after one whose group is all that there is.
+  __device__ TileOfColumns next_tile(TileOfColumns tile) const {
+    tile.channel += M::kTileCols;
+    if (!tile.last) return tile;
+    tile.channel = 0;
+    ++tile.tap;
+    return tile;
+  }
+  __device__ void ask(RawSample& raw, const TileOfColumns& tile, int slab, int row) const {
+    const int group = group_of(tile, channel_of(tile, slab));
+    if (group < 0 || tile.tap == f.packed.taps || !shared.rows.exists(row)) return;
+    const auto& at = shared.table;
+    raw = ask_sample(f.conv, at.offset[row], at.mask[row], group * f.packed.taps + tile.tap);
   }
 
   template <int kSlabIndex, int kIndex>
@@ -257,13 +305,17 @@ struct Dotter {
         r = shared.table.reading(tile.tap % kTableTaps, row);
         if (!wanted) r = {source.zeros, 0, 0, r.weight};
       } else {
-        r = load_reading<Want::kSlopes>(a, source,
-                                        {run_pixel(f, shared.rows, row), tile.tap,
-                                         group_of(tile, channel), wanted && shared.rows.exists(row)});
+        r = take_reading<Want::kSlopes>(a, source,
+                                        {run_pixel(f, shared.rows, row), tile.tap, 0,
+                                         wanted && shared.rows.exists(row)},
+                                        ahead[kSlabIndex][kIndex]);
       }
       if (wanted) r.at += channel * int(sizeof(T));
       return r;
     });
+    if constexpr (!kShareReadings) {
+      ask(ahead[kSlabIndex][kIndex], next_tile(tile), kSlabIndex, row0 + kIndex * kRowStep);
+    }
   }
 
   // Takes the dot products of an item of the current tile.
@@ -290,8 +342,8 @@ struct Dotter {
     if constexpr (!kShareReadings) {
       const int channel = channel_of(current, kSlabIndex), group = group_of(current, channel);
       if (f.columns != nullptr) {
-        lanes_a_group() == 1 ? store_columns(row, channel, column, item.weight[0])
-                             : store_column(row, group, channel, column, item.weight[0]);
+        lanes == 1 ? store_columns(row, channel, column, item.weight[0])
+                   : store_column(row, group, channel, column, item.weight[0]);
       }
       write_lanes(kIndex, group, item);
     } else if (kLast) {
@@ -310,18 +362,30 @@ struct Dotter {
       for (int corner = 0; corner < 4; ++corner) sums[corner] = i == mine ? v[corner] : sums[corner];
     }
     if (mine >= kItems || chunk % 4 >= kOutputs || !shared.rows.exists(row)) return;
-    write_gradient(f, run_pixel(f, shared.rows, row), current.group * f.packed.taps + current.tap,
-                   shared.table.weight(current.tap % kTableTaps, row), sums, chunk % 4);
+    const Pixel p = run_pixel(f, shared.rows, row);
+    const int channel = current.group * f.packed.taps + current.tap;
+    const float4 w = shared.table.weight(current.tap % kTableTaps, row);
+    if (chunk % 4 == kGradMask) {
+      if (f.conv.grad_mask.data == nullptr) return;
+      const View4& to = f.conv.grad_mask;
+      store_narrow(to, to.index(p.n, channel, p.y, p.x), sample_gradient(w, sums, kGradMask));
+    } else {
+      if (f.conv.grad_offset.data == nullptr) return;
+      const View4& to = f.conv.grad_offset;
+      store_narrow(to, to.index(p.n, 2 * channel + chunk % 4, p.y, p.x),
+                   sample_gradient(w, sums, chunk % 4));
+    }
   }
-
-  __device__ int lanes_a_group() const { return int(f.conv.g.deform_channels()) / kVector<T>; }
 
   // Where a chunk of the columns lies.
   __device__ char* column_at(int row, int group, int channel) const {
+    const int within = channel * int(sizeof(T)) + group * int(sizeof(float4));
+    if constexpr (!kShareReadings) {
+      return f.columns + shared.table.columns[row] + current.tap * f.column_bytes + within;
+    }
     const Pixel p = shared.rows.pixel(row);
     const int pixel = (p.n * int(f.conv.g.out_height) + p.y) * int(f.conv.g.out_width) + p.x;
-    return f.columns + (int64_t(pixel) * f.packed.taps + current.tap) * f.column_bytes +
-           channel * int(sizeof(T)) + group * int(sizeof(float4));
+    return f.columns + (int64_t(pixel) * f.packed.taps + current.tap) * f.column_bytes + within;
   }
   // Stores the lane's chunk of the columns, and the sample's weights behind the last chunk of its group.
   __device__ void store_column(int row, int group, int channel, const uint4& column,
@@ -329,7 +393,7 @@ struct Dotter {
     if (group < 0 || !shared.rows.exists(row)) return;
     char* to = column_at(row, group, channel);
     store(to, column);
-    if (channel + kVector<T> == (group + 1) * int(f.conv.g.deform_channels())) {
+    if ((chunk & (lanes - 1)) == lanes - 1) {
       store(to + kChunkBytes, as_chunk(corner_weights(weight)));
     }
   }
@@ -338,16 +402,21 @@ struct Dotter {
   __device__ void store_columns(int row, int channel, const uint4& column, const float4& weight) const {
     const uint4 weights = as_chunk(corner_weights(weight));
     const bool odd = chunk % 2;
-    const uint4 given = from_neighbour(odd ? column : weights);
+    const uint4 given = from_neighbour(either(odd, column, weights));
     const int one = channel / kVector<T> - odd;  // the group of the even lane
-    const int groups = shared.rows.exists(row) ? int(f.conv.g.deform_groups) : 0;
+    if (!shared.rows.exists(row)) return;
+    const int groups = int(f.conv.g.deform_groups);
     char* to = column_at(row, one, one * kVector<T>) + odd * kChunkBytes;
-    if (one < groups) store(to, odd ? given : column);
-    if (one + 1 < groups) store(to + 2 * kChunkBytes, odd ? weights : given);
+    if (one < groups) store(to, either(odd, given, column));
+    if (one + 1 < groups) store(to + 2 * kChunkBytes, either(odd, weights, given));
   }
   static __device__ void store(char* to, const uint4& chunk) { *reinterpret_cast<uint4*>(to) = chunk; }
   static __device__ uint4 as_chunk(const float4& v) {
     return {__float_as_uint(v.x), __float_as_uint(v.y), __float_as_uint(v.z), __float_as_uint(v.w)};
+  }
+  // Word by word: of whole ones the compiler chooses among places in local memory.
+  static __device__ uint4 either(bool first, const uint4& a, const uint4& b) {
+    return {first ? a.x : b.x, first ? a.y : b.y, first ? a.z : b.z, first ? a.w : b.w};
   }
   static __device__ uint4 from_neighbour(const uint4& v) {
     auto take = [](uint32_t word) { return __shfl_xor_sync(0xffffffffu, word, 1); };
@@ -356,13 +425,23 @@ struct Dotter {
 
   // Writes those of a sample whose deform group has the channels of a few lanes.
   __device__ __forceinline__ void write_lanes(int index, int group, const Item& item) {
-    const int lanes = lanes_a_group(), row = row0 + index * kRowStep;
+    const int row = row0 + index * kRowStep;
     float sums[4];
     dots.take(index, lanes, sums);
-    if (chunk % lanes != 0 || group < 0 || !shared.rows.exists(row)) return;
-    for (int output = 0; output < kOutputs; ++output) {
-      write_gradient(f, run_pixel(f, shared.rows, row), group * f.packed.taps + current.tap,
-                     item.weight[0], sums, output);
+    if ((chunk & (lanes - 1)) != 0 || group < 0 || !shared.rows.exists(row)) return;
+    const ConvArgs& a = f.conv;
+    const int channel = group * f.packed.taps + current.tap;
+    const float4& w = item.weight[0];
+    if (a.grad_offset.data != nullptr) {
+      const View4& to = a.grad_offset;
+      const int64_t at = shared.table.grad_offset[row] + 2 * channel * to.stride_c;
+      store_narrow(to, at, sample_gradient(w, sums, kGradY));
+      store_narrow(to, at + to.stride_c, sample_gradient(w, sums, kGradX));
+    }
+    if (a.grad_mask.data != nullptr) {
+      const View4& to = a.grad_mask;
+      const int64_t at = shared.table.grad_mask[row] + channel * to.stride_c;
+      store_narrow(to, at, sample_gradient(w, sums, kGradMask));
     }
   }
 };

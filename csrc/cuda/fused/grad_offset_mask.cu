@@ -3,6 +3,8 @@
 // weight of a tap, which gives the gradient of every sample; the other warps (dots.cuh) take the dot
 // products of those with the corners of the sample, sum them over the channels of a deform group, and
 // combine them by the derivatives of the interpolation.
+#include <bit>
+
 #include "dots.cuh"
 
 namespace dcnv2::cuda {
@@ -29,10 +31,10 @@ __device__ __forceinline__ void visit_tiles(const GradOffsetArgs& f, int cols, T
   }
 }
 
-template <class M>
-__device__ void multiply(const GradOffsetArgs& f, Shared<M>& shared) {
+template <class S>
+__device__ void multiply(const GradOffsetArgs& f, S& shared) {
+  using M = typename S::M;
   using T = typename M::element;
-  using S = Shared<M>;
   const int thread = threadIdx.x;
   const int tiles = f.groups * f.packed.taps * f.tiles_a_group;
   // The next step whose weight is to be asked for: the first warp runs ahead of the products
@@ -91,17 +93,23 @@ __device__ void multiply(const GradOffsetArgs& f, Shared<M>& shared) {
   }
 }
 
-template <class M, bool kShareReadings>
-__device__ void take_dots(const GradOffsetArgs& f, Shared<M>& shared, int thread) {
+template <class S>
+__device__ void take_dots(const GradOffsetArgs& f, S& shared, int thread) {
+  using M = typename S::M;
   using T = typename M::element;
   constexpr int kThreads = M::kFillThreads, kRows = M::kTileRows;
   const ConvArgs& a = f.conv;
-  Dotter<M, kShareReadings> dotter(f, shared, thread);
+  Dotter<S> dotter(f, shared, thread);
   constexpr int kRowStep = kThreads / kChunks;
   const int chunk = thread % kChunks;
   const int height = int(a.g.out_height), width = int(a.g.out_width), outputs = int(a.g.group_out());
   shared.rows.fill(blockIdx.x * kRows, f.pixels, height, width, thread, kThreads);
   named_barrier(kFillBarrier, kThreads);
+  if constexpr (!S::kShareReadings) {
+    shared.table.fill(f, shared.rows, thread, kThreads);
+    named_barrier(kFillBarrier, kThreads);
+    dotter.ask_first();
+  }
 
   // The block's grad_output
   const T* grad = static_cast<const T*>(a.grad_output);
@@ -121,13 +129,14 @@ __device__ void take_dots(const GradOffsetArgs& f, Shared<M>& shared, int thread
       f, M::kTileCols,
       [&](int group, int tap0, int taps) {
         dotter.finish_tiles();
-        if (!kShareReadings) return;
-        named_barrier(kFillBarrier, kThreads);  // nobody reads the old table
-        shared.table.template fill<kThreads>(
-            a, dotter.source, taps, thread, [&](int tap, int row) -> Place {
-              return {run_pixel(f, shared.rows, row), tap0 + tap, group, shared.rows.exists(row)};
-            });
-        named_barrier(kFillBarrier, kThreads);
+        if constexpr (S::kShareReadings) {
+          named_barrier(kFillBarrier, kThreads);  // nobody reads the old table
+          shared.table.template fill<kThreads>(
+              a, dotter.source, taps, thread, [&](int tap, int row) -> Place {
+                return {run_pixel(f, shared.rows, row), tap0 + tap, group, shared.rows.exists(row)};
+              });
+          named_barrier(kFillBarrier, kThreads);
+        }
       },
       [&](const TileOfColumns& tile) { dotter.take_tile(tile); });
   dotter.finish_tiles();
@@ -138,7 +147,7 @@ __global__ void __launch_bounds__(M::kThreads + M::kFillThreads, 1)
     grad_offset_mask_kernel(__grid_constant__ const GradOffsetArgs f) {
   if constexpr (M::kHere) {
     extern __shared__ __align__(kTileAlignment) char raw[];
-    auto& shared = *reinterpret_cast<Shared<M>*>(raw);
+    auto& shared = *reinterpret_cast<Shared<M, kShareReadings>*>(raw);
     constexpr int kMultiply = M::kThreads / 32 * kArrivals, kDots = M::kFillThreads / 32 * kArrivals;
     if (threadIdx.x == 0) {
       shared.grad_full.init(kDots);
@@ -150,10 +159,10 @@ __global__ void __launch_bounds__(M::kThreads + M::kFillThreads, 1)
     init_ring(shared.full, shared.empty, kCopyArrivals<M>, kMultiply);
     if (threadIdx.x < M::kThreads) {
       M::take_registers();
-      multiply<M>(f, shared);
+      multiply(f, shared);
     } else {
       M::give_registers();
-      take_dots<M, kShareReadings>(f, shared, threadIdx.x - M::kThreads);
+      take_dots(f, shared, threadIdx.x - M::kThreads);
     }
   }
 }
@@ -162,11 +171,15 @@ bool one_group_a_tile(const ConvArgs& a, Path path) {
   return a.g.deform_groups == 1 || a.g.deform_channels() % column_tile(a, path) == 0;
 }
 
+int64_t deform_chunks(const ConvArgs& a) {
+  return a.g.deform_channels() * int64_t(element_size(a.dtype)) / kChunkBytes;
+}
+
 // Stages of weight that shared memory has room for; fewer than 2 do not do.
-template <class M>
+template <class S>
 int most_stages(int out_slabs) {
-  const int64_t room = shared_limit() - int64_t(shared_bytes<M>(out_slabs, 0));
-  return int(std::clamp<int64_t>(room / kStageBytes<M>, 0, Shared<M>::kStages));
+  const int64_t room = shared_limit() - int64_t(shared_bytes<S>(out_slabs, 0));
+  return int(std::clamp<int64_t>(room / kStageBytes<typename S::M>, 0, S::kStages));
 }
 
 // Whether warpgroups multiply floats: where shared memory holds grad_output and a weight in two parts.
@@ -196,12 +209,21 @@ void dispatch_columns(const ConvArgs& a, Path path, F f) {
                              : with_type(__nv_bfloat16{}, BFloat16Product{});
 }
 
-template <class M>
+// Calls f(Type<Shared<M, whether lanes share readings>>).
+template <class F>
+void dispatch_shared(const ConvArgs& a, Path path, F f) {
+  dispatch_columns(a, path, [&](auto product) {
+    using M = typename decltype(product)::type;
+    one_group_a_tile(a, path) ? f(Type<Shared<M, true>>{}) : f(Type<Shared<M, false>>{});
+  });
+}
+
+template <class S>
 void launch(const ConvArgs& a, const Run& run, Path path, const void* packed_weight, char* columns,
             cudaStream_t stream) {
+  using M = typename S::M;
   const PackedWeight packed = columns_weight(a, path);
-  const bool apart = one_group_a_tile(a, path);
-  const int groups = apart ? int(a.g.deform_groups) : 1;
+  const int groups = S::kShareReadings ? int(a.g.deform_groups) : 1;
   const int pixels = int(run.images * a.g.out_height * a.g.out_width);
   const char* weight = static_cast<const char*>(packed_weight);
   const GradOffsetArgs f{a,
@@ -214,11 +236,12 @@ void launch(const ConvArgs& a, const Run& run, Path path, const void* packed_wei
                          pixels,
                          packed.slabs,
                          int(ceil_div(a.g.in_channels / groups, M::kTileCols)),
-                         most_stages<M>(packed.slabs),
+                         most_stages<S>(packed.slabs),
+                         std::countr_zero(uint64_t(deform_chunks(a))),
                          groups};
-  auto* kernel = apart ? grad_offset_mask_kernel<M, true> : grad_offset_mask_kernel<M, false>;
-  launch_blocks(kernel, f, int(ceil_div(pixels, M::kTileRows)), M::kThreads + M::kFillThreads,
-                shared_bytes<M>(packed.slabs, f.stages), stream);
+  launch_blocks(grad_offset_mask_kernel<M, S::kShareReadings>, f,
+                int(ceil_div(pixels, M::kTileRows)), M::kThreads + M::kFillThreads,
+                shared_bytes<S>(packed.slabs, f.stages), stream);
   check(cudaGetLastError(), "fused grad_offset_mask");
 }
 
@@ -226,15 +249,15 @@ void launch(const ConvArgs& a, const Run& run, Path path, const void* packed_wei
 
 bool columns_fit(const ConvArgs& a, Path path) {
   const ConvGeometry& g = a.g;
-  const int64_t chunks = g.deform_channels() * int64_t(element_size(a.dtype)) / kChunkBytes;
+  const int64_t chunks = deform_chunks(a);
   const bool lanes_fit = chunks == 1 || chunks == 2 || chunks == 4 || chunks == 8;
   const bool apart = one_group_a_tile(a, path);
   if (path == Path::kPlain || g.groups != 1 || !(apart || lanes_fit)) return false;
   if (apart && a.grad_input != nullptr) return false;  // it is a product of its own (grad_input.cu)
   const int slabs = columns_weight(a, path).slabs;
   bool fits = false;
-  dispatch_columns(a, path, [&](auto product) {
-    fits = most_stages<typename decltype(product)::type>(slabs) >= 2;
+  dispatch_shared(a, path, [&](auto shared) {
+    fits = most_stages<typename decltype(shared)::type>(slabs) >= 2;
   });
   return fits;
 }
@@ -246,8 +269,8 @@ PackedWeight columns_weight(const ConvArgs& a, Path path) {
 
 void launch_columns(const ConvArgs& a, const Run& run, Path path, const void* packed_weight,
                     char* columns, cudaStream_t stream) {
-  dispatch_columns(a, path, [&](auto product) {
-    launch<typename decltype(product)::type>(a, run, path, packed_weight, columns, stream);
+  dispatch_shared(a, path, [&](auto shared) {
+    launch<typename decltype(shared)::type>(a, run, path, packed_weight, columns, stream);
   });
 }
 

@@ -41,20 +41,35 @@ __device__ __forceinline__ KernelPlace kernel_place(int tap, int kernel_w) {
   return {row, tap - row * kernel_w};
 }
 
+__device__ __forceinline__ void store_narrow(const View4& view, int64_t at, float value) {
+  if (view.dtype == Dtype::kFloat32) {
+    static_cast<float*>(view.data)[at] = value;
+  } else if (view.dtype == Dtype::kFloat16) {
+    static_cast<__half*>(view.data)[at] = narrow<__half>(value);
+  } else {
+    static_cast<__nv_bfloat16*>(view.data)[at] = narrow<__nv_bfloat16>(value);
+  }
+}
+
 // What a sample is made of, as it lies in memory: asked for, and not waited for yet.
 struct RawSample {
   uint32_t dy, dx, mask;
 };
-__device__ __forceinline__ RawSample ask_sample(const ConvArgs& a, const Place& place) {
+// offset_at, mask_at: where the pixel's first channels lie; channel: of the mask.
+__device__ __forceinline__ RawSample ask_sample(const ConvArgs& a, int64_t offset_at, int64_t mask_at,
+                                                int channel) {
   RawSample raw{};
-  if (!place.wanted) return raw;
-  const Pixel& p = place.pixel;
-  const int channel = place.deform_group * int(a.g.taps()) + place.tap;
-  const int64_t at = a.offset.index(p.n, 2 * channel, p.y, p.x);
+  const int64_t at = offset_at + 2 * channel * a.offset.stride_c;
   raw.dy = load_raw(a.offset, at);
   raw.dx = load_raw(a.offset, at + a.offset.stride_c);
-  if (a.mask.data != nullptr) raw.mask = load_raw(a.mask, a.mask.index(p.n, channel, p.y, p.x));
+  if (a.mask.data != nullptr) raw.mask = load_raw(a.mask, mask_at + channel * a.mask.stride_c);
   return raw;
+}
+__device__ __forceinline__ RawSample ask_sample(const ConvArgs& a, const Place& place) {
+  if (!place.wanted) return {};
+  const Pixel& p = place.pixel;
+  return ask_sample(a, a.offset.index(p.n, 0, p.y, p.x), a.mask.index(p.n, 0, p.y, p.x),
+                    place.deform_group * int(a.g.taps()) + place.tap);
 }
 
 // The sample of a place that is wanted, and its modulation, 1 without a mask.

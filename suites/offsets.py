@@ -59,7 +59,10 @@ def conv_offsets(problem: ConvProblem) -> Tensor:
         return torch.randint(-3, 4, shape, generator=generator).double()
     if kind == "kink":
         return _at_kinks(problem, generator)
-    if kind in ("one pixel", "around a pixel"):  # the middle of the image: in one cell, or in all four
+    if kind in (
+        "one pixel",
+        "around a pixel",
+    ):  # the middle of the image: in one cell, or in all four
         zeros = torch.zeros(shape, dtype=torch.float64)
         middles = (problem.height // 2, problem.width // 2)
         bases = zip(middles, problem.points(zeros), strict=True)

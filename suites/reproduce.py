@@ -149,6 +149,9 @@ def _write_script(case: Case, target: Target, folder: Path) -> Path | None:
     if case.claim.startswith("every run"):
         text = repetition(case, target)
     else:
+        problem = case.failing  # whose input alone may be too large to evaluate once more
+        if problem.batch * problem.in_channels * problem.height * problem.width > _MOST_NUMBERS:
+            return None
         failure = find_failure(case, target)
         if failure is None or _numbers(failure) > _MOST_NUMBERS:
             return None

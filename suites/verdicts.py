@@ -6,7 +6,8 @@
 
 takes the rows of out/correctness.csv and the scripts of out/failures into reports/verdicts.md, .csv
 and reports/verdicts/. Rows of an implementation on a device and machine that are there already are
-replaced, all others stay: reports of a GPU can be added on another day.
+replaced, all others stay: reports of a GPU can be added on another day. Several folders may be parts
+of one report, each of some of the suite's files.
 """
 
 from __future__ import annotations
@@ -104,8 +105,7 @@ def write(folders: Sequence[Path], into: Path = REPORTS) -> Path:
     rows = pd.DataFrame()
     if kept.is_file():
         rows = pd.read_csv(kept, keep_default_na=False, dtype=str)
-    for folder in folders:
-        rows = merge(rows, read(folder))
+    rows = merge(rows, pd.concat([read(folder) for folder in folders]))
     scripts = into / "verdicts"
     scripts.mkdir(parents=True, exist_ok=True)
     for name in filter(None, rows["script"]):

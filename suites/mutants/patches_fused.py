@@ -181,8 +181,8 @@ FUSED = [
     _file(
         "mask left out of the offset's gradient of a tile",
         "dots.cuh",
-        "2 * channel + output, p.y, p.x), w.z * slope)",
-        "2 * channel + output, p.y, p.x), slope)",
+        "return w.z * (output == kGradY",
+        "return (output == kGradY",
         "wgmma",
         built="grad_offset_mask.cu",
     ),

@@ -51,7 +51,10 @@ def main(words: Sequence[str] | None = None) -> int:
         package = (error.name or "").partition(".")[0]
         if options.debug or package not in DETECTION_EXTRA:
             raise
-        print(f"dcnv2: {package} is not installed: pip install dcnv2[detection]", file=sys.stderr)
+        print(
+            f'dcnv2: {package} is not installed: pip install -e ".[detection]" where dcnv2 lies',
+            file=sys.stderr,
+        )
         return 1
     except (OSError, ValueError, FloatingPointError) as error:
         if options.debug:

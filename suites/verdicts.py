@@ -6,8 +6,8 @@
 
 takes the rows of out/correctness.csv and the scripts of out/failures into reports/verdicts.md, .csv
 and reports/verdicts/. Rows of an implementation on a device and machine that are there already are
-replaced, all others stay: reports of a GPU can be added on another day. Several folders may be parts
-of one report, each of some of the suite's files.
+replaced, all others stay: reports of a GPU can be added on another day. Folders may be parts of one
+report, each of some of the suite's files.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -180,6 +181,8 @@ def register(registry: Any = None) -> None:
     Raises:
         ModuleNotFoundError: no registry is given, and neither package is installed.
     """
+    with suppress(ImportError):  # no mmcv, or one without operators
+        import_module("mmcv.ops")  # registers its own, and would refuse names that are taken
     if registry is None:
         try:
             registry = import_module("mmengine.registry").MODELS

@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-pytest.importorskip("jsonargparse", reason="detectors need the extra: pip install dcnv2[detection]")
+pytest.importorskip("jsonargparse", reason="detectors need the extra 'detection'")
 
 from suites.coco.step_case import WARM_UP_STEPS, build_step
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """dcnv2.compat: code and checkpoints written for another project give what they gave there."""
 
+import importlib
 import sys
 from types import SimpleNamespace
 
@@ -203,7 +204,8 @@ class _Registry:
         self.found = {}
 
     def register_module(self, name, force, module):
-        assert force
+        if name in self.found and not force:
+            raise KeyError(f"{name} is already registered")
         self.found[name] = module
 
 
@@ -218,3 +220,24 @@ def test_registry_names_build_our_layers(monkeypatch, home):
     layer = registry.found["DCNv2"](6, 8, 3, stride=1, padding=1, deformable_groups=2, bias=False)
     assert layer(torch.randn(1, 6, 7, 9)).shape == (1, 8, 7, 9)
     assert registry.found["DCN"] is compat.mmcv.DeformConv2dPack
+
+
+def test_mmcv_may_be_imported_after_our_layers_are_registered(monkeypatch, tmp_path):
+    registry = _Registry()
+    monkeypatch.setitem(sys.modules, "mmengine", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "mmengine.registry", SimpleNamespace(MODELS=registry))
+    (tmp_path / "mmcv").mkdir()
+    (tmp_path / "mmcv/__init__.py").touch()
+    (tmp_path / "mmcv/ops.py").write_text(
+        "import sys\n"
+        "models = sys.modules['mmengine.registry'].MODELS\n"
+        "models.register_module(name='DCNv2', force=False, module=object)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("mmcv", "mmcv.ops"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    compat.mmcv.register()
+    importlib.import_module("mmcv.ops")
+    for name in ("mmcv", "mmcv.ops"):
+        monkeypatch.delitem(sys.modules, name)
+    assert registry.found["DCNv2"] is compat.mmcv.ModulatedDeformConv2dPack

@@ -202,4 +202,4 @@ assert cli.main(["train", "smoke/dcnv2"]) == 1
     words = [sys.executable, "-c", program]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "pip install dcnv2[detection]" in done.stderr
+    assert 'pip install -e ".[detection]"' in done.stderr

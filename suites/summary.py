@@ -56,6 +56,8 @@ def verdict_table(rows: pd.DataFrame) -> pd.DataFrame:
         failed = (group["verdict"] == "failed").sum()
         if failed:
             return f"**fails** {failed} of {len(group)}" if len(group) > 1 else "**fails**"
+        if (group["verdict"] == "not shown").any():
+            return "not shown"
         if (group["verdict"] == "unsupported").all():
             return "unsupported"
         return "holds"

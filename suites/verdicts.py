@@ -29,8 +29,9 @@ _TEXT = """# Verdicts
 Claims of the correctness suite by implementation: `holds` for every problem drawn, **fails**,
 unsupported, or empty where the claim has no meaning or was not judged. A claim of which there are
 several variants (by dtype, say) fails if one does. A failure is backed by a script below that needs
-torch and the implementation alone and ends with exit code 0 if it is still there. Left out are
-claims that no implementation here supports.
+torch and the implementation alone and ends with exit code 0 if it is still there. Where the suite
+saw one that no script repeats by itself, the verdict is `not shown`, and nothing is claimed. Left
+out are claims that no implementation here supports.
 
 {table}
 
@@ -72,6 +73,8 @@ def read(folder: Path) -> pd.DataFrame:
 
 def text(rows: pd.DataFrame, scripts: Path) -> str:
     """The page."""
+    shown = (rows["verdict"] != "failed") | (rows["script"] != "")
+    rows = rows.assign(verdict=rows["verdict"].where(shown, "not shown"))
     table = verdict_table(rows.assign(target=rows["implementation"]))
     verdicts = table.drop(columns="claim")
     table = table[~verdicts.isin(["", "unsupported"]).all(axis=1)]
@@ -80,10 +83,11 @@ def text(rows: pd.DataFrame, scripts: Path) -> str:
         script=[f"[script](verdicts/{name})" if name else "" for name in failed["script"]],
         seen=[_seen(scripts / name) if name else "" for name in failed["script"]],
     )
-    shown = ["implementation", "claim", "variant", "seen", "script", "failing"]
-    failures = failures[shown].rename(columns={"failing": "smallest failing problem found"})
+    columns = ["implementation", "claim", "variant", "seen", "script", "failing"]
+    failures = failures[columns].rename(columns={"failing": "smallest failing problem found"})
     kept = ["implementation", *PROVENANCE]
-    origins = rows[kept].drop_duplicates().set_index("implementation").T.rename_axis("")
+    by_implementation = rows[kept].groupby("implementation", sort=False)
+    origins = by_implementation.agg(lambda words: "; ".join(dict.fromkeys(words))).T.rename_axis("")
     newest = rows.sort_values("date").iloc[-1][list(PROVENANCE)].rename_axis("provenance")
     return _TEXT.format(
         table=markdown_table(table),

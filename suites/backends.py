@@ -309,6 +309,8 @@ class User:
             return "no groups"
         if "mask" in self.convention.lacks and problem.mask:
             return "no mask"
+        if "bias" in self.convention.lacks and problem.bias:
+            return "no bias"
         return self._declared(problem) if self._declared else None
 
     def operator(self, op: str) -> Callable[..., Tensor]:

@@ -54,17 +54,30 @@ def _charlesshang_call(function: Callable) -> Operator:
     return conv
 
 
-def _refuse(mask: Tensor | None) -> None:
-    """Whoever left a mask out would be judged by what it was never told."""
-    if mask is not None:
-        raise ValueError("this calling convention has no mask")
+def _v1_call(function: Callable) -> Operator:
+    """The first version's operator, as mmcv, BasicSR and detectron2 have it: no bias, no mask."""
+
+    def conv(input, offset, weight, bias, mask, stride, padding, dilation):
+        _refuse(mask=mask, bias=bias)
+        groups = input.shape[1] // weight.shape[1]
+        shared = (stride, padding, dilation, groups, _deform_groups(offset, weight))
+        return function(input, offset, weight, *shared)
+
+    return conv
+
+
+def _refuse(**operands: Tensor | None) -> None:
+    """Whoever left an operand out would be judged by what it was never told."""
+    for name, operand in operands.items():
+        if operand is not None:
+            raise ValueError(f"this calling convention has no {name}")
 
 
 def _roi_pool_call(function: Callable) -> Operator:
     """mmcv's deform_roi_pool, which knows no mask."""
 
     def pool(input, rois, offset, mask, output_size, spatial_scale, sampling_ratio, gamma):
-        _refuse(mask)
+        _refuse(mask=mask)
         shared = (output_size, spatial_scale, sampling_ratio, gamma)
         return function(input, rois, offset, *shared)
 
@@ -78,7 +91,7 @@ def _psroi_pool_call(function: Callable) -> Operator:
         input, rois, offset, mask, output_size, spatial_scale, group_size, part_size,
         sample_per_part, trans_std,
     ):  # fmt: skip
-        _refuse(mask)
+        _refuse(mask=mask)
         shared = (group_size, part_size or output_size, sample_per_part, trans_std)
         return function(input, rois, offset, output_size, spatial_scale, *shared)
 
@@ -98,19 +111,31 @@ CONVENTIONS = {
     "torchvision": Convention("deform_conv2d", _torchvision_call),
     "mmcv": Convention("deform_conv2d", _mmcv_call),
     "charlesshang": Convention("deform_conv2d", _charlesshang_call, ("groups",)),
+    "v1": Convention("deform_conv2d", _v1_call, ("mask", "bias")),
     "roi_pool": Convention("deform_roi_pool", _roi_pool_call, ("mask",)),
     "psroi_pool": Convention("deform_psroi_pool", _psroi_pool_call, ("mask",)),
 }
 
 
 def convention_of(function: Callable) -> str:
-    """The convention whose argument names a signature has; torchvision's if it says nothing."""
+    """The convention whose argument names a signature has; torchvision's if it says nothing.
+
+    Raises:
+        ValueError: the third and fourth names are those of no convention.
+    """
     try:
         names = list(inspect.signature(function).parameters)
     except (TypeError, ValueError):
         return "torchvision"
     if "rois" in names:
         return "roi_pool" if "gamma" in names else "psroi_pool"
-    if len(names) < 3 or names[2] != "mask":
+    if len(names) < 4:
         return "torchvision"
-    return "mmcv" if "groups" in names else "charlesshang"
+    if names[2] == "mask":
+        return "mmcv" if "groups" in names else "charlesshang"
+    if names[3] in ("bias", "stride"):
+        return "torchvision" if names[3] == "bias" else "v1"
+    raise ValueError(
+        f"cannot tell the calling convention of {', '.join(names)}: name it, as in "
+        f"module:function@NAME with one of {', '.join(CONVENTIONS)}"
+    )

@@ -45,6 +45,17 @@ def as_charlesshang(
     return reference.deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
 
 
+def as_v1(input, offset, weight, stride, padding, dilation, groups, deform_groups, im2col_step=32):
+    """Neither bias nor mask."""
+    assert input.shape[1] == groups * weight.shape[1]
+    assert offset.shape[1] == 2 * deform_groups * weight[0, 0].numel()
+    return reference.deform_conv2d(input, offset, weight, None, stride, padding, dilation, None)
+
+
+def as_nobody(input, weight, offset, mask, stride, padding, dilation):
+    """An order that no convention has."""
+
+
 def crashing(input, offset, weight, bias, stride, padding, dilation, mask):
     """As one that reads outside its memory."""
     os.kill(os.getpid(), signal.SIGSEGV)
@@ -71,7 +82,21 @@ def test_convention_is_told_by_argument_names():
     assert convention_of(as_torchvision) == "torchvision"
     assert convention_of(as_mmcv) == "mmcv"
     assert convention_of(as_charlesshang) == "charlesshang"
+    assert convention_of(as_v1) == "v1"
     assert convention_of(max) == "torchvision"
+    with pytest.raises(ValueError, match="input, weight, offset, mask"):
+        convention_of(as_nobody)
+
+
+def test_what_a_convention_has_no_argument_for_is_unsupported():
+    target = Target(get_backend(f"{__name__}:as_v1"), "cpu")
+    assert target.supports(ConvProblem(mask=False)) == "no bias"
+    assert target.supports(ConvProblem(bias=False)) == "no mask"
+    problem = ConvProblem(bias=False, mask=False)
+    assert target.supports(problem) is None
+    got, want = target.run(problem), expected(problem)
+    for result in want:
+        torch.testing.assert_close(got[result], want[result])
 
 
 def test_convention_may_be_named():

@@ -59,10 +59,8 @@ def conv_offsets(problem: ConvProblem) -> Tensor:
         return torch.randint(-3, 4, shape, generator=generator).double()
     if kind == "kink":
         return _at_kinks(problem, generator)
-    if kind in (
-        "one pixel",
-        "around a pixel",
-    ):  # the middle of the image: in one cell, or in all four
+    if kind in ("one pixel", "around a pixel"):
+        # Everything is sampled near the middle of the image: in one cell, or in the four around it
         zeros = torch.zeros(shape, dtype=torch.float64)
         middles = (problem.height // 2, problem.width // 2)
         bases = zip(middles, problem.points(zeros), strict=True)

@@ -235,9 +235,8 @@ def test_mmcv_may_be_imported_after_our_layers_are_registered(monkeypatch, tmp_p
     )
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("mmcv", "mmcv.ops"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.setitem(sys.modules, name, None)  # to be as it was, afterwards
+        del sys.modules[name]
     compat.mmcv.register()
     importlib.import_module("mmcv.ops")
-    for name in ("mmcv", "mmcv.ops"):
-        monkeypatch.delitem(sys.modules, name)
     assert registry.found["DCNv2"] is compat.mmcv.ModulatedDeformConv2dPack

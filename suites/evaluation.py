@@ -50,6 +50,14 @@ def evaluate(
     return {"output": out.detach(), **named}
 
 
+def arriving(tensors: dict[str, Tensor]) -> Results:
+    """The gradients of tensors within a graph, by "grad_" and name, once a backward has run."""
+    reached: Results = {}
+    for name, tensor in tensors.items():
+        tensor.register_hook(lambda grad, key=f"grad_{name}": reached.update({key: grad}))
+    return reached
+
+
 def run(
     function: Callable, problem: Problem, device: str = "cpu", wanted: Iterable[str] | None = None
 ) -> Results:

@@ -22,6 +22,7 @@ PICTURE = "correctness_price.png"
 _BESIDE = {
     "mutants": "Faulty plain implementations",
     "source_mutants": "Faults in the sources of the library",
+    "package_mutants": "Faults in the package's Python",
     "sanitizers": "The library under sanitizers",
 }
 _HEADLINE = "<!-- headline -->\n(.*?)\n<!-- /headline -->"
@@ -273,7 +274,7 @@ def summarise_mutants(ledger: Ledger, mutants: Sequence[Mutant]) -> list[tuple[s
 
 
 def write_mutants(ledger: Ledger, mutants: Sequence[Mutant], directory: Path) -> Path:
-    """Write mutants.md and mutants.csv.
+    """Write mutants.md and mutants.csv, of a run that stopped at the first claim to find a fault.
 
     Returns:
         Path of the Markdown file.
@@ -287,12 +288,42 @@ def write_mutants(ledger: Ledger, mutants: Sequence[Mutant], directory: Path) ->
             for op, group in rows.groupby("operator", sort=False)
         ]
     )
-    sections = {"Faults": rows.drop(columns=["words"]), "Claims": claim_rows(ledger, mutants)}
     return reporting.write_report(
         "mutants",
-        rows,
+        rows.drop(columns=["claims"]),
         title="Planted faults",
-        sections=sections,
+        sections={"Faults": rows.drop(columns=["words", "claims"])},
         headline=total,
+        directory=directory,
+    )
+
+
+def write_claims(ledger: Ledger, mutants: Sequence[Mutant], profile: str, directory: Path) -> Path:
+    """Write mutants_by_claim.md and .csv, of a run in which every claim judged every fault.
+
+    Returns:
+        Path of the Markdown file.
+    """
+    from suites import reporting
+
+    rows = mutant_rows(ledger, mutants)
+    claims = claim_rows(ledger, mutants)
+    found = pd.DataFrame(
+        [
+            {
+                "profile": profile,
+                "claims that find a fault": (claims["kills"] > 0).sum(),
+                "faults found": (rows["claims"] > 0).sum(),
+                "by one claim alone": (rows["claims"] == 1).sum(),
+                "by five or more": (rows["claims"] >= 5).sum(),
+            }
+        ]
+    )
+    return reporting.write_report(
+        "mutants_by_claim",
+        rows.drop(columns=["fate", "words"]),
+        title="Which claims find which planted faults",
+        sections={"Claims": claims, "Faults": rows.drop(columns=["seen", "fate", "words"])},
+        headline=found,
         directory=directory,
     )

@@ -15,7 +15,13 @@ from suites.emulator import operators
 from suites.emulator.build import LIBRARY
 from suites.ledger import LEDGER, Case
 from suites.mutants import MUTANTS, UNCHANGED, Mutant
-from suites.summary import summarise, summarise_mutants, write_mutants, write_report
+from suites.summary import (
+    summarise,
+    summarise_mutants,
+    write_claims,
+    write_mutants,
+    write_report,
+)
 
 PROFILES = {
     "default": {"factor": 1.0, "shrink": True, "derandomize": True},
@@ -75,7 +81,7 @@ def pytest_addoption(parser):
     group.addoption(
         "--report",
         metavar="DIR",
-        help="write correctness.md and .csv, or mutants.md and .csv, into this folder",
+        help="write correctness.md, mutants.md or mutants_by_claim.md, and its .csv, there",
     )
 
 
@@ -288,7 +294,10 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.line(complaint, red=True)
     if config.getoption("--report"):
         folder = Path(config.getoption("--report"))
-        if mutants:
+        if mutants == "all":
+            profile = config.getoption("--profile")
+            written = write_claims(LEDGER, config.mutants, profile, folder)
+        elif mutants:
             written = write_mutants(LEDGER, config.mutants, folder)
         else:
             written = write_report(LEDGER, folder)  # there, should what follows be cut off

@@ -73,6 +73,19 @@ def test_many_pixels_of_many_channels_equal_the_reference(target, dtype, offsets
 
 @pytest.mark.cuda_only
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_more_tiles_than_a_gpu_holds_at_once_equal_the_reference(target, dtype):
+    """Blocks go on to a second tile, and a third: nothing of the first may be left."""
+    problem = ConvProblem(
+        batch=3, in_channels=16, out_channels=16, height=211, width=223, kernel=(1, 2), groups=1,
+        stride=(1, 1), padding=(0, 1), dilation=(1, 1), deform_groups=1, dtype=dtype, seed=6,
+    )  # fmt: skip
+    problem = target.suited(problem)
+    needs(target, problem)
+    assert_equals_reference(target, problem, target.run(problem))
+
+
+@pytest.mark.cuda_only
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_gradient_of_a_large_weight_is_exact_for_whole_numbers(target, dtype):
     """So large that parts of it fill a GPU, and what is left over is cut in another way.
 

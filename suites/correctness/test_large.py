@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from suites import large
-from suites.evaluation import evaluate
+from suites.evaluation import call, evaluate
 from suites.judging import assert_within, needs, slack
 from suites.problems import ConvProblem, RoIProblem
 
@@ -70,3 +70,23 @@ def test_pool_reads_pixels_beyond_2_31_elements(target, kind):
         operands["rois"][:, 2::2] += image.shape[2] - problem.height
         got = evaluate(function, problem, {**operands, "input": image}, grad, wanted)
     assert_within(allowed, got, want)
+
+
+@pytest.mark.cuda_only
+def test_bins_beyond_a_grid_of_blocks_equal_those_within(target):
+    """So many bins that a thread that stays within 2^20 blocks has more than one of them."""
+    if torch.cuda.mem_get_info()[1] < 8 * 2**30:
+        pytest.skip("needs a GPU with 8 GiB")
+    problem = RoIProblem(
+        channels=7, bins=(64, 64), samples=1, offsets="none", mask=False, **FLOATS,
+        regions=("inside", "border") * 2450,
+    )  # fmt: skip
+    needs(target, problem)
+    operands, function = problem.operands(target.device), target.backend.operator(problem.op)
+
+    def pooled(regions):
+        return call(function, problem, {**operands, "rois": operands["rois"][regions]})
+
+    whole, cut = pooled(slice(None)), len(problem.regions) // 2
+    for part in (slice(None, cut), slice(cut, None)):
+        torch.testing.assert_close(whole[part], pooled(part))

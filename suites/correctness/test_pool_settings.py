@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from suites.evaluation import call, evaluate
-from suites.judging import assert_within, claim, needs, outcome, slack
+from suites.evaluation import arriving, call, evaluate
+from suites.judging import assert_same_bits, assert_within, claim, needs, outcome, slack
 from suites.problems import RoIProblem
 from suites.regions import sample_points, undecided_among, undecided_bins
 from suites.strategies import PRECISE, pool_problems
@@ -124,15 +124,16 @@ def test_chain_rule_through_a_head_of_regions(target, problem, kind):
         plain = call(function, problem, {**operands, "input": source, "offset": None})
         return (plain.mean((2, 3)) @ head).view(shape).tanh()
 
-    offset = predicted(input)
-    out = call(function, problem, {**operands, "offset": offset})
+    given = {**operands, "offset": predicted(input)}
+    out = call(function, problem, given)
+    reached = arriving({"offset": given["offset"]})
     got = torch.autograd.grad(out, (input, head), grad)
-
-    given = {**operands, "offset": offset}
+    back = torch.autograd.grad(predicted(input), (input, head), reached["grad_offset"])
     parts = evaluate(function, problem, given, grad, ("input", "offset"))
-    back = torch.autograd.grad(predicted(input), (input, head), parts["grad_offset"])
-    torch.testing.assert_close(got[0], parts["grad_input"] + back[0])
-    torch.testing.assert_close(got[1], back[1])
+    reached["grad_input"] = got[0] - back[0]
+    # The pooling that the head sees has a gradient of its own, which rounds as well.
+    assert_within(slack(problem, 4, offset=given["offset"]), reached, parts)
+    assert torch.equal(got[1], back[1])
 
 
 @claim(_precise("roi").map(lambda p: p.but(bins=(p.bins[0],) * 2)), 15)
@@ -170,6 +171,5 @@ def test_compiled_pool_equals_eager_for_any_number_of_regions(target, kind):
         case = problem.but(regions=("inside",) * count, height=height, width=width)
         operands, grad = case.operands(target.device), case.grad_output(target.device)
         eager = evaluate(pool, case, operands, grad)
-        for name, result in evaluate(compiled, case, operands, grad).items():
-            torch.testing.assert_close(result, eager[name])
+        assert_same_bits(evaluate(compiled, case, operands, grad), eager)
     assert len(graphs) == 1

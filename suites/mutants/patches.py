@@ -21,6 +21,9 @@ VECTORS = "test_pool_vectors.py::test_pool_gives_the_published_values"
 POOL = f"{_POOLS}::test_pool_equals_the_reference"
 POOL_STRANGE = f"{_POOLS}::test_strange_offsets_spoil_only_their_bins"
 
+MANY_TILES = f"{_CONV}::test_more_tiles_than_a_gpu_holds_at_once_equal_the_reference"
+STREAM = "test_execution.py::test_side_stream_waits_for_its_own_work"
+MANY_BINS = "test_large.py::test_bins_beyond_a_grid_of_blocks_equal_those_within"
 SPREAD = "test_large.py::test_operand_may_spread_over_2_31_elements"
 LARGE = "test_large.py::test_conv_reads_pixels_beyond_2_31_elements"
 LARGE_POOL = "test_large.py::test_pool_reads_pixels_beyond_2_31_elements"
@@ -51,6 +54,8 @@ class Patch:
         cpu: sources in csrc/cpu to compile anew with the faulty file; none: not for the CPU.
         cuda: the same of csrc/cuda. A header's fault is planted in one pass alone.
         kernels: of CUDA, those (mma, wgmma) that are judged; by default the library chooses.
+        emulated: whether CUDA's kernels show it on the host too.
+        words: what the failure must say, for a fault that the library itself is to name.
     """
 
     name: str
@@ -61,6 +66,8 @@ class Patch:
     cpu: tuple[str, ...] = ()
     cuda: tuple[str, ...] = ()
     kernels: str = ""
+    emulated: bool = True
+    words: str = ""
 
     def sources(self, device: str) -> tuple[Path, ...]:
         """The sources to compile anew, below csrc/."""

@@ -279,5 +279,6 @@ FUSED = [
         "  visit(to",
         EQUALS,
         cuda=("copy.cu",),
+        emulated=False,  # Python brings operands into their layout there
     ),
 ]

@@ -35,19 +35,19 @@ from suites.mutants.patches_cpu import CPU
 from suites.mutants.patches_cuda import CUDA
 from suites.mutants.patches_fused import FUSED
 from suites.mutants.patches_index import INDEX
+from suites.mutants.patches_launch import LAUNCH
 from suites.mutants.patches_shared import SHARED
 from suites.mutants.rebuild import build
 
 _PASSED, _FAILED = 0, 1  # exit codes of pytest
 _TIMEOUT_S = 600
-_NOT_EMULATED = "cuda/copy.cu"  # Python brings operands into their layout there
 
 
 def patches(device: str) -> list[Patch]:
     """The faults that concern a library."""
-    every = (*SHARED, *CPU, *CUDA, *FUSED, *INDEX)
+    every = (*SHARED, *CPU, *CUDA, *FUSED, *INDEX, *LAUNCH)
     found = [p for p in every if p.sources("cpu" if device == "cpu" else "cuda")]
-    return [p for p in found if device != "emulated" or p.path != _NOT_EMULATED]
+    return [p for p in found if device != "emulated" or p.emulated]
 
 
 def backend(patch: Patch, device: str) -> str:
@@ -75,8 +75,8 @@ def judge(
     )
 
 
-def fate(done: subprocess.CompletedProcess) -> tuple[str, str]:
-    """What became of a fault, and in whose words.
+def fate(done: subprocess.CompletedProcess, patch: Patch) -> tuple[str, str]:
+    """What became of a fault, and in whose words: the patch may say which ones it must be.
 
     Raises:
         RuntimeError: if pytest did not come to judge.
@@ -87,8 +87,11 @@ def fate(done: subprocess.CompletedProcess) -> tuple[str, str]:
         return "killed", f"the process died with exit code {done.returncode}"
     if done.returncode != _FAILED:
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
-    found = re.search(r"^E +(?:AssertionError: )?(.+)$", done.stdout, flags=re.MULTILINE)
-    return "killed", found[1][:80] if found else "failed"
+    found = re.findall(r"^E +(?:AssertionError: )?(.+)$", done.stdout, flags=re.MULTILINE)
+    told = next((line for line in found if patch.words in line), None)
+    if told is None and patch.words:
+        return f"**not told** as '{patch.words}'", found[0][:80] if found else "failed"
+    return "killed", told[:80] if told else "failed"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -111,7 +114,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", type=Path, metavar="DIR", help="write source_mutants.md there")
     options = parser.parse_args(words)
 
-    chosen = [p for p in patches(options.device) if _asked(p, options.only)]
+    chosen = [p for p in patches(options.device) if asked(p, "csrc", options.only)]
     with tempfile.TemporaryDirectory(prefix="dcnv2_faults_") as folder:
         if options.build:
             built = build(options.device)
@@ -136,8 +139,10 @@ def main(words: Sequence[str] | None = None) -> int:
     return int(killed < len(table))
 
 
-def _asked(patch: Patch, only: Sequence[str] | None) -> bool:
-    return not only or patch.name in only or any(f"csrc/{patch.path}".startswith(o) for o in only)
+def asked(patch: Patch, folder: str, only: Sequence[str] | None) -> bool:
+    """Whether a fault is among those asked for, by its name or how its file's path begins."""
+    place = f"{folder}/{patch.path}"
+    return not only or patch.name in only or any(place.startswith(o) for o in only)
 
 
 def _judge_all(
@@ -162,7 +167,8 @@ def _judge_all(
 def _row(patch: Patch, unchanged, device: str, profile: str) -> dict:
     start = time.monotonic()
     with unchanged.faulty(patch, device) as library:
-        done, told = fate(judge(library, device, profile, backend(patch, device), patch.killer))
+        judged = judge(library, device, profile, backend(patch, device), patch.killer)
+    done, told = fate(judged, patch)
     return {
         "device": device,
         "fault": patch.name,

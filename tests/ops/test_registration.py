@@ -4,6 +4,7 @@
 import pytest
 import torch
 from op_cases import CONV_OPTIONS, OUT_SIZE, ROIS, conv_operands, generator, pool_operands
+from torch._subclasses import FakeTensorMode
 
 from dcnv2.ops import deform_conv2d, deform_psroi_pool, deform_roi_pool, portable
 
@@ -88,6 +89,20 @@ def test_fakes_agree_with_the_kernels_on_strides(path, channels_last):
         torch.library.opcheck(
             getattr(torch.ops.dcnv2, name).default, arguments, test_utils="test_faketensor"
         )
+
+
+@pytest.mark.parametrize("name", [*CALLS, "deform_conv2d, no mask"])
+def test_fakes_stay_on_the_device_of_their_operands(name):
+    """Whether there is a GPU or not."""
+    arguments = _conv_call(modulated=False) if "," in name else CALLS[name]()
+    with FakeTensorMode():
+        moved = [
+            torch.empty(a.shape, dtype=a.dtype, device="cuda") if isinstance(a, torch.Tensor) else a
+            for a in arguments
+        ]
+        out = getattr(torch.ops.dcnv2, name.partition(",")[0])(*moved)
+        for result in out if isinstance(out, tuple) else (out,):
+            assert result.device.type == "cuda"
 
 
 # ---- compile and export; aot_eager traces forward and backward as inductor does

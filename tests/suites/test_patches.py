@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The faults planted in the sources still fit them, and name claims that are there."""
 
+import dataclasses
 import subprocess
 
 import pytest
@@ -11,10 +12,12 @@ from suites.mutants.patches_cpu import CPU
 from suites.mutants.patches_cuda import CUDA
 from suites.mutants.patches_fused import FUSED
 from suites.mutants.patches_index import INDEX
+from suites.mutants.patches_launch import LAUNCH
+from suites.mutants.patches_package import PACKAGE
 from suites.mutants.patches_shared import SHARED
 
 CSRC = ROOT / "csrc"
-ALL = [*SHARED, *CPU, *CUDA, *FUSED, *INDEX]
+ALL = [*SHARED, *CPU, *CUDA, *FUSED, *INDEX, *LAUNCH]
 
 
 @pytest.mark.parametrize("patch", ALL, ids=lambda p: f"{p.path}: {p.name}")
@@ -23,6 +26,14 @@ def test_patch_fits_the_sources(patch):
     assert patch.apply(text) != text
     for device in ("cpu", "cuda"):
         assert all((CSRC / source).is_file() for source in patch.sources(device))
+
+
+@pytest.mark.parametrize("patch", PACKAGE, ids=lambda p: f"{p.path}: {p.name}")
+def test_patch_fits_the_package_and_names_a_test(patch):
+    text = (ROOT / "dcnv2" / patch.path).read_text()
+    assert patch.apply(text) != text
+    file, _, function = patch.killer.partition("::")
+    assert f"def {function}(" in (ROOT / file).read_text()
 
 
 @pytest.mark.parametrize("killer", sorted({patch.killer for patch in ALL}))
@@ -47,9 +58,9 @@ def test_faults_of_tensor_core_kernels_are_judged_on_the_path_that_takes_them():
 
 
 def test_faults_are_asked_for_by_name_or_by_file():
-    chosen = [p for p in ALL if sources._asked(p, ["csrc/cuda/fused/dots", "padding added"])]
+    chosen = [p for p in ALL if sources.asked(p, "csrc", ["csrc/cuda/fused/dots", "padding added"])]
     assert {p.path for p in chosen} == {"cuda/fused/dots.cuh", "geometry.h"}
-    assert all(sources._asked(p, None) for p in ALL)
+    assert all(sources.asked(p, "csrc", None) for p in ALL)
 
 
 class Copies:
@@ -107,9 +118,18 @@ def test_planting_leaves_the_sources_alone(tmp_path):
     ],
 )
 def test_fates(code, output, want):
-    assert sources.fate(subprocess.CompletedProcess([], code, output, "")) == want
+    assert sources.fate(subprocess.CompletedProcess([], code, output, ""), CPU[0]) == want
+
+
+def test_a_fault_that_the_library_must_name_is_not_killed_in_other_words():
+    patch = dataclasses.replace(CPU[0], words="out of bricks")
+    for said, want in (("dcnv2: out of bricks", "killed"), ("output is off", "**not told**")):
+        output = f"E       assert False\nE       RuntimeError: {said}\n"
+        got, words = sources.fate(subprocess.CompletedProcess([], 1, output, ""), patch)
+        assert got.startswith(want)
+        assert (said in words) == (want == "killed")
 
 
 def test_a_run_that_judged_nothing_is_no_verdict():
     with pytest.raises(RuntimeError, match="no such option"):
-        sources.fate(subprocess.CompletedProcess([], 4, "", "no such option"))
+        sources.fate(subprocess.CompletedProcess([], 4, "", "no such option"), CPU[0])

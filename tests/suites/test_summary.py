@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The report says what share of the price was spent, and what the suite itself was held to."""
 
+import re
+
 import pandas as pd
 import pytest
 
 from suites import summary
-from suites.ledger import Ledger
+from suites.ledger import Case, Ledger
+from suites.mutants import MUTANTS
 from suites.price_picture import draw
 
 
@@ -41,3 +44,19 @@ def test_reports_beside_it_are_shown_by_their_headlines(tmp_path):
     shown = summary._proof(tmp_path)
     assert table in shown
     assert "(mutants.md)" in shown
+
+
+def test_a_run_of_all_claims_says_which_find_what(tmp_path):
+    ledger, some = Ledger(), MUTANTS[:2]
+    for number, claim in enumerate(("holds water", "floats", "sinks")):
+        ledger.begin(str(number), Case(claim, "any"))
+    ledger.kills[some[0].key] = [("holds water", "wet"), ("floats", "sank"), ("floats", "again")]
+    ledger.kills[some[1].key] = [("floats", "sank")]
+    page = summary.write_claims(ledger, some, "brief", tmp_path).read_text()
+    assert re.search(r"\| floats +\| 2 +\| 1 +\|", page)
+    assert re.search(r"\| holds water +\| 1 +\| 0 +\|", page)
+    assert re.search(r"\| sinks +\| 0 +\| 0 +\|", page)
+    assert "survived" not in page
+    page = summary.write_mutants(ledger, MUTANTS[:3], tmp_path).read_text()
+    assert "**survived**" in page
+    assert re.search(r"\| deform_conv2d +\| 3 +\| 2 +\|", page)

@@ -17,6 +17,10 @@ from suites.problems import ConvProblem
 from suites.reporting import PROVENANCE, REPORTS, ROOT
 from suites.reproduce import find_failure, write_scripts
 
+# Peers are judged in forked processes, by a parent that leaves autograd alone: other tests do not.
+FORKS = pytest.mark.skipif(
+    torch.cuda.is_available(), reason="autograd's GPU threads outlive no fork"
+)
 SCRIPTS = sorted((REPORTS / "verdicts").glob("*.py"))
 
 
@@ -80,6 +84,7 @@ def test_script_of_runs_that_differ(tmp_path):
     assert _run(path).returncode == 1
 
 
+@FORKS
 def test_failure_may_lie_in_changed_operands():
     problem = ConvProblem()
     case = Case("any", "faulty-cpu", failing=problem)
@@ -89,6 +94,7 @@ def test_failure_may_lie_in_changed_operands():
     assert set(find_failure(case, _target()).allowed) >= {"output", "grad_input"}
 
 
+@FORKS
 def test_a_peer_s_failure_is_sought_without_autograd_here(monkeypatch):
     """Its engine would look for GPUs, and then no process forked from here could use one."""
     here, real = [], torch.autograd.grad

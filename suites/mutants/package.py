@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Judges the package with faults planted in its own Python, one fault at a time.
+
+    python -m suites.mutants.package
+    python -m suites.mutants.package --only "tangents of zero" --report reports
+
+Each fault is planted in a copy of the package and its tests, and the test that must find it runs
+there, in a process of its own, as many at once as there are cores. A fault that it does not find
+fails the run, as does a patch that no longer fits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+
+from suites.mutants.patches import ROOT, Patch
+from suites.mutants.patches_package import PACKAGE
+from suites.mutants.sources import asked, fate
+
+_COPIED = ("dcnv2", "suites", "tests")
+_LINKED = ("build_support", "csrc", "docs", "pyproject.toml", "reference")
+_PASSED = 0  # exit code of pytest
+_TIMEOUT_S = 600
+
+
+def copy_project(folder: Path) -> None:
+    """Bring what the tests need into a folder; compiled libraries are linked."""
+    for name in _COPIED:
+        ignored = shutil.ignore_patterns("__pycache__", "lib")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for name in ("dcnv2/lib", *_LINKED):
+        if (ROOT / name).exists():
+            (folder / name).symlink_to(ROOT / name)
+
+
+def judge(killer: str, patch: Patch | None = None) -> subprocess.CompletedProcess:
+    """Run a test on a copy of the project, with a fault in it if any."""
+    with tempfile.TemporaryDirectory(prefix="dcnv2_fault_") as place:
+        folder = Path(place)
+        copy_project(folder)
+        if patch is not None:
+            file = folder / "dcnv2" / patch.path
+            file.write_text(patch.apply(file.read_text()))
+        return subprocess.run(
+            [
+                *(sys.executable, "-m", "pytest", killer, "-x", "-q", "-p", "no:cacheprovider"),
+                *(("--backend=dcnv2",) if killer.startswith("suites/correctness") else ()),
+            ],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": place, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+        )
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Judge all faults; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m suites.mutants.package",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", action="append", metavar="NAME", help="faults by name or file")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="faults at a time")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write package_mutants.md there")
+    options = parser.parse_args(words)
+
+    chosen = [p for p in PACKAGE if asked(p, "dcnv2", options.only)]
+    rows = _judge_all(chosen, options.jobs)
+    if not rows:
+        return 1
+    table = pd.DataFrame(rows)
+    killed = (table["fate"] == "killed").sum()
+    print(f"{killed} of {len(table)} killed")
+    if options.report:
+        _write(table, options.report)
+    return int(killed < len(table))
+
+
+def _judge_all(chosen: Sequence[Patch], jobs: int) -> list[dict]:
+    """A row for each fault; none if the project as it is does not hold."""
+    rows = []
+    with ThreadPoolExecutor(jobs) as pool:
+        killers = list(dict.fromkeys(patch.killer for patch in chosen))
+        for killer, done in zip(killers, pool.map(judge, killers), strict=True):
+            if done.returncode != _PASSED or " passed" not in done.stdout:
+                print(done.stdout[-3000:], done.stderr[-3000:])
+                print(f"{killer} does not hold without a fault: no fault can be judged")
+                return []
+        for row in pool.map(_row, chosen):
+            rows.append(row)
+            print("{fault} ({file}): {fate} in {seconds} s: {words}".format(**row), flush=True)
+    return rows
+
+
+def _row(patch: Patch) -> dict:
+    start = time.monotonic()
+    done, told = fate(judge(patch.killer, patch), patch)
+    return {
+        "fault": patch.name,
+        "file": f"dcnv2/{patch.path}",
+        "fate": done,
+        "killed by": patch.killer.partition("::test_")[2].replace("_", " "),
+        "words": told,
+        "seconds": round(time.monotonic() - start),
+    }
+
+
+def _write(table: pd.DataFrame, folder: Path) -> None:
+    from suites import reporting
+
+    killed = (table["fate"] == "killed").sum()
+    path = reporting.write_report(
+        "package_mutants",
+        table,
+        title="Faults planted in the package's Python",
+        sections={"Faults": table.drop(columns=["seconds"])},
+        headline=pd.DataFrame([{"faults": len(table), "killed": killed}]),
+        directory=folder,
+    )
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Faults in how CUDA's kernels are launched, and in what a thread or block does when it goes on."""
+
+from suites.mutants.patches import EQUALS, MANY_BINS, MANY_TILES, STREAM, Patch
+
+_LAUNCH = """forward_kernel<decltype(element)><<<grid, kTileThreads, 0, stream>>>(a);
+  });
+"""
+_TOO_MANY = _LAUNCH.replace("kTileThreads", "8 * kTileThreads")
+_CHECK = '  check(cudaGetLastError(), "forward");\n'
+
+
+def _file(name, file, old, new, killer, built=None, **more) -> Patch:
+    sources = (built or file,)
+    return Patch(name, f"cuda/{file}", old, new, killer, cuda=sources, emulated=False, **more)
+
+
+LAUNCH = [
+    _file(
+        "a launch that fails, and is told so",
+        "forward.cu",
+        _LAUNCH,
+        _TOO_MANY,
+        EQUALS,
+        words="dcnv2: forward: invalid argument",
+    ),
+    _file(
+        "a launch that fails, and nobody asks",
+        "forward.cu",
+        _LAUNCH + _CHECK,
+        _TOO_MANY + "  (void)cudaGetLastError();\n",
+        EQUALS,
+    ),
+    _file(
+        "launched on the default stream",
+        "operands.h",
+        "return static_cast<cudaStream_t>(stream);",
+        "return nullptr;",
+        STREAM,
+        "conv_ops.cpp",
+    ),
+    _file(
+        "pools launched on the default stream",
+        "operands.h",
+        "return static_cast<cudaStream_t>(stream);",
+        "return nullptr;",
+        STREAM,
+        "roi_ops.cpp",
+    ),
+    _file(
+        "a pointer moved on inside a grid-stride loop",
+        "roi_pool.cu",
+        "Channels::store(static_cast<T*>(a.output) + i * kCount, value);",
+        "a.output = static_cast<T*>(a.output) + i * kCount;\n"
+        "    Channels::store(static_cast<T*>(a.output), value);",
+        MANY_BINS,
+    ),
+    _file(
+        "later tiles of a block read at the pixels of its first",
+        "fused/tiles.cuh",
+        "  ring.fill_rows.fill(row0, grid.pixels,",
+        "  ring.fill_rows.fill(row0 % (int(gridDim.x) * M::kTileRows), grid.pixels,",
+        MANY_TILES,
+        "fused/forward.cu",
+        kernels="wgmma",
+    ),
+    _file(
+        "a mask read that is not there",
+        "common.cuh",
+        "if (a.mask.data != nullptr) {",
+        "{",
+        EQUALS,
+        "forward.cu",
+    ),
+    Patch(
+        "a mask read that is not there",
+        "cpu/conv_samples.cpp",
+        "operands_.mask ? plane(operands_.mask, channel, pixels) : ones_.data()",
+        "plane(operands_.mask, channel, pixels)",
+        EQUALS,
+        ("conv_samples.cpp",),
+    ),
+]

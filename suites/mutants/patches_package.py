@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Faults in the package's own Python: options, checks, dtypes, modules, checkpoints, export.
+
+A fault's file is below dcnv2/; its killer is a test's place in the project.
+"""
+
+from suites.mutants.patches import Patch
+
+_CLAIMS, _TESTS = "suites/correctness", "tests"
+_EQUALS = f"{_CLAIMS}/test_conv_definition.py::test_equals_the_reference"
+_MIXTURES = f"{_CLAIMS}/test_pytorch.py::test_autocast_takes_every_mixture_of_dtypes"
+_MIXED_POOLS = f"{_CLAIMS}/test_pytorch.py::test_autocast_of_pools_takes_every_mixture_of_dtypes"
+_CHECKS = f"{_TESTS}/ops/test_checks.py::test_a_wrong_operand_is_named"
+_MODULES = f"{_TESTS}/nn/test_conv_modules.py"
+_START = f"{_MODULES}::test_a_converted_convolution_starts_as_it_was_or_at_its_half"
+_PARTS = f"{_MODULES}::test_pack_is_its_parts"
+
+
+def _file(file, name, old, new, killer) -> Patch:
+    return Patch(name, file, old, new, killer)
+
+
+PACKAGE = [
+    # ---- options and checks
+    _file(
+        "ops/checks.py",
+        "of two numbers the first is taken for both",
+        "return whole(name, value[0]), whole(name, value[1])",
+        "return whole(name, value[0]), whole(name, value[0])",
+        _EQUALS,
+    ),
+    _file(
+        "ops/checks.py",
+        "one number is for rows alone",
+        "return value, value",
+        "return value, 1",
+        f"{_CLAIMS}/test_conv_definition.py::test_integers_and_pairs_mean_the_same",
+    ),
+    _file(
+        "ops/checks.py",
+        "an input smaller than the kernel refused, whatever the padding",
+        "if out_height < 1 or out_width < 1:",
+        "if height < kh or width < kw:",
+        _EQUALS,
+    ),
+    _file(
+        "ops/checks.py",
+        "height and width of an offset not checked",
+        "(batch, deform_groups * 2 * taps, out_height, out_width)",
+        "(batch, deform_groups * 2 * taps, *offset.shape[2:])",
+        _CHECKS,
+    ),
+    _file(
+        "ops/checks.py",
+        "batch of a mask not checked",
+        "(batch, deform_groups * taps, out_height, out_width)",
+        "(mask.shape[0], deform_groups * taps, out_height, out_width)",
+        _CHECKS,
+    ),
+    _file(
+        "ops/checks.py",
+        "length of a bias not checked",
+        '_check_shape("bias", bias, (out_channels,), "[O]")',
+        "pass",
+        _CHECKS,
+    ),
+    _file(
+        "ops/checks.py",
+        "device of an offset not checked",
+        "_check_device(input, offset=offset, weight=weight)",
+        "_check_device(input, weight=weight)",
+        _CHECKS,
+    ),
+    _file(
+        "ops/checks.py",
+        "a box of an image behind the last one passes",
+        "if not (least >= 0 and most < input.shape[0]):",
+        "if not least >= 0:",
+        _CHECKS,
+    ),
+    # ---- dtypes
+    _file(
+        "ops/autocast.py",
+        "bias not cast under autocast",
+        "_cast(weight, dtype), _cast(bias, dtype)",
+        "_cast(weight, dtype), bias",
+        _MIXTURES,
+    ),
+    _file(
+        "ops/autocast.py",
+        "weight not cast under autocast",
+        "_cast(weight, dtype), _cast(bias, dtype)",
+        "weight, _cast(bias, dtype)",
+        _MIXTURES,
+    ),
+    _file(
+        "ops/autocast.py",
+        "offset rounded to autocast's dtype",
+        "return input, _place(offset, input), weight",
+        "return input, _cast(offset, dtype), weight",
+        f"{_TESTS}/ops/test_autocast.py::test_float32_offsets_are_not_rounded",
+    ),
+    _file(
+        "ops/autocast.py",
+        "boxes rounded to the features' dtype under autocast",
+        "return _place(rois, input), ",
+        "return _cast(rois, input.dtype), ",
+        _MIXED_POOLS,
+    ),
+    _file(
+        "ops/functional.py",
+        "result under autocast in the dtype of the computation",
+        "return out.to(autocast.conv_dtype(input, weight, bias))",
+        "return out",
+        f"{_TESTS}/ops/test_autocast_compute_dtype.py"
+        "::test_every_mix_of_dtypes_gives_float32s_result_and_gradients_rounded_once",
+    ),
+    # ---- what PyTorch is told
+    _file(
+        "ops/schema.py",
+        "results traced as contiguous, whatever their operand",
+        "memory_format = torch.channels_last if channels_last else torch.contiguous_format",
+        "memory_format = torch.contiguous_format",
+        f"{_TESTS}/ops/test_conv.py::test_results_take_the_memory_format_of_their_operand",
+    ),
+    _file(
+        "ops/schema.py",
+        "a result traced onto the default device",
+        "dtype=like.dtype, device=like.device, memory_format",
+        "dtype=like.dtype, memory_format",
+        f"{_TESTS}/ops/test_registration.py::test_fakes_stay_on_the_device_of_their_operands",
+    ),
+    _file(
+        "ops/autograd.py",
+        "second derivatives through operands that depend on one another",
+        "return tensor.view_as(tensor) if tensor.requires_grad else",
+        "return tensor if tensor.requires_grad else",
+        f"{_TESTS}/ops/test_registration.py"
+        "::test_derivatives_of_derivatives_are_those_of_plain_autograd",
+    ),
+    _file(
+        "ops/transforms.py",
+        "tangents of zero",
+        "if forward_ad._current_level >= 0:",
+        "if forward_ad._current_level >= 9:",
+        f"{_TESTS}/ops/test_transforms.py::test_tangents_are_those_of_the_gradients",
+    ),
+    # ---- modules
+    _file(
+        "nn/conv.py",
+        "branch of a pack without the dilation",
+        "            self.padding,\n            self.dilation,\n        )",
+        "            self.padding,\n        )",
+        _START,
+    ),
+    _file(
+        "nn/conv.py",
+        "branch of a pack without the stride",
+        "            self.kernel_size,\n            self.stride,\n            self.padding,",
+        "            self.kernel_size,\n            1,\n            self.padding,",
+        _START,
+    ),
+    _file(
+        "nn/conv.py",
+        "branch of a pack starts at random",
+        "nn.init.zeros_(parameter)",
+        "nn.init.normal_(parameter, std=0.01)",
+        _START,
+    ),
+    _file(
+        "nn/conv.py",
+        "mask of a pack starts at one",
+        "mask = logits.sigmoid()",
+        "mask = logits.sigmoid() * 2",
+        _START,
+    ),
+    _file(
+        "nn/conv.py",
+        "a pack's offsets are its first 18 channels, its mask the last 9",
+        "offset, logits = self.conv_offset(input).split([2 * taps, taps], dim=1)",
+        "both = self.conv_offset(input); offset, logits = both[:, :18], both[:, -9:]",
+        _PARTS,
+    ),
+    _file(
+        "nn/conv.py",
+        "a module's bias ignored",
+        "return deform_conv2d(input, offset, self.weight, self.bias, *options, mask)",
+        "return deform_conv2d(input, offset, self.weight, None, *options, mask)",
+        _PARTS,
+    ),
+    _file(
+        "engine/optim.py",
+        "offsets learn at the full rate",
+        'scale = config.offset_lr_factor if group["name"] == "offset" else 1.0',
+        "scale = 1.0",
+        f"{_TESTS}/engine/test_optim.py::test_rates_keep_their_ratio_along_the_schedule",
+    ),
+    # ---- neighbours
+    _file(
+        "convert_weights.py",
+        "planes of y and x of a checkpoint taken as they lie",
+        "places.view(2, -1, *places.shape[1:]).transpose(0, 1).flatten(0, 1)",
+        "places",
+        f"{_TESTS}/compat/test_convert.py::test_4uiiurz1s_planes_are_interleaved",
+    ),
+    _file(
+        "compat/basicsr.py",
+        "mask and weight exchanged in BasicSR's order",
+        "    mask: Tensor,\n    weight: Tensor,\n",
+        "    weight: Tensor,\n    mask: Tensor,\n",
+        f"{_TESTS}/compat/test_compat.py::test_functions_in_each_order",
+    ),
+    _file(
+        "export/nodes.py",
+        "exported without its bias",
+        "if build.absent(bias) and not build.absent(mask) and own in _DTYPES:",
+        "if not build.absent(mask) and own in _DTYPES:",
+        f"{_TESTS}/export/test_onnx_conv.py::test_a_net_of_all_layers",
+    ),
+]

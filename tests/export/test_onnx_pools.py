@@ -15,7 +15,12 @@ from dcnv2.models import (
     RPNConfig,
     build_model,
 )
-from dcnv2.nn import ModulatedDeformPSRoIPoolPack, ModulatedDeformRoIPoolPack
+from dcnv2.nn import (
+    DeformPSRoIPoolPack,
+    DeformRoIPoolPack,
+    ModulatedDeformPSRoIPoolPack,
+    ModulatedDeformRoIPoolPack,
+)
 from dcnv2.ops import checks, deform_psroi_pool, deform_roi_pool
 
 NAN, INF = float("nan"), float("inf")
@@ -67,11 +72,11 @@ def test_pools_for_any_number_of_boxes(tmp_path, monkeypatch, pool, exporter, op
 class _Branches(nn.Module):
     """The modules, which pool without offsets first."""
 
-    def __init__(self):
+    def __init__(self, roi, psroi):
         super().__init__()
         torch.manual_seed(0)
-        self.one = ModulatedDeformRoIPoolPack(3, 4, 0.5, 2, hidden_channels=8)
-        self.other = ModulatedDeformPSRoIPoolPack(3, 4, 0.5, hidden_channels=8)
+        self.one = roi(3, 4, 0.5, 2, hidden_channels=8)
+        self.other = psroi(3, 4, 0.5, hidden_channels=8)
         for pack in (self.one, self.other):
             nn.init.normal_(pack.offset_fc[-1].weight, std=50.0)
 
@@ -79,8 +84,16 @@ class _Branches(nn.Module):
         return self.one(x, rois) + self.other(x, rois)
 
 
-def test_modules(tmp_path):
-    model, path = _Branches().eval(), tmp_path / "modules.onnx"
+@pytest.mark.parametrize(
+    "packs",
+    [
+        (DeformRoIPoolPack, DeformPSRoIPoolPack),
+        (ModulatedDeformRoIPoolPack, ModulatedDeformPSRoIPoolPack),
+    ],
+    ids=["plain", "modulated"],
+)
+def test_modules(tmp_path, packs):
+    model, path = _Branches(*packs).eval(), tmp_path / "modules.onnx"
     axes = {"x": [0, 2, 3], "rois": [0]}
     export_onnx(model, (torch.randn(2, 4, 9, 11), ROIS[:4]), axes, path, "trace", 19)
     operands = torch.randn(2, 4, 8, 7), ROIS[:3]

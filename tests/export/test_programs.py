@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Our modules in torch.export, AOTInductor packages and torch.compile, for any batch and size."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -60,11 +61,12 @@ def test_an_aotinductor_package(tmp_path):
             torch.testing.assert_close(loaded(x), layer(x), rtol=1e-4, atol=1e-5)
 
 
-def test_compiled_in_full_with_dynamic_shapes_gradients_too():
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_compiled_in_full_with_dynamic_shapes_gradients_too(backend):
     net = _Net()
     model = nn.Sequential(net.first, nn.ReLU(), net.second)
     torch._dynamo.reset()
-    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=backend)
     for images, size in ((2, (16, 20)), (3, (11, 25))):
         operands = (torch.randn(images, 4, *size, requires_grad=True),)
         results = []

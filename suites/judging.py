@@ -21,7 +21,7 @@ from suites.backends import Target
 from suites.bounds import Price, decided, prices, rounding_price
 from suites.evaluation import Results, evaluate, expected
 from suites.isolation import judge_apart
-from suites.ledger import LEDGER
+from suites.ledger import LEDGER, Given
 from suites.problems import DTYPES, Problem
 from suites.sizes import conv_sizes, expected_terms, pool_sizes
 from suites.strategies import preferring
@@ -68,11 +68,13 @@ def claim(strategy, count: int = 40) -> Callable:
                 check(target, problem, **arguments)
 
             failing: dict[Problem, float] = {}  # and when each was found
+            last: tuple[Problem | None, list[Given]] = (None, [])  # that failed, and how
             dtypes = getattr(target.backend, "dtypes", DTYPES)
 
             with preferring(dtypes), judge_apart(judged, target) as judge:
 
                 def drawn(problem):
+                    nonlocal last
                     late = failing and time.monotonic() > min(failing.values()) + _SHRINKING_S
                     if late and problem not in failing:
                         return
@@ -81,8 +83,9 @@ def claim(strategy, count: int = 40) -> Callable:
                             judge(problem)
                         except Exception:
                             failing.setdefault(problem, time.monotonic())
+                            last = problem, LEDGER.current.given
                             raise
-                        LEDGER.current.failing, LEDGER.current.given = None, []
+                        LEDGER.current.failing, LEDGER.current.given = last
 
                 # Draws are seeded by the name: others for each claim, the same for each target.
                 drawn.__name__ = check.__name__
@@ -127,7 +130,8 @@ def outcome(
 ) -> Results:
     """The target's results on a problem's tensors, some of them changed."""
     own = {} if grad_output is None else {"grad_output": grad_output}
-    LEDGER.current.given.append({**changed, **own})
+    wanted = None if wanted is None else tuple(wanted)
+    LEDGER.current.given.append(Given({**changed, **own}, wanted))
     operands = {**problem.operands(target.device), **changed}
     grad_output = problem.grad_output(target.device) if grad_output is None else grad_output
     return evaluate(target.backend.operator(problem.op), problem, operands, grad_output, wanted)
@@ -195,6 +199,21 @@ def assert_within(allowed: dict[str, Price], left: Results, right: Results, *nam
         assert a.shape == b.shape, f"{name}: {tuple(a.shape)} and {tuple(b.shape)}"
         share = allowed[name].spent(a, b)
         assert share <= 1, f"{name} differs by {share:.3g} times what rounding may make of it"
+
+
+def assert_agrees(target: Target, problem: Problem, got: Results, want: Results) -> None:
+    """Two evaluations of the same tensors agree, whatever the reference says.
+
+    This library's in every bit, others' as two orders of the same sums do: each may take its price.
+    """
+    if target.backend.ours:
+        assert_same_bits(got, want)
+        return
+    for name, price in prices(problem, at_kinks=True).items():
+        assert_same_nans(name, got[name], want[name])
+        one, other = (result[name].cpu().double().nan_to_num() for result in (got, want))
+        share = price.spent(one, other)
+        assert share <= 2, f"{name} differs by {share:.3g} times what rounding may make of it"
 
 
 def assert_same_bits(left: Results, right: Results) -> None:

@@ -7,6 +7,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from hypothesis import HealthCheck, Phase, given, settings
 from torch import Tensor
@@ -51,6 +52,13 @@ def _lacked(targets: Sequence) -> set[tuple[str, str, str]]:
     return tried - supported
 
 
+class Given(NamedTuple):
+    """One evaluation of a problem: operands changed for it, and whose gradients it asked for."""
+
+    changed: dict[str, Tensor | None] = {}  # noqa: RUF012  (never written to)
+    wanted: tuple[str, ...] | None = None  # all of them
+
+
 @dataclass
 class Case:
     """One claim about one target."""
@@ -63,7 +71,7 @@ class Case:
     unsupported: Counter = field(default_factory=Counter)  # reason -> problems
     outcome: str = ""
     failing: Problem | None = None  # the smallest one found
-    given: list[dict[str, Tensor | None]] = field(default_factory=list)  # operands changed for it
+    given: list[Given] = field(default_factory=list)  # its evaluations; none noted: as it is
 
 
 class Ledger:

@@ -3,7 +3,7 @@
 
 A script holds the operands, this project's definition (the source of `reference/`), and what may be
 lost to rounding. It runs the implementation in a process of its own and ends with exit code 0 if
-the failure is there. What is written is only what was seen when it was written.
+the failure is there. What it says was seen is what it printed when it was written.
 """
 
 from __future__ import annotations
@@ -28,11 +28,15 @@ from suites.backends import Target
 from suites.bounds import Price, decided, prices
 from suites.evaluation import Results, evaluate
 from suites.isolation import isolated
-from suites.ledger import Case
+from suites.ledger import Case, Given
 from suites.problems import ConvProblem
 
 _MOST_NUMBERS = 50_000  # in a script
 _TIMEOUT_S = 120  # of a script
+_DRAWN = {  # how claims begin that have a script of their own, which draws its tensors
+    "every run": "repetition.txt",
+    "input of more than": "large_input.txt",
+}
 
 
 @dataclass(frozen=True)
@@ -43,26 +47,24 @@ class Failure:
         operands: on the CPU, as the implementation received them, "grad_output" among them.
         allowed: by result that is off, how much it may be, in the maximum norm.
         compared: by result, which entries count.
-        words: what was seen.
     """
 
     operands: dict[str, Tensor | None]
     allowed: dict[str, float]
     compared: Results
-    words: str
 
 
 def find_failure(case: Case, target: Target) -> Failure | None:
-    """The first evaluation of a failed claim that is off by itself, or None."""
+    """A failed claim's first evaluation that is off by itself, in what it asked for, or None."""
     problem = case.failing
     if not isinstance(problem, ConvProblem):
         return None
     own = {**problem.operands(), "grad_output": problem.grad_output()}
-    for given in ({}, *case.given):
-        changed = {n: None if t is None else t.detach().cpu() for n, t in given.items()}
+    for given in case.given or [Given()]:
+        changed = {n: None if t is None else t.detach().cpu() for n, t in given.changed.items()}
         if any(_other_size(t, own[n]) for n, t in changed.items()):
             continue  # a problem of other sizes, whose price and kinks are not these
-        failure = _judged(target, problem, {**own, **changed})
+        failure = _judged(target, problem, {**own, **changed}, given.wanted)
         if failure:
             return failure
     return None
@@ -72,12 +74,12 @@ def _other_size(changed: Tensor | None, own: Tensor | None) -> bool:
     return changed is not None and own is not None and changed.shape != own.shape
 
 
-def _judged(target: Target, problem: ConvProblem, operands) -> Failure | None:
+def _judged(target: Target, problem: ConvProblem, operands, wanted) -> Failure | None:
     exact = {n: None if t is None else t.double() for n, t in operands.items()}
     grad = exact.pop("grad_output")
 
     def expect() -> tuple[Results, dict[str, Price], Results]:
-        want = evaluate(problem.reference, problem, exact, grad)
+        want = evaluate(problem.reference, problem, exact, grad, wanted)
         # A changed problem's price is that of its own operands: only what is far off is shown.
         priced = prices(problem)
         return want, priced, {n: _compared(problem, n, exact["offset"], t) for n, t in want.items()}
@@ -88,32 +90,23 @@ def _judged(target: Target, problem: ConvProblem, operands) -> Failure | None:
     def run() -> Results:
         given = {n: None if t is None else t.to(target.device) for n, t in operands.items()}
         grad_output = given.pop("grad_output")
-        got = evaluate(target.backend.operator(problem.op), problem, given, grad_output)
+        got = evaluate(target.backend.operator(problem.op), problem, given, grad_output, wanted)
         return {name: result.cpu() for name, result in got.items()}
 
     everything = {name: priced[name].maximum for name in want if name in priced}
     try:
         got = isolated(run, target)
-    except AssertionError as error:
-        return Failure(operands, everything, compared, str(error))
-    off = {}
-    for name, truth in want.items():
-        if name not in priced:
-            continue  # of an operand that the problem has not: nothing says what it may be off
-        counted = compared[name]
-        error = (got[name].double() - truth)[counted]
-        nans = got[name].isnan()[counted] != truth.isnan()[counted]
-        largest = float(error.nan_to_num(0.0).abs().max()) if error.numel() else 0.0
-        if nans.any():
-            off[name] = (
-                f"NaN where the definition has none, or none where it has: {int(nans.sum())}"
-            )
-        elif largest > 2 * everything[name]:
-            off[name] = f"off by {largest:.3g}, allowed {everything[name]:.3g}"
-    if not off:
-        return None
-    words = "; ".join(f"{name}: {what}" for name, what in off.items())
-    return Failure(operands, {n: everything[n] for n in off}, compared, words)
+    except AssertionError:
+        return Failure(operands, everything, compared)
+    off = []
+    # Of an operand that the problem has not, nothing says what its gradient may be off.
+    for name, allowed in everything.items():
+        found, truth = got[name].double()[compared[name]], want[name][compared[name]]
+        error = (found - truth).nan_to_num(0.0).abs()
+        nans = found.isnan() != truth.isnan()
+        if nans.any() or (error.numel() and error.max() > 2 * allowed):
+            off.append(name)
+    return Failure(operands, {n: everything[n] for n in off}, compared) if off else None
 
 
 def _compared(problem: ConvProblem, name: str, offset: Tensor, truth: Tensor) -> Tensor:
@@ -136,6 +129,7 @@ def write_scripts(
     cases: Mapping[str, Case], targets: Mapping[str, Target], folder: Path
 ) -> dict[str, Path | None]:
     """Write a script for each failed claim that one shows: all are run first, as many as cores."""
+    folder.mkdir(parents=True, exist_ok=True)
     # One after the other: they may fork.
     paths = {key: _write_script(case, targets[case.target], folder) for key, case in cases.items()}
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
@@ -146,36 +140,43 @@ def _write_script(case: Case, target: Target, folder: Path) -> Path | None:
     """Write what should show a failed claim, if anything can."""
     if not isinstance(case.failing, ConvProblem) or not hasattr(target.backend, "calling"):
         return None
-    if case.claim.startswith("every run"):
-        text = repetition(case, target)
-    else:
-        problem = case.failing  # whose input alone may be too large to evaluate once more
-        if problem.batch * problem.in_channels * problem.height * problem.width > _MOST_NUMBERS:
-            return None
-        failure = find_failure(case, target)
-        if failure is None or _numbers(failure) > _MOST_NUMBERS:
-            return None
-        text = script(case, target, failure)
-    folder.mkdir(parents=True, exist_ok=True)
+    text = _text(case, target)
+    if text is None:
+        return None
     words = f"{target.name} {case.claim} {case.variant}"
     path = folder / (re.sub(r"\W+", "_", words).strip("_") + ".py")
     path.write_text(text)
     return path
 
 
+def _text(case: Case, target: Target) -> str | None:
+    for beginning, template in _DRAWN.items():
+        if case.claim.startswith(beginning):
+            return drawn_script(template, case, target)
+    problem = case.failing  # whose input alone may be too large to evaluate once more
+    if problem.batch * problem.in_channels * problem.height * problem.width > _MOST_NUMBERS:
+        return None
+    failure = find_failure(case, target)
+    if failure is None or _numbers(failure) > _MOST_NUMBERS:
+        return None
+    return script(case, target, failure)
+
+
 def _if_it_shows(path: Path | None) -> Path | None:
-    """A script, or None, and it is gone, if it does not show the failure."""
+    """A script, with what it was seen to show; or None, and it is gone, if it shows nothing."""
     if path is None:
         return None
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, path]
     try:
-        command = [sys.executable, path]
-        code = subprocess.run(command, env=env, capture_output=True, timeout=_TIMEOUT_S).returncode
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        code = None
-    if code != 0:
+        done = None
+    if done is None or done.returncode != 0:
         path.unlink()
         return None
+    seen = "; ".join(done.stdout.split("\n")[:-1])
+    path.write_text(path.read_text().replace("<<seen>>", seen.rstrip(".")))
     return path
 
 
@@ -183,18 +184,18 @@ def _numbers(failure: Failure) -> int:
     return sum(t.numel() for t in failure.operands.values() if t is not None)
 
 
-def repetition(case: Case, target: Target) -> str:
-    """Text of a script that shows how results differ from run to run, on tensors of its own."""
+def drawn_script(template: str, case: Case, target: Target) -> str:
+    """Text of a script for one claim, which draws tensors of its own."""
     problem, (imports, call) = case.failing, target.backend.calling
-    operands = problem.operands()
+    per_group = problem.in_channels // problem.groups
     values = {
         "claim": _claim(case, target),
         "problem": repr(problem),
         "imports": imports,
         "device": target.device,
         "dtype": problem.dtype,
-        "input": tuple(operands["input"].shape),
-        "weight": tuple(operands["weight"].shape),
+        "input": (problem.batch, problem.in_channels, problem.height, problem.width),
+        "weight": (problem.out_channels, per_group, *problem.kernel),
         "deform_groups": problem.deform_groups,
         "out_height": problem.out_size[0],
         "out_width": problem.out_size[1],
@@ -202,7 +203,7 @@ def repetition(case: Case, target: Target) -> str:
         "seed": problem.seed,
         "call": call,
     }
-    return _filled("repetition.txt", values)
+    return _filled(template, values)
 
 
 def _claim(case: Case, target: Target) -> str:
@@ -223,7 +224,6 @@ def script(case: Case, target: Target, failure: Failure) -> str:
     compared = {n: m for n, m in failure.compared.items() if n in failure.allowed and not m.all()}
     values = {
         "claim": _claim(case, target),
-        "seen": failure.words,
         "problem": repr(problem),
         "imports": imports,
         "definition": _source(bilinear) + "\n\n" + _source(deform_conv),

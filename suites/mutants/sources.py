@@ -87,7 +87,8 @@ def fate(done: subprocess.CompletedProcess, patch: Patch) -> tuple[str, str]:
         return "killed", f"the process died with exit code {done.returncode}"
     if done.returncode != _FAILED:
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
-    found = re.findall(r"^E +(?:AssertionError: )?(.+)$", done.stdout, flags=re.MULTILINE)
+    lines = re.findall(r"^E +(?:AssertionError: )?(.+)$", done.stdout, flags=re.MULTILINE)
+    found = [re.sub(r"\S*/(?=[\w.]+:\d)", "", line) for line in lines]  # folders of one machine
     told = next((line for line in found if patch.words in line), None)
     if told is None and patch.words:
         return f"**not told** as '{patch.words}'", found[0][:80] if found else "failed"

@@ -12,10 +12,10 @@ import torch
 
 from suites import verdicts
 from suites.backends import Target, get_backend
-from suites.ledger import Case
+from suites.ledger import Case, Given
 from suites.problems import ConvProblem
 from suites.reporting import PROVENANCE, REPORTS, ROOT
-from suites.reproduce import find_failure, write_scripts
+from suites.reproduce import drawn_script, find_failure, write_scripts
 
 # Peers are judged in forked processes, by a parent that leaves autograd alone: other tests do not.
 FORKS = pytest.mark.skipif(
@@ -58,6 +58,7 @@ def test_script_shows_the_failure_and_not_another_implementation_s(tmp_path):
     problem = ConvProblem(dtype="bfloat16", height=12, width=13)  # larger tensors are compressed
     case = Case("equals the reference", "faulty-cpu", outcome="failed", failing=problem)
     path = _written(case, _target(), tmp_path)  # runs it
+    assert "Seen: output: off by" in path.read_text()
     path.write_text(path.read_text().replace("return 2 * peer", "return peer"))
     done = _run(path)
     assert done.returncode == 1
@@ -80,18 +81,50 @@ def test_script_of_runs_that_differ(tmp_path):
     )
     case = Case("every run gives the same bits", "faulty-cpu", outcome="failed", failing=problem)
     path = _written(case, target, tmp_path)
+    assert "Seen: differs from run to run: grad_" in path.read_text()
     path.write_text(path.read_text().replace("next(runs) * ", ""))
     assert _run(path).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("peer", "code", "seen"),
+    [
+        (f"{_CALL} * len(input)", 0, "output of the second image: off by 100 % of its largest"),
+        (f"{_CALL} if len(input) < 2 else [][0]", 1, ""),
+        (f"{_CALL} if len(input) < 2 else {_CALL}.reshape(7)", 0, "RuntimeError: shape '[7]' is"),
+        (_CALL, 1, "output of the second image: off by 0 % of its largest"),
+    ],
+    ids=["wrong", "another error", "refused", "right"],
+)
+def test_script_of_an_input_that_is_large(tmp_path, peer, code, seen):
+    target = _target()
+    target.backend.calling = ("from dcnv2.ops import deform_conv2d as peer", peer)
+    problem = ConvProblem(deform_groups=1, groups=1, dtype="float32", bias=False, mask=False)
+    case = Case("input of more than 2 31 elements", "faulty-cpu", failing=problem)
+    path = tmp_path / "script.py"
+    text = drawn_script("large_input.txt", case, target)
+    path.write_text(text.replace("torch.cuda.mem_get_info()", "[2**40]"))
+    done = _run(path)
+    assert done.returncode == code
+    assert seen in done.stdout
 
 
 @FORKS
 def test_failure_may_lie_in_changed_operands():
     problem = ConvProblem()
     case = Case("any", "faulty-cpu", failing=problem)
-    case.given = [{"weight": torch.zeros(6, 6, 3, 2, dtype=torch.float64)}]
+    case.given = [Given({"weight": torch.zeros(6, 6, 3, 2, dtype=torch.float64)})]
     right = Target(get_backend("dcnv2"), "cpu")
     assert find_failure(case, right) is None
-    assert set(find_failure(case, _target()).allowed) >= {"output", "grad_input"}
+    # Nothing but the bias is left of the result, and nothing of the gradients through the weight.
+    assert set(find_failure(case, _target()).allowed) == {"output", "grad_weight", "grad_bias"}
+
+
+@FORKS
+def test_a_failure_lies_in_what_the_claim_asked_for():
+    case = Case("any", "faulty-cpu", failing=ConvProblem())
+    case.given = [Given(wanted=("weight",))]
+    assert set(find_failure(case, _target()).allowed) == {"output", "grad_weight"}
 
 
 @FORKS
@@ -108,7 +141,7 @@ def test_a_peer_s_failure_is_sought_without_autograd_here(monkeypatch):
 def test_an_operand_that_the_problem_lacks_may_be_given():
     problem = ConvProblem(mask=False)
     ones = torch.ones_like(ConvProblem().operands()["mask"])
-    case = Case("any", "faulty-cpu", failing=problem, given=[{"mask": ones}])
+    case = Case("any", "faulty-cpu", failing=problem, given=[Given({"mask": ones})])
     assert find_failure(case, Target(get_backend("dcnv2"), "cpu")) is None
 
 
@@ -116,7 +149,7 @@ def test_operands_of_other_sizes_are_no_evaluation_of_the_problem():
     problem = ConvProblem()
     case = Case("any", "faulty-cpu", failing=problem)
     wide = torch.nn.functional.pad(problem.operands()["input"], (1, 1))
-    case.given = [{"input": wide}, {"mask": None}]
+    case.given = [Given({"input": wide}), Given({"mask": None})]
     assert find_failure(case, Target(get_backend("dcnv2"), "cpu")) is None
 
 

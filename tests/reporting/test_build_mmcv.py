@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from suites.perf import build_mmcv
+from suites import build_mmcv
 
 _DECLARED = "\n".join(
     f"void {name}(Tensor input, const int kW,\n    const bool with_bias, float scale);"
@@ -16,7 +16,13 @@ _DEVICE = """
 void deformable_im2col_cuda(Tensor a,
                             int b);
 void ms_deform_attn_impl(Tensor a);
-void DeformRoIPoolForward(Tensor a) { deformable(a); }
+void NMSRotatedForward(Tensor a) {
+  deformable(a);
+}
+void DeformRoIPoolForwardCUDAKernelLauncher(Tensor a);
+void deform_roi_pool_forward_cuda(Tensor a) {
+  DeformRoIPoolForwardCUDAKernelLauncher(a);
+}
 REGISTER_DEVICE_IMPL(deformable_im2col_impl, CUDA, deformable_im2col_cuda);
 REGISTER_DEVICE_IMPL(modulated_deformable_col2im_coord_impl, CUDA,
                      modulated_deformable_col2im_coord_cuda);
@@ -33,11 +39,12 @@ def test_a_binding_widens_what_torch_cannot_take():
     assert text.count("m.def(") == text.count("\nvoid ") == len(build_mmcv.FUNCTIONS)
 
 
-def test_devices_are_told_of_deformable_convolutions_alone():
+def test_devices_are_told_of_deformable_operators_alone():
     text = build_mmcv.device_binding(_DEVICE)
     assert text.count("REGISTER_DEVICE_IMPL") == 2
-    assert text.count("void ") == 1
-    assert "nms" not in text
+    assert text.count("void ") == 3
+    assert "  DeformRoIPoolForwardCUDAKernelLauncher(a);\n}\n" in text
+    assert "nms" not in text.lower()
     assert "ms_deform" not in text
 
 

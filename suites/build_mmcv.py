@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Builds mmcv's deformable convolutions for this torch, out of mmcv's own source package.
+"""Builds mmcv's deformable operators for this torch, out of mmcv's own source package.
 
     pip download --no-deps --no-binary :all: mmcv    # no wheel is published for today's torch
     pip install mmengine
-    python -m suites.perf.build_mmcv mmcv-2.2.0.tar.gz FOLDER
+    python -m suites.build_mmcv mmcv-2.2.0.tar.gz FOLDER
     PYTHONPATH=FOLDER pytest suites/perf --impl dcnv2,mmcv --report=OUT
+    PYTHONPATH=FOLDER pytest suites/correctness --backend mmcv --report OUT
 
-Two operators in minutes, where mmcv's own build compiles all of its seventy. FOLDER/mmcv is then
+Three operators in minutes, where mmcv's own build compiles all of its seventy. FOLDER/mmcv is then
 the package as it was, with an extension that holds these alone: any other operator raises when it
 is called. CUDA's kernels are built where torch has CUDA and its toolkit is there, for the devices
 in TORCH_CUDA_ARCH_LIST. The extension knows nothing of Python, so it serves each version of it.
@@ -28,6 +29,8 @@ FUNCTIONS = (
     "deform_conv_backward_parameters",
     "modulated_deform_conv_forward",
     "modulated_deform_conv_backward",
+    "deform_roi_pool_forward",
+    "deform_roi_pool_backward",
 )
 _WIDE = {"Tensor": "Tensor", "int": "int64_t", "bool": "bool", "float": "double"}
 _HEADERS = '#include <torch/library.h>\n#include "pytorch_cpp_helper.hpp"\n'
@@ -80,9 +83,10 @@ def binding(declarations: str) -> str:
 
 
 def device_binding(text: str) -> str:
-    """The part of mmcv's cudabind.cpp that concerns these functions, statement by statement."""
-    wanted = r"(?:void|REGISTER_DEVICE_IMPL)[ (](?:modulated_)?deformable_(?:im2col|col2im)[^;{]*;"
-    statements = re.findall(rf"^{wanted}", text, re.DOTALL | re.MULTILINE)
+    """What mmcv's cudabind.cpp declares, defines and registers of these functions."""
+    named = r"(?:(?:modulated_)?deformable_(?:im2col|col2im)|deform_?roi_?pool)"
+    wanted = rf"^(?:void|REGISTER_DEVICE_IMPL)[ (]{named}[^;{{]*(?:;|\{{.*?\}}$)"
+    statements = re.findall(wanted, text, re.DOTALL | re.MULTILINE | re.IGNORECASE)
     headers = ("pytorch_cpp_helper.hpp", "pytorch_device_registry.hpp")
     return "\n".join([*(f'#include "{name}"' for name in headers), *statements]) + "\n"
 
@@ -98,15 +102,15 @@ def build(package: Path, folder: Path, cuda: bool) -> None:
     pytorch = csrc / "pytorch"
     declarations = (pytorch / "pybind.cpp").read_text()
     (folder / "binding.cpp").write_text(binding(declarations))
-    names = ("deform_conv.cpp", "modulated_deform_conv.cpp")
-    sources = [folder / "binding.cpp", *(pytorch / name for name in names)]
-    sources += [pytorch / f"cpu/{name}" for name in names]
+    names = ("deform_conv", "modulated_deform_conv", "deform_roi_pool")
+    sources = [folder / "binding.cpp", *(pytorch / f"{name}.cpp" for name in names)]
+    sources += [pytorch / f"cpu/{name}.cpp" for name in names[:2]]  # it pools on a GPU alone
     flags = ["-O3", *(["-DMMCV_WITH_CUDA"] if cuda else [])]
     if cuda:
         found = device_binding((pytorch / "cuda/cudabind.cpp").read_text())
         (folder / "device_binding.cpp").write_text(found)
-        cuda_names = ("deform_conv_cuda.cu", "modulated_deform_conv_cuda.cu")
-        sources += [folder / "device_binding.cpp", *(pytorch / f"cuda/{n}" for n in cuda_names)]
+        cuda_sources = [pytorch / f"cuda/{name}_cuda.cu" for name in names]
+        sources += [folder / "device_binding.cpp", *cuda_sources]
     # Two sources of one name want objects of two names.
     copies = []
     for index, source in enumerate(sources):

@@ -4,6 +4,7 @@
 `expanded` alone needs values that repeat; `repeat_values` makes them so.
 """
 
+import torch
 from torch import Tensor, empty
 
 LAYOUTS = (
@@ -51,3 +52,10 @@ def lay_out(tensor: Tensor, layout: str) -> Tensor:
         flat[1:] = tensor.flatten()
         return flat[1:].view(tensor.shape)
     raise ValueError(f"layout must be one of {LAYOUTS}, got {layout}")
+
+
+def moved(tensor: Tensor, device: str | torch.device) -> Tensor:
+    """The tensor on a device, in its layout, with what lies between and around its values."""
+    memory = empty(0, dtype=tensor.dtype, device=tensor.device).set_(tensor.untyped_storage())
+    place = (tensor.shape, tensor.stride(), tensor.storage_offset())
+    return memory.to(device).as_strided(*place)

@@ -28,6 +28,7 @@ from suites.backends import Target
 from suites.bounds import Price, decided, prices
 from suites.evaluation import Results, evaluate
 from suites.isolation import isolated
+from suites.layouts import moved
 from suites.ledger import Case, Given
 from suites.problems import ConvProblem
 
@@ -61,13 +62,17 @@ def find_failure(case: Case, target: Target) -> Failure | None:
         return None
     own = {**problem.operands(), "grad_output": problem.grad_output()}
     for given in case.given or [Given()]:
-        changed = {n: None if t is None else t.detach().cpu() for n, t in given.changed.items()}
+        changed = {n: _on(t, "cpu") for n, t in given.changed.items()}
         if any(_other_size(t, own[n]) for n, t in changed.items()):
             continue  # a problem of other sizes, whose price and kinks are not these
         failure = _judged(target, problem, {**own, **changed}, given.wanted)
         if failure:
             return failure
     return None
+
+
+def _on(operand: Tensor | None, device: str) -> Tensor | None:
+    return None if operand is None else moved(operand.detach(), device)
 
 
 def _other_size(changed: Tensor | None, own: Tensor | None) -> bool:
@@ -88,7 +93,7 @@ def _judged(target: Target, problem: ConvProblem, operands, wanted) -> Failure |
     want, priced, compared = isolated(expect, target)
 
     def run() -> Results:
-        given = {n: None if t is None else t.to(target.device) for n, t in operands.items()}
+        given = {n: _on(t, target.device) for n, t in operands.items()}
         grad_output = given.pop("grad_output")
         got = evaluate(target.backend.operator(problem.op), problem, given, grad_output, wanted)
         return {name: result.cpu() for name, result in got.items()}
@@ -227,6 +232,7 @@ def script(case: Case, target: Target, failure: Failure) -> str:
         "problem": repr(problem),
         "imports": imports,
         "definition": _source(bilinear) + "\n\n" + _source(deform_conv),
+        "moved": inspect.getsource(moved).strip(),
         "device": target.device,
         "options": repr(problem.options()),
         "operands": "\n".join(f"    {n!r}: {_packed(t)}," for n, t in failure.operands.items()),
@@ -238,10 +244,18 @@ def script(case: Case, target: Target, failure: Failure) -> str:
 
 
 def _packed(tensor: Tensor | None) -> str:
-    """A tensor as an expression: numbers if they are few, else their bytes, compressed."""
+    """A tensor as an expression, which gives it its layout too."""
     if tensor is None:
         return "None"
-    tensor = tensor.contiguous()
+    if tensor.is_contiguous() and not tensor.storage_offset():
+        return _packed_values(tensor)
+    memory = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())
+    place = f"{tuple(tensor.shape)}, {tensor.stride()}, {tensor.storage_offset()}"
+    return f"{_packed_values(memory)}.as_strided({place})"
+
+
+def _packed_values(tensor: Tensor) -> str:
+    """A contiguous tensor as numbers, if they are few, or else as its bytes, compressed."""
     kind, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
     if tensor.numel() <= 64:
         numbers = ", ".join(f'float("{v}")' if v != v or abs(v) == float("inf") else repr(v)

@@ -10,8 +10,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import strategies as st
 
 from suites.judging import assert_within, claim, outcome, slack
+from suites.layouts import LAYOUTS
+from suites.problems import ConvProblem
 from suites.strategies import PRECISE, conv_problems
 
 ANY = conv_problems(dtype=PRECISE)
@@ -75,6 +78,23 @@ def _reads(problem, axis, place):
     outs = torch.arange(problem.out_size[axis])
     start = place * problem.dilation[axis] - problem.padding[axis]
     return outs * problem.stride[axis] + start
+
+
+def _laid_out(operand):
+    places = ("small", "smooth", "large")  # where offsets count in every result
+    plain = conv_problems(dtype=PRECISE, offsets=places, layouts=("contiguous",))
+    kinds = st.sampled_from(LAYOUTS[1:])
+    return st.builds(
+        lambda p, kind: p.but(bias=True, mask=True, layouts=((operand, kind),)), plain, kinds
+    )
+
+
+@pytest.mark.parametrize("operand", ConvProblem.operand_names)
+@claim(_laid_out, 12)
+def test_layout_of_an_operand_changes_nothing(target, problem, operand):
+    same = problem.operands(target.device)[operand].contiguous().clone()
+    want = outcome(target, problem, **{operand: same})
+    assert_within(slack(problem), outcome(target, problem), want)
 
 
 @pytest.mark.parametrize("operand", ["input", "weight", "mask"])

@@ -4,9 +4,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import strategies as st
 
 from suites.evaluation import arriving, call, evaluate
 from suites.judging import assert_same_bits, assert_within, claim, needs, outcome, slack
+from suites.layouts import LAYOUTS
 from suites.problems import RoIProblem
 from suites.regions import sample_points, undecided_among, undecided_bins
 from suites.strategies import PRECISE, pool_problems
@@ -65,6 +67,21 @@ def _between_pixels(problem):
         bins = inside.flatten(3).all(3)
         kept[index] = bins.repeat_interleave(problem.channels // len(bins), 0)
     return kept
+
+
+def _laid_out(kind, operand):
+    plain = pool_problems(kind=kind, dtype=PRECISE, offsets=FINITE[1:], layouts=("contiguous",))
+    kinds = st.sampled_from(LAYOUTS[1:])
+    return st.builds(lambda p, k: p.but(mask=True, layouts=((operand, k),)), plain, kinds)
+
+
+@BOTH
+@pytest.mark.parametrize("operand", RoIProblem.operand_names)
+@claim(_laid_out, 10)
+def test_layout_of_a_pool_s_operand_changes_nothing(target, problem, kind, operand):
+    same = problem.operands(target.device)[operand].contiguous().clone()
+    want = outcome(target, problem, **{operand: same})
+    assert_within(slack(problem), outcome(target, problem), want)
 
 
 @BOTH

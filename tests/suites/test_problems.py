@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from suites.layouts import LAYOUTS, lay_out, repeat_values
+from suites.layouts import LAYOUTS, lay_out, moved, repeat_values
 from suites.offsets import OFFSETS
 from suites.problems import ConvProblem, RoIProblem
 from suites.regions import REGIONS, undecided_bins
@@ -108,6 +108,15 @@ def test_layouts_are_what_they_say():
     assert lay_out(repeat_values(values, "expanded"), "expanded").stride(0) == 0
     assert lay_out(values, "storage_offset").storage_offset() == 1
     assert lay_out(values.half(), "storage_offset").data_ptr() % 16 != 0
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_moving_keeps_the_layout(layout):
+    values = torch.arange(120.0).view(3, 4, 5, 2)
+    placed = lay_out(repeat_values(values, layout), layout)
+    there = moved(placed, "cpu")
+    assert torch.equal(there, placed)
+    assert (there.stride(), there.storage_offset()) == (placed.stride(), placed.storage_offset())
 
 
 def test_half_operands_are_rounded_once():

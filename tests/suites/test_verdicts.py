@@ -65,6 +65,19 @@ def test_script_shows_the_failure_and_not_another_implementation_s(tmp_path):
     assert "output: off by" in done.stdout
 
 
+@pytest.mark.parametrize("layout", ["transposed", "strided", "expanded", "storage_offset"])
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_script_keeps_the_layout_of_an_operand(tmp_path, layout, dtype):
+    target = _target()
+    laid = "input.stride() != input.contiguous().stride() or input.storage_offset()"
+    target.backend.calling = (
+        "from dcnv2.ops import deform_conv2d as peer", f"(1 + bool({laid})) * {_CALL}"
+    )  # fmt: skip
+    problem = ConvProblem(dtype=dtype, height=3, width=4, layouts=(("input", layout),))
+    case = Case("any", "faulty-cpu", outcome="failed", failing=problem)
+    assert _written(case, target, tmp_path)  # only what shows the failure is left
+
+
 def test_a_failure_that_is_not_there_leaves_no_script(tmp_path):
     target = _target()
     target.backend.calling = ("from dcnv2.ops import deform_conv2d as peer", _CALL)

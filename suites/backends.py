@@ -250,7 +250,11 @@ class Torchvision:
 
 
 class Mmcv:
-    """mmcv.ops: modulated_deform_conv2d and, on a GPU, deform_roi_pool."""
+    """mmcv.ops: modulated_deform_conv2d and, on a GPU, deform_roi_pool.
+
+    It reads most operands as if they were contiguous. That is what claims on layouts tell; all
+    others are judged on contiguous operands, for what they say themselves.
+    """
 
     name = "mmcv"
     ours = False
@@ -262,6 +266,10 @@ class Mmcv:
         stride, padding, dilation, input.shape[1] // weight.shape[1],
         offset.shape[1] // (2 * weight[0, 0].numel()))""",
     )
+
+    def suited(self, problem: Problem) -> Problem:
+        """With contiguous operands."""
+        return problem.but(layouts=())
 
     def supports(self, problem: Problem, device: str) -> str | None:
         if problem.op == "deform_psroi_pool":

@@ -34,9 +34,12 @@ from suites.problems import ConvProblem
 
 _MOST_NUMBERS = 50_000  # in a script
 _TIMEOUT_S = 120  # of a script
-_DRAWN = {  # how claims begin that have a script of their own, which draws its tensors
-    "every run": "repetition.txt",
-    "input of more than": "large_input.txt",
+_TEMPLATES = Path(__file__).with_name("scripts")
+_DRAWN = {  # claims on how an operator runs, and the templates of their scripts
+    "every run gives the same bits": "repetition",
+    "side stream waits for its own work": "side_stream",
+    "graph replay equals eager": "graph_replay",
+    "input of more than 2 31 elements": "large_input",
 }
 
 
@@ -65,7 +68,8 @@ def find_failure(case: Case, target: Target) -> Failure | None:
         changed = {n: _on(t, "cpu") for n, t in given.changed.items()}
         if any(_other_size(t, own[n]) for n, t in changed.items()):
             continue  # a problem of other sizes, whose price and kinks are not these
-        failure = _judged(target, problem, {**own, **changed}, given.wanted)
+        at_kinks = case.claim.startswith("slope at a kink")
+        failure = _judged(target, problem, {**own, **changed}, given.wanted, at_kinks)
         if failure:
             return failure
     return None
@@ -79,15 +83,18 @@ def _other_size(changed: Tensor | None, own: Tensor | None) -> bool:
     return changed is not None and own is not None and changed.shape != own.shape
 
 
-def _judged(target: Target, problem: ConvProblem, operands, wanted) -> Failure | None:
+def _judged(
+    target: Target, problem: ConvProblem, operands, wanted, at_kinks: bool
+) -> Failure | None:
     exact = {n: None if t is None else t.double() for n, t in operands.items()}
     grad = exact.pop("grad_output")
 
     def expect() -> tuple[Results, dict[str, Price], Results]:
         want = evaluate(problem.reference, problem, exact, grad, wanted)
         # A changed problem's price is that of its own operands: only what is far off is shown.
-        priced = prices(problem)
-        return want, priced, {n: _compared(problem, n, exact["offset"], t) for n, t in want.items()}
+        priced, offset = prices(problem, at_kinks), exact["offset"]
+        compared = {n: _compared(problem, n, offset, t, at_kinks) for n, t in want.items()}
+        return want, priced, compared
 
     # Apart, too: autograd's engine looks for GPUs, and no process forked later could use one.
     want, priced, compared = isolated(expect, target)
@@ -114,7 +121,9 @@ def _judged(target: Target, problem: ConvProblem, operands, wanted) -> Failure |
     return Failure(operands, {n: everything[n] for n in off}, compared) if off else None
 
 
-def _compared(problem: ConvProblem, name: str, offset: Tensor, truth: Tensor) -> Tensor:
+def _compared(
+    problem: ConvProblem, name: str, offset: Tensor, truth: Tensor, at_kinks: bool
+) -> Tensor:
     """As `decided`, for other offsets too: the slopes of kinks and of NaN are conventions."""
     if name not in ("grad_offset", "grad_mask"):
         return decided(problem, name)
@@ -122,7 +131,8 @@ def _compared(problem: ConvProblem, name: str, offset: Tensor, truth: Tensor) ->
     left_out = y.isnan() | x.isnan()
     if name == "grad_offset":
         on_kink = (y == y.round()) | (x == x.round())
-        left_out |= on_kink & y.isfinite() & x.isfinite()
+        if not at_kinks:
+            left_out |= on_kink & y.isfinite() & x.isfinite()
         left_out = left_out[:, :, None].expand(-1, -1, 2, -1, -1)
     return ~left_out.reshape(truth.shape)
 
@@ -155,9 +165,8 @@ def _write_script(case: Case, target: Target, folder: Path) -> Path | None:
 
 
 def _text(case: Case, target: Target) -> str | None:
-    for beginning, template in _DRAWN.items():
-        if case.claim.startswith(beginning):
-            return drawn_script(template, case, target)
+    if case.claim in _DRAWN:
+        return drawn_script(case, target)
     problem = case.failing  # whose input alone may be too large to evaluate once more
     if problem.batch * problem.in_channels * problem.height * problem.width > _MOST_NUMBERS:
         return None
@@ -189,10 +198,14 @@ def _numbers(failure: Failure) -> int:
     return sum(t.numel() for t in failure.operands.values() if t is not None)
 
 
-def drawn_script(template: str, case: Case, target: Target) -> str:
-    """Text of a script for one claim, which draws tensors of its own."""
+def drawn_script(case: Case, target: Target) -> str:
+    """Text of a script for a claim on how an operator runs, which draws tensors of its own."""
     problem, (imports, call) = case.failing, target.backend.calling
     per_group = problem.in_channels // problem.groups
+    text = _template(_DRAWN[case.claim])
+    if "\n----\n" in text:  # a part alone, of a script that such claims share
+        about, main = text.split("\n----\n")
+        text = _template("drawn").replace("<<about>>", about).replace("<<main>>", main.strip())
     values = {
         "claim": _claim(case, target),
         "problem": repr(problem),
@@ -208,7 +221,7 @@ def drawn_script(template: str, case: Case, target: Target) -> str:
         "seed": problem.seed,
         "call": call,
     }
-    return _filled(template, values)
+    return _filled(text, values)
 
 
 def _claim(case: Case, target: Target) -> str:
@@ -216,8 +229,11 @@ def _claim(case: Case, target: Target) -> str:
     return f"{target.name}: '{case.claim}'{variant} does not hold."
 
 
-def _filled(template: str, values: dict[str, object]) -> str:
-    text = Path(__file__).with_name(template).read_text()
+def _template(name: str) -> str:
+    return (_TEMPLATES / f"{name}.txt").read_text()
+
+
+def _filled(text: str, values: dict[str, object]) -> str:
     for name, value in values.items():
         text = text.replace(f"<<{name}>>", str(value))
     return text
@@ -240,7 +256,7 @@ def script(case: Case, target: Target, failure: Failure) -> str:
         "compared": "\n".join(f"    {n!r}: {_packed(m)}," for n, m in compared.items()),
         "call": call,
     }
-    return _filled("reproduction.txt", values)
+    return _filled(_template("definition"), values)
 
 
 def _packed(tensor: Tensor | None) -> str:

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from suites import verdicts
-from suites.backends import Target, get_backend
+from suites.backends import BACKENDS, Target, get_backend
 from suites.ledger import Case, Given
 from suites.problems import ConvProblem
 from suites.reporting import PROVENANCE, REPORTS, ROOT
-from suites.reproduce import drawn_script, find_failure, write_scripts
+from suites.reproduce import _DRAWN, drawn_script, find_failure, write_scripts
 
 # Peers are judged in forked processes, by a parent that leaves autograd alone: other tests do not.
 FORKS = pytest.mark.skipif(
@@ -62,7 +62,7 @@ def test_script_shows_the_failure_and_not_another_implementation_s(tmp_path):
     path.write_text(path.read_text().replace("return 2 * peer", "return peer"))
     done = _run(path)
     assert done.returncode == 1
-    assert "output: off by" in done.stdout
+    assert done.stdout == "nothing is off\n"
 
 
 @pytest.mark.parametrize("layout", ["transposed", "strided", "expanded", "storage_offset"])
@@ -115,11 +115,21 @@ def test_script_of_an_input_that_is_large(tmp_path, peer, code, seen):
     problem = ConvProblem(deform_groups=1, groups=1, dtype="float32", bias=False, mask=False)
     case = Case("input of more than 2 31 elements", "faulty-cpu", failing=problem)
     path = tmp_path / "script.py"
-    text = drawn_script("large_input.txt", case, target)
+    text = drawn_script(case, target)
     path.write_text(text.replace("torch.cuda.mem_get_info()", "[2**40]"))
     done = _run(path)
     assert done.returncode == code
     assert seen in done.stdout
+
+
+@pytest.mark.parametrize("claim", _DRAWN)
+@pytest.mark.parametrize("peer", ["torchvision", "mmcv"])
+def test_scripts_of_a_gpu_are_python_at_least(claim, peer):
+    target = Target(BACKENDS[peer](), "cuda")
+    case = Case(claim, target.name, failing=ConvProblem())
+    text = drawn_script(case, target)
+    compile(text, "script.py", "exec")
+    assert re.findall("<<.*>>", text) == ["<<seen>>"]  # to be filled once it has run
 
 
 @FORKS
@@ -131,6 +141,16 @@ def test_failure_may_lie_in_changed_operands():
     assert find_failure(case, right) is None
     # Nothing but the bias is left of the result, and nothing of the gradients through the weight.
     assert set(find_failure(case, _target()).allowed) == {"output", "grad_weight", "grad_bias"}
+
+
+@FORKS
+def test_a_slope_at_a_kink_is_off_in_a_claim_on_kinks_alone():
+    problem = ConvProblem(offsets="zero", bias=False, mask=False)
+    found = []
+    for claim in ("any", "slope at a kink is the right sided one"):
+        case = Case(claim, "faulty-cpu", failing=problem)
+        found.append("grad_offset" in find_failure(case, _target()).allowed)
+    assert found == [False, True]
 
 
 @FORKS

@@ -9,6 +9,7 @@ def test_zero_offset_is_conv2d(target, problem):
 from __future__ import annotations
 
 import inspect
+import math
 import time
 from collections.abc import Callable, Iterable
 
@@ -214,6 +215,15 @@ def assert_agrees(target: Target, problem: Problem, got: Results, want: Results)
         one, other = (result[name].cpu().double().nan_to_num() for result in (got, want))
         share = price.spent(one, other)
         assert share <= 2, f"{name} differs by {share:.3g} times what rounding may make of it"
+
+
+def assert_derivative(target: Target, function: Callable, leaf: Tensor, **options: float) -> None:
+    """Difference quotients agree with the gradient.
+
+    That another run gives it in the same bits is a claim of its own, asked here of this library.
+    """
+    tolerance = 0.0 if target.backend.ours else math.inf
+    assert torch.autograd.gradcheck(function, leaf, nondet_tol=tolerance, **options)
 
 
 def assert_same_bits(left: Results, right: Results) -> None:

@@ -3,7 +3,7 @@
 
 `python -m suites.reporting` renews reports/README.md, whose last column says which reports were
 made from other sources of their library than today's; `--readme` also copies the headlines into
-README.md, and into the pages of docs/ that hold some.
+README.md, and into the pages of docs/ and reports/ that hold some.
 """
 
 import argparse
@@ -26,10 +26,15 @@ from dcnv2.csrc_digest import csrc_digest, is_current
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
 REPORTS = ROOT / "reports"
-# README.md and the pages of docs/ that hold headlines of reports.
+# README.md and the pages of docs/ and reports/ that hold headlines of reports.
 PAGES = (
     ROOT / "README.md",
-    *sorted(p for p in (ROOT / "docs").rglob("*.md") if "<!-- report: " in p.read_text()),
+    *(
+        page
+        for folder in (ROOT / "docs", REPORTS)
+        for page in sorted(folder.rglob("*.md"))
+        if "<!-- report: " in page.read_text()
+    ),
 )
 # In this order in every report.
 NOTEBOOK = "<!-- notebook -->"  # begins a page of the reports that people write
@@ -334,10 +339,12 @@ def version_of(package: str) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Renew the index of the reports and, if asked, the figures in README.md and docs/."""
+    """Renew the index of the reports and, if asked, the headlines that pages hold."""
     parser = argparse.ArgumentParser(prog="python -m suites.reporting", description=__doc__)
     parser.add_argument(
-        "--readme", action="store_true", help="copy the headlines into README.md, docs/"
+        "--readme",
+        action="store_true",
+        help="copy the headlines into README.md, docs/ and reports/",
     )
     options = parser.parse_args(words)
     (REPORTS / "README.md").write_text(index_text())

@@ -37,6 +37,8 @@ _TIMEOUT_S = 120  # of a script
 _TEMPLATES = Path(__file__).with_name("scripts")
 _DRAWN = {  # claims on how an operator runs, and the templates of their scripts
     "every run gives the same bits": "repetition",
+    "threads change no bit": "threads",
+    "threads change no bit of any problem": "threads",
     "side stream waits for its own work": "side_stream",
     "graph replay equals eager": "graph_replay",
     "input of more than 2 31 elements": "large_input",

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,13 +18,25 @@ from suites.price_picture import RESULTS, draw
 from suites.strategies import CONV_OPTIONS, POOL_OPTIONS
 
 PICTURE = "correctness_price.png"
-_BESIDE = {
-    "mutants": "Faulty plain implementations",
-    "source_mutants": "Faults in the sources of the library",
-    "package_mutants": "Faults in the package's Python",
-    "sanitizers": "The library under sanitizers",
-}
-_HEADLINE = "<!-- headline -->\n(.*?)\n<!-- /headline -->"
+_PROOF = """Faulty plain implementations:
+
+<!-- report: mutants -->
+<!-- end -->
+
+Faults in the package's Python:
+
+<!-- report: package_mutants -->
+<!-- end -->
+
+Faults in the sources of the library:
+
+<!-- report: {place}source_mutants -->
+<!-- end -->
+
+The library under sanitizers:
+
+<!-- report: {place}sanitizers -->
+<!-- end -->"""
 
 
 def verdicts(
@@ -148,8 +159,11 @@ def write_report(
         "Share of the price spent": price_pivot(priced),
         "Space covered": _covered(ledger),
     }
-    if proof := _proof(directory):
-        sections["What the suite itself was held to"] = proof
+    origin = reporting.provenance()
+    place = "" if origin["gpu"] == "none" else f"{reporting.gpu_slug(origin['gpu'])}/"
+    page = reporting.REPORTS / place / "correctness.md"  # where this page is to lie
+    proof = reporting.fill_page(_PROOF.format(place=place), page=page)
+    sections["What the suite itself was held to"] = proof
     if len(failing):
         columns = ["claim", "variant", "target", "failing", "script"]
         sections["Smallest failing problems"] = failing[columns]
@@ -161,6 +175,7 @@ def write_report(
         headline=_headline(rows),
         pictures=pictures,
         directory=directory,
+        origin=origin,
     )
 
 
@@ -183,17 +198,6 @@ def _draw(prices: pd.DataFrame, path: Path) -> bool:
     if importlib.util.find_spec("matplotlib") is None:
         return False
     return draw(prices, path).is_file()
-
-
-def _proof(directory: Path) -> str:
-    """The headlines of the reports on planted faults, sanitizers and peers beside this one."""
-    parts = []
-    for name, title in _BESIDE.items():
-        report = directory / f"{name}.md"
-        found = report.is_file() and re.search(_HEADLINE, report.read_text(), re.DOTALL)
-        if found:
-            parts.append(f"[{title}]({name}.md):\n\n{found[1]}")
-    return "\n\n".join(parts)
 
 
 def _headline(rows: pd.DataFrame) -> pd.DataFrame:

@@ -26,12 +26,17 @@ from suites.summary import verdict_table
 
 _TEXT = """# Verdicts
 
+<!-- headline -->
+{totals}
+<!-- /headline -->
+
 Claims of the correctness suite by implementation: `holds` for every problem drawn, **fails**,
 unsupported, or empty where the claim has no meaning or was not judged. A claim of which there are
 several variants (by dtype, say) fails if one does. A failure is backed by a script below that needs
 torch and the implementation alone and ends with exit code 0 if it is still there. Where the suite
-saw one that no script repeats by itself, the verdict is `not shown`, and nothing is claimed. Left
-out are claims that no implementation here supports.
+saw one that no script repeats by itself, the verdict is `not shown`, and nothing is claimed: of
+poolings there are no scripts, nor of what takes too many numbers for one. Left out are claims that
+no implementation here supports. mmcv is judged on contiguous operands, but in claims on layouts.
 
 {table}
 
@@ -83,6 +88,7 @@ def text(rows: pd.DataFrame, scripts: Path) -> str:
         script=[f"[script](verdicts/{name})" if name else "" for name in failed["script"]],
         seen=[_seen(scripts / name) if name else "" for name in failed["script"]],
     )
+    totals = pd.DataFrame([_total(*group) for group in table.drop(columns="claim").items()])
     columns = ["implementation", "claim", "variant", "seen", "script", "failing"]
     failures = failures[columns].rename(columns={"failing": "smallest failing problem found"})
     kept = ["implementation", *PROVENANCE]
@@ -90,11 +96,22 @@ def text(rows: pd.DataFrame, scripts: Path) -> str:
     origins = by_implementation.agg(lambda words: "; ".join(dict.fromkeys(words))).T.rename_axis("")
     newest = rows.sort_values("date").iloc[-1][list(PROVENANCE)].rename_axis("provenance")
     return _TEXT.format(
+        totals=markdown_table(totals),
         table=markdown_table(table),
         failures=markdown_table(failures) if len(failed) else "None.",
         origins=markdown_table(origins.reset_index()),
         newest=markdown_table(newest.rename("value").reset_index()),
     )
+
+
+def _total(implementation: str, verdicts: pd.Series) -> dict[str, object]:
+    """How many claims came to which verdict."""
+    return {
+        "implementation": implementation,
+        "claims that hold": (verdicts == "holds").sum(),
+        "that fail": verdicts.str.startswith("**fails").sum(),
+        "not shown": (verdicts == "not shown").sum(),
+    }
 
 
 def _seen(script: Path) -> str:

@@ -3,10 +3,10 @@
 # fmt: off
 """torchvision-cpu: 'beyond the border is zero' [-inf] does not hold.
 
-Seen: grad_offset: NaN where the definition has none, or none where it has: 4.
+Seen: grad_offset: NaN where the definition has none, or none where it has: 2.
 
 The definition below is the whole of this project's reference. Exit code 0: the failure is there.
-Problem: ConvProblem(batch=2, in_channels=1, out_channels=1, height=4, width=3, kernel=(3, 3), stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1, deform_groups=1, bias=False, mask=True, dtype='float64', dtypes=(), layouts=(), offsets='zero', seed=0)
+Problem: ConvProblem(batch=2, in_channels=1, out_channels=1, height=1, width=3, kernel=(3, 3), stride=(1, 1), padding=(1, 0), dilation=(1, 1), groups=1, deform_groups=1, bias=False, mask=True, dtype='float64', dtypes=(), layouts=(), offsets='zero', seed=0)
 """
 
 import base64
@@ -15,8 +15,10 @@ import sys
 import tempfile
 import zlib
 
+os.environ["CUDA_LAUNCH_BLOCKING"] = "1"  # an error is told by the kernel that made it
+
 import torch
-from torch import Tensor, arange, einsum, where, zeros_like
+from torch import Tensor, arange, einsum, empty, where, zeros_like
 
 from torchvision.ops import deform_conv2d as peer
 
@@ -174,19 +176,26 @@ def unpacked(dtype, shape, text):
     return torch.frombuffer(raw, dtype=torch.uint8).view(getattr(torch, dtype)).reshape(shape).clone()
 
 
+def moved(tensor: Tensor, device: str | torch.device) -> Tensor:
+    """The tensor on a device, in its layout, with what lies between and around its values."""
+    memory = empty(0, dtype=tensor.dtype, device=tensor.device).set_(tensor.untyped_storage())
+    place = (tensor.shape, tensor.stride(), tensor.storage_offset())
+    return memory.to(device).as_strided(*place)
+
+
 DEVICE = "cpu"
-OPTIONS = {'stride': (1, 1), 'padding': (0, 0), 'dilation': (1, 1)}
+OPTIONS = {'stride': (1, 1), 'padding': (1, 0), 'dilation': (1, 1)}
 OPERANDS = {
-    'input': numbers('float64', (2, 1, 4, 3), [0.5358415232298691, 1.088013449384814, -0.4283526484001534, 2.2363769917170737, -0.010835109342291892, 0.27441082189686117, -1.9636739249634414, 1.1340325204901713, 0.5799690147903128, -0.09067595473539768, 0.6061748548954006, -0.41880943296784884, 0.23201342726828955, 0.23346440174257238, 0.5818711572997439, -0.8803060494794396, 0.9270661138331139, 2.410034054199961, -0.18440036681499714, 0.27108798880323787, 0.07121494789473383, -1.04241721067886, 0.01240937330803967, 0.9714607484011379]),
-    'offset': unpacked('float64', (2, 18, 2, 1), "eNpjYACBD/8ZUOhRgApGwwcXAAC+4Ae9"),
+    'input': numbers('float64', (2, 1, 1, 3), [-0.9980214873788963, 0.6539019636182385, 0.44823003778879983, -2.3258304808372805, 0.5823826270840735, 0.016416303034304355]),
+    'offset': numbers('float64', (2, 18, 1, 1), [float("-inf"), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, float("-inf"), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
     'weight': numbers('float64', (1, 1, 3, 3), [0.6941910023045953, 0.14395792223897583, -0.5568533984701148, -0.6391339522648736, 1.0830883120019723, -0.07055648040821715, -0.24886384551401575, 1.3081674624774633, 2.1350086940078152]),
     'bias': None,
-    'mask': numbers('float64', (2, 9, 2, 1), [1.8185095297214782, 1.7599126375922158, 0.5714474605185824, 1.5566353188693878, 0.6931408392567896, 0.9783123755235196, 1.1494144338270422, 0.656649480679893, 1.1889202362631863, 0.8817426146088044, 0.9839529425279739, 0.0, 0.7019429240649904, 1.2664661141087914, 0.42926654342824255, 0.0, 0.8668590844985405, 1.0040947240597873, 0.8689851491170762, 0.9952712325448836, 0.8562382842110579, 0.43310662283000756, 1.418678362837268, 0.5231196631308433, 0.448839771293154, 1.26209916060511, 0.9782304830134297, 0.6341400637620297, 0.8739739798686432, 0.40512939041487783, 0.8455054225194747, 1.5118648357257236, 0.7607815503524157, 0.0, 1.374864578658101, 0.8199927978210013]),
-    'grad_output': numbers('float64', (2, 1, 2, 1), [0.33531304701575226, 1.4484110161464863, 0.5670457309719759, -0.5853486317387842]),
+    'mask': numbers('float64', (2, 9, 1, 1), [1.8185095297214782, 1.7599126375922158, 0.8689851491170762, 0.9952712325448836, 1.0004386967225527, 1.5080082597063837, 1.2736831548641867, 0.49113224893374946, 0.9026365791828608, 0.0, 0.0, 1.5856169260678359, 1.0353156584275576, 0.7386410579435042, 0.5838460411012067, 0.9837582152565905, 0.5611807883817083, 0.6388379600236255]),
+    'grad_output': numbers('float64', (2, 1, 1, 1), [0.33531304701575226, 1.4484110161464863]),
 }
 ALLOWED = {'grad_offset': 0.0}  # how far each result may be off, in its largest entry
 COMPARED = {  # entries that count, where not all do: a slope at a kink is a convention
-    'grad_offset': unpacked('bool', (2, 18, 2, 1), "eNpjZGRkZCAAGIlQAwAB7AAJ"),
+    'grad_offset': numbers('bool', (2, 18, 1, 1), [True, True, False, False, False, False, False, False, False, False, False, False, False, False, False, False, False, False, True, True, False, False, False, False, False, False, False, False, False, False, False, False, False, False, False, False]),
 }
 
 
@@ -198,7 +207,7 @@ def implementation(input, offset, weight, bias, mask, stride, padding, dilation)
 
 
 def results(function, operands):
-    leaves = {n: t.clone().requires_grad_() for n, t in operands.items() if t is not None and n != "grad_output"}
+    leaves = {n: t.detach().requires_grad_() for n, t in operands.items() if t is not None and n != "grad_output"}
     out = function(**{"bias": None, "mask": None, **leaves}, **OPTIONS)
     grads = torch.autograd.grad(out, list(leaves.values()), operands["grad_output"])
     named = {f"grad_{n}": g.cpu() for n, g in zip(leaves, grads)}
@@ -212,11 +221,11 @@ def in_another_process(path):
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     code = 1
     try:
-        given = {n: None if t is None else t.to(DEVICE) for n, t in OPERANDS.items()}
+        given = {n: None if t is None else moved(t, DEVICE) for n, t in OPERANDS.items()}
         torch.save(results(implementation, given), path)
         code = 0
     except Exception as error:
-        print(f"{type(error).__name__}: {error}")
+        print(f"{type(error).__name__}: {str(error).splitlines()[0]}")
     finally:
         sys.stdout.flush()
         os._exit(code)
@@ -237,8 +246,13 @@ def main():
         found, truth = got[name].double()[compared], want[name][compared]
         nans = int((found.isnan() != truth.isnan()).sum())
         off = (found - truth).nan_to_num(0.0).abs().max().item() if truth.numel() else 0.0
-        print(f"{name}: off by {off:.3g}, allowed {allowed:.3g}; NaNs that do not agree: {nans}")
+        if off > allowed:
+            print(f"{name}: off by {off:.3g}, allowed {allowed:.3g}")
+        if nans:
+            print(f"{name}: NaN where the definition has none, or none where it has: {nans}")
         shown += nans > 0 or off > allowed
+    if not shown:
+        print("nothing is off")
     return 0 if shown else 1
 
 

@@ -3,10 +3,10 @@
 # fmt: off
 """torchvision-cpu: 'channels in whole vectors equal the reference' [float32] does not hold.
 
-Seen: the process died with exit code -11.
+Seen: the process ended with exit code -11.
 
 The definition below is the whole of this project's reference. Exit code 0: the failure is there.
-Problem: ConvProblem(batch=2, in_channels=8, out_channels=8, height=4, width=5, kernel=(3, 3), stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1, deform_groups=1, bias=False, mask=False, dtype='float32', dtypes=(), layouts=(), offsets='nan', seed=0)
+Problem: ConvProblem(batch=2, in_channels=8, out_channels=8, height=1, width=5, kernel=(3, 3), stride=(1, 1), padding=(1, 0), dilation=(1, 1), groups=1, deform_groups=1, bias=False, mask=False, dtype='float32', dtypes=(), layouts=(), offsets='nan', seed=0)
 """
 
 import base64
@@ -15,8 +15,10 @@ import sys
 import tempfile
 import zlib
 
+os.environ["CUDA_LAUNCH_BLOCKING"] = "1"  # an error is told by the kernel that made it
+
 import torch
-from torch import Tensor, arange, einsum, where, zeros_like
+from torch import Tensor, arange, einsum, empty, where, zeros_like
 
 from torchvision.ops import deform_conv2d as peer
 
@@ -174,19 +176,26 @@ def unpacked(dtype, shape, text):
     return torch.frombuffer(raw, dtype=torch.uint8).view(getattr(torch, dtype)).reshape(shape).clone()
 
 
+def moved(tensor: Tensor, device: str | torch.device) -> Tensor:
+    """The tensor on a device, in its layout, with what lies between and around its values."""
+    memory = empty(0, dtype=tensor.dtype, device=tensor.device).set_(tensor.untyped_storage())
+    place = (tensor.shape, tensor.stride(), tensor.storage_offset())
+    return memory.to(device).as_strided(*place)
+
+
 DEVICE = "cpu"
-OPTIONS = {'stride': (1, 1), 'padding': (0, 0), 'dilation': (1, 1)}
+OPTIONS = {'stride': (1, 1), 'padding': (1, 0), 'dilation': (1, 1)}
 OPERANDS = {
-    'input': unpacked('float32', (2, 8, 4, 5), "eNoFwQk01HkcAHBXB02NyhExW9lcG7IprPn/vtNS87rrba7MwxZbWy27jlgbjYpY03s5SxJWRaZSJMfM//cdKtpaR2mj0Tg28mayoWF7Ee3no15jCHN9MsBoTw9tXcEV0BRXefYJCZEGTuOUXSawHiEgapwiKbNdMNoiRFONgnmcqY8zVmF0xCoaPBzMsdrSECZ5NmCUEAqZolwQz/hS4bln5J6mDE22+5DKZm/6rr4KrutuAxdfEYlX1jOGF63g7mYXfK68Q9Z1W6Jn/jLFeHAy2CVNsxJxO6nVIP9c7CbMbpukO221dNNrO1xs7Eynr2bRthAl2KpLmMtKY1iSSWnO5u34ySIKTuuUg2piE+V+nQrT2jGiOc8FnbRi8IrvJq8NEsiQaT4twFFwu2EHQW/MUI+fh03Z6UyXfyCVjPPgpYqRF3VclXESD+LTunNE5crHWL/P8hXu4WDWVoBlV6zRIyaMbHTiUk6ClugIk6HGRV/QW/AKO5xPoiZRD39P+g1r0vqgL/c4mkfmsxH9u/HGTDJ+k95ORoZ1QfrOAGX+OtgTtRJSgl6wl06eIkt2NVOnmweQE9NG50YYy2QL6zCnS0OabWTkzMA+/PnhBvbEMjEay72hVU0x6oIedAcUAyfPiq0wMRHcLxmi3OeuZAfHlFHc/A5D4vahrqceZUY/Urfl5lBlEQ7VPgJw2BsEnV4f+VvN9hKT/yxQ6vKBpjZVgnCNNQYIA/BCaxLpyhRRLW8hy0xZYOrwAxDF1GHyeT4qTzWCYtkPGLfaGsLmycn8ewPI32Mi73c8CyXtnYxvtDeWchohoMeL8curh2GtlNqeSaemhRxFC88e7m0ogNnljCKfa092Jt6nlToZWDdsRV7MeqDQfx3+rWwmTXP8iZafRdxuaWmo+wN+X+2PtNp3nBb6LMInMUvBU3IDhy/cZabmfEGpKolYGwM8ulKM70/9Q31KkyhXdRrG1Ksw2aeetPpUwkiDGHcfWg+3XonA1vEOWM50kv0LZIzSpIKW5fZgocNnRi84Ho7fDkbBtk62eGqGDv1hCCrBM6iPyQVz7374cpc5eZR9mYpDI5A1dxSwoZ4oKNLHpxUZZKXZARiSDpMIehgn5y1Cv50S+Da5Az5M6uNXh6OhPLKXHoncCuUR2eSvM8UQaK9LdZ6IYW34AoGD5WVcxTrBtfh+7Bt5ih97s8hRh21Yn7AYUqsGyKFxG6xpcgbrHclM1EE1/hkWi9X7S+HEhB68ne6Gi20GcO3wA5J0Nx1/2SLB6rRUUjhgD4sPNjHagRhY39PMVywyUNgmllJeME9wP6udir2q0DXsMRyZ6iROIeOYlilhxzKiQSY/j2evizBqwy6Mu+PBGhvG01FnR/SMFEJnbykapWhgxkYNSwffMLEHDMAIB0nj/HkY0pZCa1RRGGvQiiPh8wV2c1uw1iEHBgfLoLEpADzWThHhFimGvXjDeKweJkV5CaThiiO4Sz7RnKJYvGYZAXHuYySh5SH2f/6eeCkriBvHGo9NLAd62w9rQ/mg9i3HY+FSKN0eTm4qBkn4T1Wgn3GJTPT8SqY1DXg1MhLFS4NR9XwjzXjPkrpbCvL6pRJb46OwbfYt6TC1g+kGLivj6SnWFx6FOqcgDLzEg+B/eaREVCb/H3sNe7I="),
-    'offset': unpacked('float32', (2, 18, 2, 3), "eNolkXdI1mEQx78NTRIjo6CB2bCSIBXa5fu7JzWzKJu0aFFoRYFRNozSq8xIyoE5KGkaUYk0pGXvc4+GpWgiLRXbUBS+WH+omIX1YH8dHHdf7j4f1R2o1DMfhTOpAl4SjvLFwgPLCPXLCTnHBF/vCEdfEJM9WnHMZsWfzgvfKxAMmkpcek4weSfxskJCZLVwV4bdIUFpi4anViPmncNPnwjCxhBq1hIGvyf8mEe8/69w5WUyTSsNXoQqjKwTdHpcXHWakGszYFLQmiJAmIuf+CmE2HuykjQnGMGDIYIgWw+cFATnufCxQxBbrTnoCJnGPgYn3IQ3rx3krSZEBRCn91bY3az5iM2NI8K0Eo0kH8UThhjApVHy2MGwSkEf+1Ppb8H5HAdZ+9woXkg8sZ64tkF41TFCcZDG2aGCkBmEEWOJM9IIjT8d1LcS9voKMtb03M2hNwijJrn5XJ3wqUuW4xcNVRTOhz8IPq4jjqskPD8qXNMt2Fgk3DfEwHNXo7mXIPCscEIboTNEq7QBBo/yHex/KCjfoBB8SrDkooszsgT379mZnYKuV4SE7QSfCjcfbJcebherNEZ5Oai472B4scaN0YRFiYKYmRreTRoFpW689DaI22x9/CHMPk7w7tY9u5M3Ea5GEzbNEVyzfr81CDbsICSWCe7GC/pFEFp2WVc33Vx+XdA8TvA3gFAUar3FE/vPNFhXJZjVYlkkl2FcBDHlC8yUcByIdJCcKOabl0KhFiT/cjDXX3h+m6A1VjGnW4Z3HO4eb/jmF8HbIssu2s1+LwRnMjU6ZhG/zCPu3yzo365hXI8xLJMQH0yo6BKOfG/72wgeX0LYUzf2bBO49oqKCjCYv4r4syHOvC3ou1Xzo9nKbLF8c9YQe6Yb8HrhROsx9YpG9hybZ9kcyifcmktYUEhc/pmwYqmgIo/gZGvkbhTunSWce1s4/rv12uiCfwphYed/jm2xDnuXWL7X9T9otGbM"),
+    'input': unpacked('float32', (2, 8, 1, 5), "eNoBQAG//uksCT8GRIs/ClHbvs0gD0C+hTG8k3+MPqtZ+7/6J5E/vThfP1zB+j6F/tc/78dHvxXqwD3KkQO//Rxkvuwccz84KRe/sxoJP/UeIz8KemA/kVyVP4D9Vb5HkNI+tuqnvxRMRD6vxkO+7rmyP6kBSz8vVVw+eNq5PQmaHD+0Ri+/1NqxPjPYGr85mRjA8V6BPyd++72MgM8+t+q/PJB1Rb+TzvW+TibzvkXjJ78REC6++6WSvs5f2j8m6aE9ntoQPxKRvr6URky//BlyP4QAqD/d9EW+DzKGP/vz8D7qlw8/AIigPzt42D7jBHo+5RWZvpu/7z80rCc/W+YWvwI8lr/Ck4k911dZvozxHj/Z3T28n9Cluwx9Z7/RuJA+3TE8v3VW/7wgN2U/Fs6bv6ekHb84dGQ+QS0Pvgx68z4AR4E/IUebUg=="),
+    'offset': unpacked('float32', (2, 18, 1, 3), "eNodkF9ojWEcxz9ZrVNLCStLwzhFynZKNLXz/p6iORc2In/blXKh1EqMudlvJv/iNI0l00Su1tqFTlK8z+9hzSxrndTYEqbQZM1uSFN4c/Wtb33/uj8rnRtOOa6fM3RXHU93mi56LBT3CF0dxpcHpvV3LFyrcpo77PRjr+nDm8biTaKFHmPjMdHdt4WtI6bz+UQjRuGbZ2bUk3sX6fNBI7NaeHlIWPpe+L5d9NRf06F7Eib3BV7VOFaMGb9msvriqnAj8aif98y2GWSyOrjQUZ306Wz12hyMR+VGOsHTl4x13VmmfhqNI17T7RImSgIXYuH1eET3AWFbpejlBY7jb722J75HRNg84GlNOV1bHiDrGXgSUTFklCSbCr+N3q6IzpaY/h2i64uio29M93cI/WnPrWVGda2wfI1o/rwwMRdRnBVOlhn5g0leqWlNn7BqQ6w9Y6ZX7iY/fva4+3UQ2phqkvAh47j4NWZ6SfSfaz4qpJ7FeuaH8alBaNwrTJ81rR1PtE1GX5XQcMLIbfGUTvp/iOmyBw=="),
     'weight': unpacked('float32', (8, 8, 3, 3), "eNoN0okj1vcfAHAKHVLKVchRjq3oEFL5vt+Pja2DRJFKylHUrxat0lTKU5LkGjliiHKLQo6e7+f9ZM75meWIiFabRUlyDDn6/V5/w8vrgxBSFRRwcjAJVLt0KOU3Y/HwyySR46wW1hsSi5WBf4uqHrQwz8iHWKEuR2Xvg3Fd701ie40of446ts2+RCvtfofuy4ri/h1P2M6UI7Q8eIDuxSsIJv3CmdJfK+hqtCE929XAmf66kDtkmk2G9mHMe+YWVv3XGWV9o8BWvI16jAIppq6PS0yopiNbv4DHF1d+3L6W9Thns/nXDahYr5BSgxNoUr6W1U0Og0flMdI6M43Vb7fQrnXx6HitE0ondLDg4knStboIp/VNsL2gGuwCXLC0rIOuGwTT1dAM5GSqzFMyUphhWhIbMmvEQ7mb0e/PV7Avaoi45ivQ0VHPpn7PZQNxK1D6Tgp+81BI88R5tHarkCWXPqW/Q3VQddqevrUMoFOrJcWZUg74bUclN2vYgGRy7mL+mCarPZaFk6uuU0TBeS5tXTwv4x3BFkgU0JRbKskVWuHKygbmdy+PtX0KIO2pRSARIhS5mlzAyX3vUfJ+MOpeycEA+zAYDcrmh0zSUSrGDFPWNZB399fomRHNskYLUTnHFw8p1jDTL6qsyiGbHBbxVL6zkiX4leHsghHW8dCeRl8UsvahBOxI3ALuuvnM+YsDPNrIQeNpfWYnEUULMwrMW/ZfY2xzFFdgr0mJj3m0rq1m3wx94KQO5sKJaU/us8lSzJQdIg2HVvBakIWzlUdgbI2IdS30JsVkX9D/Lp2TjmlGG+ujWDH6G/tnei26N8pgz48GNOnUzFd0e+EC7Va2eEkz7rlaymBTDZsyq4TIxiUCf7Mo1ApWZKd+cMSYS89gpadQ1PdZjqXaeoh/jL8GXu5CsJgIpXvPaknloTYrOhOG6w86c50bgpjPmtV4b5WE+JvQbPpTAXH+X8Fs8Ywq9v6aQW1Ld7Lvs14ztaBB8H5XB59tglmB+ivw25qK07MHoE37DCyPX4Xr4zxw1si/FLV7Go5XB3HuW0P5HTXWZHPqMCnzq+hfsR+M6+1i3SU3aJFdGi4wjiVZlevs9c3DZFIXhhY3rph3q+jyWpcUyO5ODW1CCUGZzwOovfgLFZfnw+iiDCrxHYd0rX/YXe354om3fexioSV5KWljdXcLZ9liAo27E+l01YwoINSYOB2E/a9E4NTgBqXblWlu6Ssqasyj8zqesGmlLmeq5ofeFkueOG2rgQnL27Q9N4ZGHKL44/q/0IkmpOtTJaCU9Qc7KxX9/6NygudbimC+fTiqtqynnJP9dGtSKPr9fhZnbp0PWy5rovtIOrZO/A0NclLi4t0LBMbPd7P+mHC07lxB4/6VNHgqkPo/ZsBTnVtk7RpNlwummXLiLNFoWj/zv3qDnZ9rCzq+8uz9EVdRV2Qr8yh6DvH6abQjNtVcZHGV3qxGatLgKX5czLtlu8CApAWcTzQFo6dhrDF5gntjH0U2GSoon/uExlqjaW5+EUjOfMX045KwvZcjOYU8sP2QwPsIonBPhjR+7anNpZW4sDURyfCseZcosewU5p9shTkH8rHBcZrP7ZMl9d/WkkPvYyb9bTeeP9rMr4h7D+YNufTPBS2qV0qhCLUHGOmvRk71YxQbtoKUzjZxfrdkKd0mnCYsk6iv5SCWNMlQkJ4yKXovgZfL4zHb4DY7ehwpQ6qYPMzGsTRWBpWZPvbY3qCmymi8oaiDP6eewLc9q5iigqSg2VEffujzwy3lmaTxaAE30H+ADhbXoMbZJLbJqoPXUlyN5XelBOJISRzRi+A3Vpmx75TS6Y/BPHa3RlMsavvE7UvSIfO915GuReJGHw/IDYqEk6+VQTT8HnPWWGJXxBA+XCzBjtfMo+NpR0i19Alr1DXbYj08xGmxYnJYVkdTZS9RaKuMc/XiKPZDCC7x24wL9eeIHV+Wo2P3V7hx5gX6f/EkdZEum+WZjF2VfnDbuIgvKejC3Re88M0BIRYNCXGrvxPa7lTDob5QtMzbS9oWV+hzTAU6bShF5WEj0h8Ix7UVdSzLvRZjvIuooSwB218WkWuQIahNtZvPncnGC85u4LE7BCWyB7knP6/CsMokdkezFWNrq7BS6jZeabZAf80uuLW9E8WG+Ty3V51qM26jzeQDtk3OHI8+KxT5NueR7Z1JuNngQhVSCmgnEMGpwixm1Ak0ojMPNbIkBVL4gO/7VELOc1qZVv56tLq2FyNbSlmTlQcmlE9wH/fkUmTZEPg/dGN386MJXfrB4GMP/33Ifor4UwP8Ug1pJFIAmtHStDHAm3YdkKa2Xj3sg3xer3MfVha3MJXMtzTqoIrSvUI61yiElVdPUHqtNI41vxGdnd6G8wxuwuPYOuqvDoTT+8Y55xBPOvPahtp/qcO6HRksu9cRzshnMpMmFTa1NhrGthWyB4OB0JJYAav3mdBN7RPwssQJ9wtTOF/9bVjgGc46ztnBudI+9ko5gRr6g7D3/jJ6924/DR9ZJz5UoUDLpgfZ0Z2mbO/dGZG+Swv5/EeGt/IuIJ/WO/jU7DD+9NNpHNgggY7qjH900p1Mhf6o6JIDRsa1LBmUBXEd8iyzPJq0xW0ov1CLkj7GkFVsPbw6ZwhFTR3oaFkC0Uu0cE5rKajyxSz9kgkmDTyCxSsDMGz5UdZ1/iYO+TwFedcecAMLwChPFNh4UqCxiHQX3mJh25NpZE8UkNRHiJtegRqGg+DcGgnHds4S653dzM69aDJfWu+BwUp5Iot7rvTu+Sc+/Xg0czoWw8IN67Hvq7OUk3sfAuZvxsxnNdiuNpcinsiivKot1pcnYEKmG06ajvE9y1N5r85jeHJjHRdiGEBG925jsb0WlhyYg/d7jChL8jk8l1VggYsY36Oyh/4HckOI+g=="),
     'bias': None,
     'mask': None,
-    'grad_output': unpacked('float32', (2, 8, 2, 3), "eNoBgAF//ocwEj7wU7q/eLv6P+nqcz45AQ0/8RMsv2Vx/D/jB/O/7sEtv+C1mj6r4we/foVHP1Mt9D25yUA/wdxXPjK0qr8dY3Y+l2LCP87+dz/O7sK/pLCDv9HWvT7bcMk/uq/hPROH0b7/dlw+wGn3vws5EryrnaQ/Ub8DPy6I7b798+Y/vNSaPwBEB8C7Vyo/xA6LvlNigz+HbfK+ZK1sP5xuu7+ly/c9FixdP6iSvT7zEoe/pa/FPyqwPb6XjPa/ydCWPyQ5X79YEBNAocqGPucxXr/RuM2/HLftvi+9AT9LClK+y2koPsw37b4Z02q/S8l4P5LDpD7TAw9AzRKhPaFCrL54aGw/d2dJPnHdcL75kp+9cZ2uvy73kT9lsRa/KNUCwAtH8L/DkJK/kKINP93TRj+gVcw/WvatPyq0tL/bbyg/R1qxv4lkjr4vjJS+t9eZPqJfMj+LlW0/HvKcv+FfdL7EDqg/ix6svnMofD9TsyXApCzYv1izkr7snI8+ubYOPx+oxek="),
+    'grad_output': numbers('float32', (2, 8, 1, 3), [0.14276324212551117, -1.4556865692138672, 1.958846092224121, 0.23820079863071442, 0.5507999062538147, -0.6721792817115784, 1.9722105264663696, -1.898678183555603, -0.678740382194519, 0.3021688461303711, -0.5308176875114441, 0.7793806791305542, 0.11922707408666611, 0.753078043460846, 0.2108030468225479, -1.3336241245269775, 0.2406124621629715, 1.5186337232589722, 0.9687317609786987, -1.5229127407073975, -1.0288281440734863, 0.37077954411506653, 1.5737565755844116, 0.11019845306873322, -0.4092336595058441, 0.21529768407344818, -1.9329147338867188, -0.00892473291605711, 1.2860616445541382, 0.5146380066871643, -0.46392959356307983, 1.8043209314346313, 1.2096171379089355, -2.113525390625, 0.6654011607170105, -0.2715970277786255, 1.0264381170272827, -0.4734918773174286, 0.92452073097229, -1.46431303024292, 0.12099388986825943, 0.8639539480209351, 0.37025952339172363, -1.0552657842636108, 1.5444227457046509, -0.18524232506752014, -1.9261654615402222, 1.1782466173171997]),
 }
-ALLOWED = {'output': 3.53103405977642e-05, 'grad_input': 3.765509013180496e-05, 'grad_offset': 0.0001138843620832101, 'grad_weight': 6.988136932080605e-06}  # how far each result may be off, in its largest entry
+ALLOWED = {'output': 1.248890719102171e-05, 'grad_input': 2.236331652607672e-05, 'grad_offset': 6.682309283260215e-05, 'grad_weight': 2.562731511674974e-06}  # how far each result may be off, in its largest entry
 COMPARED = {  # entries that count, where not all do: a slope at a kink is a convention
-    'grad_offset': unpacked('bool', (2, 18, 2, 3), "eNpjZCQCMCCRlKhDkyfWWOIBwkQAWGQAzw=="),
+    'grad_offset': unpacked('bool', (2, 18, 1, 3), "eNpjZKQVYGBkACJkEQAXLABp"),
 }
 
 
@@ -198,7 +207,7 @@ def implementation(input, offset, weight, bias, mask, stride, padding, dilation)
 
 
 def results(function, operands):
-    leaves = {n: t.clone().requires_grad_() for n, t in operands.items() if t is not None and n != "grad_output"}
+    leaves = {n: t.detach().requires_grad_() for n, t in operands.items() if t is not None and n != "grad_output"}
     out = function(**{"bias": None, "mask": None, **leaves}, **OPTIONS)
     grads = torch.autograd.grad(out, list(leaves.values()), operands["grad_output"])
     named = {f"grad_{n}": g.cpu() for n, g in zip(leaves, grads)}
@@ -212,11 +221,11 @@ def in_another_process(path):
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     code = 1
     try:
-        given = {n: None if t is None else t.to(DEVICE) for n, t in OPERANDS.items()}
+        given = {n: None if t is None else moved(t, DEVICE) for n, t in OPERANDS.items()}
         torch.save(results(implementation, given), path)
         code = 0
     except Exception as error:
-        print(f"{type(error).__name__}: {error}")
+        print(f"{type(error).__name__}: {str(error).splitlines()[0]}")
     finally:
         sys.stdout.flush()
         os._exit(code)
@@ -237,8 +246,13 @@ def main():
         found, truth = got[name].double()[compared], want[name][compared]
         nans = int((found.isnan() != truth.isnan()).sum())
         off = (found - truth).nan_to_num(0.0).abs().max().item() if truth.numel() else 0.0
-        print(f"{name}: off by {off:.3g}, allowed {allowed:.3g}; NaNs that do not agree: {nans}")
+        if off > allowed:
+            print(f"{name}: off by {off:.3g}, allowed {allowed:.3g}")
+        if nans:
+            print(f"{name}: NaN where the definition has none, or none where it has: {nans}")
         shown += nans > 0 or off > allowed
+    if not shown:
+        print("nothing is off")
     return 0 if shown else 1
 
 

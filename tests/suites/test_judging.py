@@ -15,6 +15,7 @@ from suites.backends import Target, get_backend
 from suites.evaluation import expected
 from suites.judging import (
     assert_agrees,
+    assert_derivative,
     assert_equals_reference,
     assert_same_bits,
     assert_within,
@@ -299,6 +300,30 @@ def test_others_may_differ_from_themselves_by_their_rounding_alone(dtype):
     for name in mine:
         with pytest.raises(AssertionError, match=f"{name} differs"):
             assert_agrees(other, problem, {**mine, name: 1.1 * mine[name]}, mine)
+
+
+class Square(torch.autograd.Function):
+    """x^2 / 2, whose gradient is another one in its last bits on every run."""
+
+    runs = itertools.count()
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.square() / 2
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * ctx.saved_tensors[0] * (1 + 1e-12 * next(Square.runs))
+
+
+def test_only_ours_have_a_gradient_that_repeats():
+    leaf = torch.linspace(1, 2, 5, dtype=torch.float64, requires_grad=True)
+    assert_derivative(Target(Reference(), "cpu"), Square.apply, leaf)
+    with pytest.raises(RuntimeError, match="not reentrant"):
+        assert_derivative(Target(get_backend("portable"), "cpu"), Square.apply, leaf)
+    with pytest.raises(RuntimeError, match="Jacobian mismatch"):
+        assert_derivative(Target(Reference(), "cpu"), lambda x: Square.apply(x) + x.detach(), leaf)
 
 
 def test_ours_may_not_differ_from_themselves():

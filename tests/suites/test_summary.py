@@ -3,10 +3,9 @@
 
 import re
 
-import pandas as pd
 import pytest
 
-from suites import summary
+from suites import reporting, summary
 from suites.ledger import Case, Ledger
 from suites.mutants import MUTANTS
 from suites.price_picture import draw
@@ -36,14 +35,18 @@ def test_picture_of_the_price_is_drawn(prices, tmp_path):
     assert draw(prices, tmp_path / "price.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_reports_beside_it_are_shown_by_their_headlines(tmp_path):
-    assert summary._proof(tmp_path) == ""
-    table = pd.DataFrame([{"faults": 3, "killed": 3}]).to_markdown(index=False)
-    text = f"# x\n\n<!-- headline -->\n{table}\n<!-- /headline -->\n"
-    (tmp_path / "mutants.md").write_text(text)
-    shown = summary._proof(tmp_path)
-    assert table in shown
-    assert "(mutants.md)" in shown
+@pytest.mark.parametrize(("gpu", "place"), [("none", ""), ("NVIDIA H200", "h200/")])
+def test_correctness_says_what_the_suite_was_held_to(tmp_path, monkeypatch, gpu, place):
+    monkeypatch.setattr(reporting, "_gpu", lambda: (gpu, "none"))
+    monkeypatch.setattr(reporting, "measured_digest", lambda device: "x")
+    ledger = Ledger()
+    ledger.begin("here", Case("holds water", "mine-cpu", outcome="passed"))
+    page = summary.write_report(ledger, tmp_path).read_text()
+    for name in ("mutants", "package_mutants", f"{place}source_mutants", f"{place}sanitizers"):
+        headline = (reporting.REPORTS / f"{name}.md").read_text().split("\n")[3:6]
+        assert "\n".join([f"<!-- report: {name} -->", *headline]) in page
+        up = "../../" if place else "../"
+        assert f"[{name.rpartition('/')[2]}]({up}reports/{name}.md)" in page
 
 
 def test_a_run_of_all_claims_says_which_find_what(tmp_path):

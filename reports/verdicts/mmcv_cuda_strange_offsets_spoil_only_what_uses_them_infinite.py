@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # ruff: noqa
 # fmt: off
-"""torchvision-cuda: 'garbage in new memory is never read' does not hold.
+"""mmcv-cuda: 'strange offsets spoil only what uses them' [infinite] does not hold.
 
-Seen: grad_offset: off by 13.8, allowed 0.0129.
+Seen: grad_weight: off by 0.00446, allowed 0.00151.
 
 The definition below is the whole of this project's reference. Exit code 0: the failure is there.
-Problem: ConvProblem(batch=33, in_channels=1, out_channels=1, height=4, width=3, kernel=(3, 3), stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1, deform_groups=1, bias=False, mask=False, dtype='float16', dtypes=(), layouts=(), offsets='tiny', seed=0)
+Problem: ConvProblem(batch=2, in_channels=1, out_channels=1, height=4, width=3, kernel=(3, 3), stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1, deform_groups=1, bias=False, mask=False, dtype='float16', dtypes=(), layouts=(), offsets='infinite', seed=0)
 """
 
 import base64
@@ -15,10 +15,12 @@ import sys
 import tempfile
 import zlib
 
-import torch
-from torch import Tensor, arange, einsum, where, zeros_like
+os.environ["CUDA_LAUNCH_BLOCKING"] = "1"  # an error is told by the kernel that made it
 
-from torchvision.ops import deform_conv2d as peer
+import torch
+from torch import Tensor, arange, einsum, empty, where, zeros_like
+
+from mmcv.ops import modulated_deform_conv2d as peer
 
 # ---- the definition
 
@@ -174,19 +176,26 @@ def unpacked(dtype, shape, text):
     return torch.frombuffer(raw, dtype=torch.uint8).view(getattr(torch, dtype)).reshape(shape).clone()
 
 
+def moved(tensor: Tensor, device: str | torch.device) -> Tensor:
+    """The tensor on a device, in its layout, with what lies between and around its values."""
+    memory = empty(0, dtype=tensor.dtype, device=tensor.device).set_(tensor.untyped_storage())
+    place = (tensor.shape, tensor.stride(), tensor.storage_offset())
+    return memory.to(device).as_strided(*place)
+
+
 DEVICE = "cuda"
 OPTIONS = {'stride': (1, 1), 'padding': (0, 0), 'dilation': (1, 1)}
 OPERANDS = {
-    'input': unpacked('float16', (33, 1, 4, 3), "eNoBGAPn/Ek4WjzbtnlAjKFkNNu/iTz6OtY3wD4+ugcuHbghs5k7ubhJOBk5BDurPLCylTY/vSIyHrKWPVg64zLPLeU4ermPNde4xcALPNyvfDb/JSy6rreZtz+5cbGVtNM+Dy2HOPW1YrqRO0A9MLIyPIg3fTgEPcQ20DPJtH4/PTm3uLK8TSzLsvg476EvnTy7hjTiufunKjvevO24JDN5sJw3CjwZQOW+EbwUuNy7/D7lu8ush7oQvHw2DzgnuAO4DDmzrhw0MrYdu3S2g5jAvVc32TXXurapAbweOve9FTgDPeWooUAtt48xqCidutS6ErDPt7k4KTsCOts6yiehMtC4ubd+Pem4wrr2M+WyaajQuCc+xL3luQw+MbvpOOA1Dr+joGk8ni4cugg+3ynNPWC1TLRlwEE52jzpwUAxHLZYvOcwyLmbuTc2uDKSNJ23IiZOs4u3cricOGS9pS34sPcz+TkFvRS39bMnPBe5yjV6PQa8qznnOok9oDbYLVG13b75L8M79rqarvC3TTiSPqw8Aj+6MPW0c7tRQcu5HbhdNBk7PTdWu3C4YjyEPiC4mzvztlM6mzQEPQmwBjxbQPG8bjkEv4++lzRZuow4DjcguXY5CixLv6u7Gz0YOMg+JjgjNk68Yrw0NEc5Ey6nOzcmIMActfNAfbaSvVM+oDaLv2WsnDu+vOW6errGqcCzUbk7Oh+9VD9JPzcvIzgmNzi4LrSXu2i+Q0A4vqE8Pz3GOtI3Wr03Lzk31TNVOeS3rbtxO4I3Lr4QM1c16LjgOLa64zlDvVs9KjMmN5M95DTPM9e9e7vxug+y8DUFNte+lLtgNzk5fqgRwGU72br1OPcwO6UluAG5Ji3JtHCwVjnDNjQ8vbwbtmq1JrtoK9a1mjHpvJazOrw6tdG7PkBHtm88Q60Sn5a9uLyAvJy1STxSPOg5y8AJvLa2xajCt9W76rEcH5O7TLiMOak0Db71QPK5Sjreu5zA0bivutm3kLZVPYsxmT1KODiwMzYuwGO/KrTTvci7MD1wNWO+fT+WOIc6ozV0uGstgzP5NeaRelw="),
-    'offset': unpacked('float16', (33, 18, 2, 1), "eNodVitj40gSrmRmEsfxoyW1/FjUMNBwYP0Ew4ENDxoOrMlMMk4s262nlUUNFxoubLjQ8KDgQcOD9+lAAqRWV9VX38PnuZvZgm4oF20iW6wrX4b5ZulLW1olpY8kuVRd7F3Y057H5ypMOVqnQZmmS54+vi6uFd11cRfTwRR0e5mJpndf8dFXvqDP1zpkHK8bp3nMkUx5xnvcpjhzs9VJtjIKFZeqoUf62SlKV7WNactHq8JU4jAOaTjgu4PS9HytQiJ7urE1R0FzgQ7KVcsZH2zZpbTtGnncVN+WAXWptDrkJvURvXQ1RSGjOxlxFqZdLlve0y9pJFIzVDvIzkZBeWfVqsa8leRehZx+qYocOlYSbdpL5VMS9F3SjQy6fDNzFU3o2NX/XfiCR9RK3SX0rGraieKEazrQD6CiqFnj1jChF593uTuZyGuu5E0WXcPRv1qbh5QyjyqcBEU7q67ppaFP1lF5mdM9vXYlF6xoSjWV4YR74hDR3WpuSx6Fkr5Q+bUNB3mj6Ur7Gf2W/Up3yQb4c05HOl5O1GDqd47olg7WSR4ca2o4MRVNOZUd3a2XtgRqRLE4eZQBDeUwaPmEaXebmop1Ku/y2LY8Ds1G/90qzaP1nLQUrpIdT1hh441N6CYkV8zHmY1M9J9WdBeji4IeN/VqpvRF//UBtH4SrbTENGfd4Sa67xzQFpvIuy242tQydA1undKLjPC3paGJ/cmk9NmcREtqSnqm7FLJsUeIEhmpOf3E+yTkvOcj5gMaPc7ByVgyk9MbKdUsPtSJp6j1Qo3sJJKeuS23MmTV5WEkRzzNwj4cVxXnvgS7Wtyxl6NPgYHzCbZU0kTmMkCNIxjYcz02ET3LVIardKXDSd6NAha//27BoAlhtu9LusVG31aVcTTmqcdNwM3Zwjd0s5nTMxSW0gnMj3naOWyjMsVKf2vPNT1v6q7aVKuaHRVhDwVp8GkkYwO8rppyKBOdc+YXXS3VYilQqhScyPjckCbNKjh69Qp9j33qEyj1mYbAN7cRcDnizVTG4JTGpjXF61kY8UGgI2hlJNjC9z9oYdEtvYXYKpfyAVx9scC3U6q6LshBMc/o9QsN5BgO6sNXJpfJpuEUinCUwgfG9k+TP7X0RaAdtyRlYnnwjSTg5SeoKjKnMLcn686aSpNgugE9WDDSlps5O3kgzIHTQ2y6gRrzLuLKKjhWTHfecUGvJjZ6PaN7MCDG05p+wzVUz41LRWP4zBcoQBkdYtcr9QDfiboyOD/nKXZThCJUX1va4fk4TLHTnc3XKTziQXJ5g/slFBPYTg9gQSbveJOzM4VZwkGHUFNsaumZVKoZNn1vI7jCvYlksq7Q0RhnMnmkw0obx5FrfINNDeAGOc+wyQp7BU7g1LRndZf7GUe+1+TEzuhoC1dzFWITr1uehBozj7ctHQOqWMd702P0yRRwqUHbmjlcQV3rznFpGvfxtRVwFZPPQtvFoQFvCh8TahlNnzZzsOIBagIr8H93rc69MzQ8xTbgdBJBc7+4RyIm5wuvxa1rOUC/EyCsbc7YTIjgTTjzbaEWnElGt1DrcVPBASZgYkzv4BnYgH6he3DoaJtrvdZPy7W+nkLWReDiF+x91MW2AFroBRkxkveQmaV3mxndwpFLun36E6m1N22Y+Mg0SqvGp9Dzln7zB3YzhI8/AuOSTlRuer1EqC6Yeoh8wESmPDesfA4vKoD2xGpyF00ZOL2jbLCkbaiJJF1X+G4UJuD+Lz+TkRygqz1y6DBYIlVK3PyKTl580nNWFvT5e8vO59DzGCeHJkeuDW0dlJvTD9pCVfchgqoeV6lsPRwYSUJ0xFRKHsC1rdNI3xzszLlWzVN7Tm1uyjBGn3NyOL2gaThaeN0mtRVqIR9D1k+O7T8iI98YfnVJafBP22nbAPlXVdn40jvFSKr1HOfuul6/CUerBf3APBlumYiDyopwwK2jrqVnPl4bnE3hsjc+uqbnFNkzXc2/teBIP8PMx1x5uDrddkj3f39gEw3PzzUrJGsDtk1WlaDKPwsaQw39b4rhdgHupKvU9+7dULTW4EFmFBLsxifAf0iECR4Eft+ff/pDRp2jl0vKfe6l0CDUB7YNbHJpbO3/7xDYyB2+gXoWC1lgMz9dCp/cW2RoB6bj1jHBLVRfDakObmRIK/xKwIT3yAhkFk7tTAFkXxkuCReIzhrut2VkGXj9AA3nkm0qePoPJHwKF91hhi09/A9sHBDW"),
+    'input': numbers('float16', (2, 1, 4, 3), [0.53564453125, 1.087890625, -0.428466796875, 2.236328125, -0.010833740234375, 0.2744140625, -1.9638671875, 1.1337890625, 0.580078125, -0.0906982421875, 0.60595703125, -0.418701171875, 0.2320556640625, 0.2335205078125, 0.58203125, -0.88037109375, 0.92724609375, 2.41015625, -0.1844482421875, 0.27099609375, 0.07122802734375, -1.0419921875, 0.01241302490234375, 0.9716796875]),
+    'offset': unpacked('float16', (2, 18, 2, 1), "eNoBkABv/wBBRkAlvIQifrrZPZ46HbyXvfq8DUESQ/e8xrypOd68YjvjPEq+eDz9uV63Z7bqNh6+EjnWOvE+Pzr8vxY9t8J/QXG+aC9uPHU80rf/u4ApbkDZPcyzA76uuAG+TLyxLLe/SrYJPB/A7D0A/MU66ji0vJY87LnTrj2zn65HN620zL9cOZO9hz5+ug88lrg4tCT7SMM="),
     'weight': numbers('float16', (1, 1, 3, 3), [0.6943359375, 0.1439208984375, -0.556640625, -0.63916015625, 1.0830078125, -0.070556640625, -0.2489013671875, 1.30859375, 2.134765625]),
     'bias': None,
     'mask': None,
-    'grad_output': unpacked('float16', (33, 1, 2, 1), "eNoBhAB7/5Iw073WP58zaDhhueQ/mL9uudY0P7g8OqEvBjq/Mla9szMTPsA7F74evO81TD4NL4y25DK7v5KgJT0eOGy3OD/XPDrAUzlYtBs8k7dlO9u9vi/pOu01ObwtPu6xtL+3PPq6mUCHs/2sdb2QPLa4F8DWO9U9bTg3OmM+cD2mvUM5U758O/gqPjc="),
+    'grad_output': numbers('float16', (2, 1, 2, 1), [0.335205078125, 1.4482421875, 0.56689453125, -0.58544921875]),
 }
-ALLOWED = {'grad_offset': 0.012873721064770081}  # how far each result may be off, in its largest entry
+ALLOWED = {'grad_weight': 0.0015050706482516605}  # how far each result may be off, in its largest entry
 COMPARED = {  # entries that count, where not all do: a slope at a kink is a convention
-    'grad_offset': unpacked('bool', (33, 18, 2, 1), "eNpjZBx8gAEIh4KFMG10d+9QAaMBQ1q4kBNegyWMaegOAKOiBJM="),
+
 }
 
 
@@ -194,11 +203,14 @@ COMPARED = {  # entries that count, where not all do: a slope at a kink is a con
 
 
 def implementation(input, offset, weight, bias, mask, stride, padding, dilation):
-    return peer(input, offset, weight, bias, stride, padding, dilation, mask)
+    return peer(
+        input, offset, torch.ones_like(offset[:, ::2]) if mask is None else mask, weight, bias,
+        stride, padding, dilation, input.shape[1] // weight.shape[1],
+        offset.shape[1] // (2 * weight[0, 0].numel()))
 
 
 def results(function, operands):
-    leaves = {n: t.clone().requires_grad_() for n, t in operands.items() if t is not None and n != "grad_output"}
+    leaves = {n: t.detach().requires_grad_() for n, t in operands.items() if t is not None and n != "grad_output"}
     out = function(**{"bias": None, "mask": None, **leaves}, **OPTIONS)
     grads = torch.autograd.grad(out, list(leaves.values()), operands["grad_output"])
     named = {f"grad_{n}": g.cpu() for n, g in zip(leaves, grads)}
@@ -212,11 +224,11 @@ def in_another_process(path):
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     code = 1
     try:
-        given = {n: None if t is None else t.to(DEVICE) for n, t in OPERANDS.items()}
+        given = {n: None if t is None else moved(t, DEVICE) for n, t in OPERANDS.items()}
         torch.save(results(implementation, given), path)
         code = 0
     except Exception as error:
-        print(f"{type(error).__name__}: {error}")
+        print(f"{type(error).__name__}: {str(error).splitlines()[0]}")
     finally:
         sys.stdout.flush()
         os._exit(code)
@@ -237,8 +249,13 @@ def main():
         found, truth = got[name].double()[compared], want[name][compared]
         nans = int((found.isnan() != truth.isnan()).sum())
         off = (found - truth).nan_to_num(0.0).abs().max().item() if truth.numel() else 0.0
-        print(f"{name}: off by {off:.3g}, allowed {allowed:.3g}; NaNs that do not agree: {nans}")
+        if off > allowed:
+            print(f"{name}: off by {off:.3g}, allowed {allowed:.3g}")
+        if nans:
+            print(f"{name}: NaN where the definition has none, or none where it has: {nans}")
         shown += nans > 0 or off > allowed
+    if not shown:
+        print("nothing is off")
     return 0 if shown else 1
 
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # ruff: noqa
 # fmt: off
-"""torchvision-cuda: 'slope at a kink is the right sided one' [float16] does not hold.
+"""mmcv-cpu: 'strange offsets spoil only what uses them' [infinite] does not hold.
 
-Seen: output: off by 0.00202, allowed 0.000762; grad_offset: off by 1.21, allowed 0.00186.
+Seen: grad_weight: off by 0.00446, allowed 0.00151.
 
 The definition below is the whole of this project's reference. Exit code 0: the failure is there.
-Problem: ConvProblem(batch=2, in_channels=1, out_channels=1, height=4, width=3, kernel=(3, 3), stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1, deform_groups=1, bias=False, mask=False, dtype='float16', dtypes=(), layouts=(), offsets='kink', seed=0)
+Problem: ConvProblem(batch=2, in_channels=1, out_channels=1, height=4, width=3, kernel=(3, 3), stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1, deform_groups=1, bias=False, mask=False, dtype='float16', dtypes=(), layouts=(), offsets='infinite', seed=0)
 """
 
 import base64
@@ -15,10 +15,12 @@ import sys
 import tempfile
 import zlib
 
-import torch
-from torch import Tensor, arange, einsum, where, zeros_like
+os.environ["CUDA_LAUNCH_BLOCKING"] = "1"  # an error is told by the kernel that made it
 
-from torchvision.ops import deform_conv2d as peer
+import torch
+from torch import Tensor, arange, einsum, empty, where, zeros_like
+
+from mmcv.ops import modulated_deform_conv2d as peer
 
 # ---- the definition
 
@@ -174,19 +176,26 @@ def unpacked(dtype, shape, text):
     return torch.frombuffer(raw, dtype=torch.uint8).view(getattr(torch, dtype)).reshape(shape).clone()
 
 
-DEVICE = "cuda"
+def moved(tensor: Tensor, device: str | torch.device) -> Tensor:
+    """The tensor on a device, in its layout, with what lies between and around its values."""
+    memory = empty(0, dtype=tensor.dtype, device=tensor.device).set_(tensor.untyped_storage())
+    place = (tensor.shape, tensor.stride(), tensor.storage_offset())
+    return memory.to(device).as_strided(*place)
+
+
+DEVICE = "cpu"
 OPTIONS = {'stride': (1, 1), 'padding': (0, 0), 'dilation': (1, 1)}
 OPERANDS = {
     'input': numbers('float16', (2, 1, 4, 3), [0.53564453125, 1.087890625, -0.428466796875, 2.236328125, -0.010833740234375, 0.2744140625, -1.9638671875, 1.1337890625, 0.580078125, -0.0906982421875, 0.60595703125, -0.418701171875, 0.2320556640625, 0.2335205078125, 0.58203125, -0.88037109375, 0.92724609375, 2.41015625, -0.1844482421875, 0.27099609375, 0.07122802734375, -1.0419921875, 0.01241302490234375, 0.9716796875]),
-    'offset': unpacked('float16', (2, 18, 2, 1), "eNotjdEJwzAMRF+W6k8UKkwG0xBdxtQ4JmQup6dQDiSk492xU3Bg12wMKsZ5H9KbMr+6XnL8PqI/vi+NElv02PC54tqnlLSlR53rcOUNhvjMNtq/xZ4EE2ewtOS5oqsrf5XPDwnZLhQ="),
+    'offset': unpacked('float16', (2, 18, 2, 1), "eNoBkABv/wBBRkAlvIQifrrZPZ46HbyXvfq8DUESQ/e8xrypOd68YjvjPEq+eDz9uV63Z7bqNh6+EjnWOvE+Pzr8vxY9t8J/QXG+aC9uPHU80rf/u4ApbkDZPcyzA76uuAG+TLyxLLe/SrYJPB/A7D0A/MU66ji0vJY87LnTrj2zn65HN620zL9cOZO9hz5+ug88lrg4tCT7SMM="),
     'weight': numbers('float16', (1, 1, 3, 3), [0.6943359375, 0.1439208984375, -0.556640625, -0.63916015625, 1.0830078125, -0.070556640625, -0.2489013671875, 1.30859375, 2.134765625]),
     'bias': None,
     'mask': None,
     'grad_output': numbers('float16', (2, 1, 2, 1), [0.335205078125, 1.4482421875, 0.56689453125, -0.58544921875]),
 }
-ALLOWED = {'output': 0.0007615543520302488, 'grad_offset': 0.001864543984578155}  # how far each result may be off, in its largest entry
+ALLOWED = {'grad_weight': 0.0015050706482516605}  # how far each result may be off, in its largest entry
 COMPARED = {  # entries that count, where not all do: a slope at a kink is a convention
-    'grad_offset': unpacked('bool', (2, 18, 2, 1), "eNpjYEACjECIzEbn4wJAOQABrAAL"),
+
 }
 
 
@@ -194,11 +203,14 @@ COMPARED = {  # entries that count, where not all do: a slope at a kink is a con
 
 
 def implementation(input, offset, weight, bias, mask, stride, padding, dilation):
-    return peer(input, offset, weight, bias, stride, padding, dilation, mask)
+    return peer(
+        input, offset, torch.ones_like(offset[:, ::2]) if mask is None else mask, weight, bias,
+        stride, padding, dilation, input.shape[1] // weight.shape[1],
+        offset.shape[1] // (2 * weight[0, 0].numel()))
 
 
 def results(function, operands):
-    leaves = {n: t.clone().requires_grad_() for n, t in operands.items() if t is not None and n != "grad_output"}
+    leaves = {n: t.detach().requires_grad_() for n, t in operands.items() if t is not None and n != "grad_output"}
     out = function(**{"bias": None, "mask": None, **leaves}, **OPTIONS)
     grads = torch.autograd.grad(out, list(leaves.values()), operands["grad_output"])
     named = {f"grad_{n}": g.cpu() for n, g in zip(leaves, grads)}
@@ -212,11 +224,11 @@ def in_another_process(path):
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     code = 1
     try:
-        given = {n: None if t is None else t.to(DEVICE) for n, t in OPERANDS.items()}
+        given = {n: None if t is None else moved(t, DEVICE) for n, t in OPERANDS.items()}
         torch.save(results(implementation, given), path)
         code = 0
     except Exception as error:
-        print(f"{type(error).__name__}: {error}")
+        print(f"{type(error).__name__}: {str(error).splitlines()[0]}")
     finally:
         sys.stdout.flush()
         os._exit(code)
@@ -237,8 +249,13 @@ def main():
         found, truth = got[name].double()[compared], want[name][compared]
         nans = int((found.isnan() != truth.isnan()).sum())
         off = (found - truth).nan_to_num(0.0).abs().max().item() if truth.numel() else 0.0
-        print(f"{name}: off by {off:.3g}, allowed {allowed:.3g}; NaNs that do not agree: {nans}")
+        if off > allowed:
+            print(f"{name}: off by {off:.3g}, allowed {allowed:.3g}")
+        if nans:
+            print(f"{name}: NaN where the definition has none, or none where it has: {nans}")
         shown += nans > 0 or off > allowed
+    if not shown:
+        print("nothing is off")
     return 0 if shown else 1
 
 

@@ -22,6 +22,7 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -40,8 +41,9 @@ class Backend(Protocol):
     ours: bool  # whether it is held to this library's own promises too
     # Optional: `version`, of its package; `calling`, a convolution's import and call, for scripts
     # that stand alone; `safe`, that it never crashes (default: `ours`); `in_place`, that it never
-    # copies an image whole; `dtypes`, that it is for, drawn alone where a claim leaves the choice;
-    # `suited(problem)`, much the same problem, of a kind that it takes.
+    # copies an image whole; `lacks`, what of mask, bias and groups it has no argument for;
+    # `dtypes`, that it is for, drawn alone where a claim leaves the choice; `suited(problem)`,
+    # much the same problem, of a kind that it takes.
 
     def supports(self, problem: Problem, device: str) -> str | None:
         """None, or why a problem is outside what the implementation offers."""
@@ -70,6 +72,14 @@ class Target:
         """The problem itself, or what the backend makes of it so that it supports it."""
         suited = getattr(self.backend, "suited", None)
         return suited(problem) if suited else problem
+
+    def fixed(self, problem: ConvProblem) -> ConvProblem:
+        """As `suited`, of a claim's own problem, without what the backend has no argument for."""
+        least = {"mask": False, "bias": False, "groups": 1}
+        lacks = getattr(self.backend, "lacks", ())
+        if problem.op == "deform_conv2d":
+            problem = problem.but(**{name: least[name] for name in lacks})
+        return self.suited(problem)
 
     def run(self, problem: Problem, wanted: Iterable[str] | None = None) -> Results:
         """Result and gradients on the problem's own tensors."""
@@ -172,7 +182,7 @@ class Dcnv2Path(_Path, Dcnv2):
 class Emulated(_Path):
     """The kernels of CUDA on the CPU: a path's convolution, and the poolings."""
 
-    ours, safe, in_place = False, True, True
+    ours = in_place = True
 
     def __init__(self, path: str):
         super().__init__(path)
@@ -231,7 +241,7 @@ class Torchvision:
     version = property(lambda self: importlib.import_module("torchvision").__version__)
     calling = (
         "from torchvision.ops import deform_conv2d as peer",
-        "peer(input, offset, weight, bias, stride, padding, dilation, mask)",
+        CONVENTIONS["torchvision"].expression,
     )
 
     def supports(self, problem: Problem, device: str) -> str | None:
@@ -261,10 +271,7 @@ class Mmcv:
     version = property(lambda self: importlib.import_module("mmcv").__version__)
     calling = (
         "from mmcv.ops import modulated_deform_conv2d as peer",
-        """peer(
-        input, offset, torch.ones_like(offset[:, ::2]) if mask is None else mask, weight, bias,
-        stride, padding, dilation, input.shape[1] // weight.shape[1],
-        offset.shape[1] // (2 * weight[0, 0].numel()))""",
+        CONVENTIONS["mmcv"].expression,
     )
 
     def suited(self, problem: Problem) -> Problem:
@@ -302,22 +309,26 @@ class User:
         module_name, _, function_name = place.partition(":")
         module = importlib.import_module(module_name)
         self.name = spec
-        self._function = getattr(module, function_name)
+        self._function = attrgetter(function_name)(module)
         convention = convention or convention_of(self._function)
         if convention not in CONVENTIONS:
             known = ", ".join(CONVENTIONS)
             raise ValueError(f"convention of {spec} must be one of {known}, got {convention}")
         self.convention = CONVENTIONS[convention]
+        self.lacks = self.convention.lacks
+        if self.convention.expression:
+            peer = f"import {module_name}\npeer = {module_name}.{function_name}"
+            self.calling = (peer, self.convention.expression)
         self._declared = getattr(module, "supports", None)
 
     def supports(self, problem: Problem, device: str) -> str | None:
         if problem.op != self.convention.op:
             return f"no {problem.op}"
-        if "groups" in self.convention.lacks and problem.groups > 1:
+        if "groups" in self.lacks and problem.groups > 1:
             return "no groups"
-        if "mask" in self.convention.lacks and problem.mask:
+        if "mask" in self.lacks and problem.mask:
             return "no mask"
-        if "bias" in self.convention.lacks and problem.bias:
+        if "bias" in self.lacks and problem.bias:
             return "no bias"
         return self._declared(problem) if self._declared else None
 

@@ -118,8 +118,10 @@ def prices(problem: Problem, at_kinks: bool = False) -> dict[str, Price]:
     }
 
 
-def decided(problem: Problem, name: str, at_kinks: bool = False) -> Tensor:
-    """Entries of a result that are compared.
+def decided(
+    problem: Problem, name: str, at_kinks: bool = False, offset: Tensor | None = None
+) -> Tensor:
+    """Entries of a result that are compared, for a convolution also with other offsets.
 
     Left out are gradients of points that are NaN or, unless asked for, lie on a kink (there the
     derivative is a convention, with properties of its own), and bins on whose side of a jump
@@ -130,7 +132,7 @@ def decided(problem: Problem, name: str, at_kinks: bool = False) -> Tensor:
         return _decided_of_pool(problem, name, everywhere)
     if name not in ("grad_offset", "grad_mask"):
         return everywhere
-    on_kink, is_nan = kinks(problem)
+    on_kink, is_nan = kinks(problem, offset)
     if name == "grad_mask":
         return ~is_nan
     left_out = (is_nan if at_kinks else on_kink | is_nan)[:, :, None].expand(-1, -1, 2, -1, -1)
@@ -154,10 +156,15 @@ def _decided_of_pool(problem: RoIProblem, name: str, everywhere: Tensor) -> Tens
     return ~is_nan[:, :, rows[:, None], cols].any(1, keepdim=True)
 
 
-def kinks(problem: ConvProblem) -> tuple[Tensor, Tensor]:
-    """Points of a convolution that lie on an integer, and that are NaN; each [N, G*K, Ho, Wo]."""
-    y, x = (p.flatten(1, 2) for p in problem.points(problem.rounded()["offset"]))
-    return (y == y.round()) | (x == x.round()), y.isnan() | x.isnan()
+def kinks(problem: ConvProblem, offset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Points of a convolution that lie on an integer, and that are NaN; each [N, G*K, Ho, Wo].
+
+    Of the problem's own offsets, or of others. Infinite points lie nowhere, and have no slope.
+    """
+    offset = problem.rounded()["offset"] if offset is None else offset
+    y, x = (p.flatten(1, 2) for p in problem.points(offset))
+    on_kink = ((y == y.round()) | (x == x.round())) & y.isfinite() & x.isfinite()
+    return on_kink, y.isnan() | x.isnan()
 
 
 def _compute_dtype(problem: Problem) -> torch.dtype:

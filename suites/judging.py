@@ -132,7 +132,7 @@ def outcome(
     """The target's results on a problem's tensors, some of them changed."""
     own = {} if grad_output is None else {"grad_output": grad_output}
     wanted = None if wanted is None else tuple(wanted)
-    LEDGER.current.given.append(Given({**changed, **own}, wanted))
+    LEDGER.note(Given({**changed, **own}, wanted))
     operands = {**problem.operands(target.device), **changed}
     grad_output = problem.grad_output(target.device) if grad_output is None else grad_output
     return evaluate(target.backend.operator(problem.op), problem, operands, grad_output, wanted)
@@ -154,6 +154,7 @@ def assert_equals_reference(
     target: Target, problem: Problem, got: Results, priced: dict[str, Price] | None = None
 ) -> None:
     """Every result lies within its price of the truth, and is NaN exactly where that is."""
+    LEDGER.note(Given())
     want, priced = expected(problem), priced or prices(problem)
     assert_shapes(problem, got, want)
     shares = {name: priced[name].spent(result, want[name]) for name, result in got.items()}

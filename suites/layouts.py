@@ -54,6 +54,12 @@ def lay_out(tensor: Tensor, layout: str) -> Tensor:
     raise ValueError(f"layout must be one of {LAYOUTS}, got {layout}")
 
 
+def layouts_of(**dimensions: int) -> list[tuple[str, str]]:
+    """Operands, given with how many dimensions they have, each with every layout that differs."""
+    first = {4: 1, 2: 2, 1: 3}  # channels_last needs three dimensions, transposed two
+    return [(name, layout) for name, d in dimensions.items() for layout in LAYOUTS[first[d] :]]
+
+
 def moved(tensor: Tensor, device: str | torch.device) -> Tensor:
     """The tensor on a device, in its layout, with what lies between and around its values."""
     memory = empty(0, dtype=tensor.dtype, device=tensor.device).set_(tensor.untyped_storage())

@@ -71,7 +71,7 @@ class Case:
     unsupported: Counter = field(default_factory=Counter)  # reason -> problems
     outcome: str = ""
     failing: Problem | None = None  # the smallest one found
-    given: list[Given] = field(default_factory=list)  # its evaluations; none noted: as it is
+    given: list[Given] = field(default_factory=list)  # its evaluations, where they are noted
 
 
 class Ledger:
@@ -87,6 +87,11 @@ class Ledger:
     def begin(self, key: str, case: Case) -> None:
         """A test starts."""
         self.cases[key] = self.current = case
+
+    def note(self, given: Given) -> None:
+        """An evaluation of the problem that is judged."""
+        if self.current:
+            self.current.given.append(given)
 
     def admit(self, target, problem: Problem) -> bool:
         """Count a problem as judged, or as unsupported by the target, which False says."""

@@ -15,9 +15,10 @@ import re
 import subprocess
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -25,9 +26,10 @@ from torch import Tensor
 
 from reference import bilinear, deform_conv
 from suites.backends import Target
-from suites.bounds import Price, decided, prices
+from suites.bounds import decided, prices
 from suites.evaluation import Results, evaluate
 from suites.isolation import isolated
+from suites.judging import slack
 from suites.layouts import moved
 from suites.ledger import Case, Given
 from suites.problems import ConvProblem
@@ -53,28 +55,70 @@ class Failure:
         operands: on the CPU, as the implementation received them, "grad_output" among them.
         allowed: by result that is off, how much it may be, in the maximum norm.
         compared: by result, which entries count.
+        died: whether there were no results at all.
     """
 
     operands: dict[str, Tensor | None]
     allowed: dict[str, float]
     compared: Results
+    died: bool = False
 
 
 def find_failure(case: Case, target: Target) -> Failure | None:
-    """A failed claim's first evaluation that is off by itself, in what it asked for, or None."""
+    """A failed claim's first evaluation that is off by itself, in what it asked for, or None.
+
+    Of a claim that noted none, as its process died or it made its own, a crash alone is taken.
+    """
     problem = case.failing
     if not isinstance(problem, ConvProblem):
         return None
-    own = {**problem.operands(), "grad_output": problem.grad_output()}
-    for given in case.given or [Given()]:
-        changed = {n: _on(t, "cpu") for n, t in given.changed.items()}
-        if any(_other_size(t, own[n]) for n, t in changed.items()):
-            continue  # a problem of other sizes, whose price and kinks are not these
-        at_kinks = case.claim.startswith("slope at a kink")
-        failure = _judged(target, problem, {**own, **changed}, given.wanted, at_kinks)
+    for given in case.given:
+        failure = _judged(target, problem, given)
         if failure:
             return failure
-    return None
+    failure = None if case.given else _judged(target, problem, Given())
+    return failure if failure and failure.died else None
+
+
+def _judged(target: Target, problem: ConvProblem, given: Given) -> Failure | None:
+    own = {**problem.operands(), "grad_output": problem.grad_output()}
+    changed = {n: _on(t, "cpu") for n, t in given.changed.items()}
+    if any(_other_size(t, own[n]) for n, t in changed.items()):
+        return None  # a problem of other sizes, whose price and kinks are not these
+    operands = {**own, **changed}
+    exact = {n: None if t is None else t.double() for n, t in operands.items()}
+    grad = exact.pop("grad_output")
+
+    def expect() -> tuple[Results, dict[str, float], Results]:
+        want = evaluate(problem.reference, problem, exact, grad, given.wanted)
+        # Of an operand that the problem has not, nothing says what its gradient may be off.
+        priced, rounded = prices(problem), slack(problem, **changed)
+        allowed = {n: max(priced[n].maximum, rounded[n].maximum) for n in want if n in priced}
+        return want, allowed, {n: decided(problem, n, offset=exact["offset"]) for n in allowed}
+
+    # Apart, too: autograd's engine looks for GPUs, and no process forked later could use one.
+    want, allowed, compared = isolated(expect, target)
+
+    def run() -> Results:
+        there = {n: _on(t, target.device) for n, t in operands.items()}
+        grad_output = there.pop("grad_output")
+        got = evaluate(
+            target.backend.operator(problem.op), problem, there, grad_output, given.wanted
+        )
+        return {name: result.cpu() for name, result in got.items()}
+
+    try:
+        got = isolated(run, target)
+    except AssertionError:
+        return Failure(operands, allowed, compared, died=True)
+    off = []
+    for name, most in allowed.items():
+        found, truth = got[name].double()[compared[name]], want[name][compared[name]]
+        error = (found - truth).nan_to_num(0.0).abs()
+        nans = found.isnan() != truth.isnan()
+        if nans.any() or (error.numel() and error.max() > 2 * most):
+            off.append(name)
+    return Failure(operands, {n: allowed[n] for n in off}, compared) if off else None
 
 
 def _on(operand: Tensor | None, device: str) -> Tensor | None:
@@ -85,61 +129,12 @@ def _other_size(changed: Tensor | None, own: Tensor | None) -> bool:
     return changed is not None and own is not None and changed.shape != own.shape
 
 
-def _judged(
-    target: Target, problem: ConvProblem, operands, wanted, at_kinks: bool
-) -> Failure | None:
-    exact = {n: None if t is None else t.double() for n, t in operands.items()}
-    grad = exact.pop("grad_output")
-
-    def expect() -> tuple[Results, dict[str, Price], Results]:
-        want = evaluate(problem.reference, problem, exact, grad, wanted)
-        # A changed problem's price is that of its own operands: only what is far off is shown.
-        priced, offset = prices(problem, at_kinks), exact["offset"]
-        compared = {n: _compared(problem, n, offset, t, at_kinks) for n, t in want.items()}
-        return want, priced, compared
-
-    # Apart, too: autograd's engine looks for GPUs, and no process forked later could use one.
-    want, priced, compared = isolated(expect, target)
-
-    def run() -> Results:
-        given = {n: _on(t, target.device) for n, t in operands.items()}
-        grad_output = given.pop("grad_output")
-        got = evaluate(target.backend.operator(problem.op), problem, given, grad_output, wanted)
-        return {name: result.cpu() for name, result in got.items()}
-
-    everything = {name: priced[name].maximum for name in want if name in priced}
-    try:
-        got = isolated(run, target)
-    except AssertionError:
-        return Failure(operands, everything, compared)
-    off = []
-    # Of an operand that the problem has not, nothing says what its gradient may be off.
-    for name, allowed in everything.items():
-        found, truth = got[name].double()[compared[name]], want[name][compared[name]]
-        error = (found - truth).nan_to_num(0.0).abs()
-        nans = found.isnan() != truth.isnan()
-        if nans.any() or (error.numel() and error.max() > 2 * allowed):
-            off.append(name)
-    return Failure(operands, {n: everything[n] for n in off}, compared) if off else None
-
-
-def _compared(
-    problem: ConvProblem, name: str, offset: Tensor, truth: Tensor, at_kinks: bool
-) -> Tensor:
-    """As `decided`, for other offsets too: the slopes of kinks and of NaN are conventions."""
-    if name not in ("grad_offset", "grad_mask"):
-        return decided(problem, name)
-    y, x = (p.flatten(1, 2) for p in problem.points(offset))
-    left_out = y.isnan() | x.isnan()
-    if name == "grad_offset":
-        on_kink = (y == y.round()) | (x == x.round())
-        if not at_kinks:
-            left_out |= on_kink & y.isfinite() & x.isfinite()
-        left_out = left_out[:, :, None].expand(-1, -1, 2, -1, -1)
-    return ~left_out.reshape(truth.shape)
-
-
 # ---- the script
+
+
+def slug(words: str) -> str:
+    """Words as part of a file's name."""
+    return re.sub(r"\W+", "_", words).strip("_")
 
 
 def write_scripts(
@@ -147,21 +142,23 @@ def write_scripts(
 ) -> dict[str, Path | None]:
     """Write a script for each failed claim that one shows: all are run first, as many as cores."""
     folder.mkdir(parents=True, exist_ok=True)
-    # One after the other: they may fork.
-    paths = {key: _write_script(case, targets[case.target], folder) for key, case in cases.items()}
+    paths: dict[str, Path | None] = {}
+    for key, case in cases.items():  # one after the other: they may fork
+        paths[key] = _write_script(case, targets[case.target], folder, set(paths.values()))
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         return dict(zip(paths, pool.map(_if_it_shows, paths.values()), strict=True))
 
 
-def _write_script(case: Case, target: Target, folder: Path) -> Path | None:
-    """Write what should show a failed claim, if anything can."""
+def _write_script(case: Case, target: Target, folder: Path, taken: Container) -> Path | None:
+    """Write what should show a failed claim, if anything can, by a name that is not taken."""
     if not isinstance(case.failing, ConvProblem) or not hasattr(target.backend, "calling"):
         return None
     text = _text(case, target)
     if text is None:
         return None
-    words = f"{target.name} {case.claim} {case.variant}"
-    path = folder / (re.sub(r"\W+", "_", words).strip("_") + ".py")
+    words = slug(f"{target.name} {case.claim} {case.variant}")
+    names = (f"{words}_{n}.py" if n > 1 else f"{words}.py" for n in count(1))
+    path = next(folder / name for name in names if folder / name not in taken)
     path.write_text(text)
     return path
 

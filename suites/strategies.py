@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
 from hypothesis import strategies as st
 
 from suites.layouts import LAYOUTS
 from suites.offsets import OFFSETS
-from suites.problems import DTYPES, ConvProblem, RoIProblem
+from suites.problems import DTYPES, ConvProblem, Problem, RoIProblem
 from suites.regions import POOL_OFFSETS, REGIONS
 
 STRANGE = ("nan", "infinite", "absurd")
@@ -269,6 +269,12 @@ CONV_OPTIONS: dict[str, tuple[str, ...]] = {
     "offsets": OFFSETS,
     **{f"layout of {name}": LAYOUTS for name in _LAID_OUT},
 }
+
+
+def having(operand: str) -> Callable[[Problem], Problem]:
+    """A map of problems, to such that have an operand: a bias or a mask may be left out."""
+    optional = {"bias", "mask"} & {operand}
+    return lambda problem: problem.but(**dict.fromkeys(optional, True))
 
 
 @st.composite

@@ -18,25 +18,12 @@ from suites.price_picture import RESULTS, draw
 from suites.strategies import CONV_OPTIONS, POOL_OPTIONS
 
 PICTURE = "correctness_price.png"
-_PROOF = """Faulty plain implementations:
-
-<!-- report: mutants -->
-<!-- end -->
-
-Faults in the package's Python:
-
-<!-- report: package_mutants -->
-<!-- end -->
-
-Faults in the sources of the library:
-
-<!-- report: {place}source_mutants -->
-<!-- end -->
-
-The library under sanitizers:
-
-<!-- report: {place}sanitizers -->
-<!-- end -->"""
+_PROOF = {  # reports whose headlines say what a verdict is worth; of a device's folder
+    "mutants": "Faulty plain implementations",
+    "package_mutants": "Faults in the package's Python",
+    "{place}source_mutants": "Faults in the sources of the library",
+    "{place}sanitizers": "The library under sanitizers",
+}
 
 
 def verdicts(
@@ -65,14 +52,15 @@ def verdict_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Claims by targets: how many problems held, or what else came out."""
 
     def cell(group: pd.DataFrame) -> str:
-        failed = (group["verdict"] == "failed").sum()
-        if failed:
-            return f"**fails** {failed} of {len(group)}" if len(group) > 1 else "**fails**"
-        if (group["verdict"] == "not shown").any():
+        counts = Counter(group["verdict"])
+        judged = counts["passed"] + counts["failed"] + counts["not shown"]
+        if counts["failed"]:
+            return "**fails**" + (f" {counts['failed']} of {judged}" if judged > 1 else "")
+        if counts["not shown"]:
             return "not shown"
-        if (group["verdict"] == "unsupported").all():
-            return "unsupported"
-        return "holds"
+        if judged:
+            return "holds"
+        return "unsupported" if counts["unsupported"] else "skipped"
 
     table = rows.groupby(["claim", "target"], sort=False)[["verdict"]].apply(cell)
     return table.unstack("target", fill_value="").reset_index()
@@ -160,10 +148,7 @@ def write_report(
         "Space covered": _covered(ledger),
     }
     origin = reporting.provenance()
-    place = "" if origin["gpu"] == "none" else f"{reporting.gpu_slug(origin['gpu'])}/"
-    page = reporting.REPORTS / place / "correctness.md"  # where this page is to lie
-    proof = reporting.fill_page(_PROOF.format(place=place), page=page)
-    sections["What the suite itself was held to"] = proof
+    sections["What the suite itself was held to"] = _proof(ledger, origin)
     if len(failing):
         columns = ["claim", "variant", "target", "failing", "script"]
         sections["Smallest failing problems"] = failing[columns]
@@ -177,6 +162,22 @@ def write_report(
         directory=directory,
         origin=origin,
     )
+
+
+def _proof(ledger: Ledger, origin: Mapping[str, str]) -> str:
+    """Headlines of the suite's own reports, and of those on this library if it was judged."""
+    from suites import reporting
+
+    targets = [case.target for case in ledger.cases.values()]
+    ours = any(target.startswith("dcnv2") for target in targets)
+    on_gpu = any(target.endswith("-cuda") for target in targets)
+    place = f"{reporting.gpu_slug(origin['gpu'])}/" if on_gpu else ""
+    blocks = [
+        f"{title}:\n\n<!-- report: {name.format(place=place)} -->\n<!-- end -->"
+        for name, title in (_PROOF if ours else {"mutants": _PROOF["mutants"]}).items()
+    ]
+    page = reporting.REPORTS / place / "correctness.md"  # where such a page is kept
+    return reporting.fill_page("\n\n".join(blocks), page=page)
 
 
 def price_pivot(prices: pd.DataFrame) -> pd.DataFrame:
@@ -205,9 +206,11 @@ def _headline(rows: pd.DataFrame) -> pd.DataFrame:
         [
             {
                 "implementation": target,
-                "claims that hold": (group["verdict"] == "passed").sum(),
+                "claims": group["claim"].nunique(),
+                "their variants that hold": (group["verdict"] == "passed").sum(),
                 "that fail": (group["verdict"] == "failed").sum(),
                 "unsupported": (group["verdict"] == "unsupported").sum(),
+                "skipped": (group["verdict"] == "skipped").sum(),
                 "problems judged": group["judged"].sum(),
             }
             for target, group in rows.groupby("target", sort=False)

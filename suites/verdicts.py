@@ -22,6 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 from suites.reporting import PROVENANCE, REPORTS, gpu_slug, markdown_table
+from suites.reproduce import slug
 from suites.summary import verdict_table
 
 _TEXT = """# Verdicts
@@ -31,12 +32,13 @@ _TEXT = """# Verdicts
 <!-- /headline -->
 
 Claims of the correctness suite by implementation: `holds` for every problem drawn, **fails**,
-unsupported, or empty where the claim has no meaning or was not judged. A claim of which there are
-several variants (by dtype, say) fails if one does. A failure is backed by a script below that needs
-torch and the implementation alone and ends with exit code 0 if it is still there. Where the suite
-saw one that no script repeats by itself, the verdict is `not shown`, and nothing is claimed: of
-poolings there are no scripts, nor of what takes too many numbers for one. Left out are claims that
-no implementation here supports. mmcv is judged on contiguous operands, but in claims on layouts.
+unsupported, or empty where the claim has no meaning or was not judged in that run. A claim of which
+there are several variants (by dtype, say) fails if one does. A failure is backed by a script below
+that needs torch and the implementation alone and ends with exit code 0 if it is still there. Where
+the suite saw one that no script repeats by itself, the verdict is `not shown`, and nothing is
+claimed: of poolings there are no scripts, nor of what takes too many numbers for one. Left out are
+claims that no implementation here supports. mmcv is judged on contiguous operands, except in claims
+on layouts.
 
 {table}
 
@@ -62,7 +64,10 @@ def merge(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
 
 
 def read(folder: Path) -> pd.DataFrame:
-    """The rows of one report, with a name of the implementation that says where it ran."""
+    """The rows of one report, with a name of the implementation that says where it ran.
+
+    The `made` script is one of the folder's; the page keeps it by the implementation's name.
+    """
     rows = pd.read_csv(folder / "correctness.csv", keep_default_na=False, dtype=str)
 
     def name(row: pd.Series) -> str:
@@ -73,7 +78,14 @@ def read(folder: Path) -> pd.DataFrame:
         place = gpu_slug(row["gpu"]).upper() if device == "cuda" else "CPU"
         return " ".join(word for word in (backend, version, place) if word)
 
-    return rows.assign(implementation=rows.apply(name, axis=1))
+    rows = rows.assign(implementation=rows.apply(name, axis=1), made=rows["script"])
+    kept = [
+        f"{slug(row['implementation']).lower()}{row['made'].removeprefix(slug(row['target']))}"
+        for _, row in rows.iterrows()
+    ]
+    return rows.assign(
+        script=[k if made else "" for k, made in zip(kept, rows["made"], strict=True)]
+    )
 
 
 def text(rows: pd.DataFrame, scripts: Path) -> str:
@@ -111,6 +123,8 @@ def _total(implementation: str, verdicts: pd.Series) -> dict[str, object]:
         "claims that hold": (verdicts == "holds").sum(),
         "that fail": verdicts.str.startswith("**fails").sum(),
         "not shown": (verdicts == "not shown").sum(),
+        "unsupported": (verdicts == "unsupported").sum(),
+        "not judged": verdicts.isin(["", "skipped"]).sum(),
     }
 
 
@@ -126,13 +140,14 @@ def write(folders: Sequence[Path], into: Path = REPORTS) -> Path:
     rows = pd.DataFrame()
     if kept.is_file():
         rows = pd.read_csv(kept, keep_default_na=False, dtype=str)
-    rows = merge(rows, pd.concat([read(folder) for folder in folders]))
     scripts = into / "verdicts"
     scripts.mkdir(parents=True, exist_ok=True)
-    for name in filter(None, rows["script"]):
-        for folder in folders:
-            if (folder / "failures" / name).is_file():
-                shutil.copy(folder / "failures" / name, scripts / name)
+    parts = [read(folder) for folder in folders]
+    for folder, part in zip(folders, parts, strict=True):
+        for made, name in zip(part.pop("made"), part["script"], strict=True):
+            if made:
+                shutil.copy(folder / "failures" / made, scripts / name)
+    rows = merge(rows, pd.concat(parts))
     for script in scripts.glob("*.py"):
         if script.name not in set(rows["script"]):
             script.unlink()

@@ -115,10 +115,14 @@ def pytest_configure(config):
     torch.set_num_threads(1)
     # torch.conv2d is a yardstick here, and by default it rounds float32 to 11 bits on a GPU.
     torch.backends.cudnn.allow_tf32 = False
+    asked = config.getoption("--mutant")
+    if asked and not config.getoption("--mutants"):
+        raise pytest.UsageError("--mutant chooses among --mutants, which is not given")
     if config.getoption("--mutants"):
         judging.PROFILE["shrink"] = False
-        asked = config.getoption("--mutant") or [""]
-        config.mutants = [m for m in MUTANTS if any(text in m.key for text in asked)]
+        config.mutants = [m for m in MUTANTS if any(text in m.key for text in asked or [""])]
+        if not config.mutants:
+            raise pytest.UsageError(f"no planted fault has one of {asked} in its name")
         chosen = (*UNCHANGED, *config.mutants)
         config.targets = [backends.Target(mutant, "cpu") for mutant in chosen]
         return
@@ -215,8 +219,8 @@ def pytest_runtest_makereport(item, call):
         )
     case = LEDGER.cases.get(item.nodeid)
     if case and (report.when == "call" or report.failed):
-        skipped = "unsupported" if report.skipped else ""
-        case.outcome = "failed" if report.failed else skipped or "passed"
+        left_out = "unsupported" if case.unsupported else "skipped"  # not on this machine
+        case.outcome = "failed" if report.failed else left_out if report.skipped else "passed"
 
 
 def pytest_collection_modifyitems(config, items):

@@ -21,13 +21,13 @@ ANY = [
 @pytest.mark.parametrize("problem", ANY, ids=lambda p: p.op)
 def test_operand_may_spread_over_2_31_elements(target, problem, last):
     """Each operand in turn, and the gradient, with one long stride: along every axis."""
-    problem = target.suited(problem)
+    problem = target.fixed(problem)
     needs(target, problem)
     function, allowed = target.backend.operator(problem.op), slack(problem)
     given = {**problem.operands(target.device), "grad_output": problem.grad_output(target.device)}
     want = _results(function, problem, given)
     with large.zeros(torch.float32, target.device) as memory:
-        for name, tensor in given.items():
+        for name, tensor in ((n, t) for n, t in given.items() if t is not None):
             for axis in (i for i, size in enumerate(tensor.shape) if size > 1):
                 moved = large.spread(tensor, axis, last, memory)
                 got = _results(function, problem, {**given, name: moved})

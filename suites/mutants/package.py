@@ -78,6 +78,8 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
 
     chosen = [p for p in PACKAGE if asked(p, "dcnv2", options.only)]
+    if not chosen:
+        parser.error(f"no fault has a name, or a file that begins as, one of {options.only}")
     rows = _judge_all(chosen, options.jobs)
     if not rows:
         return 1

@@ -47,10 +47,11 @@ class Patch:
 
     Attributes:
         name: what is wrong, in a few words.
-        path: the file, below csrc/.
+        path: the file, below csrc/, or below dcnv2/ for a fault of the package.
         old: a text that the file holds once.
         new: the faulty text.
-        killer: the claim that must find it, as a test's place below suites/correctness.
+        killer: the claim that must find it, as a test's place below suites/correctness, or in the
+            project for a fault of the package.
         cpu: sources in csrc/cpu to compile anew with the faulty file; none: not for the CPU.
         cuda: the same of csrc/cuda. A header's fault is planted in one pass alone.
         kernels: of CUDA, those (mma, wgmma) that are judged; by default the library chooses.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Faults in the tensor-core kernels of the CUDA library, each judged on the path that takes it."""
 
-from suites.mutants.patches import EQUALS, TILES, WIDE, Patch
+from suites.mutants.patches import EQUALS, STRANGE, TILES, WIDE, Patch
 
 
 def _file(name, file, old, new, kernels, killer=WIDE, built=None) -> Patch:
@@ -46,6 +46,7 @@ FUSED = [
         "if (s.nan || mask != mask) return {source.zeros, 0, 0, {NAN, 0, 0, 0}};",
         "if (s.nan || mask != mask) return {source.zeros, 0, 0, {0, 0, 0, 0}};",
         "wgmma",
+        STRANGE,
         built="forward.cu",
     ),
     _file(

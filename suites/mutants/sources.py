@@ -116,6 +116,8 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
 
     chosen = [p for p in patches(options.device) if asked(p, "csrc", options.only)]
+    if not chosen:
+        parser.error(f"no fault has a name, or a file that begins as, one of {options.only}")
     with tempfile.TemporaryDirectory(prefix="dcnv2_faults_") as folder:
         if options.build:
             built = build(options.device)

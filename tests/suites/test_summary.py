@@ -35,18 +35,35 @@ def test_picture_of_the_price_is_drawn(prices, tmp_path):
     assert draw(prices, tmp_path / "price.png").read_bytes()[:4] == b"\x89PNG"
 
 
-@pytest.mark.parametrize(("gpu", "place"), [("none", ""), ("NVIDIA H200", "h200/")])
-def test_correctness_says_what_the_suite_was_held_to(tmp_path, monkeypatch, gpu, place):
-    monkeypatch.setattr(reporting, "_gpu", lambda: (gpu, "none"))
+@pytest.mark.parametrize(("device", "place"), [("cpu", ""), ("cuda", "h200/")])
+def test_correctness_says_what_the_suite_was_held_to(tmp_path, monkeypatch, device, place):
+    monkeypatch.setattr(reporting, "_gpu", lambda: ("NVIDIA H200", "none"))
     monkeypatch.setattr(reporting, "measured_digest", lambda device: "x")
     ledger = Ledger()
-    ledger.begin("here", Case("holds water", "mine-cpu", outcome="passed"))
+    ledger.begin("here", Case("holds water", f"dcnv2-{device}", outcome="passed"))
     page = summary.write_report(ledger, tmp_path).read_text()
     for name in ("mutants", "package_mutants", f"{place}source_mutants", f"{place}sanitizers"):
         headline = (reporting.REPORTS / f"{name}.md").read_text().split("\n")[3:6]
         assert "\n".join([f"<!-- report: {name} -->", *headline]) in page
         up = "../../" if place else "../"
         assert f"[{name.rpartition('/')[2]}]({up}reports/{name}.md)" in page
+
+
+def test_a_strangers_report_tells_of_no_library_but_theirs(tmp_path):
+    ledger = Ledger()
+    ledger.begin("here", Case("holds water", "mine:dcn-cpu", outcome="passed"))
+    page = summary.write_report(ledger, tmp_path).read_text()
+    assert "<!-- report: mutants -->" in page
+    assert "source_mutants" not in page
+
+
+def test_what_was_skipped_here_is_not_unsupported():
+    ledger = Ledger()
+    for number, outcome in enumerate(("skipped", "unsupported")):
+        case = Case(f"claim {number}", "mine-cpu", outcome=outcome)
+        ledger.begin(str(number), case)
+    table = summary.verdict_table(summary.verdicts(ledger))
+    assert table["mine-cpu"].tolist() == ["skipped", "unsupported"]
 
 
 def test_a_run_of_all_claims_says_which_find_what(tmp_path):

@@ -227,6 +227,16 @@ def assert_derivative(target: Target, function: Callable, leaf: Tensor, **option
     assert torch.autograd.gradcheck(function, leaf, nondet_tol=tolerance, **options)
 
 
+def assert_layout_changes_nothing(
+    target: Target, problem: Problem, operand: str, layout: str
+) -> None:
+    """An operand in another layout gives what it gives contiguous, but for rounding."""
+    laid = problem.but(layouts=((operand, layout),)).operands(target.device)[operand]
+    got = outcome(target, problem, **{operand: laid})
+    want = outcome(target, problem, **{operand: laid.contiguous().clone()})
+    assert_within(slack(problem, **{operand: laid}), got, want)
+
+
 def assert_same_bits(left: Results, right: Results) -> None:
     """Two results agree in every bit, NaNs included."""
     assert left.keys() == right.keys()

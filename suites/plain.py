@@ -13,17 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from suites.threads import limited_threads
+
 PASSES = ("forward", "grad_input", "grad_offset", "grad_weight")
 
 
 def einsum(equation: str, *operands: Tensor) -> Tensor:
     """torch.einsum on one thread: on several, a matrix product adds up in another order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with limited_threads(1):
         return torch.einsum(equation, *operands)
-    finally:
-        torch.set_num_threads(threads)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from suites.evaluation import evaluate, run
 from suites.judging import assert_agrees, assert_equals_reference, assert_same_bits, claim, needs
 from suites.problems import ConvProblem, RoIProblem
 from suites.strategies import conv_problems, pool_problems
+from suites.threads import limited_threads
 
 ANY = st.one_of(conv_problems(), pool_problems())
 BUSY = ConvProblem(  # thousands of samples of one pixel, whose order of summation shows
@@ -39,7 +40,7 @@ def test_threads_change_no_bit(target, problem, threads):
     problem = problem.but(dtype="float32")
     needs(target, problem)
     alone = target.run(problem)
-    with _threads(threads):
+    with limited_threads(threads):
         together = target.run(problem)
     assert_same_bits(together, alone)
 
@@ -48,19 +49,9 @@ def test_threads_change_no_bit(target, problem, threads):
 @claim(ANY, 30)
 def test_threads_change_no_bit_of_any_problem(target, problem):
     alone = target.run(problem)
-    with _threads(3):
+    with limited_threads(3):
         together = target.run(problem)
     assert_same_bits(together, alone)
-
-
-@contextlib.contextmanager
-def _threads(count):
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ import pandas as pd
 
 from suites.mutants.patches import ROOT, Patch
 from suites.mutants.patches_package import PACKAGE
-from suites.mutants.sources import asked, fate
+from suites.mutants.sources import choose, fate
 
 _COPIED = ("dcnv2", "suites", "tests")
 _LINKED = ("build_support", "csrc", "docs", "pyproject.toml", "reference")
@@ -77,10 +77,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", type=Path, metavar="DIR", help="write package_mutants.md there")
     options = parser.parse_args(words)
 
-    chosen = [p for p in PACKAGE if asked(p, "dcnv2", options.only)]
-    if not chosen:
-        parser.error(f"no fault has a name, or a file that begins as, one of {options.only}")
-    rows = _judge_all(chosen, options.jobs)
+    rows = _judge_all(choose(parser, PACKAGE, "dcnv2", options.only), options.jobs)
     if not rows:
         return 1
     table = pd.DataFrame(rows)

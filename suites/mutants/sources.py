@@ -115,9 +115,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", type=Path, metavar="DIR", help="write source_mutants.md there")
     options = parser.parse_args(words)
 
-    chosen = [p for p in patches(options.device) if asked(p, "csrc", options.only)]
-    if not chosen:
-        parser.error(f"no fault has a name, or a file that begins as, one of {options.only}")
+    chosen = choose(parser, patches(options.device), "csrc", options.only)
     with tempfile.TemporaryDirectory(prefix="dcnv2_faults_") as folder:
         if options.build:
             built = build(options.device)
@@ -146,6 +144,19 @@ def asked(patch: Patch, folder: str, only: Sequence[str] | None) -> bool:
     """Whether a fault is among those asked for, by its name or how its file's path begins."""
     place = f"{folder}/{patch.path}"
     return not only or patch.name in only or any(place.startswith(o) for o in only)
+
+
+def choose(
+    parser: argparse.ArgumentParser,
+    faults: Sequence[Patch],
+    folder: str,
+    only: Sequence[str] | None,
+) -> list[Patch]:
+    """The faults that are asked for; a command line that asks for none is in error."""
+    chosen = [patch for patch in faults if asked(patch, folder, only)]
+    if not chosen:
+        parser.error(f"no fault has a name, or a file that begins as, one of {only}")
+    return chosen
 
 
 def _judge_all(

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a run measures: cases by the options of the command line, and the row that each makes."""
 
-import contextlib
 import dataclasses
 import statistics
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from suites.perf.implementations import IMPLEMENTATIONS
 from suites.perf.measure import Gauge, percentiles
 from suites.perf.pools import OPERATORS, PoolCase
 from suites.perf.problems import DTYPES, Problem, matmul_mode
+from suites.threads import limited_threads
 
 SWEPT = ("channels", "pixels", "batch")
 MAGNITUDES_PX = ("0", "0.5", "1", "2", "4", "8", "16", "32", "64")
@@ -194,17 +194,6 @@ def thread_counts() -> list[int]:
     """Powers of two up to torch's number of threads, and that, but no more than 16."""
     most = min(torch.get_num_threads(), MOST_THREADS)
     return sorted({most, *(n for n in (1, 2, 4, 8, 16) if n <= most)})
-
-
-@contextlib.contextmanager
-def limited_threads(threads: int | None) -> Iterator[None]:
-    """Limit torch to so many threads, if any; restore their number after."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def measure(

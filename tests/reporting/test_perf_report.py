@@ -9,10 +9,11 @@ import torch
 
 from suites.layers import Layer
 from suites.perf import report
-from suites.perf.cases import limited_threads, thread_counts
+from suites.perf.cases import thread_counts
 from suites.perf.implementations import IMPLEMENTATIONS
 from suites.perf.measure import Gauge, percentiles
 from suites.perf.problems import Problem, make_offsets
+from suites.threads import limited_threads
 
 SMALL = Layer("small", "none", 2, 6, 4, 7, 9, padding=(1, 2), stride=(2, 1), dilation=(1, 2))
 

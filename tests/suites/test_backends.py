@@ -14,7 +14,7 @@ from hypothesis import given, settings
 import reference
 from suites import backends
 from suites.backends import Target, get_backend
-from suites.conventions import convention_of
+from suites.conventions import CONVENTIONS, convention_of
 from suites.evaluation import expected
 from suites.isolation import isolated
 from suites.mutants.patches import ROOT
@@ -78,6 +78,18 @@ def test_conventions_reach_the_same_operands(name, given):
         torch.testing.assert_close(got[result], want[result])
 
 
+@pytest.mark.parametrize("name", [n for n, c in CONVENTIONS.items() if c.expression])
+@pytest.mark.parametrize("given", [{}, {"bias": False}, {"mask": False}])
+def test_a_script_calls_as_the_convention_does(name, given):
+    convention, kinds = CONVENTIONS[name], {"mask": False, "bias": False, "groups": 1}
+    problem = ConvProblem(**{**given, **{lack: kinds[lack] for lack in convention.lacks}})
+    arguments = {**problem.operands(), **problem.options()}
+    called = convention.adapt(lambda *args: args)(**arguments)
+    names = {"peer": lambda *args: args, "torch": torch, **arguments}
+    for got, want in zip(eval(convention.expression, names), called, strict=True):
+        assert torch.equal(got, want) if isinstance(want, torch.Tensor) else got == want
+
+
 def test_convention_is_told_by_argument_names():
     assert convention_of(as_torchvision) == "torchvision"
     assert convention_of(as_mmcv) == "mmcv"
@@ -100,8 +112,6 @@ def test_what_a_convention_has_no_argument_for_is_unsupported():
 
 
 def test_convention_may_be_named():
-    from suites.conventions import CONVENTIONS
-
     backend = get_backend(f"{__name__}:as_torchvision@mmcv")
     assert backend.convention is CONVENTIONS["mmcv"]
     with pytest.raises(ValueError, match="convention"):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The faults planted in the sources still fit them, and name claims that are there."""
 
+import argparse
 import dataclasses
 import subprocess
 
@@ -61,6 +62,10 @@ def test_faults_are_asked_for_by_name_or_by_file():
     chosen = [p for p in ALL if sources.asked(p, "csrc", ["csrc/cuda/fused/dots", "padding added"])]
     assert {p.path for p in chosen} == {"cuda/fused/dots.cuh", "geometry.h"}
     assert all(sources.asked(p, "csrc", None) for p in ALL)
+    parser = argparse.ArgumentParser()
+    assert sources.choose(parser, ALL, "csrc", None) == ALL
+    with pytest.raises(SystemExit):
+        sources.choose(parser, ALL, "csrc", ["no such fault"])
 
 
 class Copies:

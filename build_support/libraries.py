@@ -67,7 +67,7 @@ def plan(root: Path, digest: Callable[..., str]) -> tuple[list[Library], list[st
 
     link = ["-shared", f"-L{torch_dir / 'lib'}", "-ltorch_cpu", "-Wl,--no-undefined"]
     hidden = ["-fvisibility=hidden", *_WARNINGS]
-    sources = sorted((root / "csrc/cpu").glob("*.cpp"))
+    sources = sorted((root / "csrc/cpu").rglob("*.cpp"))
     # No floating-point operation traps: loops with rounding or comparisons can be vectorised.
     cpu_flags = [*common, *hidden, "-fno-trapping-math"]
     cpu = Library("dcnv2_cpu", sources, cpu_flags, link, [info("cpu")])

@@ -7,17 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .convert_weights import convert_state_dict
-    from .replace_convs import deformable
-    from .replace_layers import replace
+    from .convert.checkpoints import convert_state_dict
+    from .convert.convolutions import deformable
+    from .convert.layers import replace
 
 __version__ = "0.1.0"
 
 # Loaded when first asked for, so that `import dcnv2` alone stays quick.
 _HOMES = {
-    "convert_state_dict": "convert_weights",
-    "deformable": "replace_convs",
-    "replace": "replace_layers",
+    "convert_state_dict": "convert.checkpoints",
+    "deformable": "convert.convolutions",
+    "replace": "convert.layers",
 }
 
 __all__ = ["__version__", "convert_state_dict", "deformable", "replace"]

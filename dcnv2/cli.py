@@ -69,7 +69,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _tell_launcher(error: Exception) -> None:
     if "torch" in sys.modules:  # else no rank has begun
-        from dcnv2.engine.ranks import tell_launcher
+        from dcnv2.engine.training.distributed import tell_launcher
 
         tell_launcher(error)
 
@@ -179,10 +179,10 @@ def _doctor(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> int | None:
-    from dcnv2.engine.config import load_config
-    from dcnv2.engine.evaluate import check_expected
-    from dcnv2.engine.stopping import EXIT_STOPPED, RunStoppedError
-    from dcnv2.engine.train import train
+    from dcnv2.engine.config.loading import load_config
+    from dcnv2.engine.evaluation.evaluate import check_expected
+    from dcnv2.engine.training.signals import EXIT_STOPPED, RunStoppedError
+    from dcnv2.engine.training.train import train
 
     config = load_config(options.config, options.overrides)
     choices: dict[str | None, bool | Literal["auto"]] = {"yes": True, "auto": "auto", None: False}
@@ -200,9 +200,9 @@ def _train(options: argparse.Namespace) -> int | None:
 
 
 def _eval(options: argparse.Namespace) -> None:
-    from dcnv2.engine.config import load_config
-    from dcnv2.engine.evaluate import check_expected, evaluate_checkpoint
-    from dcnv2.engine.journal import write_result
+    from dcnv2.engine.config.loading import load_config
+    from dcnv2.engine.evaluation.evaluate import check_expected, evaluate_checkpoint
+    from dcnv2.engine.training.run_logger import write_result
 
     words = [f"--eval.evaluator={options.evaluator}"] if options.evaluator else []
     config = load_config(options.config, [*options.overrides, *words])
@@ -220,8 +220,8 @@ def _eval(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from dcnv2.engine.config import PRETRAINED, load_config
-    from dcnv2.engine.predict import predict_files
+    from dcnv2.engine.config.loading import PRETRAINED, load_config
+    from dcnv2.engine.inference.predict import predict_files
 
     words = [] if options.threshold is None else [f"--eval.draw_threshold={options.threshold}"]
     config = load_config(options.config, [*options.overrides, *words])
@@ -238,10 +238,10 @@ def _predict(options: argparse.Namespace) -> None:
 def _offsets(options: argparse.Namespace) -> None:
     import torch
 
-    from dcnv2.engine.checkpoint import restore
-    from dcnv2.engine.config import load_config
-    from dcnv2.engine.offset_picture import draw_offsets
-    from dcnv2.engine.predict import as_tensor, find_images
+    from dcnv2.engine.config.loading import load_config
+    from dcnv2.engine.inference.predict import as_tensor, find_images
+    from dcnv2.engine.training.checkpoint import restore
+    from dcnv2.engine.visualization.offsets import draw_offsets
 
     config = load_config(options.config, options.overrides)
     images = [as_tensor(file) for file in find_images(options.images)]
@@ -251,15 +251,15 @@ def _offsets(options: argparse.Namespace) -> None:
 
 
 def _pack(options: argparse.Namespace) -> None:
-    from dcnv2.engine.config import load_config
-    from dcnv2.engine.pack import pack
+    from dcnv2.engine.config.loading import load_config
+    from dcnv2.engine.training.export_run import pack
 
     config = load_config(options.config, options.overrides)
     print(pack(config, options.out, options.checkpoint))
 
 
 def _configs(options: argparse.Namespace) -> None:
-    from dcnv2.engine.catalogue import catalogue
+    from dcnv2.engine.config.catalogue import catalogue
 
     table = catalogue(options.words)
     if table.empty:
@@ -268,7 +268,7 @@ def _configs(options: argparse.Namespace) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from dcnv2.convert_weights import convert_file
+    from dcnv2.convert.checkpoints import convert_file
 
     print(convert_file(options.source, options.target))
 
@@ -304,7 +304,7 @@ def _data_check(options: argparse.Namespace) -> None:
 
 
 def _data_minival(options: argparse.Namespace) -> None:
-    from dcnv2.data.combine import write_minival
+    from dcnv2.data.concat import write_minival
 
     for path in write_minival(options.root):
         print(path)

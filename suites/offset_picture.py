@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from dcnv2.engine.checkpoint import restore
-from dcnv2.engine.config import load_config
-from dcnv2.engine.offset_picture import draw_offsets
-from dcnv2.engine.predict import as_tensor
+from dcnv2.engine.config.loading import load_config
+from dcnv2.engine.inference.predict import as_tensor
+from dcnv2.engine.training.checkpoint import restore
+from dcnv2.engine.visualization.offsets import draw_offsets
 
 
 def main(words: Sequence[str] | None = None) -> None:

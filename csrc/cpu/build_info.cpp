@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "../build_info.h"
+#include "build_info.h"
 
-#include "kernels.h"
+#include "cpu/simd/kernels.h"
 
 DCNV2_EXPORT const char* dcnv2_build_info() {
   using dcnv2::cpu::Instructions;

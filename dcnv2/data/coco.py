@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from dcnv2.data.annotations import Annotation, Problem, Table, TableBuilder, box_fault
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.images import probe_all
 from dcnv2.data.segmentation import encode, finite
-from dcnv2.data.table import Annotation, Problem, Table, TableBuilder, box_fault
 
 SPLITS = {
     "train": ("train", "train2017", "train2014"),

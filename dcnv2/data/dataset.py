@@ -13,8 +13,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from torchvision import tv_tensors
 
+from dcnv2.data.annotations import BadDataError, Problem, Table, count_text
 from dcnv2.data.images import read_rgb
-from dcnv2.data.table import BadDataError, Problem, Table, count_text
 
 
 class DetectionDataset(torch.utils.data.Dataset[Any]):

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from dcnv2.data import outlines, paint, raster
+from dcnv2.data import raster
+from dcnv2.data import render as paint
+from dcnv2.data import shape_contours as outlines
 from dcnv2.data.images import write_png
 from dcnv2.data.segmentation import run_lengths
 

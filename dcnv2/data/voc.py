@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from dcnv2.data.annotations import Annotation, Problem, Table, TableBuilder, box_fault
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.images import BadImageError, probe_all
-from dcnv2.data.table import Annotation, Problem, Table, TableBuilder, box_fault
 
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),

@@ -8,13 +8,13 @@ from pathlib import Path
 import pandas as pd
 from torch import Tensor
 
-from dcnv2.engine.checkpoint import restore
-from dcnv2.engine.config import RunConfig, load_config
-from dcnv2.engine.datasets import open_val
-from dcnv2.engine.device import pick_device
-from dcnv2.engine.predict import prediction_sheet
+from dcnv2.engine.config.device import pick_device
+from dcnv2.engine.config.loading import RunConfig, load_config
+from dcnv2.engine.inference.predict import prediction_sheet
+from dcnv2.engine.training.checkpoint import restore
+from dcnv2.engine.training.datasets import open_val
 from suites.coco.figures import draw_curves, draw_sheet
-from suites.reporting import markdown_table, write_report
+from suites.reporting.report import markdown_table, write_report
 
 COLUMNS = ("box_AP", "box_AP50", "mask_AP", "mask_AP50", "mask_AP75")
 # A model whose loss ends above this share of its first has learned nothing.

@@ -11,9 +11,9 @@ import torch
 
 import reference
 from dcnv2.data.shapes import write_shapes
-from dcnv2.engine.config import load_config
-from dcnv2.engine.datasets import train_batches
-from dcnv2.engine.train import Trainer, train
+from dcnv2.engine.config.loading import load_config
+from dcnv2.engine.training.datasets import train_batches
+from dcnv2.engine.training.train import Trainer, train
 from suites.coco import smoke
 from suites.coco.report import advantages, differences, learned, missed_marks, summary, times
 

@@ -10,18 +10,20 @@ import torch
 # Looks for a GPU without touching it, so that forked processes can use it.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
-from suites import backends, isolation, judging
-from suites.emulator import operators
-from suites.emulator.build import LIBRARY
-from suites.ledger import LEDGER, Case
-from suites.mutants import MUTANTS, UNCHANGED, Mutant
-from suites.summary import (
+from suites.backends import registry as backends
+from suites.backends.emulator import operators
+from suites.backends.emulator.build import LIBRARY
+from suites.claims import claim as judging
+from suites.claims import isolation
+from suites.claims.recorder import LEDGER, Case
+from suites.claims.tables import (
     summarise,
     summarise_mutants,
     write_claims,
     write_mutants,
     write_report,
 )
+from suites.mutants import MUTANTS, UNCHANGED, Mutant
 
 PROFILES = {
     "default": {"factor": 1.0, "shrink": True, "derandomize": True},
@@ -278,7 +280,7 @@ def pytest_sessionfinish(session, exitstatus):
 
 def _scripts(config, folder):
     """Scripts that show the failed claims by themselves: paths by the tests' names."""
-    from suites.reproduce import write_scripts
+    from suites.peers.repro_scripts import write_scripts
 
     targets = {target.name: target for target in config.targets}
     failed = {k: c for k, c in LEDGER.cases.items() if c.outcome == "failed" and c.failing}

@@ -5,12 +5,12 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from suites.bounds import prices, rounding_price
-from suites.evaluation import evaluate
-from suites.judging import assert_agrees, assert_equals_reference, claim, needs, outcome
-from suites.problems import ConvProblem
-from suites.sizes import conv_sizes, expected_terms
-from suites.strategies import DTYPES, STRANGE, conv_problems
+from suites.claims.claim import assert_agrees, assert_equals_reference, claim, needs, outcome
+from suites.problems.evaluate import evaluate
+from suites.problems.problem import ConvProblem
+from suites.problems.strategies import DTYPES, STRANGE, conv_problems
+from suites.tolerance.magnitudes import conv_sizes, expected_terms
+from suites.tolerance.tolerance import prices, rounding_price
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -8,9 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from suites.bounds import kinks, prices
-from suites.evaluation import arriving, call, evaluate, expected
-from suites.judging import (
+from suites.claims.claim import (
     assert_derivative,
     assert_same_bits,
     assert_within,
@@ -19,9 +17,11 @@ from suites.judging import (
     outcome,
     slack,
 )
-from suites.offsets import NEAR_KINK
-from suites.problems import ConvProblem
-from suites.strategies import DTYPES, PRECISE, conv_problems, having
+from suites.problems.conv_offsets import NEAR_KINK
+from suites.problems.evaluate import arriving, call, evaluate, expected
+from suites.problems.problem import ConvProblem
+from suites.problems.strategies import DTYPES, PRECISE, conv_problems, having
+from suites.tolerance.tolerance import kinks, prices
 
 ANY = conv_problems(dtype=PRECISE)
 PLAIN = conv_problems(dtype=PRECISE, layouts=("contiguous",))

@@ -11,9 +11,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from suites.judging import assert_layout_changes_nothing, assert_within, claim, outcome, slack
-from suites.layouts import layouts_of
-from suites.strategies import PRECISE, conv_problems, having
+from suites.claims.claim import assert_layout_changes_nothing, assert_within, claim, outcome, slack
+from suites.problems.layouts import layouts_of
+from suites.problems.strategies import PRECISE, conv_problems, having
 
 ANY = conv_problems(dtype=PRECISE)
 SEVERAL = ANY.filter(lambda p: p.batch > 1)

@@ -7,11 +7,17 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from suites.evaluation import evaluate, run
-from suites.judging import assert_agrees, assert_equals_reference, assert_same_bits, claim, needs
-from suites.problems import ConvProblem, RoIProblem
-from suites.strategies import conv_problems, pool_problems
-from suites.threads import limited_threads
+from suites.claims.claim import (
+    assert_agrees,
+    assert_equals_reference,
+    assert_same_bits,
+    claim,
+    needs,
+)
+from suites.problems.evaluate import evaluate, run
+from suites.problems.problem import ConvProblem, RoIProblem
+from suites.problems.strategies import conv_problems, pool_problems
+from suites.problems.threads import limited_threads
 
 ANY = st.one_of(conv_problems(), pool_problems())
 BUSY = ConvProblem(  # thousands of samples of one pixel, whose order of summation shows

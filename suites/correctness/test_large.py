@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Indices that need more than 32 bits, of tensors that take hardly any memory (suites/large.py)."""
+"""Indices that need more than 32 bits, of tensors that take hardly any memory."""
 
 import pytest
 import torch
 
-from suites import large
-from suites.evaluation import call, evaluate
-from suites.judging import assert_within, needs, slack
-from suites.problems import ConvProblem, RoIProblem
+from suites.claims.claim import assert_within, needs, slack
+from suites.problems import large_tensors as large
+from suites.problems.evaluate import call, evaluate
+from suites.problems.problem import ConvProblem, RoIProblem
 
 FLOATS = {"dtype": "float32", "layouts": ()}
 ANY = [

@@ -5,8 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from suites.evaluation import arriving, call, evaluate
-from suites.judging import (
+from suites.claims.claim import (
     assert_layout_changes_nothing,
     assert_same_bits,
     assert_within,
@@ -15,10 +14,11 @@ from suites.judging import (
     outcome,
     slack,
 )
-from suites.layouts import layouts_of
-from suites.problems import RoIProblem
-from suites.regions import sample_points, undecided_among, undecided_bins
-from suites.strategies import PRECISE, having, pool_problems
+from suites.problems.evaluate import arriving, call, evaluate
+from suites.problems.layouts import layouts_of
+from suites.problems.problem import RoIProblem
+from suites.problems.rois import sample_points, undecided_among, undecided_bins
+from suites.problems.strategies import PRECISE, having, pool_problems
 
 FINITE = ("none", "zero", "small", "large", "far")
 BOTH = pytest.mark.parametrize("kind", ["roi", "psroi"])

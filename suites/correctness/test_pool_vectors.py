@@ -4,8 +4,8 @@
 import pytest
 import torch
 
-from suites.judging import needs
-from suites.problems import RoIProblem
+from suites.claims.claim import needs
+from suites.problems.problem import RoIProblem
 
 SMALL = [[1.0, 2.0], [3.0, 4.0]]
 SQUARE = [[1.0, 2, 5, 6], [3, 4, 7, 8], [9, 10, 13, 14], [11, 12, 15, 16]]

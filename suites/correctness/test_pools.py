@@ -6,8 +6,7 @@ import itertools
 import pytest
 import torch
 
-from suites.evaluation import call
-from suites.judging import (
+from suites.claims.claim import (
     assert_derivative,
     assert_equals_reference,
     assert_same_bits,
@@ -17,8 +16,9 @@ from suites.judging import (
     outcome,
     slack,
 )
-from suites.problems import RoIProblem
-from suites.strategies import DTYPES, PRECISE, pool_problems
+from suites.problems.evaluate import call
+from suites.problems.problem import RoIProblem
+from suites.problems.strategies import DTYPES, PRECISE, pool_problems
 
 FINITE = ("none", "zero", "small", "large", "far")
 BOTH = pytest.mark.parametrize("kind", ["roi", "psroi"])
@@ -65,7 +65,7 @@ def test_difference_quotients_give_the_gradient_of_a_pool(target, problem, kind,
 
 
 def _decided(problem, device):
-    from suites.regions import undecided_bins
+    from suites.problems.rois import undecided_bins
 
     return (~undecided_bins(problem)).to(device)
 
@@ -184,7 +184,7 @@ def test_a_common_offset_moves_the_region(target, problem):
 
 def _same_side(problem, boxes, offset):
     """Bins that are decided with the boxes moved, and with the bins moved."""
-    from suites.regions import undecided_among
+    from suites.problems.rois import undecided_among
 
     rois = problem.rounded()["rois"]
     offset = offset.cpu().double()

@@ -6,12 +6,12 @@ import itertools
 import pytest
 import torch
 
-from suites.bounds import prices
-from suites.evaluation import call, evaluate, expected
-from suites.judging import assert_equals_reference, assert_same_bits, claim, needs
-from suites.ledger import LEDGER
-from suites.problems import ConvProblem, RoIProblem
-from suites.strategies import conv_problems
+from suites.claims.claim import assert_equals_reference, assert_same_bits, claim, needs
+from suites.claims.recorder import LEDGER
+from suites.problems.evaluate import call, evaluate, expected
+from suites.problems.problem import ConvProblem, RoIProblem
+from suites.problems.strategies import conv_problems
+from suites.tolerance.tolerance import prices
 
 pytestmark = pytest.mark.library
 SMALL = [

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from suites.plain import PlainConv
-from suites.problems import Problem
+from suites.problems.problem import Problem
+from suites.tolerance.naive_conv import PlainConv
 
 
 class _Conv(torch.autograd.Function):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from suites.mutants.backend import Mutant, collector
-from suites.plain import PlainConv
+from suites.tolerance.naive_conv import PlainConv
 
 GEOMETRY: list[Mutant] = []
 planted = collector("deform_conv2d", GEOMETRY)

@@ -5,7 +5,7 @@
 import torch
 
 from suites.mutants.backend import Mutant, collector
-from suites.plain import PlainConv
+from suites.tolerance.naive_conv import PlainConv
 
 OPERANDS: list[Mutant] = []
 planted = collector("deform_conv2d", OPERANDS)

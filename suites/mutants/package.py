@@ -118,7 +118,7 @@ def _row(patch: Patch) -> dict:
 
 
 def _write(table: pd.DataFrame, folder: Path) -> None:
-    from suites import reporting
+    from suites.reporting import report as reporting
 
     killed = (table["fate"] == "killed").sum()
     path = reporting.write_report(

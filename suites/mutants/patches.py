@@ -41,6 +41,21 @@ CONV_OF_CPU = (
 POOLS_OF_CPU = ("deform_roi_pool.cpp", "deform_psroi_pool.cpp")
 
 
+def find_source(place: str, csrc: Path = ROOT / "csrc") -> Path:
+    """Path below csrc/ of a source: "cpu/NAME" or "cuda/NAME", in whichever subfolder, or a header.
+
+    Raises:
+        ValueError: if not exactly one source has the name.
+    """
+    device, _, name = place.rpartition("/")
+    if not device:
+        return Path(name)
+    found = [path.relative_to(csrc) for path in (csrc / device).rglob(name)]
+    if len(found) != 1:
+        raise ValueError(f"csrc/{device} has {len(found)} sources of the name {name}, wanted 1")
+    return found[0]
+
+
 @dataclass(frozen=True)
 class Patch:
     """One fault: a text in a source file, and what stands there instead.
@@ -72,7 +87,8 @@ class Patch:
 
     def sources(self, device: str) -> tuple[Path, ...]:
         """The sources to compile anew, below csrc/."""
-        return tuple(Path(device, name) for name in (self.cpu if device == "cpu" else self.cuda))
+        names = self.cpu if device == "cpu" else self.cuda
+        return tuple(find_source(f"{device}/{name}") for name in names)
 
     def apply(self, text: str) -> str:
         """The file's text with the fault.
@@ -89,6 +105,6 @@ class Patch:
         """A copy of the sources, in a folder, with the fault in it; returns the copy's csrc/."""
         copy = folder / "csrc"
         shutil.copytree(csrc, copy, dirs_exist_ok=True)
-        file = copy / self.path
+        file = copy / find_source(self.path, csrc)
         file.write_text(self.apply(file.read_text()))
         return copy

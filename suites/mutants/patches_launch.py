@@ -57,11 +57,11 @@ LAUNCH = [
     ),
     _file(
         "later tiles of a block read at the pixels of its first",
-        "fused/tiles.cuh",
+        "tiles.cuh",
         "  ring.fill_rows.fill(row0, grid.pixels,",
         "  ring.fill_rows.fill(row0 % (int(gridDim.x) * M::kTileRows), grid.pixels,",
         MANY_TILES,
-        "fused/forward.cu",
+        "fused_forward.cu",
         kernels="wgmma",
     ),
     _file(

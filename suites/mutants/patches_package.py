@@ -189,7 +189,7 @@ PACKAGE = [
         _PARTS,
     ),
     _file(
-        "engine/optim.py",
+        "engine/training/optim.py",
         "offsets learn at the full rate",
         'scale = config.offset_lr_factor if group["name"] == "offset" else 1.0',
         "scale = 1.0",
@@ -197,11 +197,11 @@ PACKAGE = [
     ),
     # ---- neighbours
     _file(
-        "convert_weights.py",
+        "convert/checkpoints.py",
         "planes of y and x of a checkpoint taken as they lie",
         "places.view(2, -1, *places.shape[1:]).transpose(0, 1).flatten(0, 1)",
         "places",
-        f"{_TESTS}/compat/test_convert.py::test_4uiiurz1s_planes_are_interleaved",
+        f"{_TESTS}/convert/test_convert.py::test_4uiiurz1s_planes_are_interleaved",
     ),
     _file(
         "compat/basicsr.py",

@@ -6,7 +6,7 @@ from suites.mutants.patches import WIDE, Patch
 RACES = [
     Patch(
         "a stage given back before it is read",
-        "cuda/fused/tiles.cuh",
+        "cuda/tiles.cuh",
         """      product.multiply(ring.a[at.stage], ring.b[at.stage], thread);
       release.multiplied(at.stage);
 """,
@@ -14,12 +14,12 @@ RACES = [
       product.multiply(ring.a[at.stage], ring.b[at.stage], thread);
 """,
         WIDE,
-        cuda=("fused/forward.cu",),
+        cuda=("fused_forward.cu",),
         kernels="mma",
     ),
     Patch(
         "a stage called full before its last rows are stored",
-        "cuda/fused/sampler.cuh",
+        "cuda/bilinear_producer.cuh",
         """    second.template store<M, kPartBytes>(pending_slab, kItemBytes);
     if constexpr (kCopies) wait_copies();
     arrive_filled<M>(pending);
@@ -29,7 +29,7 @@ RACES = [
     if constexpr (kCopies) wait_copies();
 """,
         WIDE,
-        cuda=("fused/forward.cu",),
+        cuda=("fused_forward.cu",),
         kernels="mma",
     ),
 ]

@@ -5,7 +5,7 @@
 import torch
 
 from suites.mutants.backend import Mutant, collector
-from suites.plain_pools import PlainPSRoIPool, PlainRoIPool
+from suites.tolerance.naive_pools import PlainPSRoIPool, PlainRoIPool
 
 POOLS: list[Mutant] = []
 UNCHANGED_POOLS = [

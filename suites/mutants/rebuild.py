@@ -99,7 +99,7 @@ class EmulatedBuild(_Faulty):
             ValueError: if the patch no longer fits the sources.
             RuntimeError: if it does not compile.
         """
-        from suites.emulator.build import build_changed
+        from suites.backends.emulator.build import build_changed
 
         return build_changed(patch.plant(folder), patch.sources("cuda"), folder)
 
@@ -114,7 +114,7 @@ def build(device: str) -> Build | EmulatedBuild:
         RuntimeError: if it cannot be built here.
     """
     if device == "emulated":
-        from suites.emulator.build import build as emulate
+        from suites.backends.emulator.build import build as emulate
 
         return EmulatedBuild(emulate())
     folder = ASIDE / device

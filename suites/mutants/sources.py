@@ -195,7 +195,7 @@ def _row(patch: Patch, unchanged, device: str, profile: str) -> dict:
 
 
 def _write(table: pd.DataFrame, device: str, folder: Path) -> None:
-    from suites import reporting
+    from suites.reporting import report as reporting
 
     killed = (table["fate"] == "killed").sum()
     headline = pd.DataFrame([{"library": device, "faults": len(table), "killed": killed}])

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from dcnv2.ops import get_autocast_compute_dtype, set_autocast_compute_dtype
-from suites.layers import SETS, Layer
 from suites.perf.implementations import IMPLEMENTATIONS
+from suites.perf.layers import SETS, Layer
 from suites.perf.measure import Gauge, percentiles
 from suites.perf.problems import DTYPES, PASSES, Passes, Problem
-from suites.reporting import report_dir, write_report
+from suites.reporting.report import report_dir, write_report
 
 HALVES = ("bf16", "fp16")
 

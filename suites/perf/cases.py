@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import torch
 
-from suites.layers import SETS, Layer, find, sweep
 from suites.perf.implementations import IMPLEMENTATIONS
+from suites.perf.layers import SETS, Layer, find, sweep
 from suites.perf.measure import Gauge, percentiles
 from suites.perf.pools import OPERATORS, PoolCase
 from suites.perf.problems import DTYPES, Problem, matmul_mode
-from suites.threads import limited_threads
+from suites.problems.threads import limited_threads
 
 SWEPT = ("channels", "pixels", "batch")
 MAGNITUDES_PX = ("0", "0.5", "1", "2", "4", "8", "16", "32", "64")
@@ -166,7 +166,7 @@ class Selection:
         if "step" not in self.sets:
             return []
         # Needs what detectors need, which the operators' own cases don't.
-        from suites.coco.step_time import OPERATOR_BATCH, OPERATOR_SIDE, operator_cases
+        from suites.perf.step_time import OPERATOR_BATCH, OPERATOR_SIDE, operator_cases
 
         cases = operator_cases(OPERATOR_BATCH, OPERATOR_SIDE, "bfloat16")
         return [case for case in cases if case.operator in self.implementations]

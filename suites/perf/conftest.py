@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from suites.layers import SETS
 from suites.perf import report
 from suites.perf.cases import Case, Selection
 from suites.perf.implementations import IMPLEMENTATIONS, has_compiled_kernels
+from suites.perf.layers import SETS
 from suites.perf.measure import Gauge
 from suites.perf.problems import DTYPES, LAYOUTS, PASSES
-from suites.reporting import report_dir
+from suites.reporting.report import report_dir
 
 _ROWS = pytest.StashKey[report.Rows]()
 _SELECTION = pytest.StashKey[Selection]()
@@ -142,7 +142,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     target = config.getoption("report", None)
     measured = config.stash[_ROWS]
     if target is None or not measured.times:
-        return  # `step` alone has a report of its own: suites.coco.step_time
+        return  # `step` alone has a report of its own: suites.perf.step_time
     directory = Path(target) if target else report_dir(config.stash[_SELECTION].device)
     path = report.write(measured, directory)
     config.get_terminal_writer().line(f"\nreport: {path}")

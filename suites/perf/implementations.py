@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from suites.layers import Layer
+from suites.perf.layers import Layer
 
 # Of the columns, float32: beyond it the portable path measures the allocator.
 _PORTABLE_LIMIT_BYTES = 256 * 2**20

@@ -17,10 +17,10 @@ import pandas as pd
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from suites.layers import SETS, Layer
 from suites.perf.implementations import IMPLEMENTATIONS
+from suites.perf.layers import SETS, Layer
 from suites.perf.problems import DTYPES, Problem, matmul_mode
-from suites.reporting import report_dir, write_report
+from suites.reporting.report import report_dir, write_report
 
 _WARM_UPS, _STEPS = 3, 5
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from suites.layers import Layer
 from suites.perf.implementations import Implementation
+from suites.perf.layers import Layer
 
 # tf32 is float32 whose matrix products may use TF32; fp32 forbids it.
 DTYPES = {

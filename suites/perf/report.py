@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from suites.layers import SETS
 from suites.perf import plots
+from suites.perf.layers import SETS
 from suites.perf.problems import PASSES
-from suites.reporting import PEER_VERSIONS, provenance, version_of, write_report
+from suites.reporting.report import PEER_VERSIONS, provenance, version_of, write_report
 
 # The dtype that a peer without ours is compared in.
 _PEER_DTYPE = {"torchvision": {"bf16": "fp16"}, "mmcv": {"bf16": "fp16"}}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What an eager call keeps the host, on a problem too small for its arithmetic to matter."""
 
-from suites.layers import Layer
 from suites.perf.implementations import IMPLEMENTATIONS
+from suites.perf.layers import Layer
 from suites.perf.measure import percentiles
 from suites.perf.problems import Problem, matmul_mode
 

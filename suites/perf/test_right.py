@@ -6,8 +6,8 @@ import math
 import torch
 from torch import Tensor
 
-from suites.layers import Layer
 from suites.perf.implementations import IMPLEMENTATIONS
+from suites.perf.layers import Layer
 from suites.perf.problems import DTYPES, Passes, Problem, matmul_mode
 
 OURS = ("dcnv2", "portable")

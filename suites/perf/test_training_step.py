@@ -6,7 +6,7 @@ import torch
 
 pytest.importorskip("jsonargparse", reason="detectors need the extra 'detection'")
 
-from suites.coco.step_case import WARM_UP_STEPS, build_step
+from suites.perf.step_case import WARM_UP_STEPS, build_step
 
 ROUNDS = 10
 

@@ -8,8 +8,8 @@ import pytest
 from coco_folders import HEIGHT, WIDTH, annotation, document, image_entry, write_coco
 from PIL import Image
 
+from dcnv2.data.annotations import KINDS, BadDataError
 from dcnv2.data.coco import CocoDataset
-from dcnv2.data.table import KINDS, BadDataError
 
 PIXELS = HEIGHT * WIDTH
 NAN = float("nan")

@@ -12,10 +12,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from dcnv2.data import paint
+from dcnv2.data import render as paint
 from dcnv2.data.coco import CocoDataset
-from dcnv2.data.outlines import OUTLINES, deform, place, sine
 from dcnv2.data.raster import coverage
+from dcnv2.data.shape_contours import OUTLINES, deform, place, sine
 from dcnv2.data.shapes import CLASSES, MIN_VISIBLE, draw_picture, write_shapes
 
 PICTURES = 60

@@ -6,9 +6,9 @@ import pytest
 from coco_folders import annotation, document, image_entry, write_coco, write_images
 from PIL import Image
 
+from dcnv2.data.annotations import BadDataError
 from dcnv2.data.coco import CocoDataset
 from dcnv2.data.folders import find_splits, inspect, open_dataset
-from dcnv2.data.table import BadDataError
 from dcnv2.data.voc import CLASSES, VocDataset
 
 WIDTH, HEIGHT = 40, 30

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from toy_runs import rank_runs
 
-from dcnv2.engine.diagnosis import NonFiniteLossError
-from dcnv2.engine.ranks import join
-from dcnv2.engine.stopping import RunStoppedError
-from dcnv2.engine.train import Trainer
+from dcnv2.engine.training.distributed import join
+from dcnv2.engine.training.nonfinite import NonFiniteLossError
+from dcnv2.engine.training.signals import RunStoppedError
+from dcnv2.engine.training.train import Trainer
 
 
 def main(root: Path, output: Path) -> None:

@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from toy_runs import killed_runs
 
-from dcnv2.engine import checkpoint
-from dcnv2.engine.learner import Learner
-from dcnv2.engine.train import train
+from dcnv2.engine.training import checkpoint
+from dcnv2.engine.training.train import train
+from dcnv2.engine.training.train_step import Learner
 
 MOMENTS = 10
 

@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 import yaml
 
-from dcnv2.engine.config import (
+from dcnv2.engine.config.loading import (
     CONFIGS,
     ConfigError,
     RunConfig,

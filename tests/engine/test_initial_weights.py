@@ -9,9 +9,9 @@ import torch
 from toy_runs import toy_config, weights_of
 
 from dcnv2.data.shapes import write_shapes
-from dcnv2.engine.config import load_config
-from dcnv2.engine.initial import load_initial, read_weights, rename
-from dcnv2.engine.train import Trainer, train
+from dcnv2.engine.config.loading import load_config
+from dcnv2.engine.training.init_weights import load_initial, read_weights, rename
+from dcnv2.engine.training.train import Trainer, train
 from dcnv2.models import build_model, resnet
 
 

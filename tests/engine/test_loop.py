@@ -13,13 +13,13 @@ from toy_runs import toy_config, weights_of
 
 from dcnv2.data.coco import CocoDataset
 from dcnv2.data.shapes import write_shapes
-from dcnv2.engine import learner
-from dcnv2.engine.checkpoint import last_checkpoint, load_state, restore
-from dcnv2.engine.config import ConfigError, OptimConfig
-from dcnv2.engine.datasets import train_batches
-from dcnv2.engine.diagnosis import NonFiniteLossError, first_bad_module
-from dcnv2.engine.optim import lr_factor, scale_lr
-from dcnv2.engine.train import Trainer, train
+from dcnv2.engine.config.loading import ConfigError, OptimConfig
+from dcnv2.engine.training import train_step as learner
+from dcnv2.engine.training.checkpoint import last_checkpoint, load_state, restore
+from dcnv2.engine.training.datasets import train_batches
+from dcnv2.engine.training.nonfinite import NonFiniteLossError, first_bad_module
+from dcnv2.engine.training.optim import lr_factor, scale_lr
+from dcnv2.engine.training.train import Trainer, train
 
 
 @pytest.fixture(scope="module")

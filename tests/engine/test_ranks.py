@@ -13,12 +13,12 @@ import torch
 from toy_runs import rank_runs, toy_config, weights_of
 
 from dcnv2.data.shapes import write_shapes
-from dcnv2.engine.checkpoint import last_checkpoint
-from dcnv2.engine.config import to_yaml
-from dcnv2.engine.datasets import train_batches
-from dcnv2.engine.ranks import Ranks
-from dcnv2.engine.stopping import EXIT_STOPPED
-from dcnv2.engine.train import Trainer, train
+from dcnv2.engine.config.loading import to_yaml
+from dcnv2.engine.training.checkpoint import last_checkpoint
+from dcnv2.engine.training.datasets import train_batches
+from dcnv2.engine.training.distributed import Ranks
+from dcnv2.engine.training.signals import EXIT_STOPPED
+from dcnv2.engine.training.train import Trainer, train
 
 HERE = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -147,7 +147,7 @@ def test_torchrun_says_that_a_run_was_saved(shapes, tmp_path):
 DEADLY = """
 import os, signal, sys
 from dcnv2 import cli
-from dcnv2.engine.learner import Learner
+from dcnv2.engine.training.train_step import Learner
 
 update = Learner.update
 

@@ -16,11 +16,11 @@ from toy_runs import killed_runs, toy_config, weights_of
 
 from dcnv2 import cli
 from dcnv2.data.shapes import write_shapes
-from dcnv2.engine import evaluate
-from dcnv2.engine.checkpoint import best_checkpoint, last_checkpoint, list_checkpoints
-from dcnv2.engine.config import to_yaml
-from dcnv2.engine.stopping import EXIT_STOPPED, RunStoppedError
-from dcnv2.engine.train import Trainer, train
+from dcnv2.engine.config.loading import to_yaml
+from dcnv2.engine.evaluation import evaluate
+from dcnv2.engine.training.checkpoint import best_checkpoint, last_checkpoint, list_checkpoints
+from dcnv2.engine.training.signals import EXIT_STOPPED, RunStoppedError
+from dcnv2.engine.training.train import Trainer, train
 
 HERE = Path(__file__).parent
 TIMED = ["data_ms", "step_ms", "images_per_s", "data_share", "memory_MiB"]
@@ -158,13 +158,13 @@ def test_the_best_checkpoint_outlives_newer_ones(shapes, tmp_path, monkeypatch):
     results = iter([0.2, 0.6, 0.4, 0.5, float("nan")])
 
     def scored(*_):
-        from dcnv2.engine.evaluate import Result
-        from dcnv2.engine.scoring import Scores
+        from dcnv2.engine.evaluation.coco_eval import Scores
+        from dcnv2.engine.evaluation.evaluate import Result
 
         numbers = {"mask_AP": next(results)}
         return Result(pd.DataFrame([numbers]), Scores(numbers), [])
 
-    monkeypatch.setattr("dcnv2.engine.train.evaluate", scored)
+    monkeypatch.setattr("dcnv2.engine.training.train.evaluate", scored)
     options = {"steps": 5, "eval_every": 1, "checkpoint_every": 1, "keep_checkpoints": 1}
     config = toy_config(shapes, tmp_path, train=options)
     train(config)

@@ -14,14 +14,14 @@ from toy_runs import toy_config, weights_of
 from dcnv2 import cli
 from dcnv2.data.images import BadImageError
 from dcnv2.data.shapes import write_shapes
-from dcnv2.engine.checkpoint import last_checkpoint
-from dcnv2.engine.config import to_yaml
-from dcnv2.engine.datasets import train_batches
-from dcnv2.engine.diagnosis import NonFiniteLossError
-from dcnv2.engine.evaluate import evaluate_checkpoint
-from dcnv2.engine.predict import predict_files
-from dcnv2.engine.run_folder import CONTENTS
-from dcnv2.engine.train import Trainer, train
+from dcnv2.engine.config.loading import to_yaml
+from dcnv2.engine.evaluation.evaluate import evaluate_checkpoint
+from dcnv2.engine.inference.predict import predict_files
+from dcnv2.engine.training.checkpoint import last_checkpoint
+from dcnv2.engine.training.datasets import train_batches
+from dcnv2.engine.training.nonfinite import NonFiniteLossError
+from dcnv2.engine.training.run_folder import CONTENTS
+from dcnv2.engine.training.train import Trainer, train
 
 
 @pytest.fixture(scope="module")

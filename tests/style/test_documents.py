@@ -6,7 +6,7 @@ import re
 import pytest
 from style_files import ROOT, names, project_files
 
-from suites.reporting import (
+from suites.reporting.report import (
     PAGES,
     PROVENANCE,
     REPORTS,

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Drives the gradients that go through the samples: column gradients = grad_output * weight for
+// some pixels and channels, then what grad_input and grad_offset_mask make of them. A task owns an
+// image and a slice of its channels.
+#include "cpu/conv/conv_grad_samples.h"
+
+namespace dcnv2::cpu {
+namespace {
+
+// Column gradients of so many pixels, a multiple of the rows that a kernel keeps in registers, are
+// made at once: at one tap they stay in the first cache.
+constexpr int64_t kPixels = 96;
+
+template <class T>
+std::vector<ChannelSlice> make_slices(const ConvGeometry& g) {
+  std::vector<ChannelSlice> slices;
+  int64_t spans = 0, parts = 0;
+  const int64_t width = channels_at_once<T>(g.in_channels);
+  for (int64_t begin = 0; begin < g.in_channels; begin += width) {
+    const int64_t end = std::min(begin + width, g.in_channels);
+    slices.push_back({begin, end, cut_by_group(begin, end, g.deform_channels()),
+                      cut_by_group(begin, end, g.group_in()), spans, parts});
+    spans += slices.back().spans.size();
+    parts += slices.back().parts.size();
+  }
+  return slices;
+}
+
+// For every part of every slice and every tap a panel of input channels [group_out, kPanel], zeros
+// beyond the part's channels.
+template <class T>
+class PackedWeight {
+ public:
+  PackedWeight(const ConvGeometry& g, const View& weight, const std::vector<ChannelSlice>& slices)
+      : taps_(g.taps()),
+        panel_size_(g.group_out() * kPanel<T>),
+        data_({slices.back().first_part + int64_t(slices.back().parts.size()), taps_,
+               panel_size_}) {
+    run_tasks(slices.size(), [&] {
+      return [&](int64_t task) {
+        int64_t number = slices[task].first_part;
+        for (const ChannelSpan& part : slices[task].parts) pack(g, weight, part, number++);
+      };
+    });
+  }
+
+  const T* panel(int64_t part, int64_t tap) const {
+    return data_.data() + (part * taps_ + tap) * panel_size_;
+  }
+
+ private:
+  void pack(const ConvGeometry& g, const View& weight, const ChannelSpan& part, int64_t number) {
+    T* to = data_.data() + number * taps_ * panel_size_;
+    std::fill_n(to, taps_ * panel_size_, T(0));
+    for (int64_t o = 0; o < g.group_out(); ++o) {
+      load_rows(weight, {part.group * g.group_out() + o, part.begin - part.group * g.group_in(),
+                         part.size(), 0, taps_, g.kernel_w},
+                to + o * kPanel<T>, panel_size_);
+    }
+  }
+
+  int64_t taps_, panel_size_;
+  Buffer<T> data_;
+};
+
+// The input's rows of channels in one slice of one image: its own memory where it has that form,
+// else a copy in which every span is a slab of its own.
+template <class T>
+class SliceRows {
+ public:
+  SliceRows(const ConvOperands& operands, int64_t most_channels)
+      : g_(operands.g),
+        view_(operands.input),
+        in_place_(view_, {g_.batch, g_.in_channels, g_.height, g_.width}),
+        copy_({g_.height, g_.width, in_place_ ? 0 : most_channels}) {}
+
+  void begin(int64_t image, const ChannelSlice& slice) {
+    image_ = image;
+    first_ = slice.begin;
+    if (in_place_) return;
+    const int64_t pixels = g_.height * g_.width;
+    for (const ChannelSpan& span : slice.spans) {
+      load_rows(view_, {image, span.begin, span.size(), 0, pixels, g_.width},
+                copy_.data() + (span.begin - first_) * pixels, span.size());
+    }
+  }
+
+  ImageRows<const T> span(const ChannelSpan& span) const {
+    if (in_place_) {
+      const int64_t stride = in_place_.pixel_stride;
+      return {in_place_.data + image_ * in_place_.image_stride + span.begin, g_.width * stride,
+              stride};
+    }
+    return {copy_.data() + (span.begin - first_) * g_.height * g_.width, g_.width * span.size(),
+            span.size()};
+  }
+
+ private:
+  const ConvGeometry& g_;
+  const View& view_;
+  RowsInPlace<T> in_place_;
+  Buffer<T> copy_;
+  int64_t image_ = 0, first_ = 0;
+};
+
+template <class T>
+class GradSamplesWorker {
+ public:
+  GradSamplesWorker(const ConvOperands& operands, const View& grad_output,
+                    const PackedWeight<T>& weight, const GradOffsetMask<T>& grad_place,
+                    const SampleGrads& grads)
+      : g_(operands.g),
+        input_(operands, grads.offset || grads.mask ? channels_at_once<T>(g_.in_channels) : 0),
+        grad_output_(grad_output, {g_.batch, g_.out_channels, g_.out_height, g_.out_width},
+                     kPixels),
+        weight_(weight),
+        grad_place_(grad_place),
+        grads_(grads),
+        samples_(operands, kPixels, operands.g.taps()),
+        columns_({kPixels, kPanel<T>}),
+        scratch_({7, kPixels}),
+        grad_input_(g_, grads.input ? channels_at_once<T>(g_.in_channels) : 0) {}
+
+  void operator()(int64_t image, const ChannelSlice& slice) {
+    if (grads_.input) grad_input_.begin(slice.end - slice.begin);
+    if (grads_.offset || grads_.mask) input_.begin(image, slice);
+    const int64_t image_pixels = g_.out_height * g_.out_width;
+    for (int64_t first = 0; first < image_pixels; first += kPixels) {
+      const OutPixels pixels{image, first, std::min(kPixels, image_pixels - first)};
+      const T* grad = grad_output_.rows(image, first, pixels.count);
+      for (int64_t tap = 0; tap < g_.taps(); ++tap) {
+        multiply(pixels, grad, tap, slice);
+        hand_out({pixels, tap, columns_.data()}, slice);
+      }
+    }
+    if (grads_.input) grad_input_.store(grads_.input, image, slice.begin);
+  }
+
+ private:
+  // columns [pixels, kPanel] at one tap; grad [pixels, out_channels]
+  void multiply(const OutPixels& pixels, const T* grad, int64_t tap, const ChannelSlice& slice) {
+    int64_t number = slice.first_part;
+    for (const ChannelSpan& part : slice.parts) {
+      PanelProduct<T> product{};
+      product.rows = pixels.count;
+      product.columns = part.size();
+      product.depth = g_.group_out();
+      product.blocks = 1;
+      product.a = grad + part.group * g_.group_out();
+      product.a_stride = grad_output_.stride();
+      product.b = weight_.panel(number++, tap);
+      product.c = columns_.data() + part.begin - slice.begin;
+      product.c_stride = kPanel<T>;
+      kernels_.panel_product(product);
+    }
+  }
+
+  void hand_out(const GradColumns<T>& columns, const ChannelSlice& slice) {
+    int64_t number = slice.first_span;
+    for (const ChannelSpan& span : slice.spans) {
+      const int64_t offset = span.begin - slice.begin;
+      samples_.locate(columns.pixels, span.group, columns.tap);
+      if (grads_.offset || grads_.mask) {
+        grad_place_.add(columns, samples_, number, offset, input_.span(span), scratch_.data());
+      }
+      if (grads_.input) grad_input_.add(columns, samples_, span, offset);
+      ++number;
+    }
+  }
+
+  const ConvGeometry& g_;
+  SliceRows<T> input_;
+  PixelRows<T> grad_output_;
+  const PackedWeight<T>& weight_;
+  const GradOffsetMask<T>& grad_place_;
+  const SampleGrads& grads_;
+  const Kernels<T>& kernels_ = kernels<T>();
+  TapSamples<T> samples_;
+  Buffer<T> columns_, scratch_;
+  GradInput<T> grad_input_;
+};
+
+}  // namespace
+
+template <class T>
+void conv_grad_samples(const ConvOperands& operands, const View& grad_output,
+                       const SampleGrads& grads) {
+  const ConvGeometry& g = operands.g;
+  const std::vector<ChannelSlice> slices = make_slices<T>(g);
+  std::vector<ChannelSpan> spans;
+  for (const ChannelSlice& slice : slices) {
+    spans.insert(spans.end(), slice.spans.begin(), slice.spans.end());
+  }
+  const PackedWeight<T> weight(g, operands.weight, slices);
+  const GradOffsetMask<T> grad_place(g, spans, grads.offset, grads.mask);
+  run_tasks(g.batch * int64_t(slices.size()), [&] {
+    return [&, worker = GradSamplesWorker<T>(operands, grad_output, weight, grad_place,
+                                             grads)](int64_t task) mutable {
+      worker(task / int64_t(slices.size()), slices[task % slices.size()]);
+    };
+  });
+  grad_place.finish();
+}
+
+template void conv_grad_samples<float>(const ConvOperands&, const View&, const SampleGrads&);
+template void conv_grad_samples<double>(const ConvOperands&, const View&, const SampleGrads&);
+
+}  // namespace dcnv2::cpu

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Element types, views and launch checks that every CUDA kernel shares. Knows nothing of torch.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+
+#include "geometry.h"
+#include "cuda/dispatch/launch.h"
+
+namespace dcnv2::cuda {
+
+// The type that coordinates, weights of interpolation, modulation and sums have.
+template <class T>
+struct Accumulator {
+  using type = float;
+};
+template <>
+struct Accumulator<double> {
+  using type = double;
+};
+template <class T>
+using accumulator_t = typename Accumulator<T>::type;
+
+__device__ __forceinline__ float widen(float v) { return v; }
+__device__ __forceinline__ double widen(double v) { return v; }
+__device__ __forceinline__ float widen(__half v) { return __half2float(v); }
+__device__ __forceinline__ float widen(__nv_bfloat16 v) { return __bfloat162float(v); }
+
+template <class T>
+__device__ __forceinline__ T narrow(accumulator_t<T> v) {
+  if constexpr (std::is_same_v<T, __half>) {
+    return __float2half_rn(v);
+  } else if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+    return __float2bfloat16_rn(v);
+  } else {
+    return v;
+  }
+}
+
+inline size_t element_size(Dtype dtype) {
+  return dtype == Dtype::kFloat64 ? 8 : dtype == Dtype::kFloat32 ? 4 : 2;
+}
+
+// Element `index` of a tensor whose element type is known at run time only (offsets, masks, rois:
+// they may be wider than the input).
+template <class Acc>
+__device__ __forceinline__ Acc load_as(const void* data, Dtype dtype, int64_t index) {
+  switch (dtype) {
+    case Dtype::kFloat64:
+      return static_cast<Acc>(static_cast<const double*>(data)[index]);
+    case Dtype::kFloat32:
+      return static_cast<Acc>(static_cast<const float*>(data)[index]);
+    case Dtype::kFloat16:
+      return static_cast<Acc>(__half2float(static_cast<const __half*>(data)[index]));
+    default:
+      return static_cast<Acc>(__bfloat162float(static_cast<const __nv_bfloat16*>(data)[index]));
+  }
+}
+
+template <class Acc>
+__device__ __forceinline__ void store_as(void* data, Dtype dtype, int64_t index, Acc value) {
+  switch (dtype) {
+    case Dtype::kFloat64:
+      static_cast<double*>(data)[index] = static_cast<double>(value);
+      break;
+    case Dtype::kFloat32:
+      static_cast<float*>(data)[index] = static_cast<float>(value);
+      break;
+    case Dtype::kFloat16:
+      static_cast<__half*>(data)[index] = __float2half_rn(static_cast<float>(value));
+      break;
+    default:
+      static_cast<__nv_bfloat16*>(data)[index] = __float2bfloat16_rn(static_cast<float>(value));
+  }
+}
+
+// An output pixel of the convolution, from its index over batch, out_height and out_width.
+struct OutPixel {
+  int64_t n, y, x;
+};
+__device__ __forceinline__ OutPixel out_pixel(const ConvGeometry& g, int64_t index) {
+  const int64_t row = index / g.out_width;
+  return {row / g.out_height, row % g.out_height, index % g.out_width};
+}
+
+// The sample of a tap at an output pixel; `mask` becomes its modulation, 1 without a mask.
+template <class Acc>
+__device__ __forceinline__ Sample<Acc> load_sample(const ConvArgs& a, OutPixel p, int64_t tap,
+                                                   int64_t deform_group, Acc& mask) {
+  const int64_t channel = deform_group * a.g.taps() + tap;
+  const int64_t at = a.offset.index(p.n, 2 * channel, p.y, p.x);
+  const Acc dy = load_as<Acc>(a.offset.data, a.offset.dtype, at);
+  const Acc dx = load_as<Acc>(a.offset.data, a.offset.dtype, at + a.offset.stride_c);
+  mask = Acc(1);
+  if (a.mask.data != nullptr) {
+    mask = load_as<Acc>(a.mask.data, a.mask.dtype, a.mask.index(p.n, channel, p.y, p.x));
+  }
+  return make_sample<Acc>(Acc(a.g.tap_y(p.y, tap)) + dy, Acc(a.g.tap_x(p.x, tap)) + dx, a.g.height,
+                          a.g.width);
+}
+
+// Calls f with a value of the element type that `dtype` names.
+template <class F>
+void dispatch(Dtype dtype, F f) {
+  switch (dtype) {
+    case Dtype::kFloat64:
+      return f(double{});
+    case Dtype::kFloat32:
+      return f(float{});
+    case Dtype::kFloat16:
+      return f(__half{});
+    case Dtype::kBFloat16:
+      return f(__nv_bfloat16{});
+  }
+}
+
+inline void check(cudaError_t status, const char* what) {
+  if (status != cudaSuccess) {
+    throw std::runtime_error(std::string("dcnv2: ") + what + ": " + cudaGetErrorString(status));
+  }
+}
+
+// Blocks for `count` threads in a grid-stride loop.
+inline unsigned blocks_for(int64_t count, int threads) {
+  return static_cast<unsigned>(std::min<int64_t>((count + threads - 1) / threads, 1 << 20));
+}
+
+__host__ __device__ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace dcnv2::cuda

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Neighbouring channels in pieces of 16 bytes, as threads load and store them.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "cuda/common/common.cuh"
+
+namespace dcnv2::cuda {
+
+constexpr int kChunkBytes = 16;
+template <class T>
+constexpr int kVector = kChunkBytes / int(sizeof(T));  // elements of a chunk
+
+// A chunk's elements as floats.
+__device__ __forceinline__ void widen_chunk(const uint4& chunk, float (&v)[8], __nv_bfloat16) {
+  const uint32_t words[4] = {chunk.x, chunk.y, chunk.z, chunk.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    v[2 * i] = __uint_as_float(words[i] << 16);
+    v[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+  }
+}
+__device__ __forceinline__ void widen_chunk(const uint4& chunk, float (&v)[8], __half) {
+  const __half2* pairs = reinterpret_cast<const __half2*>(&chunk);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float2 pair = __half22float2(pairs[i]);
+    v[2 * i] = pair.x;
+    v[2 * i + 1] = pair.y;
+  }
+}
+__device__ __forceinline__ void widen_chunk(const uint4& chunk, float (&v)[4], float) {
+  v[0] = __uint_as_float(chunk.x);
+  v[1] = __uint_as_float(chunk.y);
+  v[2] = __uint_as_float(chunk.z);
+  v[3] = __uint_as_float(chunk.w);
+}
+
+// Those, times `weight`, added to `sum`.
+template <class T>
+__device__ __forceinline__ void add_chunk(const uint4& chunk, float weight, float (&sum)[kVector<T>],
+                                          T type) {
+  float v[kVector<T>];
+  widen_chunk(chunk, v, type);
+#pragma unroll
+  for (int i = 0; i < kVector<T>; ++i) sum[i] += weight * v[i];
+}
+
+__device__ __forceinline__ uint32_t pack_pair(float a, float b, __nv_bfloat16) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
+  return reinterpret_cast<const uint32_t&>(pair);
+}
+__device__ __forceinline__ uint32_t pack_pair(float a, float b, __half) {
+  const __half2 pair = __floats2half2_rn(a, b);
+  return reinterpret_cast<const uint32_t&>(pair);
+}
+
+template <class T>
+__device__ __forceinline__ uint4 make_chunk(const float (&v)[8], T type) {
+  return {pack_pair(v[0], v[1], type), pack_pair(v[2], v[3], type), pack_pair(v[4], v[5], type),
+          pack_pair(v[6], v[7], type)};
+}
+__device__ __forceinline__ uint4 make_chunk(const float (&v)[4], float) {
+  return {__float_as_uint(v[0]), __float_as_uint(v[1]), __float_as_uint(v[2]),
+          __float_as_uint(v[3])};
+}
+
+// A chunk that is read many times and never written by this kernel.
+__device__ __forceinline__ uint4 load_chunk(const char* at) {
+  return __ldg(reinterpret_cast<const uint4*>(at));
+}
+
+// Calls f with a value of the element type that `dtype` names; float64 does not come in chunks.
+template <class F>
+void dispatch_chunks(Dtype dtype, F f) {
+  switch (dtype) {
+    case Dtype::kFloat16:
+      return f(__half{});
+    case Dtype::kBFloat16:
+      return f(__nv_bfloat16{});
+    default:
+      return f(float{});
+  }
+}
+
+}  // namespace dcnv2::cuda

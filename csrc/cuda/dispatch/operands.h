@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// From torch's tensors to the kernels' views: dtypes, layouts, workspaces, the current stream.
+#pragma once
+
+#include "checks.h"
+#include "results.h"
+#include "cuda/dispatch/launch.h"
+
+namespace dcnv2::cuda {
+
+inline Dtype kernel_dtype(const Tensor& t) {
+  switch (t.scalar_type()) {
+    case ScalarType::Double:
+      return Dtype::kFloat64;
+    case ScalarType::Float:
+      return Dtype::kFloat32;
+    case ScalarType::Half:
+      return Dtype::kFloat16;
+    default:
+      return Dtype::kBFloat16;  // the checks let nothing else through
+  }
+}
+
+inline View4 view(const Tensor& t) {
+  return {t.data_ptr(), kernel_dtype(t), t.stride(0), t.stride(1), t.stride(2), t.stride(3)};
+}
+inline View4 view(const std::optional<Tensor>& t) { return t ? view(*t) : View4{}; }
+
+inline cudaStream_t current_stream(const Tensor& t) {
+  void* stream = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream));
+  return static_cast<cudaStream_t>(stream);
+}
+
+// Bytes that live until the kernels queued so far have run.
+inline Tensor new_workspace(const Tensor& like, size_t bytes) {
+  return new_strided(like, {int64_t(bytes)}, {1}, aoti_torch_dtype_uint8());
+}
+
+// The tensor itself where its channels lie last in memory (and vectors of them are aligned), else
+// such a copy of it.
+inline Tensor channels_last(const Tensor& t, cudaStream_t stream) {
+  const Shape sizes = sizes_of(t);
+  const bool aligned = reinterpret_cast<uintptr_t>(t.data_ptr()) % 16 == 0;
+  if (t.numel() == 0 || (aligned && lies_as(t, channels_last_strides(sizes)))) return t;
+  Tensor copy = new_result(t, sizes, true);
+  launch_copy(view(t), view(copy), sizes.data(), stream);
+  return copy;
+}
+
+// A result that a kernel writes with its channels last: the tensor to return and the one to write,
+// the same where the result is to have that format.
+struct Result {
+  Tensor wanted, written;
+
+  Result(const Tensor& like, const Shape& sizes, bool want_channels_last)
+      : wanted(new_result(like, sizes, want_channels_last)),
+        written(lies_as(wanted, channels_last_strides(sizes)) ? wanted
+                                                              : new_result(like, sizes, true)) {}
+
+  Tensor finish(cudaStream_t stream) const {
+    if (written.get() != wanted.get()) {
+      launch_copy(view(written), view(wanted), sizes_of(wanted).data(), stream);
+    }
+    return wanted;
+  }
+};
+
+inline void fill_zero(const Tensor& t, cudaStream_t stream) {
+  if (t.numel() == 0) return;
+  const auto status = cudaMemsetAsync(t.data_ptr(), 0, t.numel() * t.element_size(), stream);
+  STD_TORCH_CHECK(status == cudaSuccess, "dcnv2: memset: ", cudaGetErrorString(status));
+}
+
+}  // namespace dcnv2::cuda

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// One bin of a RoI pooling, in either convention, as every pass of it sees it.
+#pragma once
+
+#include "cuda/common/vec16.cuh"
+#include "cuda/common/common.cuh"
+
+namespace dcnv2::cuda {
+
+template <class Acc, bool kPsroi>
+struct RoiBin {
+  int64_t image;  // -1: the batch index is not one of the input, or the box is not finite
+  BinAxis<Acc> y, x;
+
+  // The bin (bin_y, bin_x) of roi r with the offset of class `cls`.
+  __device__ RoiBin(const RoiPoolArgs& a, int64_t r, int64_t bin_y, int64_t bin_x, int64_t cls) {
+    const RoiPoolGeometry& g = a.g;
+    auto roi = [&](int64_t i) {
+      return load_as<Acc>(a.rois.data, a.rois.dtype, a.rois.index(r, i, 0, 0));
+    };
+    const Acc index = roi(0);
+    const bool usable = isfinite(roi(1) + roi(2) + roi(3) + roi(4)) && index >= Acc(0);
+    image = usable && index < Acc(g.batch) ? static_cast<int64_t>(index) : -1;
+
+    const int64_t part_y = kPsroi ? psroi_part(bin_y, g.pooled_h, g.part_size) : bin_y;
+    const int64_t part_x = kPsroi ? psroi_part(bin_x, g.pooled_w, g.part_size) : bin_x;
+    Acc offset_y = 0, offset_x = 0;
+    if (a.offset.data != nullptr) {
+      const int64_t at = a.offset.index(r, 2 * cls, part_y, part_x);
+      offset_x = load_as<Acc>(a.offset.data, a.offset.dtype, at);
+      offset_y = load_as<Acc>(a.offset.data, a.offset.dtype, at + a.offset.stride_c);
+    }
+    const Acc scale = Acc(g.spatial_scale), shift = Acc(g.offset_scale);
+    if constexpr (kPsroi) {
+      y = psroi_bin_axis(psroi_roi_axis(roi(2), roi(4), scale), bin_y, g.pooled_h, g.sampling,
+                         offset_y, shift);
+      x = psroi_bin_axis(psroi_roi_axis(roi(1), roi(3), scale), bin_x, g.pooled_w, g.sampling,
+                         offset_x, shift);
+    } else {
+      y = align_bin_axis(align_roi_axis(roi(2), roi(4), scale), bin_y, g.pooled_h, g.sampling,
+                         offset_y, shift);
+      x = align_bin_axis(align_roi_axis(roi(1), roi(3), scale), bin_x, g.pooled_w, g.sampling,
+                         offset_x, shift);
+    }
+  }
+
+  __device__ static AxisSample<Acc> sample(const BinAxis<Acc>& axis, int64_t i, int64_t size) {
+    const Acc position = axis.first + Acc(i) * axis.step;
+    return kPsroi ? psroi_axis_sample(position, size) : align_axis_sample(position, size);
+  }
+
+  // Whether samples lie nowhere, because a coordinate is NaN: then all that the bin gives is NaN.
+  __device__ bool nan() const {
+    return (y.first != y.first || x.first != x.first) && y.count > 0 && x.count > 0;
+  }
+
+  // What the sum of a bin's samples is divided by.
+  __device__ Acc divisor(const RoiPoolGeometry& g) const {
+    if constexpr (!kPsroi) return Acc(max(y.count * x.count, int64_t(1)));
+    int64_t kept_y = 0, kept_x = 0;
+    for (int64_t i = 0; i < y.count; ++i) kept_y += sample(y, i, g.height).counts;
+    for (int64_t i = 0; i < x.count; ++i) kept_x += sample(x, i, g.width).counts;
+    return Acc(max(kept_y * kept_x, int64_t(1)));
+  }
+};
+
+// The input channel that an output channel of a bin reads, and the class of its offset.
+template <bool kPsroi>
+__device__ __forceinline__ int64_t bin_channel(const RoiPoolGeometry& g, int64_t out_channel,
+                                               int64_t bin_y, int64_t bin_x) {
+  if constexpr (!kPsroi) return out_channel;
+  return (out_channel * g.group_size + psroi_group(bin_y, g.pooled_h, g.group_size)) * g.group_size +
+         psroi_group(bin_x, g.pooled_w, g.group_size);
+}
+__device__ __forceinline__ int64_t bin_class(const RoiPoolGeometry& g, int64_t out_channel) {
+  return out_channel / (g.out_channels / g.classes);
+}
+
+// How many neighbouring channels a thread takes: one, or a chunk.
+template <class T>
+struct Single {
+  using element = T;
+  static constexpr int kCount = 1;
+  using Acc = accumulator_t<T>;
+  static __device__ void load(const T* at, Acc (&v)[1]) { v[0] = widen(*at); }
+  static __device__ void store(T* at, const Acc (&v)[1]) { *at = narrow<T>(v[0]); }
+};
+template <class T>
+struct Chunk {
+  using element = T;
+  static constexpr int kCount = kVector<T>;
+  static __device__ void load(const T* at, float (&v)[kCount]) {
+    for (float& x : v) x = 0;
+    add_chunk(load_chunk(reinterpret_cast<const char*>(at)), 1.0f, v, T{});
+  }
+  static __device__ void store(T* at, const float (&v)[kCount]) {
+    *reinterpret_cast<uint4*>(at) = make_chunk(v, T{});
+  }
+};
+
+// Sums over a bin's samples of a few channels: the values, and their derivatives by the position.
+template <class Acc, int kCount>
+struct BinSums {
+  Acc value[kCount], slope_y[kCount], slope_x[kCount];
+};
+
+template <class Channels, bool kPsroi, class Acc = accumulator_t<typename Channels::element>>
+__device__ BinSums<Acc, Channels::kCount> bin_sums(const RoiPoolArgs& a, const RoiBin<Acc, kPsroi>& bin,
+                                                   int64_t channel) {
+  using T = typename Channels::element;
+  constexpr int kCount = Channels::kCount;
+  const RoiPoolGeometry& g = a.g;
+  BinSums<Acc, kCount> sums;
+  const Acc start = bin.nan() ? Acc(NAN) : Acc(0);
+#pragma unroll
+  for (int k = 0; k < kCount; ++k) sums.value[k] = sums.slope_y[k] = sums.slope_x[k] = start;
+  if (bin.nan()) return sums;
+  const T* image = static_cast<const T*>(a.input) + bin.image * g.height * g.width * g.channels +
+                   channel;
+  for (int64_t i = 0; i < bin.y.count; ++i) {
+    const AxisSample<Acc> sy = bin.sample(bin.y, i, g.height);
+    if (!sy.counts) continue;
+    const T* low = image + sy.low * g.width * g.channels;
+    const T* high = image + sy.high * g.width * g.channels;
+    for (int64_t j = 0; j < bin.x.count; ++j) {
+      const AxisSample<Acc> sx = bin.sample(bin.x, j, g.width);
+      if (!sx.counts) continue;
+      const int64_t left = sx.low * g.channels, right = sx.high * g.channels;
+      Acc v00[kCount], v01[kCount], v10[kCount], v11[kCount];
+      Channels::load(low + left, v00);
+      Channels::load(low + right, v01);
+      Channels::load(high + left, v10);
+      Channels::load(high + right, v11);
+#pragma unroll
+      for (int k = 0; k < kCount; ++k) {
+        const Acc across = v01[k] - v00[k], further = v11[k] - v10[k];
+        const Acc top = v00[k] + sx.frac * across, bottom = v10[k] + sx.frac * further;
+        sums.value[k] += top + sy.frac * (bottom - top);
+        if (sy.moves) sums.slope_y[k] += bottom - top;
+        if (sx.moves) sums.slope_x[k] += across + sy.frac * (further - across);
+      }
+    }
+  }
+  return sums;
+}
+
+// Whether chunks of channels lie together in the input as in the output: not where channels are
+// position sensitive, nor where a chunk would belong to two classes.
+inline bool takes_chunks(const RoiPoolArgs& a) {
+  const int64_t chunk = a.dtype == Dtype::kFloat64 ? 0 : a.dtype == Dtype::kFloat32 ? 4 : 8;
+  return chunk > 0 && a.g.group_size == 1 && a.g.out_channels / a.g.classes % chunk == 0;
+}
+
+// Calls f(how many channels a thread takes, the convention).
+template <class F>
+void dispatch_pool(const RoiPoolArgs& a, F f) {
+  auto with = [&](auto channels) {
+    a.psroi ? f(channels, std::true_type{}) : f(channels, std::false_type{});
+  };
+  dispatch(a.dtype, [&](auto element) {
+    using T = decltype(element);
+    if constexpr (!std::is_same_v<T, double>) {
+      if (takes_chunks(a)) return with(Chunk<T>{});
+    }
+    with(Single<T>{});
+  });
+}
+
+// The modulation of a bin, 1 without a mask.
+template <class Acc>
+__device__ __forceinline__ Acc bin_mask(const RoiPoolArgs& a, int64_t r, int64_t bin_y,
+                                        int64_t bin_x) {
+  if (a.mask.data == nullptr) return Acc(1);
+  return load_as<Acc>(a.mask.data, a.mask.dtype, a.mask.index(r, 0, bin_y, bin_x));
+}
+
+}  // namespace dcnv2::cuda

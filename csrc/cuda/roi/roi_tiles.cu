@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A bin's weight of a pixel is a product of one factor an axis, so that a block works out, of each bin
+// that touches its tile, one factor a row and one a column.
+#include "cuda/roi/roi_tiles.cuh"
+
+#include "cuda/roi/roi_bin_table.cuh"
+
+namespace dcnv2::cuda {
+
+namespace {
+
+constexpr int kTile = 8;  // pixels a side; a warp has a row of them
+constexpr int kThreads = 32 * kTile;
+constexpr int kLaneChannels = 2;
+constexpr int kRun = 32 * kLaneChannels;  // channels of a block
+constexpr int kBatch = 32;                // bins that are added at a time
+
+// A block's pixels, and its channels: a run of neighbours in the output, of one class, that read one
+// group of the input's.
+struct Tile {
+  int image, x, y;  // of the first pixel
+  int channels;
+  int64_t group, cls, channel;  // the first of the output's
+
+  static __host__ __device__ int64_t down(const RoiPoolGeometry& g) {
+    return ceil_div(g.height, kTile);
+  }
+  static __host__ __device__ int64_t across(const RoiPoolGeometry& g) {
+    return ceil_div(g.width, kTile);
+  }
+  static __host__ __device__ int64_t count(const RoiPoolGeometry& g) {
+    return across(g) * down(g) * g.batch * g.group_size * g.group_size * g.classes *
+           ceil_div(g.out_channels / g.classes, kRun);
+  }
+
+  // Blocks that run together share their channels, so that these stay in the cache.
+  __device__ Tile(const RoiPoolGeometry& g, int64_t index) {
+    auto next = [&](int64_t sizes) {
+      const int64_t digit = index % sizes;
+      index /= sizes;
+      return digit;
+    };
+    const int64_t share = g.out_channels / g.classes;
+    x = int(next(across(g))) * kTile;
+    y = int(next(down(g))) * kTile;
+    image = int(next(g.batch));
+    group = next(g.group_size * g.group_size);
+    cls = next(g.classes);
+    channel = cls * share + index * kRun;
+    channels = int(min(share - index * kRun, int64_t(kRun)));
+  }
+  __device__ bool meets(const Box& box) const {
+    return box.low_y < y + kTile && box.high_y >= y && box.low_x < x + kTile && box.high_x >= x;
+  }
+  template <bool kPsroi>
+  __device__ bool reads(const RoiPoolGeometry& g, int64_t bin) const {
+    if (!kPsroi || g.group_size == 1) return true;
+    return bin_channel<kPsroi>(g, 0, bin / g.pooled_w, bin % g.pooled_w) == group;
+  }
+};
+
+// Lists the values of the threads that keep theirs, in the threads' order; returns how many.
+__device__ int keep(bool kept, int64_t value, int64_t (&list)[kThreads]) {
+  __shared__ int counts[kTile];
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const unsigned lanes = __ballot_sync(0xffffffffu, kept);
+  if (lane == 0) counts[warp] = __popc(lanes);
+  __syncthreads();
+  int before = 0, total = 0;
+  for (int i = 0; i < kTile; ++i) {
+    before += i < warp ? counts[i] : 0;
+    total += counts[i];
+  }
+  if (kept) list[before + __popc(lanes & ((1u << lane) - 1))] = value;
+  __syncthreads();
+  return total;
+}
+
+// Sum over a bin's samples of the weight that they give to pixel `at`, along one axis.
+template <class Acc, bool kPsroi>
+__device__ Acc axis_weight(const BinAxis<Acc>& axis, int64_t at, int64_t size) {
+  // A sample that counts is at most a pixel away; the rest is for rounding.
+  const Acc reach = Acc(1.25);
+  const Acc one = (Acc(at) - reach - axis.first) / axis.step;
+  const Acc other = (Acc(at) + reach - axis.first) / axis.step;
+  const Acc most = Acc(axis.count - 1);
+  const auto begin = static_cast<int>(fmin(fmax(floor_of(fmin(one, other)), Acc(0)), most + Acc(1)));
+  const auto last = static_cast<int>(fmax(fmin(ceil_of(fmax(one, other)), most), Acc(-1)));
+  Acc sum = 0;
+#pragma unroll 1  // few turns; unrolled, it takes registers from the sums
+  for (int i = begin; i <= last; ++i) {
+    const AxisSample<Acc> s = RoiBin<Acc, kPsroi>::sample(axis, i, size);
+    if (!s.counts || s.frac != s.frac) continue;
+    if (s.low == at) sum += Acc(1) - s.frac;
+    if (s.high == at) sum += s.frac;
+  }
+  return sum;
+}
+
+// A few bins that touch the tile.
+template <class Acc>
+struct Batch {
+  Acc grads[kBatch][kRun], scale[kBatch];
+  alignas(16) Acc across[kBatch][kTile];  // weights of the columns
+  Acc down[kTile][kBatch];                // and of the rows, 0 of bins that are not there
+
+  template <class T, bool kPsroi>
+  __device__ void load(const RoiPoolArgs& a, const Tile& tile, const TableBin<Acc>* axes,
+                       const int64_t* rows, int count) {
+    const RoiPoolGeometry& g = a.g;
+    const T* grad_output = static_cast<const T*>(a.grad_output) + tile.channel;
+#pragma unroll 1  // or the sums lack registers
+    for (int i = threadIdx.x; i < count * kRun; i += kThreads) {
+      const int bin = i / kRun, c = i % kRun;
+      const T* grad = grad_output + rows[bin] * g.out_channels + c;
+      grads[bin][c] = c < tile.channels ? widen(*grad) : Acc(0);
+    }
+    for (int i = threadIdx.x; i < kBatch * kTile; i += kThreads) {
+      const int bin = i / kTile, line = i % kTile;
+      down[line][bin] = 0;
+      if (bin >= count) continue;
+      const TableBin<Acc>& of = axes[rows[bin]];
+      if (line == 0) scale[bin] = of.scale;
+      down[line][bin] = axis_weight<Acc, kPsroi>(of.y, tile.y + line, g.height);
+      across[bin][line] = axis_weight<Acc, kPsroi>(of.x, tile.x + line, g.width);
+    }
+  }
+
+  // Adds the bins, in order, to the thread's channels of its warp's row of pixels.
+  __device__ void add_to(Acc (&sum)[kTile][kLaneChannels]) const {
+    const int row = threadIdx.x / 32, lane = threadIdx.x % 32;
+    unsigned left = __ballot_sync(0xffffffffu, down[row][lane] != Acc(0));
+    for (; left != 0; left &= left - 1) {
+      const int bin = __ffs(left) - 1;
+      const Acc share = down[row][bin] * scale[bin];
+      Acc grad[kLaneChannels];
+      for (int k = 0; k < kLaneChannels; ++k) grad[k] = share * grads[bin][32 * k + lane];
+#pragma unroll
+      for (int x = 0; x < kTile; ++x) {
+        const Acc weight = across[bin][x];
+        if (weight == Acc(0)) continue;  // a gradient that is not finite stays where it belongs
+        for (int k = 0; k < kLaneChannels; ++k) sum[x][k] += grad[k] * weight;
+      }
+    }
+  }
+};
+static_assert(kBatch == 32, "a lane tests one bin");
+
+template <class T, class Acc>
+__device__ void store(const RoiPoolArgs& a, const Tile& tile, const Acc (&sum)[kTile][kLaneChannels]) {
+  const RoiPoolGeometry& g = a.g;
+  const int64_t y = tile.y + threadIdx.x / 32, groups = g.group_size * g.group_size;
+  if (y >= g.height) return;
+  T* to = static_cast<T*>(a.grad_input) + tile.channel * groups + tile.group +
+          ((tile.image * g.height + y) * g.width + tile.x) * g.channels;
+#pragma unroll
+  for (int x = 0; x < kTile; ++x) {
+    for (int k = 0; k < kLaneChannels; ++k) {
+      const int c = 32 * k + threadIdx.x % 32;
+      if (tile.x + x < g.width && c < tile.channels) {
+        to[x * g.channels + c * groups] = narrow<T>(sum[x][k]);
+      }
+    }
+  }
+}
+
+template <class T, bool kPsroi, class Acc = accumulator_t<T>>
+__device__ void sum_tile(const RoiPoolArgs& a, const BinTable<Acc>& table, const Tile& tile) {
+  __shared__ int64_t nearby[kThreads], rows[kThreads];  // rois, and rows of grad_output
+  __shared__ Batch<Acc> batch;
+  const RoiPoolGeometry& g = a.g;
+  const int64_t bins = g.pooled_h * g.pooled_w, of_class = tile.cls * g.rois * bins;
+  Acc sum[kTile][kLaneChannels] = {};
+  for (int64_t first = 0; first < g.rois; first += kThreads) {
+    const int64_t r = first + threadIdx.x;
+    auto touches = [&](const RoiBox& roi) { return roi.image == tile.image && tile.meets(roi.box); };
+    const int found = keep(r < g.rois && touches(table.rois[r]), r, nearby);
+    // The bins of the rois found, one a thread.
+    for (int64_t tested = threadIdx.x; tested - threadIdx.x < found * bins; tested += kThreads) {
+      const int64_t which = tested / bins, bin = tested % bins;
+      const int64_t row = which < found ? nearby[which] * bins + bin : -1;
+      const bool kept = row >= 0 && tile.reads<kPsroi>(g, bin) &&
+                        tile.meets(table.boxes[of_class + row]);
+      const int count = keep(kept, row, rows);
+      for (int from = 0; from < count; from += kBatch) {
+        const int size = min(kBatch, count - from);
+        batch.template load<T, kPsroi>(a, tile, table.axes + of_class, rows + from, size);
+        __syncthreads();
+        batch.add_to(sum);
+        __syncthreads();
+      }
+    }
+  }
+  store<T>(a, tile, sum);
+}
+
+template <class T, bool kPsroi>
+__global__ void __launch_bounds__(kThreads)
+    tiles_kernel(RoiPoolArgs a, BinTable<accumulator_t<T>> table) {
+  sum_tile<T, kPsroi>(a, table, Tile(a.g, blockIdx.x));
+}
+
+}  // namespace
+
+size_t roi_tiles_workspace(const RoiPoolArgs& a) {
+  return a.dtype == Dtype::kFloat64 ? BinTable<double>::bytes(a.g) : BinTable<float>::bytes(a.g);
+}
+
+void launch_roi_tiles(const RoiPoolArgs& a, void* workspace, cudaStream_t stream) {
+  dispatch(a.dtype, [&](auto element) {
+    using T = decltype(element);
+    using Acc = accumulator_t<T>;
+    const BinTable<Acc> table(a.g, workspace);
+    auto run = [&](auto psroi) {
+      bins_kernel<Acc, psroi()>
+          <<<ceil_div(a.g.rois, kThreads / 32), kThreads, 0, stream>>>(a, table);
+      check(cudaGetLastError(), "bins of rois");
+      tiles_kernel<T, psroi()><<<Tile::count(a.g), kThreads, 0, stream>>>(a, table);
+      check(cudaGetLastError(), "tiles of rois");
+    };
+    a.psroi ? run(std::true_type{}) : run(std::false_type{});
+  });
+}
+
+}  // namespace dcnv2::cuda

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Which samples of a convolution lie in a cell, with a list for every deform group. Within a list, ids
+// count the columns' rows: output pixels of the lists' images, then taps.
+#pragma once
+
+#include "cuda/sample_sort/gather.cuh"
+
+namespace dcnv2::cuda {
+
+SortLayout cell_lists_layout(const ConvGeometry& g, int64_t images);
+CellLists build_cell_lists(const ConvArgs& a, int64_t first_image, int64_t images, void* workspace,
+                           cudaStream_t stream);
+
+}  // namespace dcnv2::cuda

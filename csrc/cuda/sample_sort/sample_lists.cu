@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "cuda/sample_sort/sample_lists.cuh"
+
+namespace dcnv2::cuda {
+
+namespace {
+
+constexpr int64_t kRunSamples = int64_t(1) << 21;  // about 75 MiB of lists in float32
+constexpr int64_t kMostKeys = (int64_t(1) << 31) - 1;
+
+CellGrid grid_of(const ConvGeometry& g, int64_t images) {
+  return {g.deform_groups * g.taps(), images, g.height, g.width};
+}
+SortLayout layout_of(const ConvGeometry& g, int64_t images) {
+  return SortLayout(grid_of(g, images), ListOrder::kListsThenCells, run_samples(g, images));
+}
+
+// A sample by its id, which counts over (list, pixel). Ids fit 32 bits, in which divisions are cheap.
+struct SampleId {
+  uint32_t list, pixel;
+
+  __device__ SampleId(uint32_t pixels, uint32_t id) : list(id / pixels), pixel(id % pixels) {}
+
+  template <class Acc>
+  __device__ Sample<Acc> load(const ConvArgs& a, int64_t first_image, uint32_t& n, Acc& mask) const {
+    const uint32_t row = pixel / uint32_t(a.g.out_width), height = uint32_t(a.g.out_height);
+    n = row / height;
+    const OutPixel p{first_image + n, row % height, pixel % uint32_t(a.g.out_width)};
+    return load_sample<Acc>(a, p, list % uint32_t(a.g.taps()), list / uint32_t(a.g.taps()), mask);
+  }
+};
+
+template <class Acc>
+__global__ void keys_kernel(ConvArgs a, int64_t first_image, SortLayout layout, uint32_t pixels,
+                            uint32_t* keys, uint32_t* ids, uint32_t* crowded) {
+  const CellGrid& grid = layout.grid;
+  if (blockIdx.x == 0 && threadIdx.x == 0) *crowded = 0;
+  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < layout.samples;
+       i += int64_t(gridDim.x) * blockDim.x) {
+    const SampleId id(pixels, uint32_t(i));
+    uint32_t n;
+    Acc mask;
+    const Sample<Acc> s = id.load(a, first_image, n, mask);
+    keys[i] = uint32_t(s.inside ? id.list * grid.cells() + grid.cell(n, s.y, s.x, 0) : grid.keys());
+    ids[i] = uint32_t(i);
+  }
+}
+
+// In the sorted order: each sample's corner weights; its id becomes its row.
+template <class Acc>
+__global__ void weights_kernel(ConvArgs a, int64_t first_image, int64_t samples, uint32_t pixels,
+                               uint32_t* ids, Acc* weights) {
+  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < samples;
+       i += int64_t(gridDim.x) * blockDim.x) {
+    const SampleId id(pixels, ids[i]);
+    uint32_t n;
+    Acc mask;
+    const Corners<Acc> c = make_corners(id.load(a, first_image, n, mask), a.g.height, a.g.width);
+    for (int corner = 0; corner < 4; ++corner) weights[4 * i + corner] = mask * c.weight[corner];
+    ids[i] = id.pixel;
+  }
+}
+
+}  // namespace
+
+int64_t images_a_run(const ConvGeometry& g) {
+  const int64_t samples = run_samples(g, 1), keys = grid_of(g, 1).keys();
+  if (samples > kMostKeys || keys > kMostKeys) {
+    throw std::runtime_error("dcnv2: an image of " + std::to_string(samples) +
+                             " samples is too large for the gradient of input (at most 2^31 - 1)");
+  }
+  const int64_t fit = std::min(kRunSamples / std::max<int64_t>(samples, 1), kMostKeys / keys);
+  const int64_t batch = std::max<int64_t>(g.batch, 1);
+  const int64_t runs = ceil_div(batch, std::clamp<int64_t>(fit, 1, batch));
+  return ceil_div(batch, runs);
+}
+
+int64_t run_samples(const ConvGeometry& g, int64_t images) {
+  return images * g.deform_groups * g.taps() * g.out_height * g.out_width;
+}
+
+int64_t sample_lists_workspace(const ConvGeometry& g, int64_t images, size_t acc_size) {
+  const SortLayout layout = layout_of(g, images);
+  return layout.total + align_256(layout.samples * 4 * int64_t(acc_size));
+}
+
+template <class Acc>
+SampleLists<Acc> build_sample_lists(const ConvArgs& a, int64_t first_image, int64_t images,
+                                    void* workspace, cudaStream_t stream) {
+  const SortLayout layout = layout_of(a.g, images);
+  const unsigned blocks = blocks_for(layout.samples, 256);
+  const auto pixels = uint32_t(images * a.g.out_height * a.g.out_width);
+  auto words = [&](int64_t place) { return layout.at<uint32_t>(workspace, place); };
+  auto* weights = layout.at<Acc>(workspace, layout.total);
+  keys_kernel<Acc><<<blocks, 256, 0, stream>>>(a, first_image, layout, pixels, words(layout.keys_in),
+                                               words(layout.ids_in), words(layout.crowded));
+  check(cudaGetLastError(), "sample keys");
+  sort_samples(layout, workspace, stream);
+  weights_kernel<Acc><<<blocks, 256, 0, stream>>>(a, first_image, layout.samples, pixels,
+                                                  words(layout.ids_out), weights);
+  check(cudaGetLastError(), "sample weights");
+  return {layout.grid,
+          words(layout.ids_out),
+          weights,
+          words(layout.start),
+          words(layout.keys_out),
+          uint32_t(layout.samples),
+          words(layout.crowded),
+          words(layout.keys_in)};
+}
+
+template SampleLists<float> build_sample_lists<float>(const ConvArgs&, int64_t, int64_t, void*,
+                                                      cudaStream_t);
+template SampleLists<double> build_sample_lists<double>(const ConvArgs&, int64_t, int64_t, void*,
+                                                        cudaStream_t);
+
+}  // namespace dcnv2::cuda

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Which samples of a convolution touch a pixel, with lists for every deform group and tap.
+#pragma once
+
+#include "cuda/sample_sort/sorted_samples.cuh"
+
+namespace dcnv2::cuda {
+
+template <class Acc>
+struct SampleLists {
+  CellGrid grid;
+  const uint32_t* row;    // [samples] output pixels, counted within the lists' images
+  const Acc* weights;     // [samples, 4] modulation times the corners' bilinear weights
+  const uint32_t* start;  // [keys + 1] into the two above
+  const uint32_t* keys;     // [samples] grid.keys() where a sample is in no cell
+  uint32_t samples;
+  const uint32_t* crowded;  // whether a pixel may have a crowd around it
+  void* spare;              // 8 bytes for every sample, free from now on
+
+  // The samples of a key.
+  __device__ __forceinline__ SampleRange list(int64_t key) const {
+    return {start[key], start[key + 1]};
+  }
+  // That of the cell whose corner `corner` is a pixel.
+  __device__ __forceinline__ int64_t key(int64_t list, int64_t n, int64_t y, int64_t x,
+                                         int corner) const {
+    return list * grid.cells() + grid.cell(n, y, x, corner);
+  }
+};
+
+// The entries around a pixel. The cells to the left and right of it are neighbours, and so are their
+// lists: those above the pixel, then those at it.
+struct Entries {
+  uint32_t begin[2] = {}, middle[2] = {}, end[2] = {};
+
+  // Where an entry lies in the lists, and which of its corners the pixel is.
+  struct Place {
+    uint32_t index;
+    int corner;
+  };
+
+  Entries() = default;
+  // key: that of the cell whose corner 1 is the pixel; line: cells of a line.
+  __device__ Entries(const uint32_t* start, uint32_t key, uint32_t line) {
+#pragma unroll
+    for (int down = 0; down < 2; ++down) {
+      const uint32_t* left = start + (key - down * line);
+      begin[down] = left[0];
+      middle[down] = left[1];
+      end[down] = left[2];
+    }
+  }
+  // Those of one of the four cells, that of which the pixel is such a corner.
+  __device__ SampleRange cell(int corner) const {
+    const int down = corner / 2;
+    return corner % 2 == 1 ? SampleRange{begin[down], middle[down]}
+                           : SampleRange{middle[down], end[down]};
+  }
+  __device__ uint32_t count() const { return end[0] - begin[0] + end[1] - begin[1]; }
+  __device__ Place place(uint32_t index) const {
+    const uint32_t above = end[0] - begin[0];
+    const bool down = index >= above;
+    const uint32_t at = down ? begin[1] + (index - above) : begin[0] + index;
+    return {at, 2 * down + (at < (down ? middle[1] : middle[0]) ? 1 : 0)};
+  }
+};
+
+// Images that one run of lists takes, so that keys and positions fit 32 bits and the workspace stays
+// bounded. Throws if a single image is too large.
+int64_t images_a_run(const ConvGeometry& g);
+
+// The samples of `images` images, over deform groups and taps.
+int64_t run_samples(const ConvGeometry& g, int64_t images);
+
+// Bytes of a workspace for the lists of so many images.
+int64_t sample_lists_workspace(const ConvGeometry& g, int64_t images, size_t acc_size);
+
+template <class Acc>
+SampleLists<Acc> build_sample_lists(const ConvArgs& a, int64_t first_image, int64_t images,
+                                    void* workspace, cudaStream_t stream);
+
+}  // namespace dcnv2::cuda

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "cuda/sample_sort/sorted_samples.cuh"
+
+#include <cub/device/device_radix_sort.cuh>
+
+#include <utility>
+
+namespace dcnv2::cuda {
+
+namespace {
+
+int bits_for(int64_t keys) {
+  int bits = 1;
+  while ((int64_t(1) << bits) <= keys) ++bits;
+  return bits;
+}
+
+// CUB asks the driver before it answers, which takes longer than a launch: the last answer is kept.
+size_t sort_workspace(int64_t samples, int64_t keys) {
+  struct Answer {
+    int device = -1, bits = 0;
+    int64_t samples = 0;
+    size_t bytes = 0;
+  };
+  thread_local Answer last;
+  const int bits = bits_for(keys);
+  int device = 0;
+  check(cudaGetDevice(&device), "device");
+  if (device != last.device || bits != last.bits || samples != last.samples) {
+    size_t bytes = 0;
+    uint32_t* none = nullptr;
+    check(cub::DeviceRadixSort::SortPairs(nullptr, bytes, none, none, none, none, samples, 0, bits),
+          "sort workspace");
+    last = {device, bits, samples, bytes};
+  }
+  return last.bytes;
+}
+
+struct Sorted {
+  const uint32_t *keys, *ids;
+  uint32_t samples, sort_keys;
+  uint32_t lists, list_samples;  // that a key's samples are told apart by, in the order of their ids
+  uint32_t last;                 // of the starts
+
+  // By which `start` counts; `last` where there is no cell.
+  __device__ uint32_t key(uint32_t i) const {
+    const uint32_t key = keys[i];
+    if (key == sort_keys) return last;
+    return lists == 1 ? key : key * lists + ids[i] / list_samples;
+  }
+};
+
+// start[key] = how many samples have a smaller key, for the keys 0 .. last: every sample writes those
+// between the key before it and its own, a warp together where they are many.
+__global__ void start_kernel(Sorted sorted, uint32_t* start, uint32_t* crowded) {
+  constexpr uint32_t kFew = 8, kAll = 0xffffffffu, kQuarter = kCrowd / 4;
+  const uint32_t lane = threadIdx.x % 32, samples = sorted.samples;
+  for (uint32_t base = blockIdx.x * 256 + threadIdx.x - lane; base <= samples; base += gridDim.x * 256) {
+    const uint32_t i = base + lane;
+    const uint32_t own = i < samples ? sorted.key(i) : sorted.last;
+    uint32_t before = __shfl_up_sync(kAll, own, 1);
+    if (lane == 0 && i > 0) before = sorted.key(i - 1);
+    // The keys that this sample writes; behind the last one, all that are left
+    const uint32_t first = i > 0 ? before + 1 : 0, end = i <= samples ? own + 1 : first;
+    if (crowded != nullptr && own != sorted.last && i >= kQuarter && sorted.keys[i - kQuarter] == own) {
+      *crowded = 1;
+    }
+    const bool many = end - first > kFew;
+    if (!many) {
+      for (uint32_t key = first; key < end; ++key) start[key] = i;
+    }
+    for (uint32_t lanes = __ballot_sync(kAll, many); lanes != 0; lanes &= lanes - 1) {
+      const int from = __ffs(int(lanes)) - 1;
+      const uint32_t to = __shfl_sync(kAll, end, from), of = base + uint32_t(from);
+      for (uint32_t key = __shfl_sync(kAll, first, from) + lane; key < to; key += 32) start[key] = of;
+    }
+  }
+}
+
+}  // namespace
+
+SortLayout::SortLayout(const CellGrid& grid, ListOrder order, int64_t samples)
+    : grid(grid), order(order), samples(samples) {
+  int64_t at = 0;
+  auto take = [&](int64_t bytes) { return std::exchange(at, at + align_256(bytes)); };
+  keys_in = take(samples * 4);
+  keys_out = take(samples * 4);
+  ids_in = take(samples * 4);
+  ids_out = take(samples * 4);
+  start = take((grid.keys() + 1) * 4);
+  crowded = take(4);
+  sort = take(int64_t(sort_workspace(samples, sort_keys())));
+  total = at;
+}
+
+void sort_samples(const SortLayout& layout, void* workspace, cudaStream_t stream) {
+  auto words = [&](int64_t place) { return layout.at<uint32_t>(workspace, place); };
+  size_t bytes = sort_workspace(layout.samples, layout.sort_keys());
+  const bool apart = layout.order == ListOrder::kListsThenCells;
+  uint32_t* crowded = apart ? words(layout.crowded) : nullptr;
+  check(cub::DeviceRadixSort::SortPairs(layout.at<char>(workspace, layout.sort), bytes,
+                                        words(layout.keys_in), words(layout.keys_out),
+                                        words(layout.ids_in), words(layout.ids_out), layout.samples,
+                                        0, bits_for(layout.sort_keys()), stream),
+        "sample sort");
+  const CellGrid& grid = layout.grid;
+  const Sorted sorted{words(layout.keys_out),
+                      words(layout.ids_out),
+                      uint32_t(layout.samples),
+                      uint32_t(layout.sort_keys()),
+                      apart ? 1 : uint32_t(grid.lists),
+                      uint32_t(layout.samples / grid.lists),
+                      uint32_t(grid.keys())};
+  start_kernel<<<blocks_for(layout.samples + 1, 256), 256, 0, stream>>>(
+      sorted, words(layout.start), crowded);
+  check(cudaGetLastError(), "sample list starts");
+}
+
+}  // namespace dcnv2::cuda

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The multiplying warps: sums += A * B^T over one stage, with A [kRows, slab] and B [kCols, slab] as
+// slab.cuh lays them out, or sums += A^T * B with operands that lie the other way. MmaSync runs from
+// sm_80 on, Wgmma (wgmma.cuh) and WgmmaFloat (wgmma_float.cuh) on sm_90a.
+#pragma once
+
+#include "cuda/tensor_core/mma/pipeline.cuh"
+#include "cuda/tensor_core/mma/smem_layout.cuh"
+
+namespace dcnv2::cuda {
+
+// A chunk of a row in the parts in which M's operands stand, each kPartBytes behind the one before.
+template <class M, int kPartBytes>
+__device__ __forceinline__ void store_operand(uint32_t to, const float (&v)[kVector<typename M::element>]) {
+  using T = typename M::element;
+  if constexpr (M::kRounded) {
+    uint4 high, low;
+    split_tf32<M::kParts>(v, high, low);
+    store_shared(to, high);
+    if (M::kParts == 2) store_shared(to + kPartBytes, low);
+  } else {
+    store_shared(to, make_chunk(v, T{}));
+  }
+}
+
+// The same for a chunk that stands across, in one column of four neighbouring rows: where the first of its floats
+// goes, and the stores, in an order by which a warp's lie in different banks. Tiles lie at multiples of 1 KiB.
+__device__ __forceinline__ uint32_t across_offset(int column, int chunk) {
+  return chunk_offset(chunk * kVector<float>, column / kVector<float>) +
+         column % kVector<float> * int(sizeof(float));
+}
+template <class M, int kPartBytes>
+__device__ __forceinline__ void store_across(uint32_t to, const float (&v)[kVector<float>]) {
+  const uint32_t turn = to / (2 * kVector<float> * kRowBytes);  // of two chunks each
+  const bool odd = turn & 1, far = turn & 2;
+  const float one[4] = {odd ? v[1] : v[0], odd ? v[2] : v[1], odd ? v[3] : v[2], odd ? v[0] : v[3]};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t row = (i + turn) % 4;
+    const uint32_t at = (to ^ row * kChunkBytes) + row * kRowBytes;
+    uint32_t high, low;
+    split_tf32<M::kParts>(far ? one[(i + 2) % 4] : one[i], high, low);
+    store_shared_word(at, high);
+    if (M::kParts == 2) store_shared_word(at + kPartBytes, low);
+  }
+}
+
+// Chunk j of the sums of row i that a thread has, where the columns stand in the order of column_place().
+template <class M, int kCount>
+__device__ __forceinline__ void take_chunk(const M& product, int i, int j, float (&v)[kCount]) {
+#pragma unroll
+  for (int k = 0; k < kCount / 2; ++k) {
+    const float2 pair = product.pair(i, j * (kCount / 2) + k);
+    v[2 * k] = pair.x;
+    v[2 * k + 1] = pair.y;
+  }
+}
+
+// How operands of a type are multiplied: d[16, 8] += a[16, 32 bytes] * b[8, 32 bytes]^T.
+struct HalfProduct {
+  using element = __half;
+  static __device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    multiply_halves(d, a, b, __half{});
+  }
+};
+struct BFloat16Product {
+  using element = __nv_bfloat16;
+  static __device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    multiply_halves(d, a, b, __nv_bfloat16{});
+  }
+};
+
+// One product of operands rounded to 11 bits.
+struct Tf32Product {
+  using element = float;
+  static __device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    uint32_t ra[4], rb[2];
+    for (int i = 0; i < 4; ++i) ra[i] = to_tf32(__uint_as_float(a[i]));
+    for (int i = 0; i < 2; ++i) rb[i] = to_tf32(__uint_as_float(b[i]));
+    multiply_tf32(d, ra, rb);
+  }
+};
+// Three products of operands split in two parts of 11 bits each: the accuracy of float32. The sum of
+// the small products is kept apart until the large one is added, so that it is not lost.
+struct Float32Product {
+  using element = float;
+  static __device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    uint32_t ah[4], al[4], bh[2], bl[2];
+    for (int i = 0; i < 4; ++i) split_tf32<2>(__uint_as_float(a[i]), ah[i], al[i]);
+    for (int i = 0; i < 2; ++i) split_tf32<2>(__uint_as_float(b[i]), bh[i], bl[i]);
+    float part[4] = {};
+    multiply_tf32(part, al, bh);
+    multiply_tf32(part, ah, bl);
+    multiply_tf32(part, ah, bh);
+    for (int i = 0; i < 4; ++i) d[i] += part[i];
+  }
+};
+
+// Eight warps of 32 rows each, and as many columns as that leaves them.
+template <class Product, int kRows, int kCols>
+struct MmaSync {
+  using element = typename Product::element;
+  static constexpr int kTileRows = kRows, kTileCols = kCols;
+  static constexpr int kParts = 1;
+  static constexpr bool kRounded = false, kTurned = false;
+  static constexpr bool kBulkCopies = false;
+  static constexpr int kThreads = 256, kFillThreads = 256;
+  static constexpr int kStages = kCols == 64 ? 2 : 3;  // as many as the least chip has room for
+  static constexpr bool kHere = true;
+  static __device__ void take_registers() {}
+  static __device__ void give_registers() {}
+  static constexpr int kWarpsDown = kRows / 32, kWarpsAcross = 8 / kWarpsDown;
+  static constexpr int kWarpCols = kCols / kWarpsAcross, kColTiles = kWarpCols / 8;
+  static_assert(kWarpsDown * kWarpsAcross == 8 && kWarpCols % 16 == 0);
+
+  float sum[2][kColTiles][4] = {};
+
+  __device__ void clear() {
+    for (auto& rows : sum) {
+      for (auto& tile : rows) {
+        for (float& v : tile) v = 0;
+      }
+    }
+  }
+
+  static __device__ void see_stores() {}  // the product reads as any load does
+
+  // The tiles may be overwritten once every multiplying thread has returned.
+  static constexpr bool kInFlight = false;
+  __device__ void finish() {}
+  __device__ void multiply(const char* tile_a, const char* tile_b, int thread) {
+    const int lane = thread % 32, warp = thread / 32;
+    const int row0 = warp / kWarpsAcross * 32, col0 = warp % kWarpsAcross * kWarpCols;
+    const uint32_t a_base = shared_address(tile_a), b_base = shared_address(tile_b);
+#pragma unroll
+    for (int chunk = 0; chunk < kChunks; chunk += 2) {
+      uint32_t a[2][4];
+      for (int i = 0; i < 2; ++i) {
+        load_matrices(a[i], a_base + chunk_offset(row0 + i * 16 + lane % 16, chunk + lane / 16));
+      }
+#pragma unroll
+      for (int j = 0; j < kColTiles; j += 2) {
+        uint32_t b[4];
+        load_matrices(b, b_base + chunk_offset(col0 + j * 8 + lane % 8 + lane / 16 * 8,
+                                               chunk + lane / 8 % 2));
+        const uint32_t left[2] = {b[0], b[1]}, right[2] = {b[2], b[3]};
+        for (int i = 0; i < 2; ++i) {
+          Product::multiply(sum[i][j], a[i], left);
+          Product::multiply(sum[i][j + 1], a[i], right);
+        }
+      }
+    }
+  }
+
+  // The same for A [kDepth, kRows] and B [kDepth, kCols], in slabs of [kDepth, 128 bytes].
+  static constexpr int kDepth = kFillThreads / kChunks;
+  __device__ void multiply_transposed(const char* slabs_a, const char* slabs_b, int thread) {
+    const int lane = thread % 32, warp = thread / 32;
+    const int row0 = warp / kWarpsAcross * 32, col0 = warp % kWarpsAcross * kWarpCols;
+#pragma unroll
+    for (int depth = 0; depth < kDepth; depth += 32 / int(sizeof(element))) {
+      uint32_t a[2][4];
+      for (int i = 0; i < 2; ++i) load_transposed<false>(a[i], slabs_a, depth, row0 + i * 16, lane);
+#pragma unroll
+      for (int j = 0; j < kColTiles; j += 2) {
+        uint32_t b[4];
+        load_transposed<true>(b, slabs_b, depth, col0 + j * 8, lane);
+        const uint32_t left[2] = {b[0], b[1]}, right[2] = {b[2], b[3]};
+        for (int i = 0; i < 2; ++i) {
+          Product::multiply(sum[i][j], a[i], left);
+          Product::multiply(sum[i][j + 1], a[i], right);
+        }
+      }
+    }
+  }
+
+  // Four pieces of 8 lines by half a step's depth, of 16 lines from `line`: those of the first 8 lines
+  // come first (kByLines), or those of the first half of the depth.
+  template <bool kByLines>
+  static __device__ void load_transposed(uint32_t (&r)[4], const char* slabs, int depth, int line,
+                                         int lane) {
+    auto place = [&](int d, int l) {
+      const int within = l % kSlab<element>;
+      return slabs + l / kSlab<element> * (kDepth * kRowBytes) +
+             chunk_offset(d, within / kVector<element>) +
+             within % kVector<element> * int(sizeof(element));
+    };
+    auto further = [](int piece) { return kByLines ? piece / 2 : piece % 2; };
+    auto deeper = [](int piece) { return kByLines ? piece % 2 : piece / 2; };
+    if constexpr (sizeof(element) == 2) {
+      const int piece = lane / 8;
+      load_matrices_transposed(r, shared_address(place(depth + deeper(piece) * 8 + lane % 8,
+                                                       line + further(piece) * 8)));
+    } else {
+#pragma unroll
+      for (int piece = 0; piece < 4; ++piece) {
+        r[piece] = *reinterpret_cast<const uint32_t*>(
+            place(depth + deeper(piece) * 4 + lane % 4, line + further(piece) * 8 + lane / 4));
+      }
+    }
+  }
+
+  // The sums that a thread has: of kThreadRows rows, in each kThreadPairs pairs of columns, of which
+  // pair j begins at column(thread) + 8 * j; where the columns stand in the order of column_place(), in
+  // each kThreadChunks chunks, of which chunk j begins at chunk_column(thread, j).
+  static constexpr int kThreadRows = 4, kThreadPairs = kColTiles;
+  static constexpr int kThreadChunks = kThreadPairs * 2 / kVector<element>;
+  __device__ static int row(int thread, int i) {
+    return thread / 32 / kWarpsAcross * 32 + thread % 32 / 4 + i * 8;
+  }
+  __device__ static int column(int thread) {
+    return thread / 32 % kWarpsAcross * kWarpCols + thread % 4 * 2;
+  }
+  __device__ static int chunk_column(int thread, int j) {
+    return thread / 32 % kWarpsAcross * kWarpCols + (j * 4 + thread % 4) * kVector<element>;
+  }
+  __device__ float2 pair(int i, int j) const {
+    const float(&tile)[4] = sum[i / 2][j];
+    return {tile[i % 2 * 2], tile[i % 2 * 2 + 1]};
+  }
+};
+
+}  // namespace dcnv2::cuda

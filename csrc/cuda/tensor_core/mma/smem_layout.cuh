@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The operand tiles of the fused kernels in shared memory: rows of 128 bytes, in which the eight
+// 16-byte chunks of row r are permuted by r mod 8. ldmatrix reads such rows without bank conflicts,
+// and wgmma knows the permutation as its 128-byte swizzle.
+#pragma once
+
+#include "cuda/common/vec16.cuh"
+#include "cuda/tensor_core/mma/ptx.cuh"
+
+namespace dcnv2::cuda {
+
+constexpr int kRowBytes = 128;
+constexpr int kTileAlignment = 8 * kRowBytes;  // of a tile, for the permutation to begin at its row 0
+constexpr int kChunks = kRowBytes / kChunkBytes;
+
+template <class T>
+constexpr int kSlab = kRowBytes / int(sizeof(T));  // elements of a row: 64 halves or 32 floats
+
+// Byte offset of a chunk of a row in a tile.
+__device__ __forceinline__ int chunk_offset(int row, int chunk) {
+  return row * kRowBytes + ((chunk ^ (row & 7)) << 4);
+}
+
+// What the tensor cores multiply of a float: with kParts 1 the nearest number of 11 bits; with 2 that and the rest,
+// of which they see 11 bits. A NaN may get lost in the high part, and is in the low one then; an infinite number
+// leaves a NaN there.
+template <int kParts>
+__device__ __forceinline__ void split_tf32(float v, uint32_t& high, uint32_t& low) {
+  if constexpr (kParts == 1) {
+    high = to_tf32(v);
+  } else {
+    constexpr uint32_t kUnseen = 13;  // bits
+    high = (__float_as_uint(v) + (1u << (kUnseen - 1))) & ~0u << kUnseen;
+    low = __float_as_uint(v - __uint_as_float(high));
+  }
+}
+template <int kParts>
+__device__ __forceinline__ void split_tf32(const float (&v)[4], uint4& high, uint4& low) {
+  split_tf32<kParts>(v[0], high.x, low.x);
+  split_tf32<kParts>(v[1], high.y, low.y);
+  split_tf32<kParts>(v[2], high.z, low.z);
+  split_tf32<kParts>(v[3], high.w, low.w);
+}
+
+// Addresses of what lies in a block's shared memory, as sums of one number.
+struct SharedAddresses {
+  const char* start;
+  uint32_t base;
+
+  __device__ explicit SharedAddresses(const void* shared)
+      : start(static_cast<const char*>(shared)), base(one_address(shared_address(shared))) {}
+  __device__ uint32_t operator()(const void* p) const {
+    return base + uint32_t(static_cast<const char*>(p) - start);
+  }
+};
+
+// A tile's columns stand in an order in which each multiplying thread, which has pairs of every eighth
+// column, has whole chunks: the place of a column.
+template <class T>
+__host__ __device__ constexpr int column_place(int column) {
+  constexpr int kBlock = 4 * kVector<T>;  // of the four lanes that share a row of a product
+  const int within = column % kBlock, lane = within / kVector<T>, pair = within % kVector<T> / 2;
+  return column - within + 8 * pair + 2 * lane + within % 2;
+}
+
+}  // namespace dcnv2::cuda

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Hopper's warpgroup products of halves with both operands in shared memory, m64n128k16 and m64n64k16.
+// Compile to nothing useful below sm_90a; the host never launches it there.
+#pragma once
+
+#include "cuda/tensor_core/mma/mma_sync.cuh"
+
+namespace dcnv2::cuda {
+
+// The multiplying warps on Hopper: one warpgroup, with as many parts of 64 rows (kRows 128) or 128
+// columns (kCols 256) as the tile has. The block's other warps give it registers.
+template <class T, int kRows, int kCols>
+struct Wgmma {
+  using element = T;
+  static constexpr int kTileRows = kRows, kTileCols = kCols;
+  static constexpr int kParts = 1;
+  static constexpr bool kRounded = false;  // whether operands are rounded by those who store them
+  static constexpr bool kTurned = false;   // whether grad_weight's samples are the product's columns
+  static constexpr bool kBulkCopies = true;  // whether the chip copies tiles by itself
+  static constexpr int kThreads = 128, kFillThreads = 512, kStages = 4;
+  static constexpr bool kHere = kWarpgroups;
+  static constexpr int kDown = kRows / 64, kAcross = kCols > 128 ? kCols / 128 : 1;
+  static constexpr int kPartCols = kCols / kAcross;
+  // What the filling threads give, from the 96 that all begin with, must cover what these take, or
+  // the block waits for ever.
+  static constexpr int kRegisters = 160, kFillRegisters = 80, kBegin = 96;
+  static_assert(kThreads * (kRegisters - kBegin) <= kFillThreads * (kBegin - kFillRegisters));
+  static __device__ void take_registers() { resize_registers<kRegisters, true>(); }
+  static __device__ void give_registers() { resize_registers<kFillRegisters, false>(); }
+
+  float sum[kDown][kAcross][kPartCols / 2] = {};
+
+  __device__ void clear() {
+    for (auto& down : sum) {
+      for (auto& part : down) {
+        for (float& v : part) v = 0;
+      }
+    }
+  }
+
+  static __device__ void see_stores() { fence_stores(); }
+
+  // A product is in flight until the next one has begun, and the last one until finish().
+  static constexpr bool kInFlight = true;
+  __device__ void finish() {
+    wgmma_wait<0>();
+    for (auto& down : sum) {
+      for (auto& part : down) keep_behind(part);
+    }
+  }
+
+  __device__ void multiply(const char* tile_a, const char* tile_b, int) {
+    const uint32_t a = shared_address(tile_a), b = shared_address(tile_b);
+    wgmma_fence();
+#pragma unroll
+    for (int byte = 0; byte < kRowBytes; byte += 32) {
+#pragma unroll
+      for (int i = 0; i < kDown; ++i) {
+#pragma unroll
+        for (int j = 0; j < kAcross; ++j) {
+          wgmma<T, Major::kDepth, Major::kDepth>(
+              sum[i][j], tile_descriptor(a + i * 64 * kRowBytes + byte, 0),
+              tile_descriptor(b + j * kPartCols * kRowBytes + byte, 0));
+        }
+      }
+    }
+    wgmma_commit();
+    wgmma_wait<1>();
+  }
+
+  // The same for operands that lie the other way: sums += A^T * B with A [kDepth, kRows] and
+  // B [kDepth, kCols] in slabs of [kDepth, 64 halves].
+  static constexpr int kDepth = 64;
+  __device__ void multiply_transposed(const char* slabs_a, const char* slabs_b, int) {
+    constexpr int kSlabBytes = kDepth * kRowBytes, kStepBytes = 16 * kRowBytes;
+    const uint32_t a = shared_address(slabs_a), b = shared_address(slabs_b);
+    wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < kDepth / 16; ++step) {
+#pragma unroll
+      for (int i = 0; i < kDown; ++i) {
+#pragma unroll
+        for (int j = 0; j < kAcross; ++j) {
+          wgmma<T, Major::kRowsOrCols, Major::kRowsOrCols>(
+              sum[i][j], tile_descriptor(a + i * kSlabBytes + step * kStepBytes, kSlabBytes),
+              tile_descriptor(b + j * (kPartCols / 64) * kSlabBytes + step * kStepBytes,
+                              kSlabBytes));
+        }
+      }
+    }
+    wgmma_commit();
+    wgmma_wait<1>();
+  }
+
+  static constexpr int kThreadRows = 2 * kDown, kThreadPairs = kCols / 8;
+  static constexpr int kThreadChunks = kThreadPairs * 2 / kVector<T>;
+  __device__ static int row(int thread, int i) {
+    return i / 2 * 64 + thread / 32 * 16 + thread % 32 / 4 + i % 2 * 8;
+  }
+  __device__ static int column(int thread) { return thread % 4 * 2; }
+  __device__ static int chunk_column(int thread, int j) {
+    return (j * 4 + thread % 4) * kVector<T>;
+  }
+  __device__ float2 pair(int i, int j) const {
+    const float(&part)[kPartCols / 2] = sum[i / 2][j / (kPartCols / 8)];
+    const int at = j % (kPartCols / 8) * 4 + i % 2 * 2;
+    return {part[at], part[at + 1]};
+  }
+};
+
+}  // namespace dcnv2::cuda

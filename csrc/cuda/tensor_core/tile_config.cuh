@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Which tile and which product a fused kernel takes, and how it is launched.
+#pragma once
+
+#include <type_traits>
+
+#include "cuda/common/common.cuh"
+#include "cuda/tensor_core/pack_weight.cuh"
+#include "cuda/tensor_core/mma/pipeline.cuh"
+#include "cuda/tensor_core/mma/wgmma.cuh"
+#include "cuda/tensor_core/mma/wgmma_tf32.cuh"
+
+namespace dcnv2::cuda {
+
+// Bytes of shared memory that a block of the current device may have.
+inline int shared_limit() {
+  int device = 0, bytes = 0;
+  check(cudaGetDevice(&device), "device");
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "device");
+  return bytes;
+}
+
+// Chips with less shared memory than this take the narrowest tile only.
+constexpr int kWideTileBytes = 144 << 10;
+
+// Columns of a tile for a product of `cols` columns: few where there are few, else so many that what
+// fills the rows is shared by as many columns as possible without padding more of them. Where a row's
+// readings are not shared, the narrowest.
+inline int tile_cols(const ConvArgs& a, Path path, int64_t cols, bool share_readings) {
+  if (cols <= 64 || !share_readings || shared_limit() < kWideTileBytes) return 64;
+  if (path == Path::kMma || a.dtype == Dtype::kFloat32) return 128;
+  return ceil_div(cols, 256) * 256 <= ceil_div(cols, 128) * 128 ? 256 : 128;
+}
+
+template <class T>
+struct Type {
+  using type = T;
+};
+template <int kValue>
+using Int = std::integral_constant<int, kValue>;
+
+inline bool floats_by_warpgroups(const ConvArgs& a, Path path) {
+  return a.dtype == Dtype::kFloat32 && path == Path::kWgmma;
+}
+
+// The form in which a product wants its packed weight.
+inline OperandForm operand_form(const ConvArgs& a, Path path) {
+  const bool split = floats_by_warpgroups(a, path);
+  return {split && !a.allow_tf32 ? 2 : 1, split};
+}
+
+// Calls f(Type<M>) for the multiplying warps of tiles of `cols` columns, but for floats by warpgroups.
+template <class F>
+void dispatch_product(const ConvArgs& a, Path path, int cols, F f) {
+  auto by_warps = [&](auto product) {
+    using Product = decltype(product);
+    cols == 64 ? f(Type<MmaSync<Product, 128, 64>>{}) : f(Type<MmaSync<Product, 128, 128>>{});
+  };
+  auto by_warpgroups = [&](auto element) {
+    using T = decltype(element);
+    cols == 64    ? f(Type<Wgmma<T, 128, 64>>{})
+    : cols == 128 ? f(Type<Wgmma<T, 128, 128>>{})
+                  : f(Type<Wgmma<T, 64, 256>>{});
+  };
+  const bool warpgroups = path == Path::kWgmma;
+  switch (a.dtype) {
+    case Dtype::kFloat16:
+      return warpgroups ? by_warpgroups(__half{}) : by_warps(HalfProduct{});
+    case Dtype::kBFloat16:
+      return warpgroups ? by_warpgroups(__nv_bfloat16{}) : by_warps(BFloat16Product{});
+    default:
+      return a.allow_tf32 ? by_warps(Tf32Product{}) : by_warps(Float32Product{});
+  }
+}
+
+// Calls f(Int<kParts>) for floats by warpgroups.
+template <class F>
+void dispatch_parts(const ConvArgs& a, F f) {
+  a.allow_tf32 ? f(Int<1>{}) : f(Int<2>{});
+}
+
+// Calls f(Type<M>) for products whose operands lie along the depth, the forward and the gradient of the input: with
+// tiles of kRows rows for floats by warpgroups, which leave fewer threads to fill them if they are 128.
+template <int kRows, class F>
+void dispatch_depth_product(const ConvArgs& a, Path path, int cols, F f) {
+  if (!floats_by_warpgroups(a, path)) return dispatch_product(a, path, cols, f);
+  dispatch_parts(a, [&](auto parts) {
+    constexpr int kParts = decltype(parts)::value;
+    cols == 64 ? f(Type<WgmmaFloat<kRows, 64, kParts>>{}) : f(Type<WgmmaFloat<kRows, 128, kParts>>{});
+  });
+}
+
+// The same for the gradient of the weight, of `cols` output channels.
+template <class F>
+void dispatch_pixel_product(const ConvArgs& a, Path path, int cols, F f) {
+  if (!floats_by_warpgroups(a, path)) return dispatch_product(a, path, cols, f);
+  dispatch_parts(a, [&](auto parts) {
+    constexpr int kParts = decltype(parts)::value;
+    cols == 64 ? f(Type<WgmmaFloatRows<64, kParts>>{}) : f(Type<WgmmaFloatRows<128, kParts>>{});
+  });
+}
+
+template <class Args>
+void launch_blocks(void (*kernel)(Args), const Args& args, int blocks, int threads,
+                   size_t shared_bytes, cudaStream_t stream) {
+  const int bytes = static_cast<int>(shared_bytes);
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+        "shared memory");
+  kernel<<<blocks, threads, bytes, stream>>>(args);
+}
+
+// As many blocks as the device has multiprocessors, or fewer tiles.
+template <class Args>
+void launch_persistent(void (*kernel)(Args), const Args& args, int tiles, int threads,
+                       size_t shared_bytes, cudaStream_t stream) {
+  int device = 0, multiprocessors = 0;
+  check(cudaGetDevice(&device), "device");
+  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "device");
+  launch_blocks(kernel, args, std::min(tiles, multiprocessors), threads, shared_bytes, stream);
+}
+
+}  // namespace dcnv2::cuda

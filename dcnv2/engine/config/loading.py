@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Run configurations: dataclasses, YAML files that name a `base:`, and the command line.
+
+Precedence, weakest first: the dataclasses' defaults, the base file, the file, `--key=value`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from dcnv2.engine.config.options import (
+    DataConfig,
+    EvalConfig,
+    LossWeights,
+    OptimConfig,
+    Published,
+    RunConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "CONFIGS",
+    "ConfigError",
+    "DataConfig",
+    "EvalConfig",
+    "LossWeights",
+    "OptimConfig",
+    "Published",
+    "RunConfig",
+    "TrainConfig",
+    "load_config",
+    "parse_values",
+    "shipped",
+    "to_yaml",
+]
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+# Run folders of the trained models that come with the package.
+PRETRAINED = Path(__file__).parents[2] / "pretrained"
+# Words that leave a run what its file describes, so that the results expected there hold.
+SAME_RUN = {
+    *("name", "output", "device", "data.root", "data.workers", "data.on_bad"),
+    *("train.seed", "train.log_every", "train.checkpoint_every", "train.keep_checkpoints"),
+    *("train.eval_every", "train.timeout_minutes", "train.deterministic"),
+    *("eval.batch_size", "eval.draw_threshold", "eval.evaluator", "eval.expected"),
+}
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used, with the key and the file that are wrong."""
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a configuration.
+
+    Args:
+        source: a YAML file, a run folder (wherever it was moved to), the name of a file in
+            `dcnv2/configs`, or of a model in `dcnv2/pretrained`.
+        overrides: command-line words such as `--train.steps=100`. Those that make it another
+            training take away the results that the file expects.
+
+    Raises:
+        FileNotFoundError: no such file; the message lists near names.
+        ConfigError: an unknown key (with the nearest known one), or a value of a wrong type.
+    """
+    path = find_config(source)
+    values = read_yaml(path)
+    values.setdefault("name", f"{path.parent.name}_{path.stem}")
+    if not Path(source).is_file() and path.name == "config.yaml":
+        folder = path.parent.resolve()
+        values |= {"name": folder.name, "output": os.path.relpath(folder.parent)}
+    if not _keys(overrides) <= SAME_RUN:
+        _forget_expected(values)
+    return parse_values(values, [*overrides, *_batch_word(values, overrides)], str(path))
+
+
+def _keys(words: Sequence[str]) -> set[str]:
+    return {word.removeprefix("--").partition("=")[0] for word in words}
+
+
+def _forget_expected(values: dict[str, Any]) -> None:
+    if isinstance(values.get("eval"), dict):
+        values["eval"].pop("expected", None)
+
+
+def _batch_word(values: dict[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Has the file's learning rate follow a batch that the command line alone makes another."""
+    told = _keys(overrides)
+    if "train.batch_size" not in told or told & {"optim.lr", "optim.lr_batch"}:
+        return []
+    if (values.get("optim") or {}).get("lr_batch") is not None:
+        return []
+    batch = (values.get("train") or {}).get("batch_size", TrainConfig.batch_size)
+    return [f"--optim.lr_batch={batch}"]
+
+
+def parse_values(
+    values: dict[str, Any], overrides: Sequence[str] = (), source: str = "values"
+) -> RunConfig:
+    """Builds the typed configuration from nested values and command-line words."""
+    check_keys(values, RunConfig, source)
+    check_words(overrides)
+    parser = _parser()
+    try:
+        base = parser.parse_object(values)
+        parsed = parser.parse_args(list(overrides), namespace=base)
+        config = RunConfig(**parser.instantiate(parsed))
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{source}: {reason}") from None
+    check_numbers(config)
+    return config
+
+
+@functools.cache
+def _parser() -> ArgumentParser:
+    """Made once: that takes as long as reading a file with it."""
+    parser = ArgumentParser(exit_on_error=False, default_env=False)
+    parser.add_class_arguments(RunConfig)
+    return parser
+
+
+def find_config(source: str | Path) -> Path:
+    """The file meant by a path, a run folder or a bare name."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    for folder in (path, PRETRAINED / path):
+        if (folder / "config.yaml").is_file():
+            return folder / "config.yaml"
+    named = CONFIGS / f"{path}.yaml"
+    if named.is_file():
+        return named
+    names = [*shipped(), *pretrained()]
+    near = difflib.get_close_matches(str(path), names, n=3, cutoff=0.4)
+    hint = f"; near names: {', '.join(near)}" if near else ""
+    raise FileNotFoundError(f"{source}: no such configuration file or name{hint}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a file and what its `base:` (relative to it) names, merged."""
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: wanted a mapping, got {type(values).__name__}")
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    base_path = path.parent / base
+    if not base_path.is_file():
+        raise ConfigError(f"{path}: base: {base}: no such file")
+    if base_path.resolve() == path.resolve():
+        raise ConfigError(f"{path}: base: {base} names itself")
+    merged = read_yaml(base_path)
+    # What a file says of itself does not hold for what builds on it.
+    for key in ("name", "published"):
+        merged.pop(key, None)
+    _forget_expected(merged)
+    return merge(merged, values)
+
+
+def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the leaves of `change` put over it; lists are replaced whole."""
+    merged = dict(base)
+    for key, value in change.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            value = merge(merged[key], value)
+        merged[key] = value
+    return merged
+
+
+def shipped() -> list[str]:
+    """Names of the configurations that come with the package, without the bases."""
+    rows = (path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
+    return sorted(row.with_suffix("").as_posix() for row in rows if row.parts[0] != "base")
+
+
+def pretrained() -> list[str]:
+    """Names of the trained models that come with the package."""
+    return sorted(path.parent.name for path in PRETRAINED.glob("*/config.yaml"))
+
+
+def known_keys(kind: type, prefix: str = "") -> list[str]:
+    """Dotted names of all fields of a dataclass, nested ones included."""
+    keys = []
+    hints = get_type_hints(kind)
+    for entry in dataclasses.fields(kind):
+        name = prefix + entry.name
+        keys.append(name)
+        if dataclasses.is_dataclass(hints[entry.name]):
+            keys += known_keys(hints[entry.name], name + ".")
+    return keys
+
+
+def check_keys(values: dict[str, Any], kind: type, source: str, prefix: str = "") -> None:
+    """Raises `ConfigError` at the first key that the dataclass has not, naming the nearest."""
+    hints = get_type_hints(kind)
+    names = {entry.name for entry in dataclasses.fields(kind)}
+    for key, value in values.items():
+        if key not in names:
+            raise ConfigError(f"{source}: unknown key {prefix}{key}{nearest_key(f'{prefix}{key}')}")
+        if dataclasses.is_dataclass(hints[key]):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{source}: {prefix}{key}: wanted a mapping, got {value!r}")
+            check_keys(value, hints[key], source, f"{prefix}{key}.")
+
+
+def check_numbers(config: RunConfig) -> None:
+    """Raises `ConfigError` where a number is not finite or a count is too small."""
+    counts = {"train.steps": 1, "train.batch_size": 1, "eval.batch_size": 1, "data.workers": 0}
+    counts |= {"train.log_every": 1, "train.checkpoint_every": 1, "train.keep_checkpoints": 1}
+    counts |= {"train.accumulate": 1}
+    for key in known_keys(RunConfig):
+        value: Any = config
+        for name in key.split("."):
+            value = getattr(value, name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key}: wanted a finite number, got {value}")
+        if key in counts and value < counts[key]:
+            raise ConfigError(f"{key}: wanted at least {counts[key]}, got {value}")
+    batch, parts = config.train.batch_size, config.train.accumulate
+    if batch % parts:
+        raise ConfigError(f"train.batch_size: {batch} does not divide by train.accumulate {parts}")
+    for name, band in config.eval.expected.items():
+        if len(band) != 2:
+            raise ConfigError(f"eval.expected.{name}: wanted [value, band], got {band}")
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Raises `ConfigError` at the first word that is not `--known.key=value`."""
+    known = set(known_keys(RunConfig))
+    for word in words:
+        key, equals, _ = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not equals:
+            raise ConfigError(f"command line: wanted --key=value, got {word}")
+        if key not in known:
+            raise ConfigError(f"command line: unknown key {key}{nearest_key(key)}")
+
+
+def nearest_key(dotted: str) -> str:
+    """A hint with the known key nearest to an unknown one: same parent first, then same leaf."""
+    known = known_keys(RunConfig)
+    parent, _, leaf = dotted.rpartition(".")
+    leaves = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == parent}
+    near = difflib.get_close_matches(leaf, leaves, n=1)
+    if near:
+        return f"; did you mean {leaves[near[0]]}?"
+    near = [key for key in known if key.rpartition(".")[2] == leaf]
+    near = near or difflib.get_close_matches(dotted, known, n=1, cutoff=0)
+    return f"; did you mean {near[0]}?"
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The configuration in full, as YAML that `load_config` reads back."""
+    return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

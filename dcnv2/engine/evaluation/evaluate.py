@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Evaluation: a model over a data set, on all ranks, to tables and COCO's JSON."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pycocotools import mask as rle
+from torch import Tensor, nn
+
+from dcnv2.data.dataset import DetectionDataset
+from dcnv2.engine.config.loading import RunConfig
+from dcnv2.engine.evaluation.coco_eval import Scores, coco_scores
+from dcnv2.engine.evaluation.voc_eval import voc_scores
+from dcnv2.engine.training.checkpoint import restore
+from dcnv2.engine.training.datasets import open_val, val_batches
+from dcnv2.engine.training.distributed import Ranks, join
+from dcnv2.models import ModelConfig
+from dcnv2.models.detector import Detector
+
+log = logging.getLogger("dcnv2")
+
+MASK_THRESHOLD = 0.5
+# What says which checkpoint is the best: the first of these that a result has.
+METRICS = ("mask_AP", "box_AP", "box_mAP50")
+
+
+class UnexpectedResultError(ValueError):
+    """A result is farther from what the configuration expects than it allows."""
+
+
+@dataclass
+class Result:
+    """An evaluation.
+
+    Attributes:
+        row: one row of numbers, with `images` and `image_ms` (time an image).
+        scores: the same, and tables.
+        detections: in COCO's JSON form, as its server takes them.
+    """
+
+    row: pd.DataFrame
+    scores: Scores
+    detections: list[dict[str, Any]]
+
+
+@torch.no_grad()
+def detect(
+    model: nn.Module,
+    batches: Iterable[Any],
+    category_ids: Sequence[int],
+    device: torch.device,
+    between: Callable[[], None] | None = None,
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """Runs the model over batches of `(images, targets)`.
+
+    Args:
+        model: a detector; it is put into evaluation mode and back into the mode it had.
+        batches: tuples of images (float [3, H, W] in [0, 1]) and targets with `image_id`.
+        category_ids: COCO category of label 1, 2, ...
+        device: where the model is.
+        between: called after each batch; may raise to end early.
+
+    Returns:
+        Results in COCO's JSON form, and the ids of all images seen, detections or not.
+    """
+    training = model.training
+    model.eval()
+    results, image_ids = [], []
+    try:
+        for images, targets in batches:
+            outputs = model([image.to(device) for image in images])
+            for target, output in zip(targets, outputs, strict=True):
+                image_id = int(target["image_id"])
+                image_ids.append(image_id)
+                results += coco_results(image_id, output, category_ids)
+            if between is not None:
+                between()
+    finally:
+        model.train(training)
+    return results, image_ids
+
+
+def coco_results(
+    image_id: int, output: Mapping[str, Tensor], category_ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """The detections of one image in COCO's JSON form, masks as text of run lengths."""
+    boxes = output["boxes"].float().cpu()
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    scores, labels = output["scores"].tolist(), output["labels"].tolist()
+    results = [
+        {
+            "image_id": image_id,
+            "category_id": int(category_ids[label - 1]),
+            "bbox": [*box, *size],
+            "score": score,
+        }
+        for box, size, score, label in zip(
+            boxes[:, :2].tolist(), sizes.tolist(), scores, labels, strict=True
+        )
+    ]
+    if "masks" in output:
+        masks = output["masks"]
+        if masks.ndim == 4:  # [K, 1, H, W] in [0, 1], as models give them
+            masks = masks[:, 0] > MASK_THRESHOLD
+        masks = masks.to(torch.uint8).permute(1, 2, 0).cpu()
+        for result, code in zip(results, rle.encode(np.asfortranarray(masks)), strict=True):
+            result["segmentation"] = {**code, "counts": code["counts"].decode("ascii")}
+    return results
+
+
+def check_categories(
+    names: Sequence[str], num_classes: int, expected: Sequence[str] | None = None
+) -> None:
+    """Compares the categories of a data set with those a model was made or trained for.
+
+    Args:
+        names: categories of the data set in label order.
+        num_classes: classes that the model tells apart.
+        expected: categories that the checkpoint was trained with, if any.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if len(names) != num_classes:
+        raise ValueError(
+            f"model.num_classes is {num_classes}, but the data set has {len(names)} categories: "
+            f"{', '.join(names)}"
+        )
+    if expected is not None and list(names) != list(expected):
+        pairs = enumerate(zip(names, expected, strict=True), start=1)
+        label, (here, there) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+        raise ValueError(f"class {label} is {here} in this data set, but {there} in training")
+
+
+def has_masks(config: ModelConfig) -> bool:
+    """Whether a detector learns masks, so that data must have them."""
+    return config.mask.enabled and config.task == "detection"
+
+
+def best_metric(row: pd.DataFrame) -> str:
+    """The column that tells better results from worse: AP, or recall of proposals."""
+    proposals = "box_AR1000" in row
+    return "box_AR1000" if proposals else next(name for name in METRICS if name in row)
+
+
+def evaluate(
+    model: Detector,
+    dataset: DetectionDataset,
+    config: RunConfig,
+    ranks: Ranks,
+    between: Callable[[], None] | None = None,
+) -> Result | None:
+    """Evaluates a detector on a data set; each rank takes its share of the images.
+
+    Args:
+        model: on this rank's device. Without RoI heads, its proposals are scored.
+        dataset: served without crowd regions; they are taken from its `coco()`.
+        config: the run, for the metric, the batch size and the workers.
+        ranks: those that evaluate.
+        between: called after each batch; may raise to end early.
+
+    Returns:
+        The result on the first rank, None on the others.
+    """
+    began = time.perf_counter()
+    batches = val_batches(dataset, config, ranks)
+    found = ranks.gather(detect(model, batches, dataset.category_ids, ranks.device, between))
+    if found is None:
+        return None
+    image_ms = 1e3 * (time.perf_counter() - began) / max(len(dataset), 1)
+    detections = [result for results, _ in found for result in results]
+    image_ids = [image_id for _, ids in found for image_id in ids]
+    repeated = [image_id for image_id, count in Counter(image_ids).items() if count > 1]
+    if repeated or len(image_ids) != len(dataset):
+        raise RuntimeError(f"{len(image_ids)} of {len(dataset)} images seen, twice: {repeated[:5]}")
+    proposals = model.roi_heads is None
+    if config.eval.metric != "coco" and not proposals:
+        eleven = config.eval.metric == "voc07"
+        scores = voc_scores(dataset.coco(), detections, image_ids, eleven)
+    else:
+        masks = dataset.masks and not proposals and model.roi_heads.has_mask()
+        kinds = ("bbox", "segm") if masks else ("bbox",)
+        scores = coco_scores(
+            dataset.coco(), detections, image_ids, kinds, proposals, config.eval.evaluator
+        )
+    row = pd.DataFrame([{"images": len(image_ids), "image_ms": image_ms, **scores.numbers}])
+    return Result(row, scores, detections)
+
+
+def evaluate_checkpoint(
+    config: RunConfig, checkpoint: Path | None = None, proposals: bool = False
+) -> Result | None:
+    """Evaluates a checkpoint on the validation split, with the other ranks where there are some.
+
+    Args:
+        config: the run.
+        checkpoint: by default the run's newest.
+        proposals: score the RPN's proposals by recall instead of the detections.
+
+    Returns:
+        The result on the first rank, None on the others.
+    """
+    with join(config.device, config.train.timeout_minutes) as ranks:
+        model, meta = restore(config, checkpoint, ranks.device)
+        dataset = open_val(config.data, has_masks(config.model))
+        check_categories(dataset.names, config.model.num_classes, meta["classes"])
+        if proposals:
+            model.roi_heads = None
+        result = evaluate(model, dataset, config, ranks)
+        if result is not None:
+            result.row.insert(0, "step", meta["step"])
+        return result
+
+
+def check_expected(row: pd.DataFrame, expected: Mapping[str, Sequence[float]]) -> None:
+    """Compares a result with what the configuration expects.
+
+    Args:
+        row: one row of numbers.
+        expected: value and allowed distance by column.
+
+    Raises:
+        UnexpectedResultError: names each number that is too far off, or not there.
+    """
+    faults = []
+    for name, (value, band) in expected.items():
+        got = float(row[name].item()) if name in row else float("nan")
+        if not abs(got - value) <= band:
+            faults.append(f"{name} is {got:.4g}, expected {value:g} within {band:g}")
+    if faults:
+        raise UnexpectedResultError("; ".join(faults) + " (eval.expected)")
+    for name, (value, band) in expected.items():
+        log.info("%s is %.4g, as expected: %g within %g", name, row[name].item(), value, band)

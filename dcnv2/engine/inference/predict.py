@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""From a checkpoint and image files to detections: pictures, COCO's JSON, CSV, or tensors."""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.io import write_png
+
+from dcnv2.data.dataset import DetectionDataset
+from dcnv2.data.images import probe, read_rgb
+from dcnv2.engine.config.device import pick_device
+from dcnv2.engine.config.loading import RunConfig, load_config
+from dcnv2.engine.evaluation.evaluate import MASK_THRESHOLD, coco_results
+from dcnv2.engine.training.checkpoint import restore
+from dcnv2.engine.visualization.draw import draw
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, images: Sequence[Tensor], device: torch.device
+) -> list[dict[str, Any]]:
+    """Detections of uint8 images [3, H, W], on the CPU, best first.
+
+    Returns:
+        One dict an image: `boxes` [K, 4], `labels` [K], `scores` [K] and, from a model with masks,
+        `masks` bool [K, H, W].
+    """
+    training = model.training
+    model.eval()
+    outputs = model([image.to(device).float() / 255 for image in images])
+    model.train(training)
+    results = []
+    for output in outputs:
+        result = {key: value.cpu() for key, value in output.items()}
+        if "masks" in result:
+            result["masks"] = result["masks"][:, 0] > MASK_THRESHOLD
+        results.append(result)
+    return results
+
+
+class Predictor:
+    """A trained detector, ready to be called.
+
+        predictor = Predictor("runs/smoke_dcnv2")
+        result = predictor("street.jpg")[0]
+        print(result["boxes"], [predictor.names[label - 1] for label in result["labels"]])
+
+    Args:
+        source: a run folder, or the name of a model that comes with the package.
+        checkpoint: by default the run's newest.
+        threshold: least score of what is returned.
+        device: such as `cuda`, or `auto`.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | RunConfig,
+        checkpoint: Path | None = None,
+        threshold: float = 0.5,
+        device: str = "auto",
+    ) -> None:
+        config = source if isinstance(source, RunConfig) else load_config(source)
+        self.device, self.threshold = pick_device(device), threshold
+        self.model, meta = restore(config, checkpoint, self.device)
+        self.names: list[str] = meta["classes"]
+
+    def __call__(
+        self, images: str | Path | Image.Image | np.ndarray | Tensor | Sequence[Any]
+    ) -> list[dict[str, Tensor]]:
+        """Detects objects in one image or in several at once.
+
+        Args:
+            images: files, Pillow images, uint8 arrays [H, W, 3] or uint8 tensors [3, H, W], in RGB.
+
+        Returns:
+            One dict an image with `boxes` [K, 4] (x1, y1, x2, y2 in pixels), `labels` [K] from 1,
+            `scores` [K] and, from a model with masks, `masks` bool [K, H, W]; best first.
+        """
+        if not isinstance(images, list | tuple):
+            images = [images]
+        pixels = [as_tensor(image) for image in images]
+        results = predict(self.model, pixels, self.device)
+        kept = [result["scores"] >= self.threshold for result in results]
+        return [
+            {key: value[keep] for key, value in result.items()}
+            for result, keep in zip(results, kept, strict=True)
+        ]
+
+
+def as_tensor(image: str | Path | Image.Image | np.ndarray | Tensor) -> Tensor:
+    """An image in any of the forms that `Predictor` takes as uint8 [3, H, W].
+
+    Raises:
+        BadImageError: a file is missing or broken.
+        ValueError: an array or tensor of another form.
+    """
+    if isinstance(image, str | Path):
+        image = read_rgb(image)
+    elif isinstance(image, Image.Image):
+        image = np.array(image.convert("RGB"))
+    if isinstance(image, np.ndarray):
+        image = torch.from_numpy(np.ascontiguousarray(image))
+        image = image.permute(2, 0, 1) if image.ndim == 3 else image
+    if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
+        shape, dtype = list(image.shape), image.dtype
+        raise ValueError(f"image: wanted uint8 [3, H, W] or array [H, W, 3], got {dtype} {shape}")
+    return image.contiguous()
+
+
+def prediction_sheet(
+    model: nn.Module,
+    dataset: DetectionDataset,
+    indices: Sequence[int],
+    config: RunConfig,
+    device: torch.device,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Pictures of a data set with predictions, and with the truth: uint8 [3, H, W] each."""
+    images = [as_tensor(dataset.table.files[index]) for index in indices]
+    results = [predict(model, [image], device)[0] for image in images]
+    threshold = config.eval.draw_threshold
+    predicted = [
+        draw(image, result, dataset.names, threshold)
+        for image, result in zip(images, results, strict=True)
+    ]
+    truth = [
+        draw(image, dataset.target(index), dataset.names, threshold)
+        for image, index in zip(images, indices, strict=True)
+    ]
+    return predicted, truth
+
+
+def find_images(sources: Sequence[str | Path]) -> list[Path]:
+    """The image files meant by files, folders (all in them, such as frames) and glob patterns.
+
+    Files of a folder or pattern come in the order of their names, numbers by value.
+
+    Raises:
+        FileNotFoundError: a folder or pattern with no image in it.
+    """
+    found: list[Path] = []
+    for source in sources:
+        path = Path(source)
+        if path.is_dir():
+            matches = list(path.iterdir())
+        elif not path.exists() and glob.has_magic(str(source)):
+            matches = [Path(name) for name in glob.glob(str(source), recursive=True)]
+        else:
+            found.append(path)
+            continue
+        images = [p for p in matches if p.suffix.lower() in SUFFIXES]
+        if not images:
+            raise FileNotFoundError(f"{source}: no image in it")
+        found += sorted(images, key=_by_number)
+    return found
+
+
+def _by_number(path: Path) -> list[Any]:
+    """A key that puts frame_9 before frame_10."""
+
+    parts = re.split(r"(\d+)", str(path))
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)]
+
+
+def predict_files(
+    config: RunConfig,
+    sources: Sequence[str | Path],
+    out: Path,
+    checkpoint: Path | None = None,
+    overlays: bool = True,
+) -> Iterator[tuple[Path, str]]:
+    """Detects objects in image files.
+
+    Writes `<name>.png` with the detections drawn from `eval.draw_threshold` on, a name that recurs
+    with a number; and when all are done `detections.json`, in COCO's form with images, categories
+    and annotations with scores, and `detections.csv`, a row a detection.
+
+    Args:
+        config: the run; `eval.batch_size` images are taken at a time.
+        sources: files, folders and patterns; all images are looked at before the first prediction.
+        out: folder to write to, made if missing.
+        checkpoint: by default the run's newest.
+        overlays: write pictures.
+
+    Yields:
+        For each image the picture (or the image, without overlays), and what is on it in words.
+
+    Raises:
+        FileNotFoundError: nothing matches.
+        BadImageError: a file is missing or broken.
+    """
+    files = find_images(sources)
+    for file in files:
+        probe(file)
+    threshold = config.eval.draw_threshold
+    predictor = Predictor(config, checkpoint, threshold, config.device)
+    out.mkdir(parents=True, exist_ok=True)
+    document = _document(predictor.names)
+    written: set[Path] = set()
+    for begin in range(0, len(files), config.eval.batch_size):
+        batch = files[begin : begin + config.eval.batch_size]
+        images = [as_tensor(file) for file in batch]
+        for file, image, result in zip(batch, images, predictor(images), strict=True):
+            _note(document, file, image, result)
+            picture = file
+            if overlays:
+                picture = _unused(out / f"{file.stem}.png", written)
+                write_png(draw(image, result, predictor.names, threshold), str(picture))
+            counts = Counter(predictor.names[label - 1] for label in result["labels"].tolist())
+            words = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+            yield picture, words or f"nothing scored {threshold:g} or more"
+    (out / "detections.json").write_text(json.dumps(document))
+    _table(document).to_csv(out / "detections.csv", index=False)
+
+
+def _document(names: Sequence[str]) -> dict[str, Any]:
+    categories = [{"id": label, "name": name} for label, name in enumerate(names, start=1)]
+    return {"images": [], "categories": categories, "annotations": []}
+
+
+def _note(document: dict[str, Any], file: Path, image: Tensor, result: dict[str, Tensor]) -> None:
+    """Adds an image and its detections to a COCO document."""
+    image_id = len(document["images"]) + 1
+    height, width = image.shape[1:]
+    document["images"].append(
+        {"id": image_id, "file_name": str(file), "width": width, "height": height}
+    )
+    ids = [category["id"] for category in document["categories"]]
+    for entry in coco_results(image_id, result, ids):
+        number = len(document["annotations"]) + 1
+        extra = {"id": number, "iscrowd": 0, "area": entry["bbox"][2] * entry["bbox"][3]}
+        document["annotations"].append({**extra, **entry})
+
+
+def _table(document: dict[str, Any]) -> pd.DataFrame:
+    """A row a detection: file, class, score, and the box's corners in pixels."""
+    files = {image["id"]: image["file_name"] for image in document["images"]}
+    names = {category["id"]: category["name"] for category in document["categories"]}
+    rows = [
+        {
+            "file": files[entry["image_id"]],
+            "class": names[entry["category_id"]],
+            "score": entry["score"],
+            **dict(zip(("x1", "y1"), entry["bbox"][:2], strict=True)),
+            "x2": entry["bbox"][0] + entry["bbox"][2],
+            "y2": entry["bbox"][1] + entry["bbox"][3],
+        }
+        for entry in document["annotations"]
+    ]
+    return pd.DataFrame(rows, columns=["file", "class", "score", "x1", "y1", "x2", "y2"])
+
+
+def _unused(path: Path, written: set[Path]) -> Path:
+    """The path, or where it is taken one with a number; noted as written."""
+    name, number = path, 1
+    while name in written:
+        number += 1
+        name = path.with_stem(f"{path.stem}_{number}")
+    written.add(name)
+    return name

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""From the data part of a configuration to data sets and loaders."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from dcnv2.data.concat import concatenate
+from dcnv2.data.dataset import DetectionDataset
+from dcnv2.data.folders import open_dataset
+from dcnv2.data.loader import eval_loader, train_loader
+from dcnv2.data.transforms import eval_transforms, train_transforms
+from dcnv2.engine.config.loading import DataConfig, RunConfig
+from dcnv2.engine.training.distributed import Ranks
+
+log = logging.getLogger("dcnv2")
+
+
+def open_train(config: DataConfig, masks: bool) -> DetectionDataset:
+    """The training splits with their augmentation, crowd regions flagged for the detector."""
+    transforms = train_transforms(config.flip, config.augment)
+    splits = [config.train] if isinstance(config.train, str) else config.train
+    parts = [
+        _open(config, split, transforms, masks, config.train_limit, crowd=True) for split in splits
+    ]
+    return parts[0] if len(parts) == 1 else concatenate(parts)
+
+
+def open_val(config: DataConfig, masks: bool) -> DetectionDataset:
+    """The validation split, images without objects included."""
+    return _open(config, config.val, eval_transforms(), masks, config.val_limit)
+
+
+def _open(
+    config: DataConfig,
+    split: str,
+    transforms: Callable[..., Any],
+    masks: bool,
+    limit: int | None,
+    crowd: bool = False,
+) -> DetectionDataset:
+    folder, between, name = split.rpartition("::")
+    dataset = open_dataset(
+        folder if between else config.root,
+        name,
+        transforms=transforms,
+        crowd=crowd,
+        masks=masks,
+        on_bad=config.on_bad,
+        limit=limit,
+    )
+    for problem in dataset.problems:
+        log.warning("left out %s", problem)
+    return dataset
+
+
+def train_batches(
+    dataset: DetectionDataset, config: RunConfig, start: int, ranks: Ranks
+) -> DataLoader[Any]:
+    """This rank's share of the batches of updates `start` to the last; the same ones whenever a run
+    starts there.
+
+    Raises:
+        ValueError: a batch does not divide by ranks and micro-batches.
+    """
+    shares = ranks.size * config.train.accumulate
+    if config.train.batch_size % shares:
+        raise ValueError(
+            f"train.batch_size: {config.train.batch_size} images do not divide by "
+            f"{ranks.size} ranks x {config.train.accumulate} micro-batches"
+        )
+    return train_loader(
+        dataset,
+        config.train.batch_size,
+        seed=config.train.seed,
+        start=start,
+        stop=config.train.steps,
+        workers=config.data.workers,
+        rank=ranks.rank,
+        world_size=ranks.size,
+        pin_memory=ranks.device.type == "cuda",
+        skip_bad=config.data.on_bad == "skip",
+    )
+
+
+def val_batches(dataset: DetectionDataset, config: RunConfig, ranks: Ranks) -> DataLoader[Any]:
+    """Each image once, over all ranks."""
+    return eval_loader(
+        dataset,
+        config.eval.batch_size,
+        workers=config.data.workers,
+        rank=ranks.rank,
+        world_size=ranks.size,
+    )

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A run made small enough to share: what is needed to use its model, and to believe it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+
+from dcnv2.engine.config.loading import RunConfig, to_yaml
+from dcnv2.engine.training.checkpoint import PREFIX, WEIGHTS, restore, write_checksums
+from dcnv2.engine.training.run_folder import describe
+
+RECORDS = ("log.txt", "metrics.csv", "eval.csv", "eval_classes.csv")
+
+
+def pack(config: RunConfig, out: Path, checkpoint: Path | None = None) -> Path:
+    """Writes a run folder with one checkpoint in half precision, for inference alone.
+
+    Args:
+        config: the run; where its data are is written down as it stands here.
+        out: folder to write, which must not exist. Its name becomes the run's.
+        checkpoint: by default the run's newest. Averaged weights are preferred.
+
+    Returns:
+        `out`.
+
+    Raises:
+        FileExistsError: `out` is there.
+    """
+    model, meta = restore(config, checkpoint, torch.device("cpu"))
+    target = out / "checkpoints" / f"{PREFIX}{meta['step']:08d}"
+    target.mkdir(parents=True)
+    weights = {
+        key: (value.half() if value.is_floating_point() else value).contiguous()
+        for key, value in model.state_dict().items()
+    }
+    save_file(weights, target / WEIGHTS)
+    meta.pop("meter", None)
+    (target / "meta.json").write_text(json.dumps(meta, indent=1))
+    write_checksums(target)
+    for name in RECORDS:
+        if (config.folder / name).is_file():
+            shutil.copyfile(config.folder / name, out / name)
+    results = out / "eval.csv"
+    row = pd.read_csv(results).tail(1) if results.is_file() else None
+    config.output, config.name = str(out.parent), out.name
+    contents = ("config.yaml", "checkpoints/", *RECORDS)
+    (out / "README.md").write_text(describe(config, row, contents))
+    config.output = "runs"
+    config.eval.expected = {}  # it will be tried on other data
+    (out / "config.yaml").write_text(to_yaml(config))
+    return out

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Weights to start from: a run of ours, or an old checkpoint of maskrcnn-benchmark's form.
+
+Old checkpoints are pickles; they are read with `weights_only`, so that they can't run code. Names
+are those of maskrcnn-benchmark and of what was built on it. Its detectors saw BGR in 0 to 255 minus
+a mean, so the first kernel is turned to RGB; with `model.image_mean: [0.4815, 0.4547, 0.4038]` and
+`model.image_std: [0.003922, 0.003922, 0.003922]` the net then sees the same numbers. Its boxes had
+a width of x2 - x1 + 1: results are near the old ones, not equal.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from dcnv2.engine.training.checkpoint import AVERAGE, WEIGHTS, last_checkpoint
+
+log = logging.getLogger("dcnv2")
+
+# Old names -> ours, tried on every name in this order.
+RENAMES = (
+    (r"^module\.", ""),
+    (r"^backbone\.body\.stem\.", "backbone.body."),
+    (r"(layer\d\.\d+\.conv2)\.conv\.", r"\1."),
+    (r"(layer\d\.\d+\.conv2)\.(?:offset|conv_offset_mask)\.", r"\1.conv_offset."),
+    (r"^rpn\.head\.conv\.(?=weight|bias)", "rpn.head.conv.0.0."),
+    (r"^roi_heads\.box\.feature_extractor\.head\.", "roi_heads.box_head."),
+    (r"^roi_heads\.box\.feature_extractor\.", "roi_heads.box_head."),
+    (r"^roi_heads\.box\.predictor\.", "roi_heads.box_predictor."),
+    (r"^roi_heads\.mask\.predictor\.", "roi_heads.mask_predictor."),
+)
+COUNTED = (
+    (r"^backbone\.fpn\.fpn_inner(\d)\.", "backbone.fpn.inner_blocks.{}.0."),
+    (r"^backbone\.fpn\.fpn_layer(\d)\.", "backbone.fpn.layer_blocks.{}.0."),
+    (r"^roi_heads\.mask\.feature_extractor\.mask_fcn(\d)\.", "roi_heads.mask_head.{}.0."),
+)
+# Buffers that our modules compute themselves.
+DROPPED = re.compile(r"anchor_generator\.cell_anchors|num_batches_tracked$")
+
+
+def rename(name: str) -> str:
+    """Our name of a tensor of maskrcnn-benchmark's."""
+    for pattern, replacement in RENAMES:
+        name = re.sub(pattern, replacement, name)
+    for pattern, template in COUNTED:
+        found = re.search(pattern, name)
+        if found:
+            name = re.sub(pattern, template.format(int(found[1]) - 1), name)
+    return name
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Reads weights under our names.
+
+    Args:
+        path: a run folder, a checkpoint folder, a `.safetensors` file, or an old `.pth`.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: the file holds no weights, or more than weights and plain values.
+    """
+    if path.is_dir():
+        folder = last_checkpoint(path / "checkpoints") or path
+        files = [folder / name for name in (AVERAGE, WEIGHTS) if (folder / name).is_file()]
+        if not files:
+            raise FileNotFoundError(f"{path}: no checkpoint in it")
+        return load_file(files[0])
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file of weights")
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: not a checkpoint of plain weights: {reason}") from None
+    content = content.get("model", content) if isinstance(content, Mapping) else {}
+    old = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    if not old:
+        raise ValueError(f"{path}: holds no tensors by name")
+    named = {rename(key): value for key, value in old.items() if not DROPPED.search(key)}
+    if any(".stem." in key for key in old):
+        named["backbone.body.conv1.weight"] = named["backbone.body.conv1.weight"].flip(1)
+    return named
+
+
+def load_initial(path: str | Path, model: nn.Module) -> tuple[list[str], list[str]]:
+    """Loads what fits of some weights into a model, and logs what does not.
+
+    Returns:
+        Names of the model's tensors that stay as they were, and of those read that fit nowhere.
+
+    Raises:
+        ValueError: nothing fits. See `read_weights` for others.
+    """
+    weights, own = read_weights(Path(path)), model.state_dict()
+    fitting = {
+        key: value for key, value in weights.items() if key in own and own[key].shape == value.shape
+    }
+    if not fitting:
+        raise ValueError(f"{path}: none of its {len(weights)} tensors fits this model")
+    missing, unused = sorted(own.keys() - fitting.keys()), sorted(weights.keys() - fitting.keys())
+    model.load_state_dict(fitting, strict=False)
+    log.info("%s: loaded %d of %d tensors", path, len(fitting), len(own))
+    for text, names in (("as they were", missing), ("not used", unused)):
+        if names:
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            log.info("%d tensors are %s: %s", len(names), text, shown)
+    return missing, unused

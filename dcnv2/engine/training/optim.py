@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Optimiser, its parameter groups, and the learning-rate schedule."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from bisect import bisect_right
+from typing import Any
+
+import torch
+from torch import nn
+
+from dcnv2.engine.config.loading import OptimConfig
+
+NORM_TYPES = (nn.GroupNorm, nn.LayerNorm, nn.modules.batchnorm._BatchNorm)
+
+
+def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
+    """Splits the trainable parameters by learning rate and weight decay.
+
+    Convolutions that predict offsets (and modulation) get `offset_lr_factor` times the rate (DCNv2
+    paper, section 3.2); the fc layers of deformable RoI pooling do not.
+
+    Returns:
+        Groups for a torch optimiser, each with a `name`; empty groups are left out.
+    """
+    offsets: set[int] = set()
+    norms: set[int] = set()
+    for module in model.modules():
+        branch = getattr(module, "conv_offset", None)
+        if isinstance(branch, nn.Module):
+            offsets.update(id(p) for p in branch.parameters())
+        if isinstance(module, NORM_TYPES):
+            norms.update(id(p) for p in module.parameters(recurse=False))
+    members: dict[str, list[nn.Parameter]] = {"main": [], "offset": [], "norm": []}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            name = "norm" if id(parameter) in norms else "main"
+            members["offset" if id(parameter) in offsets else name].append(parameter)
+    rates = {"main": 1.0, "offset": config.offset_lr_factor, "norm": 1.0}
+    norm_decay = config.weight_decay if config.decay_norms else 0.0
+    decays = {"main": config.weight_decay, "offset": config.weight_decay, "norm": norm_decay}
+    return [
+        {
+            "name": name,
+            "params": params,
+            "lr": config.lr * rates[name],
+            "weight_decay": decays[name],
+        }
+        for name, params in members.items()
+        if params
+    ]
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW, over `parameter_groups`."""
+    groups = parameter_groups(model, config)
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+    return torch.optim.AdamW(groups, lr=config.lr)
+
+
+def lr_factor(step: int, total_steps: int, config: OptimConfig) -> float:
+    """Factor on the learning rate of the update with index `step` (from 0).
+
+    Linear warm-up from `warmup_factor` to 1, then `gamma` per milestone passed, or a half cosine or
+    a power from 1 to 0 over the steps after the warm-up.
+    """
+    warmup = config.warmup_steps
+    if step < warmup:
+        return config.warmup_factor + (1 - config.warmup_factor) * step / warmup
+    if config.schedule == "step":
+        return config.gamma ** bisect_right(config.milestones, step)
+    progress = min((step - warmup) / max(total_steps - warmup, 1), 1.0)
+    if config.schedule == "poly":
+        return (1 - progress) ** config.poly_power
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def scale_lr(config: OptimConfig, batch_size: int) -> tuple[OptimConfig, str]:
+    """The options with the rate for this batch, and what was done in words.
+
+    The rate is proportional to the batch (Goyal et al., arXiv 1706.02677), where `lr_batch` says
+    which one it is meant for.
+    """
+    if config.lr_batch is None:
+        return config, f"learning rate {config.lr:g} as configured, for {batch_size} images a step"
+    lr = config.lr * batch_size / config.lr_batch
+    text = f"learning rate {lr:g} = {config.lr:g} x {batch_size} / {config.lr_batch} images a step"
+    return dataclasses.replace(config, lr=lr), text
+
+
+def set_lr(
+    optimizer: torch.optim.Optimizer, step: int, total_steps: int, config: OptimConfig
+) -> None:
+    """Writes the rate of update `step` into the groups: a function of the step alone, so resuming
+    needs no scheduler state."""
+    factor = lr_factor(step, total_steps, config)
+    for group in optimizer.param_groups:
+        scale = config.offset_lr_factor if group["name"] == "offset" else 1.0
+        group["lr"] = config.lr * scale * factor

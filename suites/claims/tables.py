@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The ledger as tables: verdicts, price spent, options drawn; on a terminal and as a report."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from types import MappingProxyType
+
+import pandas as pd
+
+from suites.claims.recorder import Ledger
+from suites.claims.tolerance_plot import RESULTS, draw
+from suites.mutants import Mutant
+from suites.problems.strategies import CONV_OPTIONS, POOL_OPTIONS
+
+PICTURE = "correctness_price.png"
+_PROOF = {  # reports whose headlines say what a verdict is worth; of a device's folder
+    "mutants": "Faulty plain implementations",
+    "package_mutants": "Faults in the package's Python",
+    "{place}source_mutants": "Faults in the sources of the library",
+    "{place}sanitizers": "The library under sanitizers",
+}
+
+
+def verdicts(
+    ledger: Ledger, scripts: Mapping[str, Path | None] = MappingProxyType({})
+) -> pd.DataFrame:
+    """A row for each claim and target; `scripts` by test show failures by themselves."""
+    rows = [
+        {
+            "claim": case.claim,
+            "variant": case.variant,
+            "target": case.target,
+            "version": case.version,
+            "verdict": case.outcome,
+            "judged": case.judged,
+            "unsupported": sum(case.unsupported.values()),
+            "reasons": "; ".join(case.unsupported),
+            "failing": repr(case.failing) if case.outcome == "failed" else "",
+            "script": path.name if (path := scripts.get(key)) else "",
+        }
+        for key, case in ledger.cases.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def verdict_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Claims by targets: how many problems held, or what else came out."""
+
+    def cell(group: pd.DataFrame) -> str:
+        counts = Counter(group["verdict"])
+        judged = counts["passed"] + counts["failed"] + counts["not shown"]
+        if counts["failed"]:
+            return "**fails**" + (f" {counts['failed']} of {judged}" if judged > 1 else "")
+        if counts["not shown"]:
+            return "not shown"
+        if judged:
+            return "holds"
+        return "unsupported" if counts["unsupported"] else "skipped"
+
+    table = rows.groupby(["claim", "target"], sort=False)[["verdict"]].apply(cell)
+    return table.unstack("target", fill_value="").reset_index()
+
+
+def price_table(ledger: Ledger) -> pd.DataFrame:
+    """The share of the price that each target spent, by dtype and result."""
+    rows = [
+        {
+            "target": target,
+            "operator": op,
+            "dtype": dtype,
+            "result": result,
+            "median": median(shares),
+            "max": max(shares),
+            "results": len(shares),
+        }
+        for (target, op, dtype, result), shares in ledger.spent.items()
+    ]
+    columns = ["target", "operator", "dtype", "result", "median", "max", "results"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.sort_values(columns[:4], ignore_index=True)
+
+
+def option_table(ledger: Ledger) -> pd.DataFrame:
+    """How often each option was drawn and judged."""
+    rows = [
+        {
+            "space": space,
+            "option": option,
+            "value": name,
+            "drawn": ledger.drawn[space][option, name],
+        }
+        for space, options in (("convolution", CONV_OPTIONS), ("pooling", POOL_OPTIONS))
+        for option, names in options.items()
+        for name in names
+    ]
+    return pd.DataFrame(rows)
+
+
+def summarise(ledger: Ledger) -> list[tuple[str, list[str]]]:
+    """Headings and lines for a terminal."""
+    rows = verdicts(ledger)
+    counts = [
+        f"{target}: "
+        + ", ".join(f"{n} {what}" for what, n in Counter(group["verdict"]).items())
+        + f"; {group['judged'].sum()} problems judged, {group['unsupported'].sum()} unsupported"
+        for target, group in rows.groupby("target", sort=False)
+    ]
+    priced = price_table(ledger)
+    spent = []
+    if len(priced):
+        keys = ["target", "operator", "dtype"]
+        best = priced.groupby(keys).agg({"median": "median", "max": "max"}).reset_index()
+        spent = best.to_string(index=False, float_format="%.3f").splitlines()
+    drawn = [
+        f"{space}, {option}: "
+        + "  ".join(f"{v} {n}" for v, n in zip(g["value"], g["drawn"], strict=True))
+        for (space, option), g in option_table(ledger).groupby(["space", "option"], sort=False)
+    ]
+    return [
+        ("claims", counts),
+        ("share of the price spent (1 is allowed)", spent),
+        ("options drawn", drawn),
+    ]
+
+
+def write_report(
+    ledger: Ledger, directory: Path, scripts: Mapping[str, Path | None] = MappingProxyType({})
+) -> Path:
+    """Write correctness.md and correctness.csv.
+
+    Returns:
+        Path of the Markdown file.
+    """
+    from suites.reporting import report as reporting
+
+    rows = verdicts(ledger, scripts)
+    failing = rows[rows["verdict"] == "failed"]
+    priced = price_table(ledger)
+    pictures = [PICTURE] if len(priced) and _draw(priced, directory / PICTURE) else []
+    sections = {
+        "Verdicts": verdict_table(rows),
+        "Share of the price spent": price_pivot(priced),
+        "Space covered": _covered(ledger),
+    }
+    origin = reporting.provenance()
+    sections["What the suite itself was held to"] = _proof(ledger, origin)
+    if len(failing):
+        columns = ["claim", "variant", "target", "failing", "script"]
+        sections["Smallest failing problems"] = failing[columns]
+    return reporting.write_report(
+        "correctness",
+        rows,
+        title="Correctness",
+        sections=sections,
+        headline=_headline(rows),
+        pictures=pictures,
+        directory=directory,
+        origin=origin,
+    )
+
+
+def _proof(ledger: Ledger, origin: Mapping[str, str]) -> str:
+    """Headlines of the suite's own reports, and of those on this library if it was judged."""
+    from suites.reporting import report as reporting
+
+    targets = [case.target for case in ledger.cases.values()]
+    ours = any(target.startswith("dcnv2") for target in targets)
+    on_gpu = any(target.endswith("-cuda") for target in targets)
+    place = f"{reporting.gpu_slug(origin['gpu'])}/" if on_gpu else ""
+    blocks = [
+        f"{title}:\n\n<!-- report: {name.format(place=place)} -->\n<!-- end -->"
+        for name, title in (_PROOF if ours else {"mutants": _PROOF["mutants"]}).items()
+    ]
+    page = reporting.REPORTS / place / "correctness.md"  # where such a page is kept
+    return reporting.fill_page("\n\n".join(blocks), page=page)
+
+
+def price_pivot(prices: pd.DataFrame) -> pd.DataFrame:
+    """A row for each target, operator and dtype: median and largest share of every result."""
+    if not len(prices):
+        return prices
+    keys = ["target", "operator", "dtype"]
+    cells = prices.assign(
+        share=[f"{m:.2g} ... {h:.2g}" for m, h in zip(prices["median"], prices["max"], strict=True)]
+    )
+    table = cells.pivot(index=keys, columns="result", values="share").fillna("")
+    order = [result for result in RESULTS if result in table.columns]
+    worst = prices.groupby(keys)["max"].max().rename("largest")
+    return table[order].join(worst).reset_index()
+
+
+def _draw(prices: pd.DataFrame, path: Path) -> bool:
+    """Draw the prices, where there is matplotlib to draw with."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return False
+    return draw(prices, path).is_file()
+
+
+def _headline(rows: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "implementation": target,
+                "claims": group["claim"].nunique(),
+                "their variants that hold": (group["verdict"] == "passed").sum(),
+                "that fail": (group["verdict"] == "failed").sum(),
+                "unsupported": (group["verdict"] == "unsupported").sum(),
+                "skipped": (group["verdict"] == "skipped").sum(),
+                "problems judged": group["judged"].sum(),
+            }
+            for target, group in rows.groupby("target", sort=False)
+        ]
+    )
+
+
+def _covered(ledger: Ledger) -> pd.DataFrame:
+    table = option_table(ledger)
+    rows = [
+        {
+            "space": space,
+            "option": option,
+            "drawn": ", ".join(f"{v}: {n}" for v, n in zip(g["value"], g["drawn"], strict=True)),
+        }
+        for (space, option), g in table.groupby(["space", "option"], sort=False)
+    ]
+    return pd.DataFrame(rows)
+
+
+# ---- mutants
+
+
+def mutant_rows(ledger: Ledger, mutants: Sequence[Mutant]) -> pd.DataFrame:
+    """A row for each planted fault, with the claims that found it."""
+    rows = []
+    for mutant in mutants:
+        kills = ledger.kills[mutant.key]
+        claims = list(dict.fromkeys(claim for claim, _ in kills))
+        rows.append(
+            {
+                "operator": mutant.op,
+                "fault": mutant.name,
+                "seen": mutant.origin,
+                "fate": "killed" if kills else "**survived**",
+                "claims": len(claims),
+                "killed by": "; ".join(claims),
+                "words": kills[0][1].splitlines()[0] if kills and kills[0][1] else "",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def claim_rows(ledger: Ledger, mutants: Sequence[Mutant]) -> pd.DataFrame:
+    """How many faults each claim finds, and how many it alone."""
+    found = {m.key: {claim for claim, _ in ledger.kills[m.key]} for m in mutants}
+    claims = sorted({case.claim for case in ledger.cases.values()})
+    rows = [
+        {
+            "claim": claim,
+            "kills": sum(claim in killers for killers in found.values()),
+            "alone": sum(killers == {claim} for killers in found.values()),
+        }
+        for claim in claims
+    ]
+    return pd.DataFrame(rows).sort_values(["kills", "claim"], ascending=[False, True])
+
+
+def summarise_mutants(ledger: Ledger, mutants: Sequence[Mutant]) -> list[tuple[str, list[str]]]:
+    """Headings and lines for a terminal."""
+    rows = mutant_rows(ledger, mutants)
+    killed = (rows["fate"] == "killed").sum()
+    lines = [
+        f"{row['operator']}: {row['fault']}: {row['fate']} by {row['killed by'] or 'nothing'}"
+        for _, row in rows.iterrows()
+    ]
+    return [("planted faults", [*lines, f"{killed} of {len(rows)} killed"])]
+
+
+def write_mutants(ledger: Ledger, mutants: Sequence[Mutant], directory: Path) -> Path:
+    """Write mutants.md and mutants.csv, of a run that stopped at the first claim to find a fault.
+
+    Returns:
+        Path of the Markdown file.
+    """
+    from suites.reporting import report as reporting
+
+    rows = mutant_rows(ledger, mutants)
+    total = pd.DataFrame(
+        [
+            {"operator": op, "faults": len(group), "killed": (group["fate"] == "killed").sum()}
+            for op, group in rows.groupby("operator", sort=False)
+        ]
+    )
+    return reporting.write_report(
+        "mutants",
+        rows.drop(columns=["claims"]),
+        title="Planted faults",
+        sections={"Faults": rows.drop(columns=["words", "claims"])},
+        headline=total,
+        directory=directory,
+    )
+
+
+def write_claims(ledger: Ledger, mutants: Sequence[Mutant], profile: str, directory: Path) -> Path:
+    """Write mutants_by_claim.md and .csv, of a run in which every claim judged every fault.
+
+    Returns:
+        Path of the Markdown file.
+    """
+    from suites.reporting import report as reporting
+
+    rows = mutant_rows(ledger, mutants)
+    claims = claim_rows(ledger, mutants)
+    found = pd.DataFrame(
+        [
+            {
+                "profile": profile,
+                "claims that find a fault": (claims["kills"] > 0).sum(),
+                "faults found": (rows["claims"] > 0).sum(),
+                "by one claim alone": (rows["claims"] == 1).sum(),
+                "by five or more": (rows["claims"] >= 5).sum(),
+            }
+        ]
+    )
+    return reporting.write_report(
+        "mutants_by_claim",
+        rows.drop(columns=["fate", "words"]),
+        title="Which claims find which planted faults",
+        sections={"Claims": claims, "Faults": rows.drop(columns=["seen", "fate", "words"])},
+        headline=found,
+        directory=directory,
+    )

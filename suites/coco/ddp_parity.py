@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Two ranks with half of every batch each, beside one rank with the whole batch.
+
+`python -m suites.coco.ddp_parity CONFIG --key=value ...`, by itself or under torchrun, is
+`dcnv2 train` in float64. There rounding stays far below what would turn the choice of a proposal,
+so two such runs have to agree step by step; float32 sums in another order would drive them apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import torch
+
+from dcnv2.data.shapes import CLASSES
+from dcnv2.engine.config.loading import load_config
+from dcnv2.engine.training.distributed import join
+from dcnv2.engine.training.train import Trainer
+from suites.coco.runs import Launch, compare_runs
+
+# Masks are left out: their loss is a mean over the positive boxes, which differ in number.
+WORDS = {
+    "model.num_classes": len(CLASSES),
+    "model.mask.enabled": "false",
+    "optim.name": "sgd",
+    "optim.lr": 0.01,
+    "optim.warmup_steps": 0,
+    "train.log_every": 1,
+}
+BATCH = 8
+# Relative difference of the loss, at any step.
+SAME_LOSS = 1e-6
+
+
+def followed_run(options: argparse.Namespace, config: str) -> dict[str, float | bool]:
+    """Trains on one rank and, at the same time, on two; returns how far they are apart.
+
+    Args:
+        options: have `followed_steps`, the `folder` with the data set, the `device` and `seconds`.
+        config: name of a configuration.
+
+    Raises:
+        RuntimeError: a run failed, with the end of what it said.
+    """
+    words = {
+        **WORDS,
+        "data.root": options.folder / "resumed",
+        "train.steps": options.followed_steps,
+        "train.batch_size": BATCH,
+    }
+    program = "suites.coco.ddp_parity"
+    one = Launch(options, config, {**words, "name": "one"}, program=(program,))
+    two = Launch(options, config, {**words, "name": "two"}, ranks=2, program=(program,))
+    beside = one.start()
+    try:
+        two.run()
+        one.finish(beside)
+    finally:
+        beside.kill()
+    return {"steps": options.followed_steps, "batch": BATCH, **compare_runs(one.folder, two.folder)}
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Trains as configured, in float64."""
+    source, *overrides = sys.argv[1:] if words is None else words
+    config = load_config(source, overrides)
+    torch.set_default_dtype(torch.float64)
+    with join(config.device, config.train.timeout_minutes) as ranks:
+        trainer = Trainer(config, ranks=ranks)
+        trainer.model.register_forward_pre_hook(
+            lambda _, inputs: ([image.double() for image in inputs[0]], *inputs[1:])
+        )
+        trainer.run()
+
+
+if __name__ == "__main__":
+    main()

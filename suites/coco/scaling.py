@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What training costs on one GPU and on several, that several do the steps of one, and that a run
+which was ended loses nothing.
+
+`python -m suites.coco.scaling` draws a data set, trains a Mask R-CNN with FPN, ResNet-50 and
+modulated deformable convolutions from conv3 to conv5 for some steps on one GPU and, by torchrun, on
+two, with the same number of images a GPU. Then it trains the smoke run's detector: on one rank and
+on two with half of each batch, in float64, and, with reproducible algorithms, without a break and
+ended by SIGTERM in the middle and resumed. It writes reports/training.*, on a GPU in the folder of
+its model. Words such as `--train.precision=float32` go to the trainings that are timed.
+
+Exits with 1 where a training failed, where two ranks did other steps than one, or where the resumed
+run did others than the one without a break or ended with other weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from dcnv2.data.shapes import CLASSES, write_shapes
+from dcnv2.engine.config.device import pick_device
+from dcnv2.engine.config.loading import load_config
+from dcnv2.models import build_model
+from suites.coco.ddp_parity import SAME_LOSS, followed_run
+from suites.coco.figures import draw_resumed
+from suites.coco.runs import Launch, compare_runs, end_in_the_middle, pace
+from suites.perf.step_case import OFFSET_PIXELS, spread_offsets
+from suites.reporting.report import report_dir, write_report
+
+CONFIG, RESUMED_CONFIG = "mask_rcnn/r50_fpn_mdconv_c3-c5", "smoke/dcnv2"
+TRAIN_IMAGES, VAL_IMAGES, RESUMED_SIDE = 64, 4, 128
+PROJECTED_RANKS = 8
+
+_PACE = """\
+`{config}` with drawn weights at a learning rate of 0, offsets spread over {offset_pixels} pixels,
+under bfloat16 autocast in channels_last, on drawn pictures of {drawn} x {drawn} pixels in JPEG,
+resized to {side} x {side}, flipped at random; {workers} loader processes a rank. A step has all
+that there is in a training: reading and decoding images, forward, backward, exchange of gradients,
+update, records. Times are medians of the rows after the first third of {steps} steps; `waiting for
+data` is the loop's share of time before a batch was there, `GiB a rank` the peak of the memory
+allocated on the first GPU, or of the first process where there is none. `hours` are for the
+{millions:.3g} million images of the configuration's schedule, evaluation left out. More ranks than
+were measured are projected: each at the pace that a rank had among the most."""
+_FOLLOWED = """\
+`{config}` without masks for {steps} steps of {batch} images, on one rank and on two with half of
+each batch, in float64 (so that rounding turns no choice of a proposal), from the same weights. The
+largest relative difference of the loss, over all steps, is {loss:.2g}, of the rate {rate:.2g}."""
+_RESUMED = """\
+`{config}` for {steps} steps with `train.deterministic`, once without a break, and once ended by
+SIGTERM after step {stopped} (exit status {status}) and resumed. Loss and rate of the two, step by
+step: the largest relative difference of the loss is {loss:.2g}, of the rate {rate:.2g}; {equal} of
+{tensors} tensors of the final weights are equal to the bit."""
+
+
+def parse(words: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """The options, and words for the trainings that are timed."""
+    parser = argparse.ArgumentParser(prog="python -m suites.coco.scaling", description=__doc__)
+    parser.add_argument("--ranks", nargs="*", type=int, help="by default 1, and 2 with two GPUs")
+    parser.add_argument("--config", default=CONFIG)
+    parser.add_argument("--batches", nargs="+", type=int, default=[8, 2], help="images a rank")
+    parser.add_argument("--steps", type=int, default=45, help="timed runs have that many")
+    parser.add_argument("--drawn", type=int, default=640, help="side of the pictures in pixels")
+    parser.add_argument("--side", type=int, default=992, help="side that they are resized to")
+    parser.add_argument("--workers", type=int, default=8, help="loader processes a rank")
+    parser.add_argument("--followed-steps", type=int, default=20, help="0 leaves that part out")
+    parser.add_argument("--resumed-steps", type=int, default=120, help="0 leaves that part out")
+    parser.add_argument("--seconds", type=float, default=90.0, help="that a run may take")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--folder", type=Path, default=Path("runs/training"))
+    parser.add_argument("--reports", type=Path, help="by default reports/, or the GPU's folder")
+    options, overrides = parser.parse_known_args(words)
+    if options.ranks is None:
+        options.ranks = [1, 2] if torch.cuda.device_count() > 1 else [1]
+    return options, overrides
+
+
+def sized(options: argparse.Namespace) -> dict[str, object]:
+    """Words that make the timed detector."""
+    return {
+        "model.num_classes": len(CLASSES),
+        "model.min_size": f"[{options.side}]",
+        "model.max_size": options.side,
+        "model.backbone.weights": "null",
+    }
+
+
+def write_weights(options: argparse.Namespace) -> Path:
+    """Weights as drawn, but with offsets as they are in the middle of a training."""
+    words = [f"--{key}={value}" for key, value in sized(options).items()]
+    torch.manual_seed(0)
+    model = build_model(load_config(options.config, words).model, pretrained=False)
+    spread_offsets(model, torch.randn(1, 3, 128, 128))
+    path = options.folder / "drawn.safetensors"
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+    return path
+
+
+def write_photos(root: Path, side: int) -> None:
+    """Draws the data set in JPEG, as photos come: the drawn PNGs are not compressed."""
+    write_shapes(root, TRAIN_IMAGES, VAL_IMAGES, side)
+    for png in root.glob("images/*/*.png"):
+        Image.open(png).convert("RGB").save(png.with_suffix(".jpg"), quality=90)
+        png.unlink()
+    for path in root.glob("annotations/instances_*.json"):
+        document = json.loads(path.read_text())
+        for image in document["images"]:
+            image["file_name"] = str(Path(image["file_name"]).with_suffix(".jpg"))
+        path.write_text(json.dumps(document))
+
+
+def timed_run(
+    options: argparse.Namespace, overrides: Sequence[str], ranks: int, batch: int
+) -> dict:
+    """Trains on some ranks with so many images each; returns a row of its pace.
+
+    Raises:
+        RuntimeError: the run failed, with the end of what it said.
+    """
+    words = {
+        **sized(options),
+        "name": f"ranks_{ranks}_images_{batch}",
+        "data.root": options.folder / "timed",
+        "data.train": "train",
+        "data.val": "val",
+        "data.workers": options.workers,
+        "train.init": options.folder / "drawn.safetensors",
+        "optim.lr": 0.0,
+        "train.steps": options.steps,
+        "train.batch_size": batch * ranks,
+        "train.log_every": max(options.steps // 15, 1),
+        "train.precision": "bfloat16",
+        "train.channels_last": "true",
+        "eval.batch_size": 2,
+    }
+    launch = Launch(options, options.config, words, overrides, ranks)
+    launch.run()
+    return {"ranks": ranks, "images a rank": batch, **pace(launch.folder)}
+
+
+def resumed_run(options: argparse.Namespace) -> dict:
+    """Trains once without a break, beside it once with; returns how far they are apart."""
+    words = {
+        "data.root": options.folder / "resumed",
+        "model.num_classes": len(CLASSES),
+        "train.steps": options.resumed_steps,
+        "train.log_every": 1,
+        "train.deterministic": "true",
+    }
+    whole = Launch(options, RESUMED_CONFIG, {**words, "name": "whole"})
+    cut = Launch(options, RESUMED_CONFIG, {**words, "name": "cut"})
+    beside = whole.start()
+    try:
+        status = end_in_the_middle(cut, options.resumed_steps // 2)
+        stopped = int(pd.read_csv(cut.folder / "metrics.csv")["step"].iloc[-1])
+        cut.run("--resume")
+        whole.finish(beside)
+    finally:
+        beside.kill()
+    found = compare_runs(whole.folder, cut.folder)
+    return {"steps": options.resumed_steps, "stopped": stopped, "status": status, **found}
+
+
+def pace_table(rows: pd.DataFrame, images: int) -> pd.DataFrame:
+    """A line a run and, for each number of images a rank, one projected for `PROJECTED_RANKS`.
+
+    Args:
+        rows: of `timed_run`.
+        images: of a whole schedule.
+    """
+    lines = []
+    for _, runs in rows.groupby("images a rank", sort=False):
+        runs = runs.sort_values("ranks").to_dict("records")
+        most = runs[-1]
+        if most["ranks"] < PROJECTED_RANKS:
+            times = PROJECTED_RANKS / most["ranks"]
+            more = {"ranks": PROJECTED_RANKS, "images/s": times * most["images/s"]}
+            alike = {key: most[key] for key in ("images a rank", "GiB a rank")}
+            runs.append({**more, **alike, "pace": "projected"})
+        one = runs[0]["images/s"] / runs[0]["ranks"]
+        lines += [
+            {
+                "pace": "measured",
+                **run,
+                "times one rank": run["images/s"] / one,
+                "hours": images / run["images/s"] / 3600,
+            }
+            for run in runs
+        ]
+    columns = ["ranks", "images a rank", "images/s", "times one rank", "step ms"]
+    return pd.DataFrame(lines)[[*columns, "waiting for data", "GiB a rank", "hours", "pace"]]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measures and reports; returns the exit status."""
+    options, overrides = parse(words)
+    directory = options.reports or report_dir(str(pick_device(options.device)))
+    shutil.rmtree(options.folder, ignore_errors=True)
+    rows: list[dict] = []
+    faults: list[str] = []
+    if options.ranks:
+        write_photos(options.folder / "timed", options.drawn)
+        write_weights(options)
+    for batch in options.batches:
+        for ranks in options.ranks:
+            what = f"{ranks} rank(s), {batch} images each"
+            try:
+                rows.append(timed_run(options, overrides, ranks, batch))
+                print(f"{what}: {rows[-1]['images/s']:.1f} images/s", flush=True)
+            except RuntimeError as error:
+                faults.append(f"{what}: {error}")
+    followed, resumed = untimed_runs(options, faults)
+    if rows or followed or resumed:
+        write(options, rows, followed, resumed, faults, directory)
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return 1 if faults else 0
+
+
+def untimed_runs(options: argparse.Namespace, faults: list[str]) -> tuple[dict | None, dict | None]:
+    """The comparisons of two ranks with one, unless there is one GPU alone, and of a resumed run.
+
+    Args:
+        options: of the command.
+        faults: those that are found are added.
+    """
+    parts: dict[str, Callable[[], dict]] = {}
+    on_gpu = pick_device(options.device).type == "cuda"
+    if options.followed_steps and not (on_gpu and torch.cuda.device_count() < 2):
+        parts["two ranks"] = lambda: followed_run(options, RESUMED_CONFIG)
+    if options.resumed_steps:
+        parts["resumed run"] = lambda: resumed_run(options)
+    found: dict[str, dict] = {}
+    if parts:
+        images = 4 * max(options.resumed_steps, options.followed_steps)
+        write_shapes(options.folder / "resumed", images, VAL_IMAGES, RESUMED_SIDE)
+        with ThreadPoolExecutor() as pool:
+            for name, part in {name: pool.submit(part) for name, part in parts.items()}.items():
+                try:
+                    found[name] = part.result()
+                except RuntimeError as error:
+                    faults.append(f"{name}: {error}")
+    followed, resumed = found.get("two ranks"), found.get("resumed run")
+    if followed and not (followed["loss"] <= SAME_LOSS and followed["rate"] == 0):
+        faults.append(f"two ranks did other steps than one: the loss is {followed['loss']:g} off")
+    if resumed and (resumed["rate"] != 0 or not resumed["same_steps"]):
+        faults.append("the resumed run did other steps than the one without a break")
+    if resumed and resumed["equal"] != resumed["tensors"]:
+        faults.append("the resumed run ended with other weights than the one without a break")
+    return followed, resumed
+
+
+def write(
+    options: argparse.Namespace,
+    rows: Sequence[dict],
+    followed: dict | None,
+    resumed: dict | None,
+    faults: Sequence[str],
+    directory: Path,
+) -> None:
+    """Writes the report of what was measured."""
+    directory.mkdir(parents=True, exist_ok=True)
+    sections: dict[str, pd.DataFrame | str] = {}
+    pictures = []
+    tables = []
+    if rows:
+        train = load_config(options.config).train
+        images = train.steps * train.batch_size
+        tables.append(pace_table(pd.DataFrame(rows), images))
+        sections["Pace"] = tables[0]
+        sections["How"] = _PACE.format(
+            offset_pixels=OFFSET_PIXELS, millions=images / 1e6, **vars(options)
+        )
+    if followed:
+        tables.append(pd.DataFrame([{"compared": "two ranks with one", **followed}]))
+        sections["Two ranks beside one"] = _FOLLOWED.format(config=RESUMED_CONFIG, **followed)
+    if resumed:
+        tables.append(pd.DataFrame([{"compared": "a resumed run with a whole one", **resumed}]))
+        sections["A resumed run on top of one without a break"] = _RESUMED.format(
+            config=RESUMED_CONFIG, **resumed
+        )
+        pictures.append("training_resumed.png")
+        folders = [options.folder / name / "metrics.csv" for name in ("whole", "cut")]
+        draw_resumed(*map(pd.read_csv, folders), resumed["stopped"], directory / pictures[0])
+    if faults:
+        sections["What failed"] = "\n".join(f"- {fault.splitlines()[-1]}" for fault in faults)
+    write_report(
+        "training",
+        pd.concat(tables, ignore_index=True),
+        title="Training",
+        headline=tables[0],
+        sections=sections,
+        pictures=pictures,
+        directory=directory,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

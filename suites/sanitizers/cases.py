@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Small problems on CUDA for a slow observer: every kernel, strange offsets, strided operands.
+
+`python -m suites.sanitizers.cases` runs them, forward and backward, and holds each result to its
+price. `suites.sanitizers.run` runs this under compute-sanitizer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from suites.backends.registry import Target, get_backend, use_library
+from suites.problems.evaluate import expected
+from suites.problems.problem import ConvProblem, Problem, RoIProblem
+from suites.tolerance.tolerance import decided, prices
+
+# Channels that the tensor-core kernels take, more pixels than a tile has, and a row of taps.
+FAST = ConvProblem(
+    batch=3, in_channels=32, out_channels=48, height=9, width=11, kernel=(3, 2), stride=(1, 1),
+    padding=(2, 1), groups=2, deform_groups=2, dtype="float16",
+)  # fmt: skip
+STRIDED = (("input", "strided"), ("offset", "transposed"), ("grad_output", "expanded"))
+REGIONS = ("inside", "huge", "outside", "inverted", "degenerate", "border")
+# More regions, pixels and channels than a block takes at a time, and no multiples of that.
+CROWD = RoIProblem(
+    channels=67, height=9, width=19, bins=(3, 5), samples=0,
+    regions=(*65 * ("inside", "outside", "border", "inverted"), "whole", "huge"),
+)  # fmt: skip
+
+
+def convolutions() -> Iterator[tuple[str, ConvProblem]]:
+    """Backends, by path, and their problems."""
+    for offsets in ("small", "nan", "infinite", "absurd"):
+        yield "dcnv2-plain", ConvProblem(dtype="float32", offsets=offsets)
+        for path, dtype in itertools.product(("mma", "wgmma"), ("float16", "bfloat16")):
+            yield f"dcnv2-{path}", FAST.but(dtype=dtype, offsets=offsets)
+    for path, dtype in itertools.product(("mma", "wgmma"), ("float32", "bfloat16")):
+        # One weight group, so that the gradients of the samples come from a matrix product
+        yield f"dcnv2-{path}", FAST.but(dtype=dtype, groups=1)
+        yield f"dcnv2-{path}", FAST.but(dtype=dtype, groups=1, deform_groups=1, offsets="nan")
+        yield f"dcnv2-{path}", FAST.but(dtype=dtype, groups=1, offsets="absurd", mask=False)
+    yield "dcnv2-plain", ConvProblem(dtype="float64", layouts=STRIDED)
+    yield "dcnv2-plain", FAST.but(dtype="bfloat16")
+    yield "dcnv2-mma", FAST.but(dtype="float32", layouts=STRIDED)
+    yield "dcnv2-wgmma", FAST.but(layouts=STRIDED, bias=False, mask=False)
+    yield "dcnv2", ConvProblem(height=1, width=1, padding=(2, 2), dtype="float32")
+
+
+def poolings() -> Iterator[tuple[str, RoIProblem]]:
+    """Both kinds."""
+    for kind, offsets in itertools.product(("roi", "psroi"), ("small", "far", "nan", "infinite")):
+        problem = RoIProblem(kind=kind, bins=(3, 3), regions=REGIONS, offsets=offsets)
+        yield "dcnv2", problem.but(dtype="float32")
+    yield "dcnv2", RoIProblem(samples=0, regions=REGIONS, dtype="float16")
+    yield "dcnv2", RoIProblem(kind="psroi", bins=(3, 3), group_size=3, part_size=2, classes=3)
+    yield "dcnv2", CROWD.but(dtype="float32")
+    yield (
+        "dcnv2",
+        CROWD.but(kind="psroi", channels=6, bins=(5, 5), group_size=3, classes=2, samples=2),
+    )
+
+
+def judge(backend: str, problem: Problem, device: str = "cuda") -> list[str]:
+    """Results that are dearer than allowed, or NaN where they may not be."""
+    got = Target(get_backend(backend), device).run(problem)
+    if device == "cuda":
+        torch.cuda.synchronize()
+    want, priced = expected(problem), prices(problem)
+    wrong = []
+    for name, result in got.items():
+        compared = decided(problem, name)
+        same_nans = torch.equal(result.cpu().isnan()[compared], want[name].isnan()[compared])
+        if not same_nans or priced[name].spent(result, want[name]) > 1:
+            wrong.append(name)
+    return wrong
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run all, or some; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m suites.sanitizers.cases", description=__doc__)
+    parser.add_argument("--library", metavar="PATH", help="let dcnv2 be one built aside")
+    parser.add_argument("--backend", metavar="NAME", help="its problems alone")
+    parser.add_argument("--offsets", metavar="KIND", help="problems with these alone")
+    options = parser.parse_args(words)
+    if options.library:
+        use_library(options.library)
+    count = failed = 0
+    for backend, problem in itertools.chain(convolutions(), poolings()):
+        if options.backend not in (None, backend) or options.offsets not in (None, problem.offsets):
+            continue
+        print(f"{backend}, {problem.op}, {problem.dtype}, offsets {problem.offsets}", flush=True)
+        wrong = judge(backend, problem)
+        count, failed = count + 1, failed + bool(wrong)
+        if wrong:
+            print(f"{backend}: {', '.join(wrong)} wrong in {problem}")
+    print(f"{count} problems judged, {failed} wrong")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Memory safety: the suite on the CPU library under sanitizers, small problems under CUDA's.
+
+    python -m suites.sanitizers cpu                      # AddressSanitizer, UndefinedBehavior-
+    python -m suites.sanitizers cpu --profile brief      # ... in a minute or two
+    python -m suites.sanitizers cuda --report reports/h200     # compute-sanitizer, all its tools
+    python -m suites.sanitizers cuda --build races.tar.xz      # what racecheck wants, beforehand
+    python -m suites.sanitizers cuda --built races.tar.xz      # with that, where no compiler is
+
+On the CPU the library is built anew, aside, and first has to be found out: libraries with planted
+memory faults must end with a sanitizer's report. On CUDA `suites.sanitizers.cases` runs under
+memcheck, racecheck, initcheck and synccheck at once, every allocation by itself; of planted races
+racecheck must report each. racecheck does not see what `__syncwarp()` orders where the compiler
+makes a branch of it: it judges the same sources, compiled to have every lane of a warp arrive at a
+barrier for itself instead of one for all. What a tool finds is written whole, beside the report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from suites.mutants.patches import ROOT
+from suites.mutants.patches_memory import MEMORY
+from suites.mutants.patches_races import RACES
+from suites.sanitizers import cuda as compute_sanitizer
+from suites.sanitizers.cuda import TOOLS, Run
+
+_FOUND = re.compile(r"ERROR: AddressSanitizer: ([\w-]+)|runtime error: (.+)")
+_OWN_WORDS = re.compile(r"^==\d+==|AddressSanitizer|UndefinedBehaviorSanitizer|runtime error: ")
+_TEST_WORDS = re.compile(r"^(FAILED|ERROR|E  |Fatal Python error)|: error: |^\w*Error: ")
+_MOST_LINES, _MOST_TAIL = 15, 3000  # of each kind; characters
+
+
+# ---- the CPU library
+
+
+def environment() -> dict[str, str]:
+    """The environment in which a Python process can load the sanitized library.
+
+    Raises:
+        RuntimeError: if the compiler has no AddressSanitizer.
+    """
+    runtime = _runtime("libasan.so")
+    if runtime is None:
+        raise RuntimeError("this compiler has no AddressSanitizer (libasan.so)")
+    # AddressSanitizer looks for the C++ runtime's throw once, at its start, and Python has none:
+    # without it the first exception that any extension throws ends the process.
+    cxx = _runtime("libstdc++.so.6") or _runtime("libc++.so.1")
+    return {
+        **os.environ,
+        "LD_PRELOAD": " ".join(filter(None, (runtime, cxx))),
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python leaves plenty, on purpose
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        "OMP_NUM_THREADS": "2",
+    }
+
+
+def _runtime(name: str) -> str | None:
+    """The path of one of the compiler's own libraries."""
+    from build_support.libraries import compiler
+
+    asked = [compiler() or "c++", f"-print-file-name={name}"]
+    path = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    return path if os.path.isabs(path) else None
+
+
+def under_sanitizers(library: Path, words: Sequence[str]) -> subprocess.CompletedProcess:
+    """Run the suite on a sanitized library; output and errors together."""
+    command = [sys.executable, "-m", "pytest", *words, "--backend", "dcnv2", "--device", "cpu"]
+    return subprocess.run(
+        [*command, "--library", str(library), "-q", "-p", "no:cacheprovider"],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finding(output: str) -> str:
+    """What a sanitizer reported, in its words; empty if nothing."""
+    found = _FOUND.search(output)
+    return (found[1] or found[2]) if found else ""
+
+
+def digest(output: str) -> str:
+    """What an output says that can be long, first things first.
+
+    A sanitizer's own lines stand above the stack that they are about, and pytest's above its
+    summary: their ends alone hide the cause.
+    """
+    lines, parts = output.splitlines(), []
+    for heading, words in (("the sanitizer", _OWN_WORDS), ("the tests", _TEST_WORDS)):
+        said = [line for line in lines if words.search(line)][:_MOST_LINES]
+        parts += [f"---- {heading}:", *said] if said else []
+    return "\n".join([*parts, "---- the end of the output:", output[-_MOST_TAIL:]])
+
+
+def check_cpu(profile: str) -> tuple[pd.DataFrame, str]:
+    """Rows of what was judged and planted, and the output of the suite if it did not hold."""
+    from suites.mutants.rebuild import build_sanitized
+
+    built, rows = build_sanitized(), []
+    for patch in MEMORY:
+        with tempfile.TemporaryDirectory(prefix="dcnv2_fault_") as folder:
+            library = built.with_fault(patch, "cpu", Path(folder))
+            claim = str(ROOT / "suites" / "correctness" / patch.killer)
+            told = finding(under_sanitizers(library, [claim, "-x", "-s"]).stdout)
+        rows.append(_row(f"planted: {patch.name}", told or "**nothing**", bool(told)))
+    with tempfile.TemporaryDirectory() as folder:
+        suite = ["suites/correctness", "--profile", profile, "--report", folder]
+        done = under_sanitizers(built.path, suite)
+        written = Path(folder, "correctness.csv")
+        judged = pd.read_csv(written)["judged"].sum() if written.is_file() else 0
+    told = finding(done.stdout) or ("nothing" if done.returncode == 0 else "the suite fails")
+    what = f"the suite, {judged} problems of profile {profile}"
+    rows.append(_row(what, told, done.returncode == 0 and judged > 0))
+    return pd.DataFrame(rows), "" if rows[-1]["right"] else digest(done.stdout)
+
+
+def _row(judged: str, told: str, right: bool) -> dict:
+    return {"sanitizers": "address, undefined", "judged": judged, "found": told, "right": right}
+
+
+# ---- the CUDA library
+
+
+def check_cuda(options: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, Run]]:
+    """Rows of the tools and of planted races, and what those said that are not right."""
+    tools = tuple(options.tool or TOOLS)
+    sanitizer = compute_sanitizer.find(options.sanitizer)
+    if "racecheck" in tools:
+        with compute_sanitizer.races_from(options.built) as races:
+            own = {"racecheck": races.path}
+            runs = compute_sanitizer.judge(sanitizer, tools, options.timeout, own)
+            found = compute_sanitizer.judge_races(sanitizer, races, options.timeout)
+        planted = list(zip(found, RACES, strict=True))
+    else:
+        runs, planted = compute_sanitizer.judge(sanitizer, tools, options.timeout, {}), []
+    rows = [run.row() for run in runs]
+    wrong = {run.tool: run for run, row in zip(runs, rows, strict=True) if not row["right"]}
+    for number, (run, patch) in enumerate(planted):
+        rows.append(run.planted_row(patch))
+        if not rows[-1]["right"]:
+            wrong[f"racecheck_planted_{number}"] = run
+    return pd.DataFrame(rows).assign(tool=compute_sanitizer.version(sanitizer)), wrong
+
+
+def tell(wrong: dict[str, Run], folder: Path) -> dict[str, pd.DataFrame]:
+    """Write all that was said into a file a tool, and print the gist; tables of hazards by tool."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {}
+    for stale in folder.glob("sanitizer_*.txt"):
+        stale.unlink()
+    for name, run in wrong.items():
+        file = folder / f"sanitizer_{name}.txt"
+        file.write_text(run.said)
+        found = compute_sanitizer.hazards(run.said)
+        print(f"---- {name}: {run.summary or 'no summary'}; all of it is in {file}")
+        if len(found):
+            tables[name] = found
+            print(found.to_string(index=False))
+        else:
+            print(digest(run.said))
+    return tables
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Check a library; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m suites.sanitizers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("device", choices=("cpu", "cuda"))
+    parser.add_argument("--profile", default="default", help="of the suite, on the CPU")
+    parser.add_argument("--tool", action="append", choices=TOOLS, help="on CUDA; default: all")
+    parser.add_argument(
+        "--timeout", type=float, default=1800, metavar="S", help="of a tool on CUDA, in seconds"
+    )
+    parser.add_argument(
+        "--sanitizer",
+        metavar="PATH",
+        help="of CUDA; default: a package's, or the toolkit's",
+    )
+    parser.add_argument(
+        "--build", type=Path, metavar="FILE", help="build what racecheck wants, no more"
+    )
+    parser.add_argument("--built", type=Path, metavar="FILE", help="what was so built")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write sanitizers.md there")
+    options = parser.parse_args(words)
+    if options.build:
+        compute_sanitizer.build_races(options.build)
+        return 0
+    tables: dict[str, pd.DataFrame] = {}
+    if options.device == "cpu":
+        rows, told = check_cpu(options.profile)
+        print(rows.to_string(index=False))
+        if told:
+            print(told)
+    else:
+        rows, wrong = check_cuda(options)
+        print(rows.to_string(index=False))
+        tables = tell(wrong, options.report or ROOT / "build" / "sanitizers")
+    if options.report:
+        from suites.reporting import report as reporting
+
+        shown = rows.drop(columns="right")
+        path = reporting.write_report(
+            "sanitizers",
+            rows,
+            title="Memory safety",
+            sections={
+                "What the sanitizers found": shown,
+                **{f"Hazards by {name}": table for name, table in tables.items()},
+            },
+            headline=shown,
+            directory=options.report,
+        )
+        print(f"wrote {path}")
+    return int(not rows["right"].all())

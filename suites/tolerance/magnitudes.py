@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How much is added up in a result: the size that the rounding of sums is measured by.
+
+A sum's rounding follows its terms, not what is left of them after they cancel. So the size of a
+result is the same result with the absolute value of every term.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from suites.problems.evaluate import Results, evaluate
+from suites.problems.problem import ConvProblem, Problem, RoIProblem
+from suites.tolerance.naive_conv import PlainConv
+
+
+def run_plain(conv: PlainConv, problem: ConvProblem, operands, grad) -> Results:
+    """All results of a plain convolution, by name."""
+    options = problem.options().values()
+    sizes = conv.sizes(operands["input"], operands["offset"], operands["weight"], *options)
+    out = conv.forward(**operands, sizes=sizes)
+    operands = {name: t for name, t in operands.items() if name != "bias"}
+    grads = conv.backward(grad, **operands, sizes=sizes)
+    return {"output": out, **{f"grad_{name}": grad for name, grad in grads.items()}}
+
+
+def conv_sizes(problem: ConvProblem, **changed: Tensor | None) -> Results:
+    """Every result of a convolution with the absolute value of each of its terms.
+
+    Args:
+        problem: a convolution.
+        changed: operands in place of the problem's own, float64 on the CPU; "grad_output" too.
+    """
+    exact = {**problem.rounded(), "grad_output": problem.rounded_grad_output(), **changed}
+    operands = {name: t if t is None or name == "offset" else t.abs() for name, t in exact.items()}
+    grad = operands.pop("grad_output")
+    return run_plain(PlainConv(absolute=True), problem, operands, grad)
+
+
+def _conv_terms(problem: ConvProblem) -> dict[str, int]:
+    """How many terms are added up in one entry of each result."""
+    group_in = problem.in_channels // problem.groups
+    group_out = problem.out_channels // problem.groups
+    places = problem.batch * problem.out_size[0] * problem.out_size[1]
+    point = problem.in_channels // problem.deform_groups * group_out
+    return {
+        "output": group_in * problem.taps,
+        "grad_input": group_out * problem.taps * max(places // max(problem.batch, 1), 1),
+        "grad_offset": point,
+        "grad_weight": places,
+        "grad_bias": places,
+        "grad_mask": point,
+    }
+
+
+def parts_of_bins(problem: RoIProblem) -> tuple[Tensor, Tensor]:
+    """The row, and the column, of the part whose offset each bin takes."""
+    rows, cols = (
+        torch.arange(bins) * parts // bins
+        for bins, parts in zip(problem.bins, problem.parts, strict=True)
+    )
+    return rows, cols
+
+
+def pool_sizes(problem: RoIProblem, **changed: Tensor | None) -> Results:
+    """Every result of a pooling with the absolute value of each of its terms, or a bound of it.
+
+    Arguments as in `conv_sizes`.
+    """
+    exact = {**problem.rounded(), "grad_output": problem.rounded_grad_output(), **changed}
+    operands = {
+        name: t if t is None or name in ("rois", "offset") else t.abs() for name, t in exact.items()
+    }
+    grad = operands.pop("grad_output")
+    # Other than a convolution's, a pool's coordinates are rounded: by a share of the largest number
+    # on the way to them. A value moves by as much times its slopes.
+    reach = _largest_coordinates(problem, operands["rois"])  # [R, 1, 1, 1]
+    # A sample's four weights add up to 1 and move by less than `reach` roundings: the largest of
+    # them, which the norms see, is a quarter at least.
+    wide = (1 + 4 * reach) * grad
+    sizes = evaluate(problem.reference, problem, operands, wide, ("input",))
+    values = evaluate(problem.reference, problem, operands, grad, ("mask",))
+    steepest = _steepest(problem, operands, grad, ("mask",))
+    for name, value in values.items():
+        sizes[name] = value + reach * steepest[name]
+    if operands["offset"] is not None:
+        sizes["grad_offset"] = (1 + 2 * reach) * _slope_sizes(problem, operands, grad)
+    return sizes
+
+
+def _largest_coordinates(problem: RoIProblem, rois: Tensor) -> Tensor:
+    """The largest number on the way to a region's samples that count, in pixels; [R, 1, 1, 1]."""
+    edge = rois[:, 1:].abs().amax(1) * problem.scale
+    return (edge + max(problem.height, problem.width) + 1).view(-1, 1, 1, 1)
+
+
+def _steepest(problem: RoIProblem, operands, grad: Tensor, names=()) -> Results:
+    """A pooling whose samples give a bound of their slopes along both axes, instead of values."""
+    # A slope is a difference of neighbours: at most twice the largest pixel around the sample.
+    largest = 4 * F.max_pool2d(operands["input"], 3, 1, 1)
+    return evaluate(problem.reference, problem, {**operands, "input": largest}, grad, names)
+
+
+def _slope_sizes(problem: RoIProblem, operands: dict[str, Tensor], grad: Tensor) -> Tensor:
+    """The offset's gradient with the absolute value of each of its terms, or a bound of it."""
+    numbers = {**operands, "offset": operands["offset"].nan_to_num(0.0)}
+    slopes = grad * _steepest(problem, numbers, grad)["output"] / 2  # along one axis
+    boxes = operands["rois"]
+    extent = (boxes[:, 3:] - boxes[:, 1:3]).abs() + 2  # [R, 2], x then y, in image pixels
+    extent = extent * problem.scale * problem.offset_scale
+    by_class = slopes.unflatten(1, (problem.classes, -1)).sum(2)  # [R, classes, ph, pw]
+    both = by_class[:, :, None] * extent[:, None, :, None, None]
+    size = torch.zeros_like(operands["offset"])
+    regions = torch.arange(size.shape[0])[:, None, None, None]
+    channels = torch.arange(size.shape[1])[:, None, None]
+    rows, cols = parts_of_bins(problem)
+    at = (regions, channels, rows[:, None], cols)
+    return size.index_put(at, both.flatten(1, 2), accumulate=True)
+
+
+def expected_terms(problem: Problem) -> dict[str, int]:
+    """How many terms are added up in one entry of each result, at most."""
+    return _conv_terms(problem) if problem.op == "deform_conv2d" else _pool_terms(problem)
+
+
+def _pool_terms(problem: RoIProblem) -> dict[str, int]:
+    bins = problem.bins[0] * problem.bins[1]
+    side = problem.samples or 2 + round(10 * max(problem.height, problem.width))
+    return {
+        "output": side**2,
+        "grad_input": side**2 * bins * len(problem.regions),
+        "grad_offset": side**2 * problem.channels * bins,
+        "grad_mask": side**2 * problem.channels,
+    }

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""CUDA's kernels, every path of them, on a machine without a GPU."""
+
+import itertools
+
+import pytest
+import torch
+
+from dcnv2.ops import portable
+from suites.backends.emulator import operators
+from suites.backends.emulator.build import cuda_headers, translate
+from suites.backends.registry import get_backend
+from suites.sanitizers.cases import convolutions, judge, poolings
+
+NO_HEADERS = cuda_headers()[1]
+CASES = [
+    (backend.replace("dcnv2", "emulated") if "-" in backend else "emulated-plain", problem)
+    for backend, problem in itertools.chain(convolutions(), poolings())
+]
+
+
+def test_a_launch_becomes_a_call():
+    launch = "copy<T, k()>\n    <<<ceil_div(n, 8), 8, 0, stream>>>(a, b);"
+    config = "emulator::config(ceil_div(n, 8), 8, 0, stream)"
+    assert translate(launch) == f"emulator::bind(copy<T, k()>, {config})(a, b);"
+
+
+@pytest.mark.parametrize("path", ["plain", "mma", "wgmma"])
+def test_every_path_has_problems(path):
+    taken = [problem for backend, problem in CASES if backend == f"emulated-{path}"]
+    assert taken
+    assert not [p for p in taken if get_backend(f"emulated-{path}").supports(p, "cpu")]
+
+
+@pytest.mark.skipif(bool(NO_HEADERS), reason=NO_HEADERS)
+@pytest.mark.parametrize(
+    ("backend", "problem"), CASES, ids=lambda value: getattr(value, "op", value)
+)
+def test_kernels_of_cuda_keep_to_the_price(backend, problem):
+    assert not judge(backend, problem, "cpu")
+
+
+@pytest.mark.skipif(bool(NO_HEADERS), reason=NO_HEADERS)
+@pytest.mark.parametrize("deform_groups", [1, 2])
+def test_a_crowd_of_samples_on_one_pixel_is_summed(deform_groups):
+    size, channels = 34, 8 * deform_groups  # more samples on a pixel than one thread adds up
+    rows, columns = (torch.arange(size).view(shape).float() for shape in ((-1, 1), (1, -1)))
+    places = [(9.25 - rows).expand(size, size), (20.5 - columns).expand(size, size)]
+    offset = torch.stack(places).repeat(1, deform_groups, 1, 1)
+    generator = torch.Generator().manual_seed(0)
+    operands = [
+        torch.randn(1, channels, size, size, generator=generator).half().requires_grad_(),
+        offset.half(),
+        torch.randn(8, channels, 1, 1, generator=generator).half(),
+    ]
+    grad = torch.randn(1, 8, size, size, generator=generator).half()
+    (got,) = torch.autograd.grad(operators.deform_conv2d("mma")(*operands), operands[0], grad)
+    wide = [t.detach().double().requires_grad_() for t in operands]
+    wanted = portable.deform_conv2d(*wide, None, None, (1, 1), (0, 0), (1, 1))
+    (wanted,) = torch.autograd.grad(wanted, wide[0], grad.double())
+    torch.testing.assert_close(
+        got.double(), wanted, rtol=2e-3, atol=2e-3 * wanted.abs().max().item()
+    )

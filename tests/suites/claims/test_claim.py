@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Claims: what is unsupported never passes, failures name the smallest problem, options count."""
+
+import itertools
+import math
+import os
+import signal
+
+import pytest
+import torch
+
+import reference
+from suites.backends.registry import Target, get_backend
+from suites.claims import claim as judging
+from suites.claims import isolation
+from suites.claims import tables as summary
+from suites.claims.claim import (
+    assert_agrees,
+    assert_derivative,
+    assert_equals_reference,
+    assert_same_bits,
+    assert_within,
+    claim,
+    draws,
+    needs,
+    slack,
+)
+from suites.claims.recorder import Case, Given, Ledger
+from suites.problems.evaluate import expected
+from suites.problems.problem import ConvProblem
+from suites.problems.strategies import conv_problems
+
+
+class Reference:
+    """The reference as a backend; `wrong` scales its results, `only` restricts it."""
+
+    name = "reference"
+    ours = False
+
+    def __init__(self, wrong=1.0, only=None, safe=True):
+        self.wrong, self.only, self.safe = wrong, only, safe
+
+    def supports(self, problem, device):
+        return None if self.only in (None, problem.dtype) else f"no {problem.dtype}"
+
+    def operator(self, op):
+        function = getattr(reference, op)
+
+        def exact(**arguments):
+            dtype = arguments["input"].dtype
+            tensors = {k: t.double() for k, t in arguments.items() if isinstance(t, torch.Tensor)}
+            return (self.wrong * function(**{**arguments, **tensors})).to(dtype)
+
+        return exact
+
+
+@pytest.fixture
+def ledger(monkeypatch):
+    fresh = Ledger()
+    for module in (judging, isolation):
+        monkeypatch.setattr(module, "LEDGER", fresh)
+    fresh.begin("here", Case("a claim", "reference-cpu"))
+    return fresh
+
+
+@claim(conv_problems(), 30)
+def equals(target, problem):
+    """A claim, not collected by pytest."""
+    assert_equals_reference(target, problem, target.run(problem))
+
+
+def test_claim_that_holds_counts_its_problems(ledger):
+    equals(Target(Reference(only="float64"), "cpu"))
+    case = ledger.current
+    assert case.judged > 0
+    assert sum(case.unsupported.values()) > 0
+    assert case.judged + sum(case.unsupported.values()) == 30
+    assert case.failing is None
+
+
+def test_claim_that_judged_nothing_is_skipped_with_reasons(ledger):
+    with pytest.raises(pytest.skip.Exception, match="no float32"):
+        equals(Target(Reference(only="float128"), "cpu"))
+
+
+def test_claim_that_fails_keeps_the_smallest_problem(ledger):
+    with pytest.raises(AssertionError, match="price"):
+        equals(Target(Reference(wrong=1.02), "cpu"))
+    assert isinstance(ledger.current.failing, ConvProblem)
+    assert ledger.current.failing.layouts == ()
+
+
+def test_shrinking_ends_after_a_while_and_reports_what_it_had(ledger, monkeypatch):
+    monkeypatch.setattr(judging, "_SHRINKING_S", 0)
+    seen = []
+
+    @claim(conv_problems(), 30)
+    def never(target, problem):
+        seen.append(problem)
+        raise AssertionError("never so")
+
+    with pytest.raises(AssertionError, match="never so"):
+        never(Target(Reference(), "cpu"))
+    assert set(seen) == {ledger.current.failing}
+
+
+def test_a_problem_that_fails_at_times_is_kept(ledger):
+    times = itertools.count()
+
+    @claim(conv_problems(), 5)
+    def seldom(target, problem):
+        judging.outcome(target, problem, (), bias=None)
+        assert next(times) != 2, "this time"
+
+    with pytest.raises(Exception):  # noqa: B017  (Hypothesis tells of it in words of its own)
+        seldom(Target(Reference(), "cpu"))
+    assert isinstance(ledger.current.failing, ConvProblem)
+    assert ledger.current.given == [Given({"bias": None}, ())]
+
+
+class Crashing(Reference):
+    """Dies wherever there is a mask."""
+
+    def operator(self, op):
+        def crash(**arguments):
+            if arguments["mask"] is not None:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            return super(Crashing, self).operator(op)(**arguments)
+
+        return crash
+
+
+def test_crash_fails_one_claim_and_keeps_its_problem(ledger, monkeypatch):
+    monkeypatch.setitem(judging.PROFILE, "shrink", False)  # a new process for every crash
+    with pytest.raises(AssertionError, match="died with exit code -11"):
+        equals(Target(Crashing(safe=False), "cpu"))
+    assert ledger.current.failing.mask
+
+
+def test_other_process_tells_all_that_it_notes(ledger):
+    told = []
+    for safe in (True, False):
+        ledger.begin("here", Case("a claim", "reference-cpu"))
+        ledger.forget()
+        equals(Target(Reference(only="float64", safe=safe), "cpu"))
+        case = vars(ledger.current)
+        told.append((dict(ledger.spent), {k: dict(v) for k, v in ledger.drawn.items()}, case))
+    assert told[0] == told[1]
+    assert told[0][0]
+
+
+def test_other_process_tells_what_failed_and_with_which_operands(ledger):
+    @claim(conv_problems(), 3)
+    def identity(target, problem):
+        judging.outcome(target, problem, (), bias=None)
+        raise AssertionError("never so")
+
+    with pytest.raises(AssertionError, match="never so"):
+        identity(Target(Reference(safe=False), "cpu"))
+    assert ledger.current.given == [Given({"bias": None}, ())]
+
+
+def test_skip_in_another_process_is_a_skip(ledger):
+    def check():
+        needs(Target(Reference(only="float64"), "cpu"), ConvProblem(dtype="float16"))
+
+    with pytest.raises(pytest.skip.Exception, match="no float16"):
+        isolation.check_apart(check, Target(Reference(safe=False), "cpu"))
+
+
+def test_same_problems_are_drawn_for_every_target(ledger):
+    seen = []
+
+    @claim(conv_problems(), 10)
+    def look(target, problem):
+        seen.append(problem)
+
+    for backend in (Reference(), Reference(only="float64")):
+        look(Target(backend, "cpu"))
+    assert seen[:10] != seen[10:]
+    assert [p for p in seen[:10] if p.dtype == "float64"] == seen[10:]
+
+
+def test_needs_counts_or_skips(ledger):
+    target = Target(Reference(only="float64"), "cpu")
+    needs(target, ConvProblem(dtype="float64"))
+    assert ledger.current.judged == 1
+    with pytest.raises(pytest.skip.Exception, match="no float16"):
+        needs(target, ConvProblem(dtype="float64"), ConvProblem(dtype="float16"))
+    assert ledger.current.judged == 0
+
+
+def test_profile_scales_the_draws(monkeypatch):
+    monkeypatch.setitem(judging.PROFILE, "factor", 50)
+    assert draws(40).max_examples == 2000
+
+
+def test_missing_nan_and_additional_nan_are_told_apart(ledger):
+    problem, target = ConvProblem(offsets="nan"), Target(Reference(), "cpu")
+    got = dict(expected(problem))
+    assert_equals_reference(target, problem, got)
+    with pytest.raises(AssertionError, match="lacks a NaN"):
+        assert_equals_reference(target, problem, {**got, "output": got["output"].nan_to_num()})
+    spoiled = got["output"].clone()
+    spoiled.view(-1)[got["output"].view(-1).isfinite().nonzero()[0]] = float("nan")
+    with pytest.raises(AssertionError, match="does not have"):
+        assert_equals_reference(target, problem, {**got, "output": spoiled})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(lambda t: t[:1], "shape"), (lambda t: t.float(), "dtype"), (lambda t: t * 1.001, "price")],
+)
+def test_wrong_shape_dtype_or_value_is_named(ledger, change, message):
+    problem, target = ConvProblem(), Target(Reference(), "cpu")
+    got = dict(expected(problem))
+    with pytest.raises(AssertionError, match=message):
+        assert_equals_reference(target, problem, {**got, "grad_input": change(got["grad_input"])})
+
+
+def test_missing_gradient_is_no_equality(ledger):
+    problem, target = ConvProblem(), Target(Reference(), "cpu")
+    with pytest.raises(AssertionError):
+        assert_equals_reference(target, problem, {"output": expected(problem)["output"]})
+
+
+def test_identity_within_rounding():
+    problem = ConvProblem(dtype="float32")
+    results, allowed = expected(problem), slack(problem)
+    assert_within(allowed, results, {n: t * (1 + 1e-7) for n, t in results.items()})
+    with pytest.raises(AssertionError, match="grad_weight"):
+        assert_within(allowed, results, {"grad_weight": results["grad_weight"] * 1.0001})
+
+
+def test_same_bits_sees_one_bit_and_takes_nan_for_itself():
+    a = {"output": torch.tensor([1.0, float("nan")])}
+    assert_same_bits(a, {"output": a["output"].clone()})
+    with pytest.raises(AssertionError, match="bits"):
+        assert_same_bits(a, {"output": torch.tensor([1.0 + 2e-7, float("nan")])})
+
+
+def test_undrawn_options_are_told(ledger):
+    equals(Target(Reference(), "cpu"))
+    missing = ledger.never_drawn()
+    assert "pooling, kind: roi" in missing
+    assert "convolution, offsets: nan" in missing
+    assert "convolution, dtype: float64" not in missing
+
+
+def test_undrawn_options_of_what_no_target_supports_are_not_missed(ledger):
+    targets = [Target(Reference(only="float64"), "cpu"), Target(Reference(only="float16"), "cpu")]
+    assert "convolution, dtype: float16" in ledger.never_drawn(targets)
+    missing = ledger.never_drawn(targets[:1])
+    assert "convolution, dtype: float64" in missing
+    assert "convolution, batch: 65" in missing
+    assert "pooling, kind: roi" in missing
+    assert not {"convolution, dtype: float16", "pooling, dtype: float16"} & set(missing)
+
+
+class OnePath(Reference):
+    """For half types, and channels in eights."""
+
+    dtypes = ("float16", "bfloat16")
+
+    def supports(self, problem, device):
+        if problem.dtype not in self.dtypes or problem.op != "deform_conv2d":
+            return "no"
+        return "odd channels" if problem.in_channels % 8 else None
+
+    def suited(self, problem):
+        if problem.op != "deform_conv2d":
+            return problem
+        return problem.but(
+            in_channels=8 * problem.in_channels, out_channels=8 * problem.out_channels
+        )
+
+
+def test_draws_keep_to_what_a_target_prefers_where_a_claim_leaves_the_choice(ledger):
+    target = Target(OnePath(), "cpu")
+    equals(target)
+    assert (ledger.current.judged, sum(ledger.current.unsupported.values())) == (30, 0)
+    ledger.begin("there", Case("a claim about float64", "reference-cpu"))
+    fixed = claim(conv_problems(dtype="float64"), 5)(lambda target, problem: None)
+    with pytest.raises(pytest.skip.Exception):
+        fixed(target)
+    missing = ledger.never_drawn([target])
+    assert "convolution, input channels: odd lot" not in missing
+    assert not [option for option in missing if option.startswith("pooling")]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_others_may_differ_from_themselves_by_their_rounding_alone(dtype):
+    problem = ConvProblem(dtype=dtype, offsets="zero")  # all of its slopes are at kinks
+    other = Target(Reference(), "cpu")
+    mine = {name: t.to(problem.operand_dtype(name)) for name, t in expected(problem).items()}
+    near = {name: t * (1 + torch.finfo(t.dtype).eps) for name, t in mine.items()}
+    assert_agrees(other, problem, near, mine)
+    holed = {**mine, "output": mine["output"].where(mine["output"] > 0, math.nan)}
+    assert_agrees(other, problem, holed, holed)
+    with pytest.raises(AssertionError, match="output has a NaN"):
+        assert_agrees(other, problem, holed, mine)
+    for name in mine:
+        with pytest.raises(AssertionError, match=f"{name} differs"):
+            assert_agrees(other, problem, {**mine, name: 1.1 * mine[name]}, mine)
+
+
+class Square(torch.autograd.Function):
+    """x^2 / 2, whose gradient is another one in its last bits on every run."""
+
+    runs = itertools.count()
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.square() / 2
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * ctx.saved_tensors[0] * (1 + 1e-12 * next(Square.runs))
+
+
+def test_only_ours_have_a_gradient_that_repeats():
+    leaf = torch.linspace(1, 2, 5, dtype=torch.float64, requires_grad=True)
+    assert_derivative(Target(Reference(), "cpu"), Square.apply, leaf)
+    with pytest.raises(RuntimeError, match="not reentrant"):
+        assert_derivative(Target(get_backend("portable"), "cpu"), Square.apply, leaf)
+    with pytest.raises(RuntimeError, match="Jacobian mismatch"):
+        assert_derivative(Target(Reference(), "cpu"), lambda x: Square.apply(x) + x.detach(), leaf)
+
+
+def test_ours_may_not_differ_from_themselves():
+    problem = ConvProblem(dtype="bfloat16")
+    mine = expected(problem)
+    changed = {**mine, "grad_mask": mine["grad_mask"] + 1e-15}
+    with pytest.raises(AssertionError, match="grad_mask differs in its bits"):
+        assert_agrees(Target(get_backend("portable"), "cpu"), problem, changed, mine)
+
+
+def test_summary_and_tables(ledger, tmp_path):
+    ledger.current.outcome = "failed"
+    ledger.current.failing = ConvProblem()
+    ledger.begin("there", Case("another claim", "other-cpu", outcome="unsupported"))
+    rows = summary.verdicts(ledger)
+    table = summary.verdict_table(rows)
+    assert table.loc[table["claim"] == "a claim", "reference-cpu"].item() == "**fails**"
+    assert table.loc[table["claim"] == "another claim", "other-cpu"].item() == "unsupported"
+    path = summary.write_report(ledger, tmp_path)
+    assert "Smallest failing problems" in path.read_text()
+    assert (tmp_path / "correctness.csv").exists()

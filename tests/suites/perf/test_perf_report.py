@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The perf report compares equal problems only, and the perf suite's problems are what they say."""
+
+import sys
+
+import pandas as pd
+import pytest
+import torch
+
+from suites.perf import report
+from suites.perf.cases import thread_counts
+from suites.perf.implementations import IMPLEMENTATIONS
+from suites.perf.layers import Layer
+from suites.perf.measure import Gauge, percentiles
+from suites.perf.problems import Problem, make_offsets
+from suites.problems.threads import limited_threads
+
+SMALL = Layer("small", "none", 2, 6, 4, 7, 9, padding=(1, 2), stride=(2, 1), dilation=(1, 2))
+
+
+def _row(implementation, dtype, ms, **more):
+    row = {
+        "set": "eight",
+        "layer": "a",
+        "offsets": "2",
+        "pass": "forward",
+        "implementation": implementation,
+        "dtype": dtype,
+        "layout": "contiguous",
+        "cold_p50_ms": ms,
+        "warm_p50_ms": ms,
+        "bandwidth_share": 0.1,
+        "matmul_share": 0.1,
+        "workspace_mib": None,
+        "value": "",
+    }
+    return row | more
+
+
+def test_ratio_is_against_the_same_dtype_or_the_nearest():
+    rows = [_row("dcnv2", "bf16", 1.0), _row("dcnv2", "fp32", 2.0)]
+    rows += [_row("torchvision", "fp16", 4.0), _row("torchvision", "fp32", 6.0)]
+    rows += [_row("conv2d", "bf16", 0.5)]
+    ours = report.compare(pd.DataFrame(rows))
+    assert ours.x_torchvision.tolist() == [4.0, 3.0]
+    assert ours.x_conv2d.tolist()[0] == 0.5
+    assert ours.x_conv2d.isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("key", ["set", "layer", "offsets", "pass"])
+def test_unequal_problems_do_not_meet(key):
+    rows = [_row("dcnv2", "fp32", 1.0), _row("torchvision", "fp32", 4.0, **{key: "other"})]
+    assert report.compare(pd.DataFrame(rows)).x_torchvision.isna().all()
+
+
+def test_headline_is_a_geometric_mean():
+    rows = [_row("dcnv2", "fp32", 1.0), _row("dcnv2", "fp32", 1.0, layer="b")]
+    rows += [_row("torchvision", "fp32", 2.0), _row("torchvision", "fp32", 8.0, layer="b")]
+    table = report.geometric_means(report.compare(pd.DataFrame(rows)))
+    assert table.against.tolist() == ["torchvision fp32"]
+    assert table.forward.tolist() == pytest.approx([4.0])
+    assert "workspace" not in table
+
+
+def test_workspace_is_ours_over_the_peers():
+    rows = [_row("dcnv2", "fp32", 1.0, workspace_mib=1.0, **{"pass": "both"})]
+    rows += [_row("torchvision", "fp32", 1.0, workspace_mib=4.0, **{"pass": "both"})]
+    table = report.geometric_means(report.compare(pd.DataFrame(rows)))
+    assert table.workspace.tolist() == [0.25]
+
+
+def test_losses_come_worst_first():
+    rows = [_row("dcnv2", "fp32", 1.0, layer=name) for name in "abc"]
+    theirs = {"a": 0.9, "b": 2.0, "c": 0.3}
+    rows += [_row("torchvision", "fp32", ms, layer=name) for name, ms in theirs.items()]
+    assert report.losses(report.compare(pd.DataFrame(rows))).layer.tolist() == ["c", "a"]
+
+
+def test_report_of_a_run_without_ours_is_written(tmp_path):
+    rows = report.Rows(times=[_row("torchvision", "fp32", 1.0)])
+    assert "Nowhere" in report.write(rows, tmp_path).read_text()
+
+
+def test_report_shows_sweeps_and_hurtful_offsets(tmp_path):
+    rows = [_row("dcnv2", "fp32", n, set="batch", layer=f"b{n}", value=str(n)) for n in (1, 2)]
+    rows += [
+        _row("dcnv2", "fp32", ms, set="adversarial", layer="s", offsets=kind, value=kind)
+        for kind, ms in (("2", 1.0), ("one_pixel", 7.0))
+    ]
+    text = report.write(report.Rows(times=rows), tmp_path).read_text()
+    assert (tmp_path / "perf_sweeps.png").stat().st_size > 0
+    assert "perf_sweeps.png" in text
+    hurtful = next(line for line in text.splitlines() if "one_pixel" in line)
+    assert hurtful.rstrip(" |").endswith("7")
+
+
+def _generator():
+    return torch.Generator().manual_seed(0)
+
+
+def _sampled_places(kind):
+    """Where each output, tap and axis samples, by the definition: p0 + pk + offset."""
+    offsets = make_offsets(SMALL, kind, _generator())
+    places = torch.empty_like(offsets)
+    for tap in range(9):
+        i, j = divmod(tap, 3)
+        for row in range(SMALL.out_size[0]):
+            for column in range(SMALL.out_size[1]):
+                at = (0, 2 * tap, row, column)
+                places[:, at[1], row, column] = row * 2 - 1 + i + offsets[:, at[1], row, column]
+                x = column - 2 + 2 * j + offsets[:, at[1] + 1, row, column]
+                places[:, at[1] + 1, row, column] = x
+    return places[:, 0::2], places[:, 1::2]
+
+
+def test_one_pixel_offsets_meet_in_one_cell():
+    y, x = _sampled_places("one_pixel")
+    assert y.floor().unique().numel() == x.floor().unique().numel() == 1
+
+
+def test_one_row_offsets_meet_in_one_row():
+    y, x = _sampled_places("one_row")
+    assert y.floor().unique().numel() == 1
+    assert x.floor().unique().numel() > 3
+
+
+def test_outside_offsets_sample_nothing():
+    y, x = _sampled_places("outside")
+    assert ((y >= SMALL.height) | (x >= SMALL.width)).all()
+
+
+def test_sixteenths_are_exact_in_every_dtype_and_never_whole():
+    offsets = make_offsets(SMALL, "sixteenths", _generator())
+    assert torch.equal(offsets, offsets.bfloat16().float())
+    assert torch.equal(offsets, offsets.half().float())
+    assert (offsets != offsets.floor()).all()
+
+
+def test_numbers_are_standard_deviations_and_words_are_refused():
+    wide = make_offsets(SMALL, "8", _generator())
+    assert torch.allclose(wide, 8 * make_offsets(SMALL, "1", _generator()))
+    with pytest.raises(ValueError, match="no offsets of kind 'odd'"):
+        make_offsets(SMALL, "odd", _generator())
+
+
+def test_passes_return_what_they_say():
+    problem = Problem(SMALL, IMPLEMENTATIONS["portable"], "fp32", "cpu")
+    output, *gradients = problem.both()
+    assert torch.equal(problem.forward(), output)
+    again = problem.backward()
+    assert [g.shape for g in gradients] == [t.shape for t in problem.operands.values()]
+    assert all(torch.equal(a, b) for a, b in zip(again, gradients, strict=True))
+
+
+def test_gauge_calls_as_often_as_it_says():
+    gauge = Gauge("cpu", budget_s=0.001)
+    calls = []
+    assert len(gauge.times_ms(lambda: calls.append(1), 4, cold=False)) == len(calls) == 4
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc")
+def test_workspace_on_a_cpu_is_what_a_call_touches_beyond_its_result():
+    def call():
+        scratch = torch.ones(2**22)  # 16 MiB
+        return scratch[: 2**20].clone()  # 4 MiB
+
+    assert Gauge("cpu", budget_s=0.001).workspace_mib(call) == pytest.approx(16, abs=3)
+
+
+def test_growth_with_threads_is_against_one_thread():
+    rows = [
+        _row("dcnv2", "fp32", ms, set="threads", layer=n, value=n)
+        for n, ms in zip("124", (8, 4, 2), strict=True)
+    ]
+    rows += [_row("conv2d", "fp32", 1.0, set="threads", layer="2", value="2")]
+    table = report._growth_table(report.compare(pd.DataFrame(rows)), "threads")
+    assert table["x one thread"].tolist() == [1, 2, 4]
+    assert table["x conv2d"].tolist()[1] == 0.25
+
+
+def test_threads_are_limited_for_a_while():
+    before = torch.get_num_threads()
+    with limited_threads(1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+    with limited_threads(None):
+        assert torch.get_num_threads() == before
+    counts = thread_counts()
+    assert counts == sorted(set(counts))
+    assert (counts[0], counts[-1]) == (1, min(before, 16))
+
+
+def test_percentiles():
+    assert percentiles([5.0, 1.0, 2.0, 4.0, 3.0, 6.0]) == pytest.approx((2.0, 3.5, 5.0))

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What sanitizers say is understood, and what they are given to judge is sound."""
+
+import itertools
+
+import pytest
+
+from suites.mutants.patches import ROOT, find_source
+from suites.mutants.patches_memory import MEMORY
+from suites.mutants.patches_races import RACES
+from suites.sanitizers import cases as small_problems
+from suites.sanitizers import cuda as compute_sanitizer
+from suites.sanitizers import run as sanitizers
+from suites.sanitizers.cuda import Run, hazards
+
+SMALL = list(itertools.chain(small_problems.convolutions(), small_problems.poolings()))
+
+
+@pytest.mark.parametrize(
+    ("output", "want"),
+    [
+        ("==7==ERROR: AddressSanitizer: heap-buffer-overflow on address", "heap-buffer-overflow"),
+        ("a.h:3:5: runtime error: nan is outside the range\n", "nan is outside the range"),
+        ("144 passed in 50 s", ""),
+    ],
+)
+def test_findings(output, want):
+    assert sanitizers.finding(output) == want
+
+
+def test_the_cause_comes_before_a_long_stack():
+    cause = "==7==AddressSanitizer: CHECK failed: asan_interceptors.cpp:335 (0, 0)"
+    stack = [f"    #{depth} 0x7f in frame" for depth in range(500)]
+    failing = "FAILED test_pools.py::test_a_claim - AssertionError: off by 2"
+    told = sanitizers.digest("\n".join(["collected 9 items", cause, *stack, failing, *stack]))
+    assert told.index(cause) < told.index(failing) < told.index("#499")
+    assert len(told) < 4000
+    assert sanitizers.digest("killed") == "---- the end of the output:\nkilled"
+
+
+@pytest.mark.parametrize(
+    ("code", "output", "right"),
+    [
+        (0, "33 problems judged, 0 wrong\n========= ERROR SUMMARY: 0 errors\n", True),
+        (86, "33 problems judged, 0 wrong\n========= ERROR SUMMARY: 2 errors\n", False),
+        (1, "33 problems judged, 1 wrong\n========= ERROR SUMMARY: 0 errors\n", False),
+        (0, "========= ERROR SUMMARY: 0 errors\n", False),
+        (0, "33 problems judged, 0 wrong\n", False),
+        (
+            0,
+            "========= Warning: Detected overflow of tracked cuda::barrier structures.\n"
+            "33 problems judged, 0 wrong\n========= ERROR SUMMARY: 0 errors\n",
+            False,
+        ),
+    ],
+)
+def test_a_tool_is_believed_only_with_its_summary_and_the_problems(code, output, right):
+    assert Run("memcheck", output, code).row()["right"] is right
+
+
+KERNEL = (
+    "void dcnv2::cuda::<unnamed>::forward_kernel<dcnv2::cuda::MmaSync<dcnv2::cuda::HalfProduct, "
+    "(int)128, (int)64>, (bool)1>(dcnv2::cuda::<unnamed>::ForwardArgs)"
+)
+RACY = f"""44 problems judged, 0 wrong
+========= Error: Race reported between Write access at {KERNEL}+0x1a0
+=========     and Read access at {KERNEL}+0x8640 [2000 hazards]
+=========     and Read access at {KERNEL}+0x8660 [500 hazards]
+=========
+dcnv2-mma, deform_conv2d, float16, offsets nan
+========= Error: Race reported between Write access at {KERNEL}+0x1a0
+=========     and Read access at {KERNEL}+0x8640 [1 hazards]
+========= Warning: Race reported between Write access at sum(int *)+0x10 in /src/a b/ring.cuh:40
+=========     and Write access at sum(int *)+0x280 in /src/a b/forward.cu:46 [4 hazards]
+========= RACECHECK SUMMARY: 4 hazards displayed (3 errors, 1 warning)
+"""
+
+
+def test_hazards_are_grouped_by_kernel_and_places():
+    short = "forward_kernel<MmaSync<HalfProduct, 128, 64>, 1>"
+    assert hazards(RACY).to_numpy().tolist() == [
+        [short, "error", "write 0x1a0", "read 0x8640", 2001],
+        [short, "error", "write 0x1a0", "read 0x8660", 500],
+        ["sum", "warning", "write ring.cuh:40", "write forward.cu:46", 4],
+    ]
+    assert not len(hazards("0 errors"))
+
+
+def test_a_planted_race_must_be_reported():
+    patch = RACES[0]
+    assert Run("racecheck", RACY, 86).planted_row(patch)["right"]
+    for said in ("", "RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)"):
+        row = Run("racecheck", said, 0).planted_row(patch)
+        assert (row["right"], patch.name in row["judged"]) == (False, True)
+
+
+def test_all_that_a_tool_said_is_kept(tmp_path, capsys):
+    long = Run("racecheck", RACY + "x" * 100_000, 86)
+    (tmp_path / "sanitizer_memcheck.txt").write_text("of an earlier run")
+    tables = sanitizers.tell({"racecheck": long}, tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["sanitizer_racecheck.txt"]
+    assert (tmp_path / "sanitizer_racecheck.txt").read_text() == long.said
+    assert len(tables["racecheck"]) == 3
+    told = capsys.readouterr().out
+    assert "forward_kernel" in told
+    assert len(told) < 2000
+
+
+TOOL = """#!/bin/sh
+case "$*" in
+  --version) echo "Version 2026.1.0 (build 7)"; exit;;
+esac
+echo "33 problems judged, 0 wrong"
+echo "========= ERROR SUMMARY: 0 errors"
+"""
+
+
+@pytest.fixture
+def tool(tmp_path):
+    path = tmp_path / "compute-sanitizer"
+    path.write_text(TOOL)
+    path.chmod(0o755)
+    return path
+
+
+def test_the_report_names_the_tool_and_its_version(tool, tmp_path, capsys):
+    words = ["cuda", "--sanitizer", str(tool), "--report", str(tmp_path / "out")]
+    tools = ("memcheck", "initcheck", "synccheck")  # racecheck would want a library built for it
+    assert sanitizers.main([*words, *(w for name in tools for w in ("--tool", name))]) == 0
+    page = (tmp_path / "out" / "sanitizers.md").read_text()
+    assert page.count("2026.1.0") >= len(tools)
+    assert "found" in capsys.readouterr().out
+
+
+def test_the_tool_of_a_package_comes_before_the_toolkit_s(tool, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    paths = {"purelib": str(tmp_path / "site")}
+    monkeypatch.setattr(compute_sanitizer.sysconfig, "get_paths", lambda: paths)
+    assert compute_sanitizer.find() == str(tool)
+    assert compute_sanitizer.find(str(tool)) == str(tool)
+    package = tmp_path / "site/nvidia/cu13/bin/compute-sanitizer"
+    package.parent.mkdir(parents=True)
+    package.write_text(TOOL)
+    package.chmod(0o755)
+    assert compute_sanitizer.find() == str(package)
+    with pytest.raises(RuntimeError, match="no /none"):
+        compute_sanitizer.find("/none")
+
+
+def test_a_tool_that_hangs_is_ended_with_its_words_and_what_it_started():
+    said, code = compute_sanitizer._within(["sh", "-c", "echo begun; sleep 60 & wait"], {}, 0.5)
+    assert said == "begun\n\nERROR: ended after 0 s\n"
+    assert Run("memcheck", said, code).row()["right"] is False
+
+
+@pytest.mark.parametrize("patch", [*MEMORY, *RACES], ids=lambda p: p.name)
+def test_memory_faults_and_races_fit_the_sources(patch):
+    text = (ROOT / "csrc" / find_source(patch.path)).read_text()
+    assert patch.apply(text) != text
+
+
+def test_small_problems_are_judged_right_on_a_cpu():
+    assert [small_problems.judge("dcnv2", p, "cpu") for _, p in SMALL] == [[]] * len(SMALL)
+
+
+def test_small_problems_reach_every_path_and_strange_offset():
+    assert {b for b, _ in SMALL} == {"dcnv2", "dcnv2-plain", "dcnv2-mma", "dcnv2-wgmma"}
+    for kind in ("conv2d", "roi_pool", "psroi_pool"):
+        drawn = {p.offsets for _, p in SMALL if p.op == f"deform_{kind}"}
+        assert {"small", "nan", "infinite"} < drawn

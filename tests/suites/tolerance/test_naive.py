@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The plain convolution is a correct one: it equals the reference in float64."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+
+from suites.problems.evaluate import expected
+from suites.problems.strategies import FINITE, conv_problems
+from suites.tolerance.naive_conv import GatheringConv, PlainConv
+
+
+@pytest.mark.parametrize("cls", [PlainConv, GatheringConv])
+@settings(max_examples=40, derandomize=True, deadline=None, database=None)
+@given(problem=conv_problems(dtype="float64", offsets=(*FINITE, "infinite", "absurd")))
+def test_plain_equals_the_reference(cls, problem):
+    conv, operands = cls(), problem.rounded()
+    options = problem.options().values()
+    sizes = conv.sizes(operands["input"], operands["offset"], operands["weight"], *options)
+    got = {"output": conv.forward(**operands, sizes=sizes)}
+    operands.pop("bias")
+    grads = conv.backward(problem.rounded_grad_output(), **operands, sizes=sizes)
+    got |= {f"grad_{name}": grad for name, grad in grads.items()}
+    for name, want in expected(problem).items():
+        torch.testing.assert_close(got[name], want, rtol=1e-10, atol=1e-10)

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Copies between layouts of rank-4 tensors: tiles of 32 channels x 32 columns go through shared
-// memory, so that both sides are walked along the axis that is contiguous there.
+// Copies between any two layouts of rank-4 tensors: tiles of 32 channels x 32 pixels go through
+// shared memory, so that both sides are walked along the axis that is contiguous there. Between
+// contiguous and channels-last tensors transpose.cu is several times faster.
 #include "cuda/common/common.cuh"
+#include "cuda/dispatch/transpose.cuh"
 
 namespace dcnv2::cuda {
 
@@ -39,6 +41,7 @@ __global__ void copy_kernel(View4 from, View4 to, CopySize size) {
 }  // namespace
 
 void launch_copy(const View4& from, const View4& to, const int64_t size[4], cudaStream_t stream) {
+  if (launch_transpose(from, to, size, stream)) return;
   const CopySize s{size[0], size[1], size[2], size[3]};
   const dim3 block(kSide, kLines);
   constexpr int64_t kMostImages = 65535;  // of one launch

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from suites.perf import plots
+from suites.perf import plots, speed_chart
 from suites.perf.layers import SETS
 from suites.perf.problems import PASSES
 from suites.reporting.report import PEER_VERSIONS, provenance, version_of, write_report
@@ -184,7 +184,7 @@ def _pools_table(pools: pd.DataFrame) -> pd.DataFrame:
 
 
 def write(rows: Rows, directory: Path) -> Path:
-    """Write perf.csv, perf.md and the sweeps' plots; return the Markdown file."""
+    """Write perf.csv, perf.md and their pictures; return the Markdown file."""
     directory.mkdir(parents=True, exist_ok=True)
     times = pd.DataFrame(rows.times)
     ours = compare(times)
@@ -215,7 +215,11 @@ def write(rows: Rows, directory: Path) -> Path:
     sections["Ceilings of this machine"] = _ceilings_table(rows.ceilings())
     measured = set(times.implementation)
     versions = {peer: version_of(peer) for peer in PEER_VERSIONS if peer in measured}
-    pictures = plots.draw_sweeps(times, directory / "perf_sweeps.png")
+    origin = provenance() | versions
+    pictures = [
+        *speed_chart.draw_speedups(times, pd.Series(origin), directory / speed_chart.NAME),
+        *plots.draw_sweeps(times, directory / "perf_sweeps.png"),
+    ]
     return write_report(
         "perf",
         times,
@@ -224,5 +228,5 @@ def write(rows: Rows, directory: Path) -> Path:
         headline=headline if len(headline) else None,
         pictures=pictures,
         directory=directory,
-        origin=provenance() | versions,
+        origin=origin,
     )

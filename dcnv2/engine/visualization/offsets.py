@@ -184,8 +184,8 @@ def draw_offsets(
         chosen = points or choose_points(detections, (image.shape[1], image.shape[2]))
         for panel, deformed in zip(row, (False, True), strict=True):
             _draw_panel(panel, image, layers, chosen, deformed)
-    panels[0][0].set_title(f"where {len(layers)} 3x3 layers look", fontsize=10)
-    panels[0][1].set_title("with the learned offsets and modulation", fontsize=10)
+    panels[0][0].set_title(f"regular sampling points, {len(layers)} layers", fontsize=10)
+    panels[0][1].set_title("with learned offsets and masks", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
 

@@ -59,19 +59,19 @@ def main(words: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, FloatingPointError) as error:
         if options.debug:
             raise
-        _tell_launcher(error)
+        _record_for_torchrun(error)
         print(f"dcnv2: {error}", file=sys.stderr)
         return 1
     except Exception as error:
-        _tell_launcher(error)
+        _record_for_torchrun(error)
         raise
 
 
-def _tell_launcher(error: Exception) -> None:
+def _record_for_torchrun(error: Exception) -> None:
     if "torch" in sys.modules:  # else no rank has begun
-        from dcnv2.engine.training.distributed import tell_launcher
+        from dcnv2.engine.runtime.distributed import record_for_torchrun
 
-        tell_launcher(error)
+        record_for_torchrun(error)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -179,10 +179,10 @@ def _doctor(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> int | None:
-    from dcnv2.engine.config.loading import load_config
+    from dcnv2.engine.config import load_config
     from dcnv2.engine.evaluation.evaluate import check_expected
-    from dcnv2.engine.training.signals import EXIT_STOPPED, RunStoppedError
-    from dcnv2.engine.training.train import train
+    from dcnv2.engine.runtime.signals import EXIT_STOPPED, RunStoppedError
+    from dcnv2.engine.training.trainer import train
 
     config = load_config(options.config, options.overrides)
     choices: dict[str | None, bool | Literal["auto"]] = {"yes": True, "auto": "auto", None: False}
@@ -190,7 +190,7 @@ def _train(options: argparse.Namespace) -> int | None:
     try:
         row = train(config, resume)
     except RunStoppedError as stopped:
-        _tell_launcher(stopped)
+        _record_for_torchrun(stopped)
         print(f"dcnv2: {stopped}", file=sys.stderr)
         return EXIT_STOPPED
     if row is not None:  # else the first rank has it
@@ -200,7 +200,7 @@ def _train(options: argparse.Namespace) -> int | None:
 
 
 def _eval(options: argparse.Namespace) -> None:
-    from dcnv2.engine.config.loading import load_config
+    from dcnv2.engine.config import load_config
     from dcnv2.engine.evaluation.evaluate import check_expected, evaluate_checkpoint
     from dcnv2.engine.training.run_logger import write_result
 
@@ -220,7 +220,8 @@ def _eval(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from dcnv2.engine.config.loading import PRETRAINED, load_config
+    from dcnv2.engine.config import load_config
+    from dcnv2.engine.config.loading import PRETRAINED
     from dcnv2.engine.inference.predict import predict_files
 
     words = [] if options.threshold is None else [f"--eval.draw_threshold={options.threshold}"]
@@ -238,9 +239,9 @@ def _predict(options: argparse.Namespace) -> None:
 def _offsets(options: argparse.Namespace) -> None:
     import torch
 
-    from dcnv2.engine.config.loading import load_config
+    from dcnv2.engine.config import load_config
     from dcnv2.engine.inference.predict import as_tensor, find_images
-    from dcnv2.engine.training.checkpoint import restore
+    from dcnv2.engine.runtime.checkpoint import restore
     from dcnv2.engine.visualization.offsets import draw_offsets
 
     config = load_config(options.config, options.overrides)
@@ -251,8 +252,8 @@ def _offsets(options: argparse.Namespace) -> None:
 
 
 def _pack(options: argparse.Namespace) -> None:
-    from dcnv2.engine.config.loading import load_config
-    from dcnv2.engine.training.export_run import pack
+    from dcnv2.engine.config import load_config
+    from dcnv2.engine.inference.export_run import pack
 
     config = load_config(options.config, options.overrides)
     print(pack(config, options.out, options.checkpoint))

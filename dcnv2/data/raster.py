@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""From outlines to pixels and back: polygon coverage, and the exact polygon of a binary mask.
+"""From contours to pixels and back: polygon coverage, and the exact polygon of a binary mask.
 
 Only additions, multiplications, divisions, square roots and comparisons decide a pixel. IEEE 754
 rounds those alike everywhere, so one seed draws one picture on every machine.

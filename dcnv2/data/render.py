@@ -94,10 +94,10 @@ def dull_colours(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
     return np.clip(np.stack(shades), 0, 1)
 
 
-def paint(
+def render_shape(
     picture: np.ndarray,
     cover: np.ndarray,
-    to_outline: np.ndarray,
+    to_unit: np.ndarray,
     corner: tuple[int, int],
     colours: np.ndarray,
     rng: np.random.Generator,
@@ -107,7 +107,7 @@ def paint(
     Args:
         picture: float32 [H, W, 3].
         cover: Coverage float32 [h, w] of the object in a window of the picture.
-        to_outline: Matrix [2, 3] from picture pixels to outline coordinates.
+        to_unit: Matrix [2, 3] from picture pixels to contour coordinates.
         corner: Row and column of the window's first pixel.
         colours: Two colours [2, 3].
         rng: Draws the texture, its frequency and its turn.
@@ -117,7 +117,7 @@ def paint(
     height, width = cover.shape
     x = np.arange(column, column + width, dtype=np.float32) + 0.5
     y = (np.arange(row, row + height, dtype=np.float32) + 0.5)[:, None]
-    matrix = to_outline.astype(np.float32)
+    matrix = to_unit.astype(np.float32)
     u = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]
     v = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]
     slant = np.float32(2 * turn - 1)

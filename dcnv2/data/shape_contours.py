@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Outlines of the eight classes of the embedded set, and the warp that deforms them.
+"""Contours of the eight classes of the embedded set, and the warp that deforms them.
 
-Outlines live near the unit disc, x to the right and y down, as contours [V, 2]: the first is the
+Contours live near the unit disc, x to the right and y down, as contours [V, 2]: the first is the
 outside, any other winds against it and cuts a hole. Their shape parameters are random; place,
 turn and size are not decided here.
 """
@@ -111,23 +111,23 @@ def worm(random: np.ndarray) -> Contours:
     return [np.concatenate([line - normal * half, (line + normal * half)[::-1]])]
 
 
-OUTLINES: dict[str, Callable[[np.ndarray], Contours]] = {
-    outline.__name__: outline
-    for outline in (ellipse, ring, crescent, star, gear, arrow, leaf, worm)
+CONTOURS: dict[str, Callable[[np.ndarray], Contours]] = {
+    contour.__name__: contour
+    for contour in (ellipse, ring, crescent, star, gear, arrow, leaf, worm)
 }
-"""Class name -> outline of four uniform draws. The order is that of the category ids."""
+"""Class name -> contour of four uniform draws. The order is that of the category ids."""
 
 
 def deform(contours: Contours, random: np.ndarray, strength: float) -> Contours:
     """Bends contours by a parabola and two plane waves of displacement.
 
     At strength 1 the waves' derivatives add up to less than one, so the warp has an inverse and no
-    outline crosses itself.
+    contour crosses itself.
 
     Args:
-        contours: Outlines about the unit disc.
+        contours: Contours about the unit disc.
         random: Nine uniform draws.
-        strength: 0 leaves the outline as it is.
+        strength: 0 leaves the contour as it is.
     """
     bend = strength * 0.7 * (random[0] - 0.5)
     waves = []
@@ -153,13 +153,13 @@ def place(
     """Squeezes, turns and mirrors contours, then fits their longer box side and their centre.
 
     Args:
-        contours: Outlines about the unit disc.
-        side: Longer side of the placed outline's box, in pixels.
+        contours: Contours about the unit disc.
+        side: Longer side of the placed contour's box, in pixels.
         centre: Middle of that box, in pixels.
         random: Three uniform draws: squeeze, turn, mirror.
 
     Returns:
-        The placed contours, and the matrix [2, 3] that takes pixels back to outline coordinates.
+        The placed contours, and the matrix [2, 3] that takes pixels back to contour coordinates.
     """
     squeeze = 0.75 + 0.25 * random[0]
     (cosine, sin_turn) = on_circle(random[1:2])[0]

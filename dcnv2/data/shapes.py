@@ -14,16 +14,14 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from dcnv2.data import raster
-from dcnv2.data import render as paint
-from dcnv2.data import shape_contours as outlines
+from dcnv2.data import raster, render, shape_contours
 from dcnv2.data.images import write_png
 from dcnv2.data.segmentation import run_lengths
 
 VERSION = "1.0"
 """Changes whenever the same seed would draw something else."""
 
-CLASSES = tuple(outlines.OUTLINES)
+CLASSES = tuple(shape_contours.CONTOURS)
 SIDE_SHARE = (0.21, 0.62)
 """Shortest and longest object, as a share of the picture's side."""
 MIN_VISIBLE = 0.7
@@ -49,11 +47,11 @@ class Instance:
 
 
 class Scene:
-    """One picture in the making, painted from back to front."""
+    """One picture in the making, rendered from back to front."""
 
     def __init__(self, rng: np.random.Generator, size: int, warp: float) -> None:
         self.rng, self.size, self.warp = rng, size, warp
-        self.picture = paint.background(rng, size)
+        self.picture = render.background(rng, size)
         self.ground = self.picture.reshape(-1, 3)[:: size * size // 7].copy()
         self.instances: list[Instance] = []
 
@@ -63,17 +61,17 @@ class Scene:
             draws = self.rng.random(11)
             thin = 0.04 if draws[0] < 0.6 else 0.35
             length = self.size * (0.08 + 0.2 * draws[1])
-            corners = outlines.on_circle(np.array([0.0, 0.25, 0.5, 0.75]) + 0.2 * draws[2:6])
+            corners = shape_contours.on_circle(np.array([0.0, 0.25, 0.5, 0.75]) + 0.2 * draws[2:6])
             contour = corners[: 3 + int(2 * draws[6])] * [1, thin]
-            contours, inverse = outlines.place(
+            contours, inverse = shape_contours.place(
                 [contour], length, tuple(self.size * draws[7:9]), np.array([1.0, *draws[9:]])
             )
             cover, corner = self._cover(contours)
             mask = self._mask(cover, corner)
             if not self._hides_too_much(mask):
                 self._hide(mask)
-                colours = paint.dull_colours(self.rng, self.ground)
-                paint.paint(self.picture, cover, inverse, corner, colours, self.rng)
+                colours = render.dull_colours(self.rng, self.ground)
+                render.render_shape(self.picture, cover, inverse, corner, colours, self.rng)
 
     def objects(self, labels: Sequence[int], most: int) -> None:
         """Paints one to `most` objects of random classes; each leaves enough of those before it."""
@@ -85,43 +83,43 @@ class Scene:
                 side = self.size * (shortest + (longest - shortest) * draw)
                 margin = side * (0.5 - MAX_OUTSIDE)
                 centre = margin + (self.size - 2 * margin) * self.rng.random(2)
-                contours, inverse = self._outline(label, side, tuple(centre))
+                contours, inverse = self._contours(label, side, tuple(centre))
                 cover, corner = self._cover(contours)
                 mask = self._mask(cover, corner)
                 if not self._hides_too_much(mask):
                     self._hide(mask)
                     self.instances.append(Instance(label, mask))
-                    colours = paint.vivid_colours(self.rng, self.ground)
-                    paint.paint(self.picture, cover, inverse, corner, colours, self.rng)
+                    colours = render.vivid_colours(self.rng, self.ground)
+                    render.render_shape(self.picture, cover, inverse, corner, colours, self.rng)
                     break
 
     def crowd(self, label: int) -> None:
         """Paints a dozen small objects of one class as a single crowd region."""
         middle = self.size * (0.25 + 0.5 * self.rng.random(2))
-        colours = paint.vivid_colours(self.rng, self.ground)
+        colours = render.vivid_colours(self.rng, self.ground)
         region = np.zeros((self.size, self.size), bool)
         for _ in range(10 + int(8 * self.rng.random())):
             draws = self.rng.random(3)
             side = self.size * (0.08 + 0.05 * draws[0])
             centre = middle + self.size * 0.36 * (draws[1:] - 0.5)
-            contours, inverse = self._outline(label, side, tuple(centre))
+            contours, inverse = self._contours(label, side, tuple(centre))
             cover, corner = self._cover(contours)
-            paint.paint(self.picture, cover, inverse, corner, colours, self.rng)
+            render.render_shape(self.picture, cover, inverse, corner, colours, self.rng)
             region |= self._mask(cover, corner)
         self.instances.append(Instance(label, region, crowd=True))
 
-    def _outline(
+    def _contours(
         self, label: int, side: float, centre: tuple[float, float]
-    ) -> tuple[outlines.Contours, np.ndarray]:
+    ) -> tuple[shape_contours.Contours, np.ndarray]:
         draws = self.rng.random(16)
-        shape = outlines.OUTLINES[CLASSES[label]](draws[:4])
-        shape = outlines.deform(shape, draws[4:13], self.warp)
-        return outlines.place(shape, side, centre, draws[13:])
+        shape = shape_contours.CONTOURS[CLASSES[label]](draws[:4])
+        shape = shape_contours.deform(shape, draws[4:13], self.warp)
+        return shape_contours.place(shape, side, centre, draws[13:])
 
-    def _cover(self, contours: outlines.Contours) -> tuple[np.ndarray, tuple[int, int]]:
+    def _cover(self, contours: shape_contours.Contours) -> tuple[np.ndarray, tuple[int, int]]:
         """Coverage of contours in their box and room for a shadow, and that window's corner."""
         low = np.clip(np.floor(contours[0].min(0)), 0, self.size - 1).astype(int)
-        high = np.clip(np.ceil(contours[0].max(0)) + paint.SHADOW, low + 1, self.size).astype(int)
+        high = np.clip(np.ceil(contours[0].max(0)) + render.SHADOW, low + 1, self.size).astype(int)
         width, height = (high - low).tolist()
         cover = raster.coverage([points - low for points in contours], height, width)
         return cover, (int(low[1]), int(low[0]))
@@ -167,7 +165,7 @@ def draw_picture(
         scene.objects(labels, 4 if kind > CROWD_SHARE else 2)
     if twigs < TWIG_SHARE:
         scene.clutter(2)
-    return paint.finish(rng, scene.picture), scene.instances
+    return render.finish(rng, scene.picture), scene.instances
 
 
 def write_shapes(
@@ -192,7 +190,7 @@ def write_shapes(
         size: Side of the pictures in pixels, at least 64.
         seed: Picture i of a split depends on it, on i and on the four options below alone.
         classes: Names out of CLASSES that may occur, in the order of the category ids.
-        warp: Strength of the non-rigid deformation, from 0 for none to 1, where outlines still
+        warp: Strength of the non-rigid deformation, from 0 for none to 1, where contours still
             never cross themselves but classes are hardest to tell apart.
 
     Returns:

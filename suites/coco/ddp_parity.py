@@ -15,9 +15,9 @@ from collections.abc import Sequence
 import torch
 
 from dcnv2.data.shapes import CLASSES
-from dcnv2.engine.config.loading import load_config
-from dcnv2.engine.training.distributed import join
-from dcnv2.engine.training.train import Trainer
+from dcnv2.engine.config import load_config
+from dcnv2.engine.runtime.distributed import init_distributed
+from dcnv2.engine.training.trainer import Trainer
 from suites.coco.runs import Launch, compare_runs
 
 # Masks are left out: their loss is a mean over the positive boxes, which differ in number.
@@ -67,8 +67,8 @@ def main(words: Sequence[str] | None = None) -> None:
     source, *overrides = sys.argv[1:] if words is None else words
     config = load_config(source, overrides)
     torch.set_default_dtype(torch.float64)
-    with join(config.device, config.train.timeout_minutes) as ranks:
-        trainer = Trainer(config, ranks=ranks)
+    with init_distributed(config.device, config.train.timeout_minutes) as comm:
+        trainer = Trainer(config, comm=comm)
         trainer.model.register_forward_pre_hook(
             lambda _, inputs: ([image.double() for image in inputs[0]], *inputs[1:])
         )

@@ -8,11 +8,11 @@ from pathlib import Path
 import pandas as pd
 from torch import Tensor
 
-from dcnv2.engine.config.device import pick_device
-from dcnv2.engine.config.loading import RunConfig, load_config
+from dcnv2.engine.config import RunConfig, load_config
 from dcnv2.engine.inference.predict import prediction_sheet
-from dcnv2.engine.training.checkpoint import restore
-from dcnv2.engine.training.datasets import open_val
+from dcnv2.engine.runtime.checkpoint import restore
+from dcnv2.engine.runtime.datasets import open_val
+from dcnv2.engine.runtime.device import pick_device
 from suites.coco.figures import draw_curves, draw_sheet
 from suites.reporting.report import markdown_table, write_report
 

@@ -17,8 +17,8 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from dcnv2.engine.training.checkpoint import WEIGHTS, last_checkpoint
-from dcnv2.engine.training.signals import EXIT_STOPPED
+from dcnv2.engine.runtime.checkpoint import WEIGHTS, last_checkpoint
+from dcnv2.engine.runtime.signals import EXIT_STOPPED
 
 # Of what a failed run said.
 SHOWN_CHARACTERS = 2000

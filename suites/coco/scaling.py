@@ -29,8 +29,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from dcnv2.data.shapes import CLASSES, write_shapes
-from dcnv2.engine.config.device import pick_device
-from dcnv2.engine.config.loading import load_config
+from dcnv2.engine.config import load_config
+from dcnv2.engine.runtime.device import pick_device
 from dcnv2.models import build_model
 from suites.coco.ddp_parity import SAME_LOSS, followed_run
 from suites.coco.figures import draw_resumed

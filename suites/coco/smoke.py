@@ -27,11 +27,11 @@ import pandas as pd
 import torch
 
 from dcnv2.data.shapes import write_shapes
-from dcnv2.engine.config.device import pick_device
-from dcnv2.engine.config.loading import RunConfig, load_config
+from dcnv2.engine.config import RunConfig, load_config
 from dcnv2.engine.evaluation.evaluate import UnexpectedResultError, check_expected
-from dcnv2.engine.training.checkpoint import restore
-from dcnv2.engine.training.train import train
+from dcnv2.engine.runtime.checkpoint import restore
+from dcnv2.engine.runtime.device import pick_device
+from dcnv2.engine.training.trainer import train
 from suites.coco.parallel import cores, run_all
 from suites.coco.report import (
     LEARNED_LOSS,

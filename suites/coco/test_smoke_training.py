@@ -11,9 +11,9 @@ import torch
 
 import reference
 from dcnv2.data.shapes import write_shapes
-from dcnv2.engine.config.loading import load_config
-from dcnv2.engine.training.datasets import train_batches
-from dcnv2.engine.training.train import Trainer, train
+from dcnv2.engine.config import load_config
+from dcnv2.engine.runtime.datasets import train_batches
+from dcnv2.engine.training.trainer import Trainer, train
 from suites.coco import smoke
 from suites.coco.report import advantages, differences, learned, missed_marks, summary, times
 
@@ -36,7 +36,7 @@ def _config(model, shapes, output, **words):
 def test_every_operator_trains_with_finite_losses(name, shapes, tmp_path):
     trainer = Trainer(_config(name, shapes, tmp_path))
     trainer.model.train()
-    batches = train_batches(trainer.train_set, trainer.config, 0, trainer.ranks)
+    batches = train_batches(trainer.train_set, trainer.config, 0, trainer.comm)
     for batch in islice(batches, 3):
         values = trainer.update(*batch)
         assert all(math.isfinite(value) for value in values.values())
@@ -51,7 +51,7 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(shapes, tmp_path):
     parts = _config("dcnv2", shapes, tmp_path, name="parts", **words)
     trainer = Trainer(parts)
     trainer.model.train()
-    trainer.update(*next(iter(train_batches(trainer.train_set, parts, 0, trainer.ranks))))
+    trainer.update(*next(iter(train_batches(trainer.train_set, parts, 0, trainer.comm))))
     trainer.save()
     train(parts, resume=True)
     wanted, got = Trainer(whole, resume=True).model, Trainer(parts, resume=True).model
@@ -71,7 +71,7 @@ def test_twins_on_kernels_and_on_the_reference_have_equal_losses(shapes, tmp_pat
     def losses():
         trainer = Trainer(config)
         trainer.model.double().train()
-        batches = train_batches(trainer.train_set, config, 0, trainer.ranks)
+        batches = train_batches(trainer.train_set, config, 0, trainer.comm)
         for images, targets in islice(batches, TWIN_STEPS):
             yield trainer.update([image.double() for image in images], targets)
 

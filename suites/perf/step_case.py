@@ -19,7 +19,7 @@ import torchvision
 from torch import Tensor, nn
 
 import dcnv2.nn.conv
-from dcnv2.engine.config.loading import RunConfig, load_config
+from dcnv2.engine.config import RunConfig, load_config
 from dcnv2.engine.training.optim import build_optimizer
 from dcnv2.models import build_model
 from dcnv2.nn import DeformConv2dPack, ModulatedDeformConv2dPack

@@ -26,7 +26,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from dcnv2.engine.config.device import pick_device
+from dcnv2.engine.runtime.device import pick_device
 from suites.perf.step_case import StepCase, time_step
 from suites.reporting.report import (
     PROVENANCE,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Coverage of outlines, and polygons that say a mask exactly."""
+"""Coverage of contours, and polygons that say a mask exactly."""
 
 import numpy as np
 import pytest

@@ -12,10 +12,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from dcnv2.data import render as paint
+from dcnv2.data import render
 from dcnv2.data.coco import CocoDataset
 from dcnv2.data.raster import coverage
-from dcnv2.data.shape_contours import OUTLINES, deform, place, sine
+from dcnv2.data.shape_contours import CONTOURS, deform, place, sine
 from dcnv2.data.shapes import CLASSES, MIN_VISIBLE, draw_picture, write_shapes
 
 PICTURES = 60
@@ -168,15 +168,15 @@ def test_outlines_are_placed_where_they_should_be_and_do_not_cross_themselves(na
     rng = np.random.default_rng(1)
     for _ in range(10):
         draws = rng.random(16)
-        shape = deform(OUTLINES[name](draws[:4]), draws[4:13], 1.0)
+        shape = deform(CONTOURS[name](draws[:4]), draws[4:13], 1.0)
         placed, inverse = place(shape, 50, (40, 30), draws[13:])
         low, high = placed[0].min(0), placed[0].max(0)
         assert (high - low).max() == pytest.approx(50)
         np.testing.assert_allclose((low + high) / 2, [40, 30])
         back = placed[0] @ inverse[:, :2].T + inverse[:, 2]
         np.testing.assert_allclose(back, shape[0], atol=1e-9)
-        # Coverage takes the union of what an outline covers; its area is signed. They agree only
-        # where the outline is simple.
+        # Coverage takes the union of what an contour covers; its area is signed. They agree only
+        # where the contour is simple.
         area = sum(_signed_area(points) for points in placed)
         assert coverage(placed, 70, 80).sum() == pytest.approx(abs(area), rel=0.01)
 
@@ -188,8 +188,8 @@ def _signed_area(points):
 
 def test_pictures_are_float32_on_the_way():
     rng = np.random.default_rng(0)
-    picture = paint.background(rng, 64)
-    colours = paint.vivid_colours(rng, picture[0, :2])
+    picture = render.background(rng, 64)
+    colours = render.vivid_colours(rng, picture[0, :2])
     assert picture.dtype == colours.dtype == np.float32
-    paint.paint(picture, np.ones((9, 8), np.float32), np.eye(2, 3), (5, 6), colours, rng)
+    render.render_shape(picture, np.ones((9, 8), np.float32), np.eye(2, 3), (5, 6), colours, rng)
     assert picture.dtype == np.float32

@@ -18,8 +18,8 @@ import torch
 from toy_runs import killed_runs
 
 from dcnv2.engine.training import checkpoint
-from dcnv2.engine.training.train import train
-from dcnv2.engine.training.train_step import Learner
+from dcnv2.engine.training.train_step import TrainStep
+from dcnv2.engine.training.trainer import train
 
 MOMENTS = 10
 
@@ -51,14 +51,14 @@ def in_child(work: Callable[[], None], kill_after_s: float | None = None) -> int
 
 def tell_when_updating(pipe: int) -> None:
     """Has the first update write to a pipe."""
-    update = Learner.update
+    update = TrainStep.update
 
     def telling(self, *batch):
-        Learner.update = update
+        TrainStep.update = update
         os.write(pipe, b".")
         return update(self, *batch)
 
-    Learner.update = telling
+    TrainStep.update = telling
 
 
 def deadly_checkpoints(calls: int) -> None:

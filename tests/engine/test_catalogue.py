@@ -9,8 +9,8 @@ import torch
 
 from dcnv2 import cli
 from dcnv2.engine.config import catalogue as listing
+from dcnv2.engine.config import load_config, parse_values, shipped
 from dcnv2.engine.config.catalogue import catalogue
-from dcnv2.engine.config.loading import load_config, parse_values, shipped
 from dcnv2.models import build_model, resnet
 from dcnv2.models.cost import model_cost
 

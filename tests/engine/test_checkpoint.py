@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from dcnv2.engine.training import checkpoint
-from dcnv2.engine.training.checkpoint import (
+from dcnv2.engine.runtime.checkpoint import (
     last_checkpoint,
     list_checkpoints,
     load_meta,
@@ -14,6 +13,7 @@ from dcnv2.engine.training.checkpoint import (
     load_state,
     save_checkpoint,
 )
+from dcnv2.engine.training import checkpoint
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_dying_while_writing_leaves_the_last_whole_one(tmp_path, net, monkeypatc
     def die(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"dcnv2.engine.training.checkpoint.{victim}", die)
+    monkeypatch.setattr(f"dcnv2.engine.runtime.checkpoint.{victim}", die)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(tmp_path, 10, net, _state(optimizer), {})
     monkeypatch.undo()

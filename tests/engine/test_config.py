@@ -6,16 +6,15 @@ import dataclasses
 import pytest
 import yaml
 
-from dcnv2.engine.config.loading import (
-    CONFIGS,
+from dcnv2.engine.config import (
     ConfigError,
     RunConfig,
-    find_config,
     load_config,
     parse_values,
     shipped,
     to_yaml,
 )
+from dcnv2.engine.config.loading import CONFIGS, find_config
 
 
 @pytest.mark.parametrize("name", shipped())

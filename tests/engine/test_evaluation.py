@@ -12,7 +12,7 @@ from toy_runs import toy_config
 from dcnv2 import cli
 from dcnv2.data.coco import CocoDataset
 from dcnv2.data.shapes import write_shapes
-from dcnv2.engine.config.loading import ConfigError, to_yaml
+from dcnv2.engine.config import ConfigError, to_yaml
 from dcnv2.engine.evaluation.coco_eval import coco_scores
 from dcnv2.engine.evaluation.evaluate import (
     UnexpectedResultError,
@@ -20,7 +20,7 @@ from dcnv2.engine.evaluation.evaluate import (
     evaluate_checkpoint,
 )
 from dcnv2.engine.evaluation.voc_eval import voc_scores
-from dcnv2.engine.training.train import train
+from dcnv2.engine.training.trainer import train
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from toy_runs import toy_config, weights_of
 from dcnv2 import cli
 from dcnv2.data.images import read_rgb
 from dcnv2.data.shapes import draw_picture, write_shapes
-from dcnv2.engine.config.loading import load_config, pretrained
+from dcnv2.engine.config import load_config, pretrained
 from dcnv2.engine.inference.predict import Predictor, find_images, predict_files
-from dcnv2.engine.training.train import train
+from dcnv2.engine.training.trainer import train
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from dcnv2.engine.config.loading import OptimConfig
+from dcnv2.engine.config import OptimConfig
 from dcnv2.engine.training.optim import build_optimizer, lr_factor, parameter_groups, set_lr
 from dcnv2.nn import ModulatedDeformConv2dPack, ModulatedDeformRoIPoolPack
 

@@ -16,11 +16,11 @@ from toy_runs import killed_runs, toy_config, weights_of
 
 from dcnv2 import cli
 from dcnv2.data.shapes import write_shapes
-from dcnv2.engine.config.loading import to_yaml
-from dcnv2.engine.evaluation import evaluate
-from dcnv2.engine.training.checkpoint import best_checkpoint, last_checkpoint, list_checkpoints
-from dcnv2.engine.training.signals import EXIT_STOPPED, RunStoppedError
-from dcnv2.engine.training.train import Trainer, train
+from dcnv2.engine.config import to_yaml
+from dcnv2.engine.evaluation import detections
+from dcnv2.engine.runtime.checkpoint import best_checkpoint, last_checkpoint, list_checkpoints
+from dcnv2.engine.runtime.signals import EXIT_STOPPED, RunStoppedError
+from dcnv2.engine.training.trainer import Trainer, train
 
 HERE = Path(__file__).parent
 TIMED = ["data_ms", "step_ms", "images_per_s", "data_share", "memory_MiB"]
@@ -105,14 +105,14 @@ def test_a_signal_while_evaluating_ends_at_once_and_the_result_is_made_up_for(
     shapes, tmp_path, monkeypatch
 ):
     config = toy_config(shapes, tmp_path, train={"steps": 4, "eval_every": 2})
-    results = evaluate.coco_results
+    results = detections.coco_results
 
     def signalled(*operands):
         os.kill(os.getpid(), signal.SIGTERM)
         return results(*operands)
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate, "coco_results", signalled)
+        patch.setattr(detections, "coco_results", signalled)
         with pytest.raises(RunStoppedError, match="while evaluating step 2, which is saved"):
             train(config)
     assert not (config.folder / "eval.csv").exists()
@@ -164,7 +164,7 @@ def test_the_best_checkpoint_outlives_newer_ones(shapes, tmp_path, monkeypatch):
         numbers = {"mask_AP": next(results)}
         return Result(pd.DataFrame([numbers]), Scores(numbers), [])
 
-    monkeypatch.setattr("dcnv2.engine.training.train.evaluate", scored)
+    monkeypatch.setattr("dcnv2.engine.training.trainer.evaluate", scored)
     options = {"steps": 5, "eval_every": 1, "checkpoint_every": 1, "keep_checkpoints": 1}
     config = toy_config(shapes, tmp_path, train=options)
     train(config)

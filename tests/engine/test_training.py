@@ -14,14 +14,14 @@ from toy_runs import toy_config, weights_of
 from dcnv2 import cli
 from dcnv2.data.images import BadImageError
 from dcnv2.data.shapes import write_shapes
-from dcnv2.engine.config.loading import to_yaml
+from dcnv2.engine.config import to_yaml
 from dcnv2.engine.evaluation.evaluate import evaluate_checkpoint
 from dcnv2.engine.inference.predict import predict_files
-from dcnv2.engine.training.checkpoint import last_checkpoint
-from dcnv2.engine.training.datasets import train_batches
+from dcnv2.engine.runtime.checkpoint import last_checkpoint
+from dcnv2.engine.runtime.datasets import train_batches
+from dcnv2.engine.runtime.run_folder import CONTENTS
 from dcnv2.engine.training.nonfinite import NonFiniteLossError
-from dcnv2.engine.training.run_folder import CONTENTS
-from dcnv2.engine.training.train import Trainer, train
+from dcnv2.engine.training.trainer import Trainer, train
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(make_config, monke
 def test_loss_weights_scale_the_terms(make_config):
     config = make_config()
     trainer = Trainer(config)
-    batch = next(iter(train_batches(trainer.train_set, config, 0, trainer.ranks)))
+    batch = next(iter(train_batches(trainer.train_set, config, 0, trainer.comm)))
     plain = Trainer(config).update(*batch)
     config.train.loss_weights.loss_mask = 0.25
     scaled = Trainer(config).update(*batch)

@@ -11,7 +11,7 @@ import yaml
 from dcnv2 import cli
 from dcnv2.data.shapes import write_shapes
 from dcnv2.data.transforms import train_transforms
-from dcnv2.engine.config.loading import load_config, parse_values
+from dcnv2.engine.config import load_config, parse_values
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
 TEXT = TUTORIAL.read_text()

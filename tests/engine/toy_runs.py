@@ -6,8 +6,9 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dcnv2.engine.config.loading import RunConfig, merge, parse_values
-from dcnv2.engine.training.checkpoint import last_checkpoint
+from dcnv2.engine.config import RunConfig, parse_values
+from dcnv2.engine.config.loading import merge
+from dcnv2.engine.runtime.checkpoint import last_checkpoint
 
 MODEL = {
     "num_classes": 8,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dcnv2.engine.config.loading import RunConfig, check_words, known_keys, load_config, shipped
+from dcnv2.engine.config import RunConfig, load_config, shipped
+from dcnv2.engine.config.loading import check_words, known_keys
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 # Those that make a detector DCNv2, and its losses: each has its sentence.

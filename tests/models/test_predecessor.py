@@ -11,9 +11,9 @@ from torchvision.models.detection.image_list import ImageList
 from toys import total, toy_config, toy_images, toy_target, toy_targets
 
 from dcnv2.data.shapes import write_shapes
-from dcnv2.engine.config.loading import DataConfig, RunConfig
+from dcnv2.engine.config import DataConfig, RunConfig
 from dcnv2.engine.inference.predict import prediction_sheet
-from dcnv2.engine.training.datasets import open_val
+from dcnv2.engine.runtime.datasets import open_val
 from dcnv2.models import BackboneConfig, build_model, resnet
 from dcnv2.models.backbone import build_backbone
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from dcnv2.engine.config.loading import Published, load_config, shipped
+from dcnv2.engine.config import Published, load_config, shipped
 from dcnv2.models.cost import Cost, model_cost
 
 

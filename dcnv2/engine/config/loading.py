@@ -18,31 +18,7 @@ from typing import Any, get_type_hints
 import yaml
 from jsonargparse import ArgumentParser
 
-from dcnv2.engine.config.options import (
-    DataConfig,
-    EvalConfig,
-    LossWeights,
-    OptimConfig,
-    Published,
-    RunConfig,
-    TrainConfig,
-)
-
-__all__ = [
-    "CONFIGS",
-    "ConfigError",
-    "DataConfig",
-    "EvalConfig",
-    "LossWeights",
-    "OptimConfig",
-    "Published",
-    "RunConfig",
-    "TrainConfig",
-    "load_config",
-    "parse_values",
-    "shipped",
-    "to_yaml",
-]
+from dcnv2.engine.config.options import RunConfig, TrainConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 # Run folders of the trained models that come with the package.

@@ -6,30 +6,26 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
-from pycocotools import mask as rle
-from torch import Tensor, nn
 
 from dcnv2.data.dataset import DetectionDataset
-from dcnv2.engine.config.loading import RunConfig
+from dcnv2.engine.config import RunConfig
 from dcnv2.engine.evaluation.coco_eval import Scores, coco_scores
+from dcnv2.engine.evaluation.detections import detect
 from dcnv2.engine.evaluation.voc_eval import voc_scores
-from dcnv2.engine.training.checkpoint import restore
-from dcnv2.engine.training.datasets import open_val, val_batches
-from dcnv2.engine.training.distributed import Ranks, join
+from dcnv2.engine.runtime.checkpoint import restore
+from dcnv2.engine.runtime.datasets import open_val, val_batches
+from dcnv2.engine.runtime.distributed import Communicator, init_distributed
 from dcnv2.models import ModelConfig
 from dcnv2.models.detector import Detector
 
 log = logging.getLogger("dcnv2")
 
-MASK_THRESHOLD = 0.5
 # What says which checkpoint is the best: the first of these that a result has.
 METRICS = ("mask_AP", "box_AP", "box_mAP50")
 
@@ -51,71 +47,6 @@ class Result:
     row: pd.DataFrame
     scores: Scores
     detections: list[dict[str, Any]]
-
-
-@torch.no_grad()
-def detect(
-    model: nn.Module,
-    batches: Iterable[Any],
-    category_ids: Sequence[int],
-    device: torch.device,
-    between: Callable[[], None] | None = None,
-) -> tuple[list[dict[str, Any]], list[int]]:
-    """Runs the model over batches of `(images, targets)`.
-
-    Args:
-        model: a detector; it is put into evaluation mode and back into the mode it had.
-        batches: tuples of images (float [3, H, W] in [0, 1]) and targets with `image_id`.
-        category_ids: COCO category of label 1, 2, ...
-        device: where the model is.
-        between: called after each batch; may raise to end early.
-
-    Returns:
-        Results in COCO's JSON form, and the ids of all images seen, detections or not.
-    """
-    training = model.training
-    model.eval()
-    results, image_ids = [], []
-    try:
-        for images, targets in batches:
-            outputs = model([image.to(device) for image in images])
-            for target, output in zip(targets, outputs, strict=True):
-                image_id = int(target["image_id"])
-                image_ids.append(image_id)
-                results += coco_results(image_id, output, category_ids)
-            if between is not None:
-                between()
-    finally:
-        model.train(training)
-    return results, image_ids
-
-
-def coco_results(
-    image_id: int, output: Mapping[str, Tensor], category_ids: Sequence[int]
-) -> list[dict[str, Any]]:
-    """The detections of one image in COCO's JSON form, masks as text of run lengths."""
-    boxes = output["boxes"].float().cpu()
-    sizes = boxes[:, 2:] - boxes[:, :2]
-    scores, labels = output["scores"].tolist(), output["labels"].tolist()
-    results = [
-        {
-            "image_id": image_id,
-            "category_id": int(category_ids[label - 1]),
-            "bbox": [*box, *size],
-            "score": score,
-        }
-        for box, size, score, label in zip(
-            boxes[:, :2].tolist(), sizes.tolist(), scores, labels, strict=True
-        )
-    ]
-    if "masks" in output:
-        masks = output["masks"]
-        if masks.ndim == 4:  # [K, 1, H, W] in [0, 1], as models give them
-            masks = masks[:, 0] > MASK_THRESHOLD
-        masks = masks.to(torch.uint8).permute(1, 2, 0).cpu()
-        for result, code in zip(results, rle.encode(np.asfortranarray(masks)), strict=True):
-            result["segmentation"] = {**code, "counts": code["counts"].decode("ascii")}
-    return results
 
 
 def check_categories(
@@ -157,7 +88,7 @@ def evaluate(
     model: Detector,
     dataset: DetectionDataset,
     config: RunConfig,
-    ranks: Ranks,
+    comm: Communicator,
     between: Callable[[], None] | None = None,
 ) -> Result | None:
     """Evaluates a detector on a data set; each rank takes its share of the images.
@@ -166,15 +97,15 @@ def evaluate(
         model: on this rank's device. Without RoI heads, its proposals are scored.
         dataset: served without crowd regions; they are taken from its `coco()`.
         config: the run, for the metric, the batch size and the workers.
-        ranks: those that evaluate.
+        comm: the processes that evaluate together.
         between: called after each batch; may raise to end early.
 
     Returns:
         The result on the first rank, None on the others.
     """
     began = time.perf_counter()
-    batches = val_batches(dataset, config, ranks)
-    found = ranks.gather(detect(model, batches, dataset.category_ids, ranks.device, between))
+    batches = val_batches(dataset, config, comm)
+    found = comm.gather(detect(model, batches, dataset.category_ids, comm.device, between))
     if found is None:
         return None
     image_ms = 1e3 * (time.perf_counter() - began) / max(len(dataset), 1)
@@ -210,13 +141,13 @@ def evaluate_checkpoint(
     Returns:
         The result on the first rank, None on the others.
     """
-    with join(config.device, config.train.timeout_minutes) as ranks:
-        model, meta = restore(config, checkpoint, ranks.device)
+    with init_distributed(config.device, config.train.timeout_minutes) as comm:
+        model, meta = restore(config, checkpoint, comm.device)
         dataset = open_val(config.data, has_masks(config.model))
         check_categories(dataset.names, config.model.num_classes, meta["classes"])
         if proposals:
             model.roi_heads = None
-        result = evaluate(model, dataset, config, ranks)
+        result = evaluate(model, dataset, config, comm)
         if result is not None:
             result.row.insert(0, "step", meta["step"])
         return result

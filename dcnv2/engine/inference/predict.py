@@ -20,36 +20,13 @@ from torchvision.io import write_png
 
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.images import probe, read_rgb
-from dcnv2.engine.config.device import pick_device
-from dcnv2.engine.config.loading import RunConfig, load_config
-from dcnv2.engine.evaluation.evaluate import MASK_THRESHOLD, coco_results
-from dcnv2.engine.training.checkpoint import restore
+from dcnv2.engine.config import RunConfig, load_config
+from dcnv2.engine.evaluation.detections import coco_results, predict
+from dcnv2.engine.runtime.checkpoint import restore
+from dcnv2.engine.runtime.device import pick_device
 from dcnv2.engine.visualization.draw import draw
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp"}
-
-
-@torch.no_grad()
-def predict(
-    model: nn.Module, images: Sequence[Tensor], device: torch.device
-) -> list[dict[str, Any]]:
-    """Detections of uint8 images [3, H, W], on the CPU, best first.
-
-    Returns:
-        One dict an image: `boxes` [K, 4], `labels` [K], `scores` [K] and, from a model with masks,
-        `masks` bool [K, H, W].
-    """
-    training = model.training
-    model.eval()
-    outputs = model([image.to(device).float() / 255 for image in images])
-    model.train(training)
-    results = []
-    for output in outputs:
-        result = {key: value.cpu() for key, value in output.items()}
-        if "masks" in result:
-            result["masks"] = result["masks"][:, 0] > MASK_THRESHOLD
-        results.append(result)
-    return results
 
 
 class Predictor:

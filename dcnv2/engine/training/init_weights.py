@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dcnv2.engine.training.checkpoint import AVERAGE, WEIGHTS, last_checkpoint
+from dcnv2.engine.runtime.checkpoint import AVERAGE, WEIGHTS, last_checkpoint
 
 log = logging.getLogger("dcnv2")
 
@@ -90,7 +90,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return named
 
 
-def load_initial(path: str | Path, model: nn.Module) -> tuple[list[str], list[str]]:
+def load_init_weights(path: str | Path, model: nn.Module) -> tuple[list[str], list[str]]:
     """Loads what fits of some weights into a model, and logs what does not.
 
     Returns:

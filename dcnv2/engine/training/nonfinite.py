@@ -14,7 +14,7 @@ class NonFiniteLossError(FloatingPointError):
     """A term of the loss, or the gradient, is NaN or infinite."""
 
 
-def first_bad_module(model: nn.Module, forward: Callable[[], Any]) -> str | None:
+def first_nonfinite_module(model: nn.Module, forward: Callable[[], Any]) -> str | None:
     """Names what first had a value that is not finite.
 
     Args:
@@ -49,7 +49,7 @@ def first_bad_module(model: nn.Module, forward: Callable[[], Any]) -> str | None
     return f"module {guilty[0]}" if guilty else None
 
 
-def bad_gradients(model: nn.Module) -> list[str]:
+def nonfinite_gradients(model: nn.Module) -> list[str]:
     """Names of the parameters whose gradients are not finite."""
     return [
         name

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dcnv2.engine.config.loading import OptimConfig
+from dcnv2.engine.config import OptimConfig
 
 NORM_TYPES = (nn.GroupNorm, nn.LayerNorm, nn.modules.batchnorm._BatchNorm)
 

@@ -22,7 +22,7 @@ def set_seed(seed: int, device: torch.device | None = None) -> None:
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)
 
 
-class ImageDraws:
+class PerImageRng:
     """Has a detector draw scales and samples for each image from a seed of the image's own.
 
     An image is then resized to the same size, and has the same anchors and proposals sampled,
@@ -59,7 +59,7 @@ class ImageDraws:
 class _Sampler:
     """A sampler of torchvision's, called image by image."""
 
-    def __init__(self, sampler: Any, draws: ImageDraws, use: int) -> None:
+    def __init__(self, sampler: Any, draws: PerImageRng, use: int) -> None:
         self.sampler, self.draws, self.use = sampler, draws, use
 
     def __call__(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

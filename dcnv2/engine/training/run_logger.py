@@ -21,9 +21,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.io import write_png
 
-from dcnv2.engine.config.loading import RunConfig
+from dcnv2.engine.config import RunConfig
 from dcnv2.engine.evaluation.evaluate import Result
-from dcnv2.engine.training.run_folder import describe, write_whole
+from dcnv2.engine.runtime.run_folder import describe, write_whole
 from dcnv2.engine.visualization.eval_curves import draw_curves, draw_sizes
 from dcnv2.models.offsets import OffsetStatistics
 
@@ -56,7 +56,7 @@ class Meter:
         return {"sums": self.sums, "counts": self.counts}
 
 
-class Journal:
+class RunLogger:
     """Writes the records of a run; a context manager.
 
     On resume, records after update `start` are dropped, so that the files read as if the run had
@@ -94,7 +94,7 @@ class Journal:
             screen = logging.StreamHandler()
         self._handlers = (file, screen)
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> RunLogger:
         log.setLevel(logging.INFO)
         for handler in self._handlers:
             log.addHandler(handler)

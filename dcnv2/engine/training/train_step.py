@@ -15,13 +15,17 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dcnv2.engine.config.loading import RunConfig
-from dcnv2.engine.training.distributed import Ranks
-from dcnv2.engine.training.init_weights import load_initial
-from dcnv2.engine.training.nonfinite import NonFiniteLossError, bad_gradients, first_bad_module
+from dcnv2.engine.config import RunConfig
+from dcnv2.engine.runtime.distributed import Communicator
+from dcnv2.engine.runtime.signals import StopSignals
+from dcnv2.engine.training.init_weights import load_init_weights
+from dcnv2.engine.training.nonfinite import (
+    NonFiniteLossError,
+    first_nonfinite_module,
+    nonfinite_gradients,
+)
 from dcnv2.engine.training.optim import build_optimizer, scale_lr, set_lr
-from dcnv2.engine.training.per_image_rng import ImageDraws
-from dcnv2.engine.training.signals import StopSignals
+from dcnv2.engine.training.per_image_rng import PerImageRng
 from dcnv2.models import build_model
 from dcnv2.models.detector import Detector
 from dcnv2.models.offsets import OffsetMonitor
@@ -33,12 +37,12 @@ MAX_SKIPS = 100
 AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class Learner:
+class TrainStep:
     """A model with its optimiser, on one of the ranks that train together.
 
     Args:
         config: the run.
-        ranks: this process among them.
+        comm: this process among them.
         pretrained: start from ImageNet's or other weights, where the configuration names some.
 
     Attributes:
@@ -46,8 +50,8 @@ class Learner:
         stop_asked: whether a rank got a signal to end before the last update.
     """
 
-    def __init__(self, config: RunConfig, ranks: Ranks, pretrained: bool) -> None:
-        self.config, self.ranks, self.device = config, ranks, ranks.device
+    def __init__(self, config: RunConfig, comm: Communicator, pretrained: bool) -> None:
+        self.config, self.comm, self.device = config, comm, comm.device
         self.folder = config.folder
         self.optim, self.lr_text = scale_lr(config.optim, config.train.batch_size)
         self.step, self.skips, self.stop_asked = 0, 0, False
@@ -59,7 +63,7 @@ class Learner:
         torch.manual_seed(options.seed)
         self.model = build_model(config.model, pretrained=pretrained)
         if pretrained and options.init is not None:
-            load_initial(options.init, self.model)
+            load_init_weights(options.init, self.model)
         self.model.to(self.device)
         if options.channels_last:
             self.model.to(memory_format=torch.channels_last)
@@ -70,13 +74,13 @@ class Learner:
         self.optimizer = build_optimizer(self.model, self.optim)
         half = options.precision == "float16"
         self.scaler = torch.GradScaler(self.device.type, enabled=half)
-        self.draws = ImageDraws(self.model)
+        self.draws = PerImageRng(self.model)
         self.offsets = OffsetMonitor(self.model)
         if options.compile is not None:
             for part in self.model.dense_parts():
                 part.compile(backend=options.compile)
         self.wrapped: Detector | DistributedDataParallel = self.model
-        if ranks.size > 1:
+        if comm.world_size > 1:
             devices = [self.device] if self.device.type == "cuda" else None
             self.wrapped = DistributedDataParallel(self.model, device_ids=devices)
 
@@ -104,7 +108,7 @@ class Learner:
         faults = []
         for part in range(parts):
             batch = images[part::parts], targets[part::parts]
-            between = self.ranks.size > 1 and part + 1 < parts
+            between = self.comm.world_size > 1 and part + 1 < parts
             with self.wrapped.no_sync() if between else contextlib.nullcontext():
                 values, fault = self._pass(*batch, part)
             sums = {key: sums.get(key, 0.0) + value / parts for key, value in values.items()}
@@ -136,7 +140,7 @@ class Learner:
         def forward(model: nn.Module) -> dict[str, Tensor]:
             # All that is random is drawn from the step's and the images' own seeds: a resumed run
             # draws what the uninterrupted one would, with no generator state to save.
-            share = part * self.ranks.size + self.ranks.rank
+            share = part * self.comm.world_size + self.comm.rank
             seeds = [int(target.get("seed", 0)) for target in targets]
             self.draws.begin(seeds, (options.seed * 1_000_003 + self.step) * 4099 + share)
             dtype = AUTOCAST[options.precision]
@@ -148,12 +152,12 @@ class Learner:
         own = torch.stack([*terms.values()])
         # What is not finite on one rank is so in every rank's mean: all take the same way on.
         asked = own.new_tensor([float(self.signals.received is not None)])
-        means = self.ranks.mean(torch.cat([own.detach(), asked])).tolist()
+        means = self.comm.mean(torch.cat([own.detach(), asked])).tolist()
         values = dict(zip((*terms, "stop_asked"), means, strict=True))
         fault = next((f"{k} is {v}" for k, v in values.items() if v - v != 0), None)
         if fault is not None and not own.isfinite().all():
             where = _bad_image(images, targets)
-            where = where or first_bad_module(self.model, lambda: forward(self.model))
+            where = where or first_nonfinite_module(self.model, lambda: forward(self.model))
             fault += f", first in {where}" if where else ""
             self._save_batch(targets, dict(zip(terms, own.tolist(), strict=True)), where)
         if fault is None or options.on_nonfinite == "skip":
@@ -175,7 +179,7 @@ class Learner:
     def _bad_norm(self, norm: float) -> list[str]:
         if norm - norm == 0 or self.scaler.is_enabled():  # the loss scale looks after itself
             return []
-        names = bad_gradients(self.model)
+        names = nonfinite_gradients(self.model)
         return [f"the gradient's norm is {norm}, of {', '.join(names[:3]) or 'finite gradients'}"]
 
     def _skip(self, fault: str) -> None:
@@ -207,13 +211,13 @@ class Learner:
         self.folder.mkdir(parents=True, exist_ok=True)
         record = {
             "step": self.step,
-            "rank": self.ranks.rank,
+            "rank": self.comm.rank,
             "image_ids": [int(t["image_id"]) for t in targets if "image_id" in t],
             "seeds": [int(t["seed"]) for t in targets if "seed" in t],
             "terms": {key: repr(value) for key, value in values.items()},
             "first": where,
         }
-        path = self.folder / f"nonfinite_step_{self.step:08d}_rank_{self.ranks.rank}.json"
+        path = self.folder / f"nonfinite_step_{self.step:08d}_rank_{self.comm.rank}.json"
         path.write_text(json.dumps(record, indent=1))
 
 

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from dcnv2.engine.inference.predict import predict
+from dcnv2.engine.evaluation.detections import predict
 from dcnv2.models.detector import Detector
 from dcnv2.nn import DeformConv2dPack, ModulatedDeformConv2dPack
 

@@ -10,7 +10,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from dcnv2.engine.training.checkpoint import WEIGHTS, write_checksums
+from dcnv2.engine.runtime.checkpoint import WEIGHTS, write_checksums
 from suites.coco import scaling as training
 from suites.coco.runs import Launch, compare_runs, end_in_the_middle, pace
 

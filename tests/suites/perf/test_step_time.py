@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou, deform_conv2d
 
-from dcnv2.engine.config.loading import shipped
+from dcnv2.engine.config import shipped
 from dcnv2.models import build_model, resnet
 from dcnv2.models.offsets import offset_planes
 from dcnv2.nn import ModulatedDeformConv2dPack

@@ -7,9 +7,9 @@ import signal
 import pandas as pd
 import pytest
 
-from dcnv2.engine.training.run_folder import write_whole
+from dcnv2.engine.runtime.run_folder import write_whole
+from dcnv2.engine.runtime.signals import StopSignals
 from dcnv2.engine.training.run_logger import Meter, append_row, forget_rows
-from dcnv2.engine.training.signals import StopSignals
 
 
 def test_rows_after_the_checkpoint_and_torn_ones_are_forgotten(tmp_path):

@@ -11,11 +11,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from dcnv2.engine.config.device import pick_device
-from dcnv2.engine.config.loading import RunConfig
+from dcnv2.engine.config import RunConfig
 from dcnv2.engine.evaluation.evaluate import best_metric, check_categories, evaluate, has_masks
 from dcnv2.engine.inference.predict import prediction_sheet
-from dcnv2.engine.training.checkpoint import (
+from dcnv2.engine.runtime.checkpoint import (
     AVERAGE,
     last_checkpoint,
     load_meta,
@@ -25,12 +24,13 @@ from dcnv2.engine.training.checkpoint import (
     prune,
     save_checkpoint,
 )
-from dcnv2.engine.training.datasets import open_train, open_val, train_batches
-from dcnv2.engine.training.distributed import Ranks, join
-from dcnv2.engine.training.run_folder import begin_folder
-from dcnv2.engine.training.run_logger import Journal, Meter
-from dcnv2.engine.training.signals import RunStoppedError, StopSignals
-from dcnv2.engine.training.train_step import Learner
+from dcnv2.engine.runtime.datasets import open_train, open_val, train_batches
+from dcnv2.engine.runtime.device import pick_device
+from dcnv2.engine.runtime.distributed import Communicator, init_distributed
+from dcnv2.engine.runtime.run_folder import begin_folder
+from dcnv2.engine.runtime.signals import RunStoppedError, StopSignals
+from dcnv2.engine.training.run_logger import Meter, RunLogger
+from dcnv2.engine.training.train_step import TrainStep
 
 log = logging.getLogger("dcnv2")
 
@@ -38,14 +38,14 @@ log = logging.getLogger("dcnv2")
 SHEET_IMAGES = 8
 
 
-class Trainer(Learner):
+class Trainer(TrainStep):
     """A learner with the data of its run, its checkpoints and its records.
 
     Args:
         config: the run.
         resume: go on from the newest checkpoint in the run's folder; `auto` begins if there is
             none.
-        ranks: this process among those that train together.
+        comm: this process among those that train together.
 
     Raises:
         FileExistsError: the folder holds checkpoints and `resume` is false.
@@ -57,10 +57,10 @@ class Trainer(Learner):
         self,
         config: RunConfig,
         resume: bool | Literal["auto"] = False,
-        ranks: Ranks | None = None,
+        comm: Communicator | None = None,
     ) -> None:
-        ranks = ranks or Ranks(pick_device(config.device))
-        checkpoint = _choose_checkpoint(config, resume, ranks)
+        comm = comm or Communicator(pick_device(config.device))
+        checkpoint = _choose_checkpoint(config, resume, comm)
         masks = has_masks(config.model)
         self.train_set = open_train(config.data, masks)
         self.val_set = open_val(config.data, masks)
@@ -68,7 +68,7 @@ class Trainer(Learner):
         check_categories(self.names, config.model.num_classes)
         check_categories(self.val_set.names, config.model.num_classes, self.names)
         self.meter = Meter()
-        super().__init__(config, ranks, pretrained=checkpoint is None)
+        super().__init__(config, comm, pretrained=checkpoint is None)
         if checkpoint is not None:
             self._restore(checkpoint)
 
@@ -82,18 +82,16 @@ class Trainer(Learner):
         config = self.config.train
         with contextlib.ExitStack() as stack:
             self.signals = stack.enter_context(StopSignals())
-            self.journal: Journal | None = None
-            if self.ranks.first:
+            self.journal: RunLogger | None = None
+            if self.comm.is_main:
                 begin_folder(self.config)
-                self.journal = stack.enter_context(Journal(self.folder, self.step, self.config))
+                self.journal = stack.enter_context(RunLogger(self.folder, self.step, self.config))
                 self._introduce()
             if self.step < config.steps and self._evaluation_due():
                 self._evaluate(again=False)
             self.wrapped.train()
             began = time.perf_counter()
-            for images, targets in train_batches(
-                self.train_set, self.config, self.step, self.ranks
-            ):
+            for images, targets in train_batches(self.train_set, self.config, self.step, self.comm):
                 loaded = time.perf_counter()
                 if self._row_follows(self.step + 1):
                     self.offsets.watch()
@@ -109,12 +107,12 @@ class Trainer(Learner):
 
     def _introduce(self) -> None:
         config = self.config.train
-        log.info("%d rank(s), here %s: %r", self.ranks.size, self.device, self.train_set)
+        log.info("%d rank(s), here %s: %r", self.comm.world_size, self.device, self.train_set)
         log.info("validation: %r", self.val_set)
-        share = config.batch_size // (self.ranks.size * config.accumulate)
+        share = config.batch_size // (self.comm.world_size * config.accumulate)
         log.info(
             "%d images a step: %d rank(s) x %d micro-batch(es) x %d",
-            *(config.batch_size, self.ranks.size, config.accumulate, share),
+            *(config.batch_size, self.comm.world_size, config.accumulate, share),
         )
         log.info(self.lr_text)
 
@@ -139,7 +137,7 @@ class Trainer(Learner):
             self._evaluate()
         if stop:
             # torchrun ends all ranks soon after the first: none may end before this is saved.
-            self.ranks.share(None)
+            self.comm.broadcast(None)
             raise RunStoppedError(
                 f"stopped after step {self.step} of {config.steps}, which is saved: "
                 "--resume goes on from there"
@@ -147,7 +145,7 @@ class Trainer(Learner):
 
     def save(self) -> Path | None:
         """Writes a checkpoint of this step; returns where, on the first rank."""
-        if not self.ranks.first:
+        if not self.comm.is_main:
             return None
         state = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
         return save_checkpoint(
@@ -175,11 +173,11 @@ class Trainer(Learner):
 
     def _evaluate(self, again: bool = True) -> pd.DataFrame | None:
         """Evaluates this step on all ranks; unless `again`, only if there is no result yet."""
-        known = self.ranks.share(bool(self.journal and self.journal.has_result(self.step)))
+        known = self.comm.broadcast(bool(self.journal and self.journal.has_result(self.step)))
         if known and not again:
             return None
         model: Any = self.model if self.average is None else self.average.module
-        result = evaluate(model, self.val_set, self.config, self.ranks, self._check_signals)
+        result = evaluate(model, self.val_set, self.config, self.comm, self._check_signals)
         row = None
         if result is not None:
             result.row.insert(0, "step", self.step)
@@ -192,7 +190,7 @@ class Trainer(Learner):
             prune(folder, self.config.train.keep_checkpoints)
             assert self.journal is not None  # the first rank, which alone has results, keeps it
             self.journal.result(result, pictures)
-        return self.ranks.share(row)
+        return self.comm.broadcast(row)
 
     def _check_signals(self) -> None:
         if self.signals.received is not None:
@@ -202,9 +200,9 @@ class Trainer(Learner):
             )
 
 
-def _choose_checkpoint(config: RunConfig, resume: bool | str, ranks: Ranks) -> Path | None:
+def _choose_checkpoint(config: RunConfig, resume: bool | str, comm: Communicator) -> Path | None:
     folder = config.folder / "checkpoints"
-    found = ranks.share(last_checkpoint(folder) if ranks.first else None)
+    found = comm.broadcast(last_checkpoint(folder) if comm.is_main else None)
     if found is not None and not resume:
         raise FileExistsError(f"{found} is there: resume that run, or give another --name=...")
     if found is None and resume is True:
@@ -218,6 +216,6 @@ def train(config: RunConfig, resume: bool | Literal["auto"] = False) -> pd.DataF
     Returns:
         The final row of results, None on other ranks than the first. See `Trainer` for errors.
     """
-    with join(config.device, config.train.timeout_minutes) as ranks:
-        row = Trainer(config, resume, ranks).run()
-        return row if ranks.first else None
+    with init_distributed(config.device, config.train.timeout_minutes) as comm:
+        row = Trainer(config, resume, comm).run()
+        return row if comm.is_main else None

@@ -13,13 +13,13 @@ from toy_runs import toy_config, weights_of
 
 from dcnv2.data.coco import CocoDataset
 from dcnv2.data.shapes import write_shapes
-from dcnv2.engine.config.loading import ConfigError, OptimConfig
+from dcnv2.engine.config import ConfigError, OptimConfig
+from dcnv2.engine.runtime.checkpoint import last_checkpoint, load_state, restore
+from dcnv2.engine.runtime.datasets import train_batches
 from dcnv2.engine.training import train_step as learner
-from dcnv2.engine.training.checkpoint import last_checkpoint, load_state, restore
-from dcnv2.engine.training.datasets import train_batches
-from dcnv2.engine.training.nonfinite import NonFiniteLossError, first_bad_module
+from dcnv2.engine.training.nonfinite import NonFiniteLossError, first_nonfinite_module
 from dcnv2.engine.training.optim import lr_factor, scale_lr
-from dcnv2.engine.training.train import Trainer, train
+from dcnv2.engine.training.trainer import Trainer, train
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def shapes(tmp_path_factory):
 
 
 def _first_batch(trainer):
-    return next(iter(train_batches(trainer.train_set, trainer.config, 0, trainer.ranks)))
+    return next(iter(train_batches(trainer.train_set, trainer.config, 0, trainer.comm)))
 
 
 @pytest.mark.parametrize(
@@ -162,11 +162,11 @@ def test_the_first_bad_module_is_the_innermost_and_earliest():
             return x.sqrt()
 
     net = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Sequential(Root()), torch.nn.Tanh())
-    assert first_bad_module(net, lambda: net(torch.ones(2))) is None
+    assert first_nonfinite_module(net, lambda: net(torch.ones(2))) is None
     net[0] = torch.nn.Identity()
-    assert first_bad_module(net, lambda: net(-torch.ones(2))) == "module 1.0"
+    assert first_nonfinite_module(net, lambda: net(-torch.ones(2))) == "module 1.0"
     net.register_parameter("scale", torch.nn.Parameter(torch.tensor(float("inf"))))
-    assert first_bad_module(net, lambda: net(torch.ones(2))) == "parameter scale"
+    assert first_nonfinite_module(net, lambda: net(torch.ones(2))) == "parameter scale"
 
 
 def test_batches_that_do_not_divide_are_refused(shapes, tmp_path):
@@ -178,7 +178,7 @@ def test_scales_are_the_images_own_whatever_the_batch(shapes, tmp_path):
     """Two passes over one image each see the sizes that one pass over both does."""
     config = toy_config(shapes, tmp_path, model={"min_size": [48, 56, 64], "max_size": 128})
     trainer = Trainer(config)
-    images, targets = next(iter(train_batches(trainer.train_set, config, 0, trainer.ranks)))
+    images, targets = next(iter(train_batches(trainer.train_set, config, 0, trainer.comm)))
     sizes = []
     trainer.model.transform.register_forward_hook(
         lambda _module, _inputs, output: sizes.append(output[0].image_sizes)

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dcnv2.engine.config.loading import RunConfig
+from dcnv2.engine.config import RunConfig
 from dcnv2.models import build_model
 from dcnv2.models.detector import Detector
 

@@ -15,54 +15,54 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
-from dcnv2.engine.config.device import pick_device
+from dcnv2.engine.runtime.device import pick_device
 
 
 @dataclass(frozen=True)
-class Ranks:
+class Communicator:
     """This process among those of a run.
 
     Attributes:
         device: where this one computes.
         rank: its number; the first one, 0, writes what the run leaves behind.
-        size: how many there are.
+        world_size: how many there are.
     """
 
     device: torch.device
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes files and shows progress."""
         return self.rank == 0
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over all ranks, on each; NaN or infinite on each where it is on one."""
-        if self.size > 1:
+        if self.world_size > 1:
             values = values.clone()
             dist.all_reduce(values)
-            values /= self.size
+            values /= self.world_size
         return values
 
     def gather(self, value: Any) -> list[Any] | None:
         """The values of all ranks in order on the first one, None on the others."""
-        if self.size == 1:
+        if self.world_size == 1:
             return [value]
-        values = [None] * self.size if self.first else None
+        values = [None] * self.world_size if self.is_main else None
         dist.gather_object(value, values)
         return values
 
-    def share(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """The first rank's value, on each."""
-        if self.size == 1:
+        if self.world_size == 1:
             return value
         box = [value]
         dist.broadcast_object_list(box, device=self.device)
         return box[0]
 
 
-def tell_launcher(error: BaseException) -> None:
+def record_for_torchrun(error: BaseException) -> None:
     """Has torchrun's table of failures show the error that is being handled, if torchrun is there.
 
     Its own exit status is 1 whatever the ranks' are: that table tells a run that was saved from one
@@ -79,7 +79,7 @@ _LET_GO_SECONDS = 0.2
 
 
 @contextlib.contextmanager
-def join(device: str, timeout_minutes: float = 30.0) -> Iterator[Ranks]:
+def init_distributed(device: str, timeout_minutes: float = 30.0) -> Iterator[Communicator]:
     """Joins the processes that torchrun started, by NCCL on CUDA, else by gloo; or none.
 
     Args:
@@ -91,7 +91,7 @@ def join(device: str, timeout_minutes: float = 30.0) -> Iterator[Ranks]:
     """
     chosen = pick_device(device)
     if not dist.is_torchelastic_launched():
-        yield Ranks(chosen)
+        yield Communicator(chosen)
         return
     backend = "gloo"
     if chosen.type == "cuda":
@@ -105,7 +105,7 @@ def join(device: str, timeout_minutes: float = 30.0) -> Iterator[Ranks]:
         torch.cuda.set_device(chosen)
     dist.init_process_group(backend, timeout=datetime.timedelta(minutes=timeout_minutes))
     try:
-        yield Ranks(chosen, dist.get_rank(), dist.get_world_size())
+        yield Communicator(chosen, dist.get_rank(), dist.get_world_size())
     finally:
         time.sleep(_LET_GO_SECONDS)
         dist.destroy_process_group()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What two ranks do in test_ranks.py: several runs in one launch, since starting costs the most."""
+"""Trains several configurations on two ranks in one launch; see test_distributed.py."""
 
 import json
 import os
@@ -10,18 +10,18 @@ from pathlib import Path
 import torch
 from toy_runs import rank_runs
 
-from dcnv2.engine.training.distributed import join
+from dcnv2.engine.runtime.distributed import init_distributed
+from dcnv2.engine.runtime.signals import RunStoppedError
 from dcnv2.engine.training.nonfinite import NonFiniteLossError
-from dcnv2.engine.training.signals import RunStoppedError
-from dcnv2.engine.training.train import Trainer
+from dcnv2.engine.training.trainer import Trainer
 
 
 def main(root: Path, output: Path) -> None:
     """Trains the runs, and writes what happened on each rank."""
     notes = {}
-    with join("cpu", timeout_minutes=1) as ranks:
+    with init_distributed("cpu", timeout_minutes=1) as comm:
         for name, config in rank_runs(root, output).items():
-            trainer = Trainer(config, ranks=ranks)
+            trainer = Trainer(config, comm=comm)
             spoil(trainer, name)
             try:
                 row = trainer.run()
@@ -31,12 +31,12 @@ def main(root: Path, output: Path) -> None:
             notes[name]["step"] = trainer.step
             total = sum(p.detach().double().abs().sum() for p in trainer.model.parameters())
             notes[name]["weights"] = float(total)
-        (output / f"rank_{ranks.rank}.json").write_text(json.dumps(notes))
+        (output / f"rank_{comm.rank}.json").write_text(json.dumps(notes))
 
 
 def spoil(trainer: Trainer, name: str) -> None:
     """Has something go wrong on rank 1 alone."""
-    if trainer.ranks.rank == 0:
+    if trainer.comm.rank == 0:
         return
     update = trainer.update
 

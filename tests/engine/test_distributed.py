@@ -13,12 +13,12 @@ import torch
 from toy_runs import rank_runs, toy_config, weights_of
 
 from dcnv2.data.shapes import write_shapes
-from dcnv2.engine.config.loading import to_yaml
-from dcnv2.engine.training.checkpoint import last_checkpoint
-from dcnv2.engine.training.datasets import train_batches
-from dcnv2.engine.training.distributed import Ranks
-from dcnv2.engine.training.signals import EXIT_STOPPED
-from dcnv2.engine.training.train import Trainer, train
+from dcnv2.engine.config import to_yaml
+from dcnv2.engine.runtime.checkpoint import last_checkpoint
+from dcnv2.engine.runtime.datasets import train_batches
+from dcnv2.engine.runtime.distributed import Communicator
+from dcnv2.engine.runtime.signals import EXIT_STOPPED
+from dcnv2.engine.training.trainer import Trainer, train
 
 HERE = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -48,7 +48,7 @@ def shapes(tmp_path_factory):
 def both(shapes, tmp_path_factory):
     """What two ranks did: the notes of each, and their runs by name."""
     output = tmp_path_factory.mktemp("two")
-    done = _launch(str(HERE / "ranks_program.py"), str(shapes), str(output))
+    done = _launch(str(HERE / "distributed_program.py"), str(shapes), str(output))
     assert done.returncode == 0, done.stderr[-3000:]
     notes = [json.loads((output / f"rank_{rank}.json").read_text()) for rank in (0, 1)]
     return notes, rank_runs(shapes, output)
@@ -95,7 +95,7 @@ def test_evaluation_counts_each_image_once(both, alone):
     pd.testing.assert_frame_equal(row.reset_index(drop=True), other, check_dtype=False)
 
 
-def test_ranks_without_objects_keep_step(both):
+def test_distributed_without_objects_keep_step(both):
     notes, _ = both
     assert [note["empty"]["step"] for note in notes] == [3, 3]
     assert notes[0]["empty"]["weights"] == notes[1]["empty"]["weights"]
@@ -147,16 +147,16 @@ def test_torchrun_says_that_a_run_was_saved(shapes, tmp_path):
 DEADLY = """
 import os, signal, sys
 from dcnv2 import cli
-from dcnv2.engine.training.train_step import Learner
+from dcnv2.engine.training.train_step import TrainStep
 
-update = Learner.update
+update = TrainStep.update
 
 def dying(self, images, targets):
-    if self.ranks.rank == 1 and self.step == 3:
+    if self.comm.rank == 1 and self.step == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return update(self, images, targets)
 
-Learner.update = dying
+TrainStep.update = dying
 sys.exit(cli.main())
 """
 
@@ -164,15 +164,15 @@ sys.exit(cli.main())
 def test_micro_batches_and_ranks_take_the_same_shares(shapes, tmp_path):
     config = toy_config(shapes, tmp_path, train={"batch_size": 8})
     trainer = Trainer(config)
-    _, whole = next(iter(train_batches(trainer.train_set, config, 1, trainer.ranks)))
+    _, whole = next(iter(train_batches(trainer.train_set, config, 1, trainer.comm)))
     whole = [target["image_id"] for target in whole]
     config.train.accumulate = 2
     for rank in (0, 1):
-        ranks = Ranks(torch.device("cpu"), rank, 2)
-        _, share = next(iter(train_batches(trainer.train_set, config, 1, ranks)))
+        comm = Communicator(torch.device("cpu"), rank, 2)
+        _, share = next(iter(train_batches(trainer.train_set, config, 1, comm)))
         ids = [target["image_id"] for target in share]
         for part in (0, 1):
             assert ids[part::2] == whole[part * 2 + rank :: 4]
     config.train.accumulate = 3
     with pytest.raises(ValueError, match="do not divide by 1 ranks x 3 micro-batches"):
-        train_batches(trainer.train_set, config, 0, trainer.ranks)
+        train_batches(trainer.train_set, config, 0, trainer.comm)

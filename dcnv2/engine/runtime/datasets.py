@@ -14,8 +14,8 @@ from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.folders import open_dataset
 from dcnv2.data.loader import eval_loader, train_loader
 from dcnv2.data.transforms import eval_transforms, train_transforms
-from dcnv2.engine.config.loading import DataConfig, RunConfig
-from dcnv2.engine.training.distributed import Ranks
+from dcnv2.engine.config import DataConfig, RunConfig
+from dcnv2.engine.runtime.distributed import Communicator
 
 log = logging.getLogger("dcnv2")
 
@@ -59,7 +59,7 @@ def _open(
 
 
 def train_batches(
-    dataset: DetectionDataset, config: RunConfig, start: int, ranks: Ranks
+    dataset: DetectionDataset, config: RunConfig, start: int, comm: Communicator
 ) -> DataLoader[Any]:
     """This rank's share of the batches of updates `start` to the last; the same ones whenever a run
     starts there.
@@ -67,11 +67,11 @@ def train_batches(
     Raises:
         ValueError: a batch does not divide by ranks and micro-batches.
     """
-    shares = ranks.size * config.train.accumulate
+    shares = comm.world_size * config.train.accumulate
     if config.train.batch_size % shares:
         raise ValueError(
             f"train.batch_size: {config.train.batch_size} images do not divide by "
-            f"{ranks.size} ranks x {config.train.accumulate} micro-batches"
+            f"{comm.world_size} ranks x {config.train.accumulate} micro-batches"
         )
     return train_loader(
         dataset,
@@ -80,19 +80,21 @@ def train_batches(
         start=start,
         stop=config.train.steps,
         workers=config.data.workers,
-        rank=ranks.rank,
-        world_size=ranks.size,
-        pin_memory=ranks.device.type == "cuda",
+        rank=comm.rank,
+        world_size=comm.world_size,
+        pin_memory=comm.device.type == "cuda",
         skip_bad=config.data.on_bad == "skip",
     )
 
 
-def val_batches(dataset: DetectionDataset, config: RunConfig, ranks: Ranks) -> DataLoader[Any]:
+def val_batches(
+    dataset: DetectionDataset, config: RunConfig, comm: Communicator
+) -> DataLoader[Any]:
     """Each image once, over all ranks."""
     return eval_loader(
         dataset,
         config.eval.batch_size,
         workers=config.data.workers,
-        rank=ranks.rank,
-        world_size=ranks.size,
+        rank=comm.rank,
+        world_size=comm.world_size,
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from dcnv2 import doctor
-from dcnv2.engine.config.loading import RunConfig, to_yaml
+from dcnv2.engine.config import RunConfig, to_yaml
 
 CONTENTS = {
     "config.yaml": "the configuration as it was resolved: `dcnv2 train` and others take it, or "

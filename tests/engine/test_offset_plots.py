@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from dcnv2.engine.config.loading import load_config
+from dcnv2.engine.config import load_config
 from dcnv2.engine.visualization.offsets import Sampling, choose_points, draw_offsets, record, trace
 from dcnv2.models import build_model
 

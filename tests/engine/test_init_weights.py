@@ -9,9 +9,9 @@ import torch
 from toy_runs import toy_config, weights_of
 
 from dcnv2.data.shapes import write_shapes
-from dcnv2.engine.config.loading import load_config
-from dcnv2.engine.training.init_weights import load_initial, read_weights, rename
-from dcnv2.engine.training.train import Trainer, train
+from dcnv2.engine.config import load_config
+from dcnv2.engine.training.init_weights import load_init_weights, read_weights, rename
+from dcnv2.engine.training.trainer import Trainer, train
 from dcnv2.models import build_model, resnet
 
 
@@ -79,7 +79,7 @@ def test_an_old_detector_comes_over_whole(tmp_path, monkeypatch):
     state["module.backbone.body.stem.conv1.weight"] = stem.detach().flip(1)
     state["module.rpn.anchor_generator.cell_anchors.0"] = torch.zeros(3, 4)
     torch.save({"model": state, "iteration": 7, "optimizer": {"lr": 0.1}}, tmp_path / "old.pth")
-    assert load_initial(tmp_path / "old.pth", model) == ([], [])
+    assert load_init_weights(tmp_path / "old.pth", model) == ([], [])
     for key, value in source.state_dict().items():
         assert torch.equal(model.state_dict()[key], value), key
 
@@ -87,13 +87,13 @@ def test_an_old_detector_comes_over_whole(tmp_path, monkeypatch):
 def test_what_does_not_fit_is_left_and_named(tmp_path):
     net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))
     torch.save({"0.weight": torch.ones(3, 2), "1.weight": torch.ones(1, 4)}, tmp_path / "part.pth")
-    assert load_initial(tmp_path / "part.pth", net) == (
+    assert load_init_weights(tmp_path / "part.pth", net) == (
         ["0.bias", "1.bias", "1.weight"],
         ["1.weight"],
     )
     assert (net[0].weight == 1).all()
     with pytest.raises(ValueError, match="none of its 2 tensors fits"):
-        load_initial(tmp_path / "part.pth", torch.nn.Linear(7, 7))
+        load_init_weights(tmp_path / "part.pth", torch.nn.Linear(7, 7))
 
 
 class Trap:

@@ -11,9 +11,9 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from dcnv2.engine.config.loading import RunConfig, to_yaml
-from dcnv2.engine.training.checkpoint import PREFIX, WEIGHTS, restore, write_checksums
-from dcnv2.engine.training.run_folder import describe
+from dcnv2.engine.config import RunConfig, to_yaml
+from dcnv2.engine.runtime.checkpoint import PREFIX, WEIGHTS, restore, write_checksums
+from dcnv2.engine.runtime.run_folder import describe
 
 RECORDS = ("log.txt", "metrics.csv", "eval.csv", "eval_classes.csv")
 

@@ -14,8 +14,8 @@ from dcnv2 import cli
 from dcnv2.data.coco import CocoDataset
 from dcnv2.data.concat import MINIVAL, concatenate, write_minival
 from dcnv2.data.shapes import write_shapes
-from dcnv2.engine.config.options import DataConfig
-from dcnv2.engine.training.datasets import open_train
+from dcnv2.engine.config import DataConfig
+from dcnv2.engine.runtime.datasets import open_train
 
 
 def _set(root, ids, **changes):

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from toy_runs import killed_runs
 
-from dcnv2.engine.training import checkpoint
+from dcnv2.engine.runtime import checkpoint
 from dcnv2.engine.training.train_step import TrainStep
 from dcnv2.engine.training.trainer import train
 

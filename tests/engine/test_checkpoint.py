@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from dcnv2.engine.runtime import checkpoint
 from dcnv2.engine.runtime.checkpoint import (
     last_checkpoint,
     list_checkpoints,
@@ -13,7 +14,6 @@ from dcnv2.engine.runtime.checkpoint import (
     load_state,
     save_checkpoint,
 )
-from dcnv2.engine.training import checkpoint
 
 
 @pytest.fixture

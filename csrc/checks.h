@@ -8,9 +8,8 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
-#include <cmath>
 #include <cstdint>
-#include <limits>
+#include <initializer_list>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -18,6 +17,7 @@
 #include <vector>
 
 #include "geometry.h"
+#include "operand_limits.h"
 #include "roi_geometry.h"
 
 namespace dcnv2 {
@@ -105,23 +105,25 @@ inline void check_coordinates(const Operand& t, const Operand& input) {
   check_device(t, input);
 }
 
-// A pair (vertical, horizontal) of hyper-parameters, each in least .. 2^31 - 1, so that no product
-// of two of them overflows.
-inline void check_pair(const char* name, const Shape& pair, int64_t least) {
-  STD_TORCH_CHECK(pair.size() == 2, name, " must hold 2 numbers, got ", pair.size());
-  for (const int64_t v : pair) {
-    STD_TORCH_CHECK(v >= least && v <= std::numeric_limits<int32_t>::max(), name,
-                    " must be at least ", least, " and below 2^31, got ", text(pair));
+// Throws unless every one of an option's values is within its limit.
+template <class T>
+void check_limit(const Limit<T>& limit, std::initializer_list<T> values) {
+  for (const T value : values) {
+    STD_TORCH_CHECK(value >= limit.least && value <= limit.most, limit.name,  // NaN fails
+                    " must be between ", limit.least, " and ", limit.most, ", got ", value);
   }
+}
+
+// A pair (vertical, horizontal) of options.
+inline void check_pair(const Limit<int64_t>& limit, const Shape& pair) {
+  STD_TORCH_CHECK(pair.size() == 2, limit.name, " must hold 2 numbers, got ", pair.size());
+  check_limit(limit, {pair[0], pair[1]});
 }
 
 inline void check_input(const Operand& input) {
   check_rank(input, 4, "batch, channels, height, width");
   check_floating(input);
-  // Base pixels are int, and one past the last pixel must be too.
-  constexpr int64_t kMaxSide = std::numeric_limits<int32_t>::max() - 1;
-  STD_TORCH_CHECK(input.sizes[2] <= kMaxSide && input.sizes[3] <= kMaxSide,
-                  "input must have a height and a width below 2^31 - 1, got ", text(input.sizes));
+  check_limit(kInputSide, {input.sizes[2], input.sizes[3]});
 }
 
 // Checks every operand of deform_conv2d and returns its sizes.
@@ -134,13 +136,12 @@ inline ConvGeometry check_deform_conv2d(const Operand& input, const Operand& off
   check_rank(weight, 4, "out_channels, in_channels / groups, kernel_height, kernel_width");
   check_coordinates(offset, input);
   check_like_input(weight, input);
-  check_pair("stride", stride, 1);
-  check_pair("padding", padding, 0);
-  check_pair("dilation", dilation, 1);
-  for (const int64_t size : weight.sizes) {
-    STD_TORCH_CHECK(size >= 1 && size <= std::numeric_limits<int32_t>::max(),
-                    "weight must have no empty axis, got shape ", text(weight.sizes));
-  }
+  check_pair(kStride, stride);
+  check_pair(kPadding, padding);
+  check_pair(kDilation, dilation);
+  for (const int64_t size : weight.sizes) check_limit(kWeightAxis, {size});
+  STD_TORCH_CHECK(input.sizes[1] >= 1, "input must have at least one channel, got shape ",
+                  text(input.sizes));
 
   ConvGeometry g;
   g.batch = input.sizes[0];
@@ -163,7 +164,7 @@ inline ConvGeometry check_deform_conv2d(const Operand& input, const Operand& off
                   g.out_width, " for an input of shape ", text(input.sizes),
                   " and a weight of shape ", text(weight.sizes));
 
-  STD_TORCH_CHECK(g.in_channels >= 1 && g.in_channels % weight.sizes[1] == 0,
+  STD_TORCH_CHECK(g.in_channels % weight.sizes[1] == 0,
                   "weight's second axis (in_channels / groups) must divide the ", g.in_channels,
                   " channels of input, got shape ", text(weight.sizes));
   g.groups = g.in_channels / weight.sizes[1];
@@ -198,25 +199,18 @@ inline void check_grad_output(const Operand& grad_output, const Operand& input,
   check_shape(grad_output, output_shape, "the output's shape");
 }
 
-// A number that must be finite, in min .. max.
-inline void check_number(const char* name, double value, double least, double most) {
-  STD_TORCH_CHECK(value >= least && value <= most, name, " must be in ", least, " .. ", most,
-                  ", got ", value);
-}
-
 // What both RoI poolings ask of their shared operands; the offset's shape is theirs to check.
 inline RoiPoolGeometry check_rois(const Operand& input, const Operand& rois, const Operand& offset,
                                   const Operand& mask, const Shape& output_size,
                                   double spatial_scale, double offset_scale) {
-  constexpr double kMost = std::numeric_limits<float>::max();
   check_input(input);
   STD_TORCH_CHECK(input.sizes[1] >= 1 && input.sizes[2] >= 1 && input.sizes[3] >= 1,
                   "input must have channels and pixels, got ", text(input.sizes));
   check_coordinates(rois, input);
   check_rank(rois, 2, "rois, 5");
   check_shape(rois, {rois.sizes[0], 5}, "rois, batch index and x1, y1, x2, y2");
-  check_pair("output_size", output_size, 1);
-  check_number("spatial_scale", spatial_scale, -kMost, kMost);
+  check_pair(kOutputSize, output_size);
+  check_limit(kSpatialScale, {spatial_scale});
 
   RoiPoolGeometry g{};
   g.rois = rois.sizes[0];
@@ -244,9 +238,9 @@ inline RoiPoolGeometry check_deform_roi_pool(const Operand& input, const Operand
                                              const Operand& offset, const Operand& mask,
                                              const Shape& output_size, double spatial_scale,
                                              int64_t sampling_ratio, double gamma) {
-  check_number("gamma", gamma, -std::numeric_limits<float>::max(),
-               std::numeric_limits<float>::max());
-  check_number("sampling_ratio", double(sampling_ratio), 0, double(kMostSamples));
+  static_assert(kSamplingRatio.most == kMostSamples && kSamplePerPart.most == kMostSamples);
+  check_limit(kGamma, {gamma});
+  check_limit(kSamplingRatio, {sampling_ratio});
   RoiPoolGeometry g = check_rois(input, rois, offset, mask, output_size, spatial_scale, gamma);
   g.sampling = sampling_ratio;
   if (offset.present) {
@@ -262,12 +256,10 @@ inline RoiPoolGeometry check_deform_psroi_pool(const Operand& input, const Opera
                                                int64_t output_size, double spatial_scale,
                                                int64_t group_size, int64_t part_size,
                                                int64_t sample_per_part, double trans_std) {
-  constexpr double kMostParts = 1 << 20;  // keeps products of two of them far below 2^63
-  check_number("trans_std", trans_std, -std::numeric_limits<float>::max(),
-               std::numeric_limits<float>::max());
-  check_number("group_size", double(group_size), 1, kMostParts);
-  check_number("part_size", double(part_size), 1, kMostParts);
-  check_number("sample_per_part", double(sample_per_part), 1, double(kMostSamples));
+  check_limit(kTransStd, {trans_std});
+  check_limit(kGroupSize, {group_size});
+  check_limit(kPartSize, {part_size});
+  check_limit(kSamplePerPart, {sample_per_part});
   RoiPoolGeometry g = check_rois(input, rois, offset, mask, {output_size, output_size},
                                  spatial_scale, trans_std);
   g.sampling = sample_per_part;

@@ -119,7 +119,7 @@ def _device_notes(device: Device) -> list[str]:
     found = library.LIBRARIES.get(device.type)
     if found is None or not found.loaded or device.capability is None:
         return []
-    why = library.missing_image(found.info.get("arch_list", ""), device.capability)
+    why = library.missing_arch(found.info.get("arch_list", ""), device.capability)
     if why is None:
         return []
     version = ".".join(str(part) for part in device.capability)

@@ -7,11 +7,12 @@ never make the host wait. The one exception is the batch index of RoIs on a CPU.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from .operand_limits import LIMITS
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _HALF = (torch.float16, torch.bfloat16)
@@ -39,6 +40,18 @@ def whole(name: str, value: int) -> int:
     if isinstance(value, (int, torch.SymInt)):
         return value
     raise TypeError(f"{name} must be a whole number, got {value!r}")
+
+
+def real(name: str, value: float) -> float:
+    """Return an option that must be a number, as a float.
+
+    Raises:
+        TypeError: it is not.
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
 
 
 def output_size(
@@ -79,10 +92,11 @@ def check_deform_conv2d(
     _check_dtype("weight", weight, input)
     _check_float_dtype("offset", offset, input)
     _check_device(input, offset=offset, weight=weight)
-    _check_positive("stride", stride)
-    _check_positive("dilation", dilation)
-    if padding[0] < 0 or padding[1] < 0:
-        raise ValueError(f"padding must not be negative, got {_numbers(padding)}")
+    _check_limits("stride", *stride)
+    _check_limits("padding", *padding)
+    _check_limits("dilation", *dilation)
+    _check_sides("input", input.shape[2:])
+    _check_sides("weight", weight.shape)
 
     batch, channels, height, width = input.shape
     out_channels, group_channels, kh, kw = weight.shape
@@ -146,11 +160,10 @@ def check_deform_roi_pool(
     gamma: float,
 ) -> None:
     """Raise if the operands of deform_roi_pool do not fit together (see check_deform_conv2d)."""
-    _check_positive("output_size", output_size)
-    _check_number("spatial_scale", spatial_scale, positive=True)
-    _check_number("gamma", gamma)
-    if sampling_ratio < 0:
-        raise ValueError(f"sampling_ratio must be 0 (adaptive) or more, got {sampling_ratio}")
+    _check_limits("output_size", *output_size)
+    _check_limits("spatial_scale", spatial_scale)
+    _check_limits("sampling_ratio", sampling_ratio)
+    _check_limits("gamma", gamma)
     _check_rois(input, rois)
     size = (rois.shape[0], 2, output_size[0], output_size[1])
     if offset is not None:
@@ -173,12 +186,12 @@ def check_deform_psroi_pool(
     trans_std: float,
 ) -> None:
     """Raise if the operands of deform_psroi_pool do not fit together (see check_deform_conv2d)."""
-    _check_positive("output_size", (output_size,))
-    _check_positive("group_size", (group_size,))
-    _check_positive("part_size", (part_size,))
-    _check_positive("sample_per_part", (sample_per_part,))
-    _check_number("spatial_scale", spatial_scale, positive=True)
-    _check_number("trans_std", trans_std)
+    _check_limits("output_size", output_size)
+    _check_limits("spatial_scale", spatial_scale)
+    _check_limits("group_size", group_size)
+    _check_limits("part_size", part_size)
+    _check_limits("sample_per_part", sample_per_part)
+    _check_limits("trans_std", trans_std)
     _check_rois(input, rois)
     channels, cells = input.shape[1], group_size * group_size
     if channels < cells or channels % cells != 0:
@@ -207,6 +220,7 @@ def _check_rois(input: Tensor, rois: Tensor) -> None:
     _check_floating(input)
     _check_float_dtype("rois", rois, input)
     _check_device(input, rois=rois)
+    _check_sides("input", input.shape[2:])
     if rois.shape[1] != 5:
         raise ValueError(
             f"rois must have 5 columns (batch index, x1, y1, x2, y2), got {shape(rois)}"
@@ -301,17 +315,31 @@ def _check_device(input: Tensor, **tensors: Tensor) -> None:
             )
 
 
-def _check_positive(name: str, values: Sequence[int]) -> None:
-    if any(value < 1 for value in values):
-        raise ValueError(f"{name} must be positive, got {_numbers(values)}")
+def _check_limits(name: str, *values: float) -> None:
+    least, most = LIMITS[name]
+    for value in values:
+        if not least <= value <= most:  # NaN too
+            raise ValueError(
+                f"{name} must be between {_number(least)} and {_number(most)}, "
+                f"got {_numbers(values)}"
+            )
 
 
-def _numbers(values: Sequence[int]) -> str:
+def _check_sides(name: str, sizes: Sequence[int]) -> None:
+    """Check that sizes fit 32 bits.
+
+    Tracing leaves this out: a guard on a symbolic size would bound the sizes of the traced program.
+    """
+    if torch.compiler.is_compiling() or any(type(size) is not int for size in sizes):
+        return
+    most = LIMITS[name][1]
+    if max(sizes) > most:
+        raise ValueError(f"{name} must have sizes of at most {most}, got {list(sizes)}")
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _numbers(values: Sequence[float]) -> str:
     return " x ".join(str(value) for value in values)
-
-
-def _check_number(name: str, value: float, positive: bool = False) -> None:
-    # Not math.isfinite, which torch.compile cannot trace of a number that it keeps symbolic.
-    if not -math.inf < value < math.inf or (positive and value <= 0):
-        wanted = "finite and positive" if positive else "finite"
-        raise ValueError(f"{name} must be {wanted}, got {value}")

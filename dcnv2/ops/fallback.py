@@ -51,7 +51,7 @@ def _(
     dilation: Sequence[int],
     allow_tf32: bool = False,
 ) -> Tensor:
-    library.tell_of_portable_path(input.device.type)
+    library.warn_portable_fallback(input.device.type)
     with full_precision(input):
         out = conv.forward(input, offset, weight, bias, mask, stride, padding, dilation)
         return _settle(out, input)
@@ -86,7 +86,7 @@ def _register_pool(name: str, module: Any) -> None:
     def _(
         input: Tensor, rois: Tensor, offset: Tensor | None, mask: Tensor | None, *options: Any
     ) -> Tensor:
-        library.tell_of_portable_path(input.device.type)
+        library.warn_portable_fallback(input.device.type)
         with full_precision(input):
             out = module.forward(input, rois, offset, mask, module.Options(*options))
             return _settle(out, input)

@@ -118,7 +118,12 @@ def deform_roi_pool(
     rois = join_boxes(rois)
     if autocast.is_enabled(input):
         rois, offset, mask = autocast.cast_places(input, rois, offset, mask)
-    options = (output_size, float(spatial_scale), sampling_ratio, float(gamma))
+    options = (
+        output_size,
+        checks.real("spatial_scale", spatial_scale),
+        sampling_ratio,
+        checks.real("gamma", gamma),
+    )
     checks.check_deform_roi_pool(input, rois, offset, mask, *options)
     checks.check_batch_index(input, rois)
     operator = portable if transforms.active() else torch.ops.dcnv2
@@ -173,11 +178,11 @@ def deform_psroi_pool(
         rois, offset, mask = autocast.cast_places(input, rois, offset, mask)
     options = (
         size,
-        float(spatial_scale),
+        checks.real("spatial_scale", spatial_scale),
         checks.whole("group_size", group_size),
         size if part_size is None else checks.whole("part_size", part_size),
         checks.whole("sample_per_part", sample_per_part),
-        float(trans_std),
+        checks.real("trans_std", trans_std),
     )
     checks.check_deform_psroi_pool(input, rois, offset, mask, *options)
     checks.check_batch_index(input, rois)

@@ -48,7 +48,7 @@ def backend() -> str:
     return wanted
 
 
-def refusal(device: str, path: Path) -> str | None:
+def unsupported_reason(device: str, path: Path) -> str | None:
     """Return why a library is not to be loaded, or None: the rule that loading and doctor share."""
     if backend() == "portable":
         return "DCNV2_BACKEND=portable asks for the portable path"
@@ -76,7 +76,7 @@ def cuda_major(path: Path) -> str | None:
 def load(device: str, folder: Path = FOLDER) -> Library:
     """Load the library of a device type, if there is one; never raises for a broken one."""
     path = folder / f"libdcnv2_{device}.so"
-    reason = refusal(device, path)
+    reason = unsupported_reason(device, path)
     if reason is not None:
         return Library(device, path, loaded=False, reason=reason)
     try:
@@ -127,7 +127,7 @@ def limit_conv_path(fastest: str) -> None:
         raise ValueError(f"fastest must be plain, mma or wgmma, got '{fastest}'")
 
 
-def missing_image(arch_list: str, capability: tuple[int, int]) -> str | None:
+def missing_arch(arch_list: str, capability: tuple[int, int]) -> str | None:
     """Return why code built for `arch_list` can't run on a device, or None if it can.
 
     Args:
@@ -154,19 +154,19 @@ def missing_image(arch_list: str, capability: tuple[int, int]) -> str | None:
 
 
 LIBRARIES = {device: load(device) for device in ("cpu", "cuda")}
-_told: set[str] = set()  # device types
+_warned: set[str] = set()  # device types
 
 
-def tell_of_portable_path(device: str) -> None:
+def warn_portable_fallback(device: str) -> None:
     """Warn, once, that a device's operators run plain PyTorch though there is a library for it.
 
     Args:
         device: a device's type. No word of one that no library serves, nor where it was asked for.
     """
     found = LIBRARIES.get(device)
-    if found is None or found.loaded or device in _told or backend() == "portable":
+    if found is None or found.loaded or device in _warned or backend() == "portable":
         return
-    _told.add(device)
+    _warned.add(device)
     warnings.warn(
         f"dcnv2 runs plain PyTorch on {device}, several times slower than its compiled kernels: "
         f"{found.reason}; `dcnv2 doctor` says more",

@@ -34,7 +34,7 @@ from dcnv2.ops import fallback, library
     ],
 )
 def test_which_devices_a_list_of_architectures_serves(archs, capability, fits):
-    reason = library.missing_image(archs, capability)
+    reason = library.missing_arch(archs, capability)
     assert (reason is None) == fits
     if not fits:
         assert reason.startswith("no kernel image for compute capability")
@@ -55,19 +55,19 @@ def test_a_broken_library_leaves_its_error_and_fails_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("own", "refusal"),
+    ("own", "reason"),
     [
         ("12.8", "libdcnv2_cuda.so was built for CUDA 13, and this torch is of CUDA 12"),
         ("13.1", "libdcnv2_cuda.so did not load: "),
     ],
 )
-def test_a_library_of_another_cuda_is_refused(monkeypatch, tmp_path, own, refusal):
+def test_a_library_of_another_cuda_is_refused(monkeypatch, tmp_path, own, reason):
     monkeypatch.setattr(torch.version, "cuda", own)
     monkeypatch.delenv("DCNV2_BACKEND", raising=False)
     (tmp_path / "libdcnv2_cuda.so").write_bytes(b"\x7fELF\0libc.so.6\0libcudart.so.13\0")
     found = library.load("cuda", tmp_path)
     assert not found.loaded
-    assert found.reason.startswith(refusal)
+    assert found.reason.startswith(reason)
 
 
 def test_the_cuda_of_a_built_library_is_read_from_its_file(tmp_path):
@@ -83,7 +83,7 @@ def test_the_cuda_of_a_built_library_is_read_from_its_file(tmp_path):
 def test_the_portable_path_says_so_once_where_a_library_lacks(monkeypatch, tmp_path, loaded):
     missing = dataclasses.replace(library.load("cpu", tmp_path), loaded=loaded)
     monkeypatch.setitem(library.LIBRARIES, "cpu", missing)
-    monkeypatch.setattr(library, "_told", set())
+    monkeypatch.setattr(library, "_warned", set())
     monkeypatch.delenv("DCNV2_BACKEND", raising=False)
     tensors = [torch.zeros(shape) for shape in ((1, 2, 3, 3), (1, 2, 3, 3), (1, 2, 1, 1))]
     with warnings.catch_warnings(record=True) as caught:

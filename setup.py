@@ -1,21 +1,40 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Builds the two shared libraries of csrc/ beside the pure Python package (see pyproject.toml)."""
+"""Builds the two shared libraries of csrc/ next to the pure Python package (see pyproject.toml)."""
 
+import json
 import runpy
 import shutil
 import sys
 from pathlib import Path
 
+import setuptools
+
+# pyproject.toml names the licence as setuptools 77 and newer read it.
+if int(setuptools.__version__.split(".")[0]) < 77:
+    sys.exit(
+        f"dcnv2: setuptools {setuptools.__version__} is too old for --no-build-isolation: leave "
+        "that option out, or run `pip install -U 'setuptools>=77'` first"
+    )
+
 from setuptools import Command, Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
+from setuptools.command.dist_info import dist_info
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
-from build_support import libraries  # noqa: E402
+from build_support import jobs, libraries, torch_install  # noqa: E402
 
 csrc_digest = runpy.run_path(str(ROOT / "dcnv2" / "csrc_digest.py"))["csrc_digest"]
+
+
+def _or_exit(function, *arguments, **options):
+    """Call a function; an error that it explains ends the build with that sentence."""
+    try:
+        return function(*arguments, **options)
+    except (RuntimeError, ValueError) as error:
+        sys.exit(f"dcnv2: {error}")
 
 
 class BuildLibraries(Command):
@@ -35,16 +54,17 @@ class BuildLibraries(Command):
         self.set_undefined_options("build", ("build_lib", "build_lib"))
 
     def run(self):
-        """Build what can be built here, and say what can't and why."""
-        planned, left_out = libraries.plan(ROOT, csrc_digest)
-        for reason in left_out:
-            print(f"dcnv2: {reason}", file=sys.stderr)
-        if not (self.inplace or self.editable_mode):
-            shutil.rmtree(
-                self._out_dir(), ignore_errors=True
-            )  # an earlier build's may be left out now
-        if planned:
-            libraries.build(planned, ROOT / "build" / "csrc", self._out_dir())
+        """Build what can be built here; report and record what can't be, and why."""
+        in_checkout = self.inplace or self.editable_mode
+        progress = jobs.Progress(terminal=True)
+        planned, skipped = _or_exit(libraries.plan, ROOT, csrc_digest, for_wheel=not in_checkout)
+        for device, reason in skipped.items():
+            progress.say(f"the {device.upper()} library is left out: {reason}")
+        out_dir = self._out_dir()
+        if not in_checkout:
+            shutil.rmtree(out_dir, ignore_errors=True)  # may hold what is now left out
+        _or_exit(libraries.build, planned, ROOT / "build" / "csrc", out_dir, progress)
+        (out_dir / "skipped.json").write_text(json.dumps(skipped, indent=1) + "\n")
 
     def _out_dir(self) -> Path:
         here = self.inplace or self.editable_mode
@@ -56,8 +76,8 @@ class BuildLibraries(Command):
         return [str(p.relative_to(ROOT)) for p in found if p.is_file()]
 
     def get_outputs(self):
-        """The libraries, as setuptools wants to know them."""
-        return [str(p) for p in self._out_dir().glob("*.so")]
+        """The files of a built package's folder `lib`."""
+        return [str(p) for p in self._out_dir().glob("*")]
 
     def get_output_mapping(self):
         """Nothing is mapped: an editable install finds the libraries in the checkout."""
@@ -70,8 +90,17 @@ class Build(build):
     sub_commands = [*build.sub_commands, ("build_libraries", None)]  # noqa: RUF012
 
 
+class DistInfo(dist_info):
+    """setuptools' metadata; the first step of an installation."""
+
+    def run(self):
+        """Refuse before pip downloads every dependency, not after."""
+        _or_exit(torch_install.find_torch)
+        super().run()
+
+
 class Wheel(bdist_wheel):
-    """The libraries need neither a Python version nor its ABI, only the platform."""
+    """The libraries depend on the platform, but on no version of Python and not on its ABI."""
 
     def finalize_options(self):
         """Mark the wheel as not pure."""
@@ -93,5 +122,10 @@ class BinaryDistribution(Distribution):
 
 setup(
     distclass=BinaryDistribution,
-    cmdclass={"build": Build, "build_libraries": BuildLibraries, "bdist_wheel": Wheel},
+    cmdclass={
+        "build": Build,
+        "build_libraries": BuildLibraries,
+        "bdist_wheel": Wheel,
+        "dist_info": DistInfo,
+    },
 )

@@ -1,157 +1,223 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Compile csrc/ into the two shared libraries that dcnv2.ops loads, with ninja.
+"""Compile csrc/ into the two shared libraries that dcnv2.ops loads.
 
 Both use PyTorch's stable C ABI only, so one build serves every torch >= 2.10 and every Python.
 """
 
 import os
-import shlex
-import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
+from .compiler import PROBE, compile_error, compiler
+from .jobs import Job, Progress, run
+from .toolkit import Toolkit, arch_list, find_toolkit, gencode_flags
+from .torch_install import OLDEST, TorchInstall, find_torch
 
-from .toolkit import DEFAULT_ARCH_LIST, Toolkit, find_toolkit, gencode_flags
-
-_TARGET = "0x020a000000000000"  # torch 2.10: the oldest whose stable ABI has all that we call
+_TARGET = f"0x{OLDEST[0]:02x}{OLDEST[1]:02x}000000000000"  # torch's stable ABI, of this version
+_STANDARD = "-std=c++20"
 _NVCC_FLAGS = ["--expt-relaxed-constexpr", "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall"]
 _WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unknown-pragmas"]
 
 
 @dataclass
 class Library:
-    """One shared library: its name, its sources and how they are compiled."""
+    """One shared library: its name, its sources and how they are compiled.
+
+    Attributes:
+        name: the file is lib<name>.so.
+        sources: the .cpp and .cu files.
+        cxx_flags: the C++ compiler's, for .cpp files.
+        link_flags: the C++ compiler's, to link.
+        info_flags: for build_info.cpp only, so that a new digest recompiles only that file.
+        toolkit: CUDA's, to compile .cu files.
+        nvcc_flags: nvcc's, for .cu files.
+    """
 
     name: str
     sources: list[Path]
     cxx_flags: list[str]
     link_flags: list[str]
-    info_flags: list[str]  # of build_info.cpp alone, so that a new digest recompiles only that
+    info_flags: list[str]
     toolkit: Toolkit | None = None
     nvcc_flags: list[str] = field(default_factory=list)
 
 
-def compiler() -> str | None:
-    """The C++ compiler: CXX if set, else the first of c++, g++, clang++ on PATH."""
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
-    return next((path for name in names if (path := shutil.which(name.split()[0]))), None)
-
-
-def plan(root: Path, digest: Callable[..., str]) -> tuple[list[Library], list[str]]:
-    """The libraries that can be built here, and for each one that can't a sentence that says why.
+def plan(
+    root: Path, digest: Callable[..., str], for_wheel: bool = False
+) -> tuple[list[Library], dict[str, str]]:
+    """The libraries to build here, and for each other device type a clause that says why not.
 
     Args:
         root: The checkout.
-        digest: dcnv2.csrc_digest's, which tells the digest of a library's sources.
+        digest: dcnv2.csrc_digest's function, which digests a library's sources.
+        for_wheel: whether the CUDA library is for every GPU, or for those of this machine.
 
     Raises:
-        RuntimeError: DCNV2_BUILD_CUDA=1 asks for the CUDA library and it can't be built.
-        ValueError: DCNV2_BUILD_CUDA or TORCH_CUDA_ARCH_LIST has a value that makes no sense.
+        RuntimeError: torch is missing or too old, or DCNV2_BUILD_CUDA=1 asks for a CUDA library
+            that can't be built.
+        ValueError: CXX, DCNV2_BUILD_CUDA or TORCH_CUDA_ARCH_LIST has an invalid value.
     """
-    if compiler() is None:
-        return [], ["no C++ compiler (CXX, c++, g++, clang++): operators take the portable path"]
-    torch_dir = Path(torch.__file__).parent
-    flags = ["-std=c++20", "-O3", f"-I{root / 'csrc'}"]
-    common = [
-        *flags,
-        "-fPIC",
-        f"-isystem{torch_dir / 'include'}",
-        f"-DTORCH_TARGET_VERSION={_TARGET}",
-    ]
-
-    def info(library: str) -> str:
-        return _text_macro("DCNV2_CSRC_DIGEST", digest(root / "csrc", library))
-
-    link = ["-shared", f"-L{torch_dir / 'lib'}", "-ltorch_cpu", "-Wl,--no-undefined"]
-    hidden = ["-fvisibility=hidden", *_WARNINGS]
-    sources = sorted((root / "csrc/cpu").rglob("*.cpp"))
-    # No floating-point operation traps: loops with rounding or comparisons can be vectorised.
-    cpu_flags = [*common, *hidden, "-fno-trapping-math"]
-    cpu = Library("dcnv2_cpu", sources, cpu_flags, link, [info("cpu")])
-
     wanted = os.environ.get("DCNV2_BUILD_CUDA", "auto")
     if wanted not in ("auto", "0", "1"):
         raise ValueError(f"DCNV2_BUILD_CUDA must be auto, 0 or 1, not '{wanted}'")
-    toolkit, why = None, "DCNV2_BUILD_CUDA=0"
-    if wanted != "0":
-        toolkit, why = _cuda_toolkit()
-        if toolkit is None and wanted == "1":
-            raise RuntimeError(f"DCNV2_BUILD_CUDA=1, but the CUDA library can't be built: {why}")
-    if toolkit is None:
-        return [cpu], [f"built without CUDA: {why}"]
+    torch = find_torch()
+    archs = arch_list(for_wheel)
+    gencode = gencode_flags(archs)
+    skipped = {}
+    if fault := _compiler_fault():
+        skipped["cpu"] = fault
+    toolkit = None
+    if wanted == "0":
+        skipped["cuda"] = "DCNV2_BUILD_CUDA=0"
+    elif fault:
+        skipped["cuda"] = fault
+    else:
+        toolkit, why = _cuda_toolkit(torch, gencode)
+        if toolkit is None:
+            skipped["cuda"] = why
+    if wanted == "1" and toolkit is None:
+        raise RuntimeError(
+            f"DCNV2_BUILD_CUDA=1, but the CUDA library can't be built: {skipped['cuda']}"
+        )
+    planned = []
+    if "cpu" not in skipped:
+        planned.append(_cpu_library(root, digest, torch))
+    if toolkit is not None:
+        planned.append(_cuda_library(root, digest, torch, toolkit, archs))
+    return planned, skipped
 
-    archs = os.environ.get("TORCH_CUDA_ARCH_LIST") or DEFAULT_ARCH_LIST
-    hopper = ["-DDCNV2_SM90A"] if "compute_90a" in " ".join(gencode_flags(archs)) else []
-    cuda = Library(
+
+def _compiler_fault() -> str | None:
+    """Why there is no C++ compiler that works, or None if there is one."""
+    command = compiler()
+    if command is None:
+        return "there is no C++ compiler: install g++ 11 or newer, or clang++ 14 or newer"
+    error = compile_error([*command, _STANDARD, "-fPIC"], ".cpp", PROBE)
+    return error and (
+        f"the C++ compiler `{' '.join(command)}` fails on a three-line C++20 program ({error}): "
+        "repair it, or set CXX to another one"
+    )
+
+
+def _cuda_toolkit(torch: TorchInstall, gencode: list[str]) -> tuple[Toolkit | None, str]:
+    """A toolkit that compiles for the architectures, or None and why there is none."""
+    if torch.cuda is None:
+        return None, f"torch {torch.version} has no CUDA"
+    toolkit, why = find_toolkit(int(torch.cuda.split(".")[0]))
+    if toolkit is None:
+        return None, why
+    error = compile_error([str(toolkit.nvcc), _STANDARD, *_NVCC_FLAGS, *gencode], ".cu", PROBE)
+    return (None, f"{toolkit.nvcc} fails on a three-line program: {error}") if error else (
+        toolkit, why)  # fmt: skip
+
+
+def _common_flags(root: Path, torch: TorchInstall) -> list[str]:
+    return [
+        *_language_flags(root), "-fPIC", f"-isystem{torch.root / 'include'}",
+        f"-DTORCH_TARGET_VERSION={_TARGET}", "-fvisibility=hidden", *_WARNINGS,
+    ]  # fmt: skip
+
+
+def _language_flags(root: Path) -> list[str]:
+    return [_STANDARD, "-O3", f"-I{root / 'csrc'}"]
+
+
+def _link_flags(torch: TorchInstall) -> list[str]:
+    return ["-shared", f"-L{torch.root / 'lib'}", "-ltorch_cpu", "-Wl,--no-undefined"]
+
+
+def _cpu_library(root: Path, digest: Callable[..., str], torch: TorchInstall) -> Library:
+    return Library(
+        "dcnv2_cpu",
+        sorted((root / "csrc/cpu").rglob("*.cpp")),
+        # No floating-point operation traps, so loops with rounding or comparisons vectorise.
+        [*_common_flags(root, torch), "-fno-trapping-math"],
+        _link_flags(torch),
+        [_text_macro("DCNV2_CSRC_DIGEST", digest(root / "csrc", "cpu"))],
+    )
+
+
+def _cuda_library(
+    root: Path, digest: Callable[..., str], torch: TorchInstall, toolkit: Toolkit, archs: str
+) -> Library:
+    gencode = gencode_flags(archs)
+    hopper = ["-DDCNV2_SM90A"] if any("compute_90a" in flag for flag in gencode) else []
+    cuda_headers = f"-isystem{toolkit.root / 'include'}"
+    return Library(
         "dcnv2_cuda",
         sorted(p for p in (root / "csrc/cuda").rglob("*.c*") if p.suffix in (".cu", ".cpp")),
-        [*common, *hidden, *hopper, "-DUSE_CUDA", f"-isystem{toolkit.root / 'include'}"],
-        [*link, "-ltorch_cuda", str(toolkit.runtime_library())],
-        [info("cuda"), _text_macro("DCNV2_ARCH_LIST", archs.replace(" ", ";"))],
+        [*_common_flags(root, torch), *hopper, "-DUSE_CUDA", cuda_headers],
+        [*_link_flags(torch), "-ltorch_cuda", str(toolkit.runtime_library())],
+        [
+            _text_macro("DCNV2_CSRC_DIGEST", digest(root / "csrc", "cuda")),
+            _text_macro("DCNV2_ARCH_LIST", archs),
+        ],
         toolkit,
-        [*flags, *_NVCC_FLAGS, *gencode_flags(archs)],
+        [*_language_flags(root), *_NVCC_FLAGS, *gencode],
     )
-    return [cpu, cuda], []
 
 
 def _text_macro(name: str, text: str) -> str:
-    """A macro that is a string literal, quoted for the shell: a list of architectures has ';'."""
-    return shlex.quote(f'-D{name}="{text}"')
+    """A macro that is a string literal."""
+    return f'-D{name}="{text}"'
 
 
-def _cuda_toolkit() -> tuple[Toolkit | None, str]:
-    if torch.version.cuda is None:
-        return None, f"torch {torch.__version__} has no CUDA"
-    return find_toolkit(int(torch.version.cuda.split(".")[0]))
+def build(
+    libraries: list[Library], build_dir: Path, out_dir: Path, progress: Progress | None = None
+) -> None:
+    """Compile and link what is out of date, MAX_JOBS at a time, into `out_dir`/lib<name>.so.
 
-
-def build(libraries: list[Library], build_dir: Path, out_dir: Path) -> None:
-    """Compile and link what is out of date, MAX_JOBS at a time, into `out_dir`/lib<name>.so."""
+    Raises:
+        RuntimeError: a source does not compile, or a library does not link.
+    """
+    progress = progress or Progress()
     build_dir.mkdir(parents=True, exist_ok=True)
     out_dir.mkdir(parents=True, exist_ok=True)
-    (build_dir / "build.ninja").write_text(_ninja_text(libraries, build_dir, out_dir))
-    jobs = os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1)
-    subprocess.run([_ninja(), "-C", str(build_dir), "-j", jobs], check=True)
-
-
-def _ninja() -> str:
-    try:
-        import ninja
-    except ImportError:
-        return "ninja"
-    return str(Path(ninja.BIN_DIR) / "ninja")
-
-
-def _ninja_text(libraries: list[Library], build_dir: Path, out_dir: Path) -> str:
-    lines = [
-        "ninja_required_version = 1.5",
-        f"cxx = {compiler()}",
-        "rule cxx\n  command = $cxx -MMD -MF $out.d $flags -c $in -o $out\n"
-        "  depfile = $out.d\n  deps = gcc\n  description = $out",
-        "rule nvcc\n  command = $nvcc -MD -MF $out.d $flags -c $in -o $out\n"
-        "  depfile = $out.d\n  deps = gcc\n  description = $out",
-        "rule link\n  command = $cxx $in $flags -o $out\n  description = $out",
-    ]
+    compiled, linked = [], []
     for library in libraries:
-        objects = []
-        for source in library.sources:
-            objects.append(f"{library.name}/{source.parent.name}_{source.name}.o")
-            device = source.suffix == ".cu"
-            flags = library.nvcc_flags if device else library.cxx_flags
-            if source.name == "build_info.cpp":
-                flags = flags + library.info_flags
-            lines.append(f"build {objects[-1]}: {'nvcc' if device else 'cxx'} {_escape(source)}")
-            lines.append("  flags = " + " ".join(flags))
-            if device:
-                lines.append(f"  nvcc = {library.toolkit.nvcc}")
-        target = _escape(out_dir.resolve() / f"lib{library.name}.so")
-        lines.append(f"build {target}: link {' '.join(objects)}")
-        lines.append("  flags = " + " ".join(library.link_flags))
-    return "\n".join(lines) + "\n"
+        objects = [_compile_job(library, source, build_dir) for source in library.sources]
+        compiled += objects
+        linked.append(_link_job(library, objects, build_dir, out_dir))
+    # Largest first: the last jobs to end are short ones, and no core waits long for them.
+    stale = [job for job in compiled if not job.is_current()]
+    stale.sort(key=lambda job: job.inputs[0].stat().st_size, reverse=True)
+    progress.total = len(stale)
+    run(stale, progress)
+    for job in linked:
+        if not job.is_current():
+            job.run()
 
 
-def _escape(path: Path) -> str:
-    return str(path.resolve()).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
+def object_name(source: Path) -> str:
+    """The object file of a source."""
+    return f"{source.parent.name}_{source.name}.o"
+
+
+def compile_command(library: Library, source: Path) -> list[str]:
+    """The compiler and the flags for one source of a library."""
+    if source.suffix == ".cu":
+        return [str(library.toolkit.nvcc), *library.nvcc_flags]
+    own = library.info_flags if source.name == "build_info.cpp" else []
+    return [*compiler(), *library.cxx_flags, *own]
+
+
+def _compile_job(library: Library, source: Path, build_dir: Path) -> Job:
+    command = [*compile_command(library, source), "-c", str(source.resolve())]
+    return Job(
+        "/".join(source.parts[source.parts.index("csrc") :]),
+        command,
+        build_dir,
+        Path(library.name, object_name(source)),
+        [source.resolve()],
+        "-MD" if source.suffix == ".cu" else "-MMD",
+    )
+
+
+def _link_job(library: Library, objects: list[Job], build_dir: Path, out_dir: Path) -> Job:
+    paths = [job.target for job in objects]
+    command = [*compiler(), *map(str, paths), *library.link_flags]
+    return Job(
+        f"lib{library.name}.so", command, build_dir,
+        out_dir.resolve() / f"lib{library.name}.so", paths,
+    )  # fmt: skip

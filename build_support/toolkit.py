@@ -9,8 +9,12 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-# Ampere (and Ada, which runs its code), Hopper with its warpgroup instructions, PTX for others.
-DEFAULT_ARCH_LIST = "8.0;9.0a;9.0+PTX"
+# A wheel serves every GPU: Ampere (and Ada, which runs its code), Hopper with its warpgroup
+# instructions, PTX for later ones.
+WHEEL_ARCH_LIST = "8.0;9.0a;9.0+PTX"
+# Runs on all of them, slower on Hopper and later, and compiles in a third of the time.
+NO_GPU_ARCH_LIST = "8.0+PTX"
+OLDEST_ARCH = (8, 0)  # the kernels use bfloat16 and cp.async instructions
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,28 @@ def find_toolkit(major: int) -> tuple[Toolkit | None, str]:
     return None, "; ".join(seen) or "CUDA_HOME is not set, no nvcc on PATH, none from pip packages"
 
 
+def arch_list(for_wheel: bool) -> str:
+    """TORCH_CUDA_ARCH_LIST, else all architectures for a wheel, else those of the GPUs present."""
+    if asked := os.environ.get("TORCH_CUDA_ARCH_LIST"):
+        return asked.replace(" ", ";")
+    if for_wheel:
+        return WHEEL_ARCH_LIST
+    return ";".join(_present_archs()) or NO_GPU_ARCH_LIST
+
+
+def _present_archs() -> list[str]:
+    """The architectures of the GPUs that the driver lists; no driver, none."""
+    query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        text = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    found = sorted({(int(major), int(minor)) for major, minor in re.findall(r"(\d+)\.(\d)", text)})
+    # Hopper's warpgroup instructions belong to 9.0a only.
+    return ["9.0a" if arch == (9, 0) else f"{arch[0]}.{arch[1]}" for arch in found
+            if arch >= OLDEST_ARCH]  # fmt: skip
+
+
 def gencode_flags(arch_list: str) -> list[str]:
     """nvcc's flags for a list such as '8.0;9.0a;9.0+PTX' (as TORCH_CUDA_ARCH_LIST writes it).
 
@@ -109,7 +135,7 @@ def gencode_flags(arch_list: str) -> list[str]:
         flags.append(f"-gencode=arch=compute_{arch},code=sm_{arch}")
         if match[4]:
             flags.append(f"-gencode=arch=compute_{arch},code=compute_{arch}")
-    # '9.0a;9.0+PTX' wants PTX of 9.0 but no second machine code for the same chip.
+    # '9.0a;9.0+PTX' needs PTX for 9.0, but no second machine code for the same chip.
     own = {flag for flag in flags if re.search(r"sm_\d+a$", flag)}
     doubled = {re.sub(r"(\d+)a", r"\1", flag) for flag in own}
     return [flag for flag in dict.fromkeys(flags) if flag not in doubled]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`dcnv2 doctor`: which path each operator takes on each device, and why not a faster one."""
+"""`dcnv2 doctor`: the path that each operator takes on each device, and why it is not faster."""
 
 from __future__ import annotations
 
+import json
 import platform
 from dataclasses import dataclass
 
@@ -13,42 +14,65 @@ import dcnv2
 from .csrc_digest import csrc_digest, is_current
 from .ops import checks, library, schema
 
-REBUILD = "pip install --no-build-isolation -e . in a checkout"
+REBUILD = "pip install -e . in a checkout"
 PORTABLE_COST = (
-    "The portable path takes several times as long as compiled kernels: it writes every sampled "
-    "value to memory and reads it back, one PyTorch operator after the other."
+    "The portable path is several times slower than compiled kernels: it is made of PyTorch "
+    "operators, each of which reads and writes every sampled value in memory."
 )
 _KEYS = {"cpu": "CPU", "cuda": "CUDA"}
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device that torch sees here."""
+    """A device that torch finds.
+
+    Attributes:
+        type: torch's name of its type.
+        name: what the device is called.
+        capability: the compute capability of a CUDA device.
+    """
 
     type: str
     name: str
-    capability: tuple[int, int] | None = None  # CUDA only
+    capability: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class Route:
-    """The path that an operator takes on a type of device."""
+    """The path that an operator takes on a type of device.
+
+    Attributes:
+        operator: its name.
+        device: the type of device.
+        dtypes: the dtypes that take this path.
+        path: "compiled" or "portable"; for convolutions on CUDA a name from `library.conv_path`.
+        advice: a sentence that says why the path is not faster and how to get a faster one; empty
+            for the fastest.
+    """
 
     operator: str
     device: str
     dtypes: tuple[str, ...]
-    path: str  # "compiled" or "portable"; convolutions on CUDA: see library.conv_path
-    advice: str  # why not a faster path and how to get it, a sentence; empty for the fastest
+    path: str
+    advice: str
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Everything that the report says."""
+    """Everything that the report says.
+
+    Attributes:
+        devices: the devices that torch finds.
+        cuda: the state of CUDA, a clause.
+        libraries: the compiled libraries, loaded or not.
+        notes: sentences about what is wrong or stale.
+        routes: the path of each operator on each type of device.
+    """
 
     devices: tuple[Device, ...]
-    cuda: str  # the state of CUDA, a clause
+    cuda: str
     libraries: tuple[library.Library, ...]
-    notes: tuple[str, ...]  # what is wrong or stale, sentences
+    notes: tuple[str, ...]
     routes: tuple[Route, ...]
 
 
@@ -58,7 +82,7 @@ def report() -> str:
 
 
 def diagnose() -> Diagnosis:
-    """Look at torch, the devices and the libraries, and ask the dispatcher what each call takes."""
+    """Inspect torch, the devices and the libraries; ask the dispatcher for each operator's path."""
     devices = _devices()
     notes = [note for device in devices for note in _device_notes(device)]
     notes += [note for found in library.LIBRARIES.values() for note in _library_notes(found)]
@@ -73,7 +97,7 @@ def diagnose() -> Diagnosis:
 
 
 def _by_kernels(route: Route, devices: tuple[Device, ...]) -> list[Route]:
-    """Split the route of a compiled convolution on CUDA by the kernels that each dtype takes."""
+    """Split the route of a compiled convolution on CUDA by dtype: each may take other kernels."""
     capability = next((d.capability for d in devices if d.type == route.device), None)
     if route.path != "compiled" or route.operator != "deform_conv2d" or capability is None:
         return [route]
@@ -101,7 +125,7 @@ def _devices() -> tuple[Device, ...]:
             devices.append(Device("cuda", name, capability))
     other = torch.accelerator.current_accelerator(check_available=True)
     if other is not None and other.type != "cuda":
-        devices.append(Device(other.type, f"{torch.accelerator.device_count()} of it"))
+        devices.append(Device(other.type, f"{torch.accelerator.device_count()} device(s)"))
     return tuple(devices)
 
 
@@ -124,8 +148,8 @@ def _device_notes(device: Device) -> list[str]:
         return []
     version = ".".join(str(part) for part in device.capability)
     return [
-        f"{device.name}: {why}, so calls there fail; build with TORCH_CUDA_ARCH_LIST={version}, "
-        "or set DCNV2_BACKEND=portable."
+        f"{device.name}: {why}, so CUDA calls fail; rebuild with TORCH_CUDA_ARCH_LIST={version} "
+        f"({REBUILD}), or set DCNV2_BACKEND=portable."
     ]
 
 
@@ -137,7 +161,7 @@ def _library_notes(found: library.Library) -> list[str]:
         if is_current(built, found.device):
             return []
         current = csrc_digest(library=found.device)
-    except FileNotFoundError:  # installed without a checkout: nothing to compare with
+    except FileNotFoundError:  # installed from a wheel: there are no sources to compare with
         return []
     return [f"{found.path.name} was built from csrc {built}, now {current}: rebuild ({REBUILD})."]
 
@@ -157,13 +181,31 @@ def _route(operator: str, device: str) -> Route:
 def _advice(operator: str, device: str) -> str:
     found = library.LIBRARIES.get(device)
     if found is None or (device == "cuda" and torch.version.cuda is None):
-        return f"No library is compiled for {device} devices: the portable path is all there is."
+        return f"There is no compiled library for {device} devices, only the portable path."
     if found.loaded:
         return f"{found.path.name} has no {operator}: rebuild it ({REBUILD})."
     if library.backend() == "portable":
-        return "DCNV2_BACKEND=portable asks for it: unset it for the compiled kernels."
+        return "DCNV2_BACKEND=portable is set; unset it for the compiled kernels."
+    if _skipped(found):
+        return f"{_reason(found)}; then rebuild ({REBUILD})."
     needs = "a C++ compiler" if device == "cpu" else "the CUDA toolkit of torch's major version"
-    return f"{found.reason}: have {needs}, then {REBUILD}."
+    return f"{found.reason}: install {needs}, then rebuild ({REBUILD})."
+
+
+def _skipped(found: library.Library) -> str:
+    """Why the last build left a library out, as setup.py recorded it; empty if it did not."""
+    if found.path.is_file():
+        return ""
+    try:
+        reasons = json.loads(found.path.with_name("skipped.json").read_text())
+    except (OSError, ValueError):
+        return ""
+    return str(reasons.get(found.device, ""))
+
+
+def _reason(found: library.Library) -> str:
+    """Why a library is not loaded, with the build's reason where it was not built."""
+    return f"{found.reason}: {skipped}" if (skipped := _skipped(found)) else found.reason
 
 
 def render(diagnosis: Diagnosis) -> str:
@@ -176,7 +218,7 @@ def render(diagnosis: Diagnosis) -> str:
     for device in diagnosis.devices:
         capability = device.capability
         text = "" if capability is None else f", compute capability {capability[0]}.{capability[1]}"
-        lines.append(f"device     {device.type}: {device.name}{text}")
+        lines.append(f"device     {device.type}: {device.name}{text}{_coverage(device)}")
     for found in diagnosis.libraries:
         lines.append(f"library    {found.device}: {_state(found)}")
     lines += ["", f"{'operator':<20}{'device':<8}{'path':<29}dtypes"]
@@ -188,8 +230,22 @@ def render(diagnosis: Diagnosis) -> str:
     return "\n".join([*lines, *([""] if ends else []), *ends])
 
 
+def _coverage(device: Device) -> str:
+    """Whether the CUDA library holds code for a device: a clause, empty where there is none."""
+    found = library.LIBRARIES.get(device.type)
+    if device.capability is None or found is None or not found.loaded:
+        return ""
+    archs = found.info.get("arch_list", "")
+    if library.missing_image(archs, device.capability):
+        return ", not covered by the library"
+    machine_code = archs.replace("+PTX", "")
+    if library.missing_image(machine_code, device.capability):
+        return ", covered by PTX, which the driver compiles on first use"
+    return ", covered by machine code"
+
+
 def _state(found: library.Library) -> str:
     if not found.loaded:
-        return f"not loaded: {found.reason}"
+        return f"not loaded: {_reason(found)}"
     details = [f"{name} {value}" for name, value in found.info.items() if name != "library"]
     return ", ".join([f"loaded from {found.path}", *details])

@@ -2,7 +2,7 @@
 """Builds a compiled library aside: unchanged, with a planted fault, for a sanitizer, or emulated.
 
 Only the sources that a fault names are compiled; the other objects are those of the unchanged
-build, which is kept in build/aside/ and renewed by ninja.
+build, which is kept in build/aside/ and renewed when a source changes.
 """
 
 from __future__ import annotations
@@ -48,12 +48,10 @@ class Build(_Faulty):
 
     def compile(self, source: Path, into: Path, csrc: Path) -> Path:
         """The object of a source that lies below `csrc`, a changed copy of the sources."""
-        made = into / f"{source.parent.name}_{source.name}.o"
-        device = source.suffix == ".cu"
-        flags = self.library.nvcc_flags if device else self.library.cxx_flags
-        flags = [flag.replace(str(ROOT / "csrc"), str(csrc)) for flag in flags]
-        command = [self.library.toolkit.nvcc if device else libraries.compiler()]
-        _run([*map(str, command), *flags, "-c", str(csrc / source), "-o", str(made)])
+        made = into / libraries.object_name(source)
+        command = libraries.compile_command(self.library, source)
+        command = [word.replace(str(ROOT / "csrc"), str(csrc)) for word in command]
+        _run([*command, "-c", str(csrc / source), "-o", str(made)])
         return made
 
     def with_fault(self, patch: Patch, device: str, folder: Path) -> Path:
@@ -66,17 +64,16 @@ class Build(_Faulty):
         csrc = patch.plant(folder)
         made = {}
         for source in patch.sources(device):
-            place = f"{source.parent.name}_{source.name}.o"
-            made[place] = self.compile(source, folder, csrc)
+            made[libraries.object_name(source)] = self.compile(source, folder, csrc)
         objects = self.folder / self.library.name
         kept = [made.get(o.name, o) for o in sorted(objects.glob("*.o")) if o.name in self._names()]
         path = folder / f"lib{self.library.name}.so"
         flags = self.library.link_flags
-        _run([libraries.compiler(), *map(str, kept), *flags, "-o", str(path)])
+        _run([*libraries.compiler(), *map(str, kept), *flags, "-o", str(path)])
         return path
 
     def _names(self) -> set[str]:
-        return {f"{s.parent.name}_{s.name}.o" for s in self.library.sources}
+        return {libraries.object_name(source) for source in self.library.sources}
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,7 @@ def build(device: str) -> Build | EmulatedBuild:
         return EmulatedBuild(emulate())
     folder = ASIDE / device
     checkout = ROOT / "build" / "csrc"
-    if not folder.exists() and (checkout / ".ninja_log").exists():
+    if not folder.exists() and checkout.exists():
         shutil.copytree(checkout, folder)  # with their times: nothing of it is compiled again
     library = _planned(device)
     return _built(library, folder)
@@ -161,10 +158,10 @@ def _built(library: libraries.Library, folder: Path) -> Build:
 
 
 def _planned(device: str) -> libraries.Library:
-    planned, left_out = libraries.plan(ROOT, csrc_digest)
+    planned, skipped = libraries.plan(ROOT, csrc_digest)
     found = [library for library in planned if library.name == f"dcnv2_{device}"]
     if not found:
-        raise RuntimeError(f"the {device} library can't be built here: {'; '.join(left_out)}")
+        raise RuntimeError(f"the {device} library can't be built here: {skipped[device]}")
     return found[0]
 
 

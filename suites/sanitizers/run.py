@@ -68,7 +68,7 @@ def _runtime(name: str) -> str | None:
     """The path of one of the compiler's own libraries."""
     from build_support.libraries import compiler
 
-    asked = [compiler() or "c++", f"-print-file-name={name}"]
+    asked = [*(compiler() or ["c++"]), f"-print-file-name={name}"]
     path = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
     return path if os.path.isabs(path) else None
 

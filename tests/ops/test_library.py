@@ -150,9 +150,9 @@ def missing(monkeypatch):
 
 def test_report_says_how_to_get_what_was_not_built(missing):
     text = doctor.report()
-    assert "cpu: libdcnv2_cpu.so was not built: have a C++ compiler, then pip install" in text
+    assert "cpu: libdcnv2_cpu.so was not built: install a C++ compiler, then rebuild" in text
     assert "deform_conv2d       cpu     portable" in text
-    assert "The portable path takes several times as long" in text
+    assert "The portable path is several times slower" in text
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def _compiled(texts: dict[Path, str], sources: Iterable[Path], folder: Path) -> 
 
     def compiled(source: Path) -> tuple[Path, Path]:
         made, place = folder / _object(source), str(folder / source)
-        _run([compiler(), *_FLAGS, *includes, "-c", place, "-o", str(made)])
+        _run([*compiler(), *_FLAGS, *includes, "-c", place, "-o", str(made)])
         return source, made
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -123,7 +123,7 @@ def _compiled(texts: dict[Path, str], sources: Iterable[Path], folder: Path) -> 
 def _link(objects: Iterable[Path], library: Path) -> None:
     # Its own stand-ins for the CUDA runtime come before those of the process.
     words = ["-shared", "-Wl,-Bsymbolic", *map(str, objects)]
-    _run([compiler(), *words, "-o", str(library)])
+    _run([*compiler(), *words, "-o", str(library)])
 
 
 def _run(command: list[str]) -> None:

@@ -49,7 +49,7 @@ def rule(tmp_path_factory):
     flags = ["-std=c++20", "-O0", "-fPIC", "-shared", "-w", "-DDCNV2_SM90A"]
     torch_headers = Path(torch.__file__).parent / "include"
     places = [f"-I{ROOT / 'csrc'}", f"-isystem{HEADERS}", f"-isystem{torch_headers}"]
-    subprocess.run([compiler(), *flags, *places, str(source), "-o", str(library)], check=True)
+    subprocess.run([*compiler(), *flags, *places, str(source), "-o", str(library)], check=True)
     return ctypes.CDLL(str(library))
 
 

@@ -6,7 +6,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from pycocotools import mask as rle
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from toy_runs import toy_config
 
 from dcnv2 import cli
@@ -80,6 +82,36 @@ def _truth(*annotations):
     return truth
 
 
+def _box_mask(height, width, box):
+    mask = np.zeros((height, width), np.uint8, order="F")
+    x, y, w, h = box
+    mask[y : y + h, x : x + w] = 1
+    return mask
+
+
+@pytest.mark.parametrize("evaluator", ["pycocotools", "fast"])
+def test_a_mask_is_sized_by_its_own_area(evaluator):
+    """A wrong mask of 550 pixels in a box of 1600 counts among small objects, not medium ones."""
+    small = rle.encode(_box_mask(100, 100, [0, 0, 25, 24]))
+    wrong = _box_mask(100, 100, [50, 50, 40, 5])
+    wrong[50:90, 50:60] = 1  # an L: 40 x 40 around it, 550 pixels of it
+    truth = _truth()
+    for image in truth.dataset["images"]:
+        image |= {"height": 100, "width": 100}
+    common = {"image_id": 1, "category_id": 1, "iscrowd": 0}
+    truth.dataset["annotations"] = [
+        {**common, "id": 1, "bbox": [0, 0, 25, 24], "area": 600, "segmentation": small}
+    ]
+    truth.createIndex()
+    results = [
+        _found(1, [50, 50, 40, 40], 0.9) | {"segmentation": rle.encode(wrong)},
+        _found(1, [0, 0, 25, 24], 0.5) | {"segmentation": small},
+    ]
+    numbers = coco_scores(truth, results, [1], evaluator=evaluator).numbers
+    assert numbers["mask_APs"] == pytest.approx(0.5), "the wrong mask comes first"
+    assert numbers["box_APs"] == pytest.approx(1.0), "the wrong box is a medium one"
+
+
 def _found(image, box, score):
     return {"image_id": image, "category_id": 1, "bbox": box, "score": score}
 
@@ -130,14 +162,24 @@ def trained(shapes, tmp_path_factory):
 
 def test_command_writes_tables_pictures_and_what_the_server_takes(trained, shapes, tmp_path):
     out = tmp_path / "result"
-    assert cli.main(["eval", str(trained.folder), "--out", str(out), "--evaluator", "fast"]) == 0
+    words = ["eval", str(trained.folder), "--out", str(out), "--evaluator", "fast"]
+    assert cli.main([*words, "--csv", str(tmp_path / "row.csv")]) == 0
     for name in ("precision_recall.png", "sizes.png"):
         assert (out / "pictures" / name).stat().st_size > 5000
-    detections = json.loads((out / "detections.json").read_text())
-    assert detections
-    assert {"image_id", "category_id", "bbox", "score", "segmentation"} == set(detections[0])
-    again = COCO(str(shapes / "annotations" / "instances_val.json")).loadRes(detections)
-    assert len(again.getAnnIds()) == len(detections)
+    truth = COCO(str(shapes / "annotations" / "instances_val.json"))
+    row = pd.read_csv(tmp_path / "row.csv").iloc[0]
+    for kind, field in (("bbox", "bbox"), ("segm", "segmentation")):
+        file = out / f"detections_{kind}.json"
+        detections = json.loads(file.read_text())
+        assert {"image_id", "category_id", "score", field} == set(detections[0])
+        scorer = COCOeval(truth, truth.loadRes(str(file)), kind)
+        scorer.evaluate()
+        scorer.accumulate()
+        scorer.summarize()
+        names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+        got = [row[f"{'box' if kind == 'bbox' else 'mask'}_{name}"] for name in names]
+        want = [value if value >= 0 else np.nan for value in scorer.stats[:6]]
+        assert got == pytest.approx(want, abs=1e-9, nan_ok=True)
     assert len(pd.read_csv(out / "eval_classes.csv")) == 16
 
 

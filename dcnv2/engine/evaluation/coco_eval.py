@@ -91,6 +91,16 @@ def coco_scores(
     return scores
 
 
+def results_of_kind(results: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """Returns results with only the boxes (`bbox`) or only the masks (`segm`).
+
+    `COCO.loadRes` takes the area of a result from its box where it has one, and sorts it into
+    small, medium and large by that area: results that carry both would size masks by their boxes.
+    """
+    field = {"bbox": "segmentation", "segm": "bbox"}[kind]
+    return [{key: value for key, value in result.items() if key != field} for result in results]
+
+
 def _scorer(truth: COCO, results: list[dict[str, Any]], kind: str, evaluator: str) -> COCOeval:
     make, own, annotated = COCOeval, COCO, truth
     if evaluator == "fast":
@@ -100,7 +110,7 @@ def _scorer(truth: COCO, results: list[dict[str, Any]], kind: str, evaluator: st
         annotated = own(truth.dataset)
     with contextlib.redirect_stdout(io.StringIO()):
         if results:
-            found = annotated.loadRes([dict(result) for result in results])
+            found = annotated.loadRes(results_of_kind(results, kind))
         else:  # loadRes refuses an empty list; a model that finds nothing still has a score
             found = own()
             found.dataset = {**truth.dataset, "annotations": []}

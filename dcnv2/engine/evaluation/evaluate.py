@@ -41,12 +41,14 @@ class Result:
     Attributes:
         row: one row of numbers, with `images` and `image_ms` (time an image).
         scores: the same, and tables.
-        detections: in COCO's JSON form, as its server takes them.
+        detections: in COCO's JSON form, boxes and masks together.
+        has_masks: whether masks were scored, and are in `detections`.
     """
 
     row: pd.DataFrame
     scores: Scores
     detections: list[dict[str, Any]]
+    has_masks: bool = False
 
 
 def check_categories(
@@ -115,17 +117,17 @@ def evaluate(
     if repeated or len(image_ids) != len(dataset):
         raise RuntimeError(f"{len(image_ids)} of {len(dataset)} images seen, twice: {repeated[:5]}")
     proposals = model.roi_heads is None
+    masks = dataset.masks and not proposals and model.roi_heads.has_mask()
     if config.eval.metric != "coco" and not proposals:
         eleven = config.eval.metric == "voc07"
         scores = voc_scores(dataset.coco(), detections, image_ids, eleven)
     else:
-        masks = dataset.masks and not proposals and model.roi_heads.has_mask()
         kinds = ("bbox", "segm") if masks else ("bbox",)
         scores = coco_scores(
             dataset.coco(), detections, image_ids, kinds, proposals, config.eval.evaluator
         )
     row = pd.DataFrame([{"images": len(image_ids), "image_ms": image_ms, **scores.numbers}])
-    return Result(row, scores, detections)
+    return Result(row, scores, detections, masks)
 
 
 def evaluate_checkpoint(

@@ -22,6 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.io import write_png
 
 from dcnv2.engine.config import RunConfig
+from dcnv2.engine.evaluation.coco_eval import results_of_kind
 from dcnv2.engine.evaluation.evaluate import Result
 from dcnv2.engine.runtime.run_folder import describe, write_whole
 from dcnv2.engine.visualization.eval_curves import draw_curves, draw_sizes
@@ -172,7 +173,7 @@ class RunLogger:
     def result(self, result: Result, pictures: Sequence[torch.Tensor]) -> None:
         """Records an evaluation.
 
-        A row of eval.csv; of the newest alone eval_classes.csv, curves.csv, detections.json and
+        A row of eval.csv; of the newest alone eval_classes.csv, curves.csv, detections_*.json and
         the pictures; TensorBoard and the log.
 
         Args:
@@ -201,7 +202,9 @@ def write_result(folder: Path, result: Result) -> None:
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     result.scores.per_class.to_csv(folder / "eval_classes.csv", index=False)
     result.scores.curves.to_csv(folder / "curves.csv", index=False)
-    write_whole(folder / "detections.json", json.dumps(result.detections))
+    for kind in ("bbox", "segm") if result.has_masks else ("bbox",):
+        found = json.dumps(results_of_kind(result.detections, kind))
+        write_whole(folder / f"detections_{kind}.json", found)
     draw_curves(result.scores.curves, folder / "pictures" / "precision_recall.png")
     draw_sizes(result.scores.numbers, folder / "pictures" / "sizes.png")
 

@@ -109,7 +109,7 @@ class Convention:
 
     op: str
     adapt: Callable[[Callable], Operator]
-    lacks: tuple[str, ...] = ()  # what it has no argument for
+    unsupported_args: tuple[str, ...] = ()  # what it has no argument for
     expression: str = ""  # the call of a convolution named `peer`, for scripts that stand alone
 
 
@@ -129,7 +129,7 @@ CONVENTIONS = {
     "charlesshang": Convention(
         "deform_conv2d",
         _charlesshang_call,
-        lacks=("groups",),
+        unsupported_args=("groups",),
         expression=f"""peer(
         input, offset, {_MASK}, weight, weight.new_zeros(len(weight)) if bias is None else bias,
         stride, padding, dilation, {_DEFORM_GROUPS})""",
@@ -137,7 +137,7 @@ CONVENTIONS = {
     "v1": Convention(
         "deform_conv2d",
         _v1_call,
-        lacks=("mask", "bias"),
+        unsupported_args=("mask", "bias"),
         expression=f"""peer(
         input, offset, weight, stride, padding, dilation, {_GROUPS}, {_DEFORM_GROUPS})""",
     ),

@@ -41,9 +41,9 @@ class Backend(Protocol):
     ours: bool  # whether it is held to this library's own promises too
     # Optional: `version`, of its package; `calling`, a convolution's import and call, for scripts
     # that stand alone; `safe`, that it never crashes (default: `ours`); `in_place`, that it never
-    # copies an image whole; `lacks`, what of mask, bias and groups it has no argument for;
-    # `dtypes`, that it is for, drawn alone where a claim leaves the choice; `suited(problem)`,
-    # much the same problem, of a kind that it takes.
+    # copies an image whole; `unsupported_args`, those of mask, bias and groups that it does not
+    # take; `dtypes`, the only ones to generate where a claim leaves the choice; `adapt(problem)`,
+    # a similar problem that it supports.
 
     def supports(self, problem: Problem, device: str) -> str | None:
         """None, or why a problem is outside what the implementation offers."""
@@ -68,18 +68,18 @@ class Target:
         """None, or why not."""
         return self.backend.supports(problem, self.device)
 
-    def suited(self, problem: Problem) -> Problem:
+    def adapt(self, problem: Problem) -> Problem:
         """The problem itself, or what the backend makes of it so that it supports it."""
-        suited = getattr(self.backend, "suited", None)
-        return suited(problem) if suited else problem
+        adapt = getattr(self.backend, "adapt", None)
+        return adapt(problem) if adapt else problem
 
-    def fixed(self, problem: ConvProblem) -> ConvProblem:
-        """As `suited`, of a claim's own problem, without what the backend has no argument for."""
+    def adapt_fixed(self, problem: ConvProblem) -> ConvProblem:
+        """As `adapt`, of a claim's own problem, without what the backend has no argument for."""
         least = {"mask": False, "bias": False, "groups": 1}
-        lacks = getattr(self.backend, "lacks", ())
+        unsupported_args = getattr(self.backend, "unsupported_args", ())
         if problem.op == "deform_conv2d":
-            problem = problem.but(**{name: least[name] for name in lacks})
-        return self.suited(problem)
+            problem = problem.but(**{name: least[name] for name in unsupported_args})
+        return self.adapt(problem)
 
     def run(self, problem: Problem, wanted: Iterable[str] | None = None) -> Results:
         """Result and gradients on the problem's own tensors."""
@@ -113,7 +113,7 @@ class _Path:
     def __init__(self, path: str):
         self._path, self.dtypes = path, DTYPES if path == "plain" else DTYPES[1:]  # no float64
 
-    def suited(self, problem: Problem) -> Problem:
+    def adapt(self, problem: Problem) -> Problem:
         """With channels in whole vectors."""
         if problem.op != "deform_conv2d" or not self._odd_channels(problem):
             return problem
@@ -274,7 +274,7 @@ class Mmcv:
         CONVENTIONS["mmcv"].expression,
     )
 
-    def suited(self, problem: Problem) -> Problem:
+    def adapt(self, problem: Problem) -> Problem:
         """With contiguous operands."""
         return problem.but(layouts=())
 
@@ -315,7 +315,7 @@ class User:
             known = ", ".join(CONVENTIONS)
             raise ValueError(f"convention of {spec} must be one of {known}, got {convention}")
         self.convention = CONVENTIONS[convention]
-        self.lacks = self.convention.lacks
+        self.unsupported_args = self.convention.unsupported_args
         if self.convention.expression:
             peer = f"import {module_name}\npeer = {module_name}.{function_name}"
             self.calling = (peer, self.convention.expression)
@@ -324,11 +324,11 @@ class User:
     def supports(self, problem: Problem, device: str) -> str | None:
         if problem.op != self.convention.op:
             return f"no {problem.op}"
-        if "groups" in self.lacks and problem.groups > 1:
+        if "groups" in self.unsupported_args and problem.groups > 1:
             return "no groups"
-        if "mask" in self.lacks and problem.mask:
+        if "mask" in self.unsupported_args and problem.mask:
             return "no mask"
-        if "bias" in self.lacks and problem.bias:
+        if "bias" in self.unsupported_args and problem.bias:
             return "no bias"
         return self._declared(problem) if self._declared else None
 

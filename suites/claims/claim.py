@@ -19,20 +19,20 @@ from hypothesis import HealthCheck, Phase, given, settings
 from torch import Tensor
 
 from suites.backends.registry import Target
-from suites.claims.isolation import judge_apart
-from suites.claims.recorder import LEDGER, Given
+from suites.claims.isolation import isolated_check
+from suites.claims.recorder import RECORDER, Evaluation
 from suites.problems.evaluate import Results, evaluate, expected
 from suites.problems.problem import DTYPES, Problem
 from suites.problems.strategies import preferring
-from suites.tolerance.magnitudes import conv_sizes, expected_terms, pool_sizes
-from suites.tolerance.tolerance import Price, decided, prices, rounding_price
+from suites.tolerance.magnitudes import conv_magnitudes, pool_magnitudes, term_counts
+from suites.tolerance.tolerance import Tolerance, decided, rounding_tolerance, tolerances
 
 _SHRINKING_S = 10  # at most, of a claim that failed; where a process dies, a step takes a second
 PROFILE = {"factor": 1, "shrink": True, "derandomize": True}
 
 
-def draws(count: int) -> settings:
-    """Settings of Hypothesis for so many draws, times the profile's factor."""
+def generation_settings(count: int) -> settings:
+    """Settings of Hypothesis for this many examples, times the profile's factor."""
     phases = [Phase.explicit, Phase.generate]
     return settings(
         max_examples=max(1, round(count * PROFILE["factor"])),
@@ -56,7 +56,7 @@ def claim(strategy, count: int = 40) -> Callable:
 
     Args:
         strategy: of problems, or a function from the check's further arguments to one.
-        count: draws in the default profile.
+        count: examples in the default profile.
     """
 
     def decorate(check: Callable) -> Callable:
@@ -69,28 +69,28 @@ def claim(strategy, count: int = 40) -> Callable:
                 check(target, problem, **arguments)
 
             failing: dict[Problem, float] = {}  # and when each was found
-            last: tuple[Problem | None, list[Given]] = (None, [])  # that failed, and how
+            last: tuple[Problem | None, list[Evaluation]] = (None, [])  # that failed, and how
             dtypes = getattr(target.backend, "dtypes", DTYPES)
 
-            with preferring(dtypes), judge_apart(judged, target) as judge:
+            with preferring(dtypes), isolated_check(judged, target) as run:
 
                 def drawn(problem):
                     nonlocal last
                     late = failing and time.monotonic() > min(failing.values()) + _SHRINKING_S
                     if late and problem not in failing:
                         return
-                    if LEDGER.admit(target, problem):
+                    if RECORDER.record_supported(target, problem):
                         try:
-                            judge(problem)
+                            run(problem)
                         except Exception:
                             failing.setdefault(problem, time.monotonic())
-                            last = problem, LEDGER.current.given
+                            last = problem, RECORDER.current.evaluations
                             raise
-                        LEDGER.current.failing, LEDGER.current.given = last
+                        RECORDER.current.failing, RECORDER.current.evaluations = last
 
                 # Draws are seeded by the name: others for each claim, the same for each target.
                 drawn.__name__ = check.__name__
-                draws(count)(given(problem=chosen.map(target.suited))(drawn))()
+                generation_settings(count)(given(problem=chosen.map(target.adapt))(drawn))()
             _skip_if_none_judged()
 
         test.__name__, test.__doc__, test.__module__ = (
@@ -109,20 +109,20 @@ def claim(strategy, count: int = 40) -> Callable:
 
 
 def _skip_if_none_judged() -> None:
-    case = LEDGER.current
+    case = RECORDER.current
     if not case.judged:
         pytest.skip("unsupported: " + "; ".join(case.unsupported))
 
 
-def needs(target: Target, *problems: Problem) -> None:
+def require_supported(target: Target, *problems: Problem) -> None:
     """Count fixed problems as judged; skip the test if the target does not support one of them."""
-    admitted = [LEDGER.admit(target, problem) for problem in problems]
-    if not all(admitted):
-        LEDGER.current.judged = 0
+    supported = [RECORDER.record_supported(target, problem) for problem in problems]
+    if not all(supported):
+        RECORDER.current.judged = 0
         _skip_if_none_judged()
 
 
-def outcome(
+def run_with(
     target: Target,
     problem: Problem,
     wanted: Iterable[str] | None = None,
@@ -132,7 +132,7 @@ def outcome(
     """The target's results on a problem's tensors, some of them changed."""
     own = {} if grad_output is None else {"grad_output": grad_output}
     wanted = None if wanted is None else tuple(wanted)
-    LEDGER.note(Given({**changed, **own}, wanted))
+    RECORDER.record_evaluation(Evaluation({**changed, **own}, wanted))
     operands = {**problem.operands(target.device), **changed}
     grad_output = problem.grad_output(target.device) if grad_output is None else grad_output
     return evaluate(target.backend.operator(problem.op), problem, operands, grad_output, wanted)
@@ -151,20 +151,20 @@ def assert_shapes(problem: Problem, got: Results, want: Results) -> None:
 
 
 def assert_equals_reference(
-    target: Target, problem: Problem, got: Results, priced: dict[str, Price] | None = None
+    target: Target, problem: Problem, got: Results, allowed: dict[str, Tolerance] | None = None
 ) -> None:
     """Every result lies within its price of the truth, and is NaN exactly where that is."""
-    LEDGER.note(Given())
-    want, priced = expected(problem), priced or prices(problem)
+    RECORDER.record_evaluation(Evaluation())
+    want, allowed = expected(problem), allowed or tolerances(problem)
     assert_shapes(problem, got, want)
-    shares = {name: priced[name].spent(result, want[name]) for name, result in got.items()}
+    ratios = {name: allowed[name].error_ratio(result, want[name]) for name, result in got.items()}
     for name, result in got.items():
         compared = decided(problem, name)
         assert_same_nans(name, result.cpu()[compared], want[name][compared])
-    for name, share in shares.items():
-        LEDGER.spend(target, problem, name, share)
-    dear = {name: round(share, 2) for name, share in shares.items() if not share <= 1}
-    assert not dear, f"error in units of the price, 1 being allowed: {dear}"
+    for name, ratio in ratios.items():
+        RECORDER.record_error_ratio(target, problem, name, ratio)
+    exceeded = {name: round(ratio, 2) for name, ratio in ratios.items() if not ratio <= 1}
+    assert not exceeded, f"error in units of the tolerance, 1 being allowed: {exceeded}"
 
 
 def assert_same_nans(name: str, got: Tensor, want: Tensor) -> None:
@@ -174,7 +174,9 @@ def assert_same_nans(name: str, got: Tensor, want: Tensor) -> None:
     assert not (want & ~got).any(), f"{name} lacks a NaN that the definition has"
 
 
-def slack(problem: Problem, factor: float = 2, **changed: Tensor | None) -> dict[str, Price]:
+def identity_tolerance(
+    problem: Problem, factor: float = 2, **changed: Tensor | None
+) -> dict[str, Tolerance]:
     """What rounding may make of an identity, from the size of what is added up alone.
 
     So an identity is judged without the reference. For float64 and float32.
@@ -185,37 +187,41 @@ def slack(problem: Problem, factor: float = 2, **changed: Tensor | None) -> dict
         changed: operands other than the problem's own.
     """
     changed = {k: v if v is None else v.detach().cpu().double() for k, v in changed.items()}
-    sizes = (conv_sizes if problem.op == "deform_conv2d" else pool_sizes)(problem, **changed)
-    terms, dtype = expected_terms(problem), problem.operand_dtype("input")
-    priced = {}
+    sizes = (conv_magnitudes if problem.op == "deform_conv2d" else pool_magnitudes)(
+        problem, **changed
+    )
+    terms, dtype = term_counts(problem), problem.operand_dtype("input")
+    allowed = {}
     for name, size in sizes.items():
-        one = rounding_price(size, size, terms[name], dtype)
-        priced[name] = Price(factor * one.euclidean, factor * one.maximum, None)
-    return priced
+        one = rounding_tolerance(size, size, terms[name], dtype)
+        allowed[name] = Tolerance(factor * one.euclidean, factor * one.maximum, None)
+    return allowed
 
 
-def assert_within(allowed: dict[str, Price], left: Results, right: Results, *names: str) -> None:
+def assert_within(
+    allowed: dict[str, Tolerance], left: Results, right: Results, *names: str
+) -> None:
     """Two results of an identity differ by no more than rounding; all common ones by default."""
     for name in names or sorted(left.keys() & right.keys()):
         a, b = left[name].cpu().double(), right[name].cpu().double()
         assert a.shape == b.shape, f"{name}: {tuple(a.shape)} and {tuple(b.shape)}"
-        share = allowed[name].spent(a, b)
-        assert share <= 1, f"{name} differs by {share:.3g} times what rounding may make of it"
+        ratio = allowed[name].error_ratio(a, b)
+        assert ratio <= 1, f"{name} differs by {ratio:.3g} times what rounding may make of it"
 
 
 def assert_agrees(target: Target, problem: Problem, got: Results, want: Results) -> None:
     """Two evaluations of the same tensors agree, whatever the reference says.
 
-    This library's in every bit, others' as two orders of the same sums do: each may take its price.
+    Ours must be bit-identical; peers may differ by twice the tolerance.
     """
     if target.backend.ours:
         assert_same_bits(got, want)
         return
-    for name, price in prices(problem, at_kinks=True).items():
+    for name, tolerance in tolerances(problem, at_kinks=True).items():
         assert_same_nans(name, got[name], want[name])
         one, other = (result[name].cpu().double().nan_to_num() for result in (got, want))
-        share = price.spent(one, other)
-        assert share <= 2, f"{name} differs by {share:.3g} times what rounding may make of it"
+        ratio = tolerance.error_ratio(one, other)
+        assert ratio <= 2, f"{name} differs by {ratio:.3g} times what rounding may make of it"
 
 
 def assert_derivative(target: Target, function: Callable, leaf: Tensor, **options: float) -> None:
@@ -232,9 +238,9 @@ def assert_layout_changes_nothing(
 ) -> None:
     """An operand in another layout gives what it gives contiguous, but for rounding."""
     laid = problem.but(layouts=((operand, layout),)).operands(target.device)[operand]
-    got = outcome(target, problem, **{operand: laid})
-    want = outcome(target, problem, **{operand: laid.contiguous().clone()})
-    assert_within(slack(problem, **{operand: laid}), got, want)
+    got = run_with(target, problem, **{operand: laid})
+    want = run_with(target, problem, **{operand: laid.contiguous().clone()})
+    assert_within(identity_tolerance(problem, **{operand: laid}), got, want)
 
 
 def assert_same_bits(left: Results, right: Results) -> None:

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from suites.backends.registry import Target
-from suites.claims.recorder import LEDGER
+from suites.claims.recorder import RECORDER
 
 T = TypeVar("T")
 _TIMEOUT_S = 120
@@ -67,53 +67,53 @@ def gpu_lost() -> bool:
 
 
 @contextlib.contextmanager
-def judge_apart(check: Callable[..., None], target: Target) -> Iterator[Callable[..., None]]:
+def isolated_check(check: Callable[..., None], target: Target) -> Iterator[Callable[..., None]]:
     """A check of a target that can be called again and again, a risky one in a forked process.
 
-    It raises what the check does, or AssertionError if the process dies or hangs. The ledger learns
-    what the check notes.
+    It raises what the check does, or AssertionError if the process dies or hangs. The recorder
+    receives what the check records.
     """
     if not risky(target):
         yield check
         return
     _expect_untouched(target)
-    worker = _Worker(lambda given: _fate(check, given))
+    worker = _Worker(lambda given: _outcome(check, given))
 
-    def judge(*given: Any) -> None:
-        (fate, words), noted, lost = worker.ask(given)
-        LEDGER.take(noted)
+    def run(*given: Any) -> None:
+        (outcome, message), snapshot, lost = worker.ask(given)
+        RECORDER.merge(snapshot)
         if lost:
             worker.close()
-        if fate == "skipped":
-            pytest.skip(words)
-        assert fate == "passed", words
+        if outcome == "skipped":
+            pytest.skip(message)
+        assert outcome == "passed", message
 
     try:
-        yield judge
+        yield run
     finally:
         worker.close()
 
 
-def check_apart(check: Callable[[], None], target: Target) -> None:
-    """Run a check once, as `judge_apart` does."""
-    with judge_apart(check, target) as judge:
-        judge()
+def check_isolated(check: Callable[[], None], target: Target) -> None:
+    """Run a check once, as `isolated_check` does."""
+    with isolated_check(check, target) as run:
+        run()
 
 
-def _fate(check: Callable[..., None], given: tuple) -> tuple[tuple[str, str], dict, bool]:
-    LEDGER.forget()
+def _outcome(check: Callable[..., None], given: tuple) -> tuple[tuple[str, str], dict, bool]:
+    RECORDER.clear()
     try:
         check(*given)
-        fate = ("passed", "")
+        outcome = ("passed", "")
     except pytest.skip.Exception as skip:
-        fate = ("skipped", str(skip))
+        outcome = ("skipped", str(skip))
     except Exception as error:
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-        fate = ("failed", f"{kind}{error}")
-    return fate, LEDGER.noted(), fate[0] == "failed" and gpu_lost()
+        outcome = ("failed", f"{kind}{error}")
+    return outcome, RECORDER.snapshot(), outcome[0] == "failed" and gpu_lost()
 
 
-def isolated(run: Callable[[], T], target: Target) -> T:
+def run_isolated(run: Callable[[], T], target: Target) -> T:
     """What a function returns, of a risky target from a forked process.
 
     Raises:
@@ -176,9 +176,9 @@ class _Worker:
         if answer is None:
             self.close()
             raise AssertionError(f"no answer in {_TIMEOUT_S} s")
-        returned, told = _unpacked(answer)
-        assert returned, told
-        return told
+        returned, result = _unpacked(answer)
+        assert returned, result
+        return result
 
     def close(self) -> None:
         """End the process."""
@@ -192,15 +192,15 @@ class _Worker:
 def _work(pipe: Connection, answer: Callable[[Any], Any]) -> None:
     global _apart
     _apart = True
-    faulthandler.disable()  # the parent tells
+    faulthandler.disable()  # the parent reports the crash
     torch.set_num_threads(1)  # threads of the parent do not survive a fork
     while True:
         question = _unpacked(pipe.recv_bytes())
         try:
-            told = (True, answer(question))
+            result = (True, answer(question))
         except Exception as error:  # whatever it is, the parent reports it
-            told = (False, f"{type(error).__name__}: {error}")
-        pipe.send_bytes(_packed(told))
+            result = (False, f"{type(error).__name__}: {error}")
+        pipe.send_bytes(_packed(result))
 
 
 def _packed(value: Any) -> bytes:

@@ -43,7 +43,7 @@ def _lacked(targets: Sequence) -> set[tuple[str, str, str]]:
     @given(conv=conv_problems(offsets=OFFSETS), pool=pool_problems())
     def probe(conv, pool):
         for target, drawn in itertools.product(targets, (conv, pool)):
-            problem = target.suited(drawn)
+            problem = target.adapt(drawn)
             tried.update(_options(drawn))
             if target.supports(problem) is None:
                 supported.update(_options(problem))
@@ -52,7 +52,7 @@ def _lacked(targets: Sequence) -> set[tuple[str, str, str]]:
     return tried - supported
 
 
-class Given(NamedTuple):
+class Evaluation(NamedTuple):
     """One evaluation of a problem: operands changed for it, and whose gradients it asked for."""
 
     changed: dict[str, Tensor | None] = {}  # noqa: RUF012  (never written to)
@@ -71,29 +71,31 @@ class Case:
     unsupported: Counter = field(default_factory=Counter)  # reason -> problems
     outcome: str = ""
     failing: Problem | None = None  # the smallest one found
-    given: list[Given] = field(default_factory=list)  # its evaluations, where they are noted
+    evaluations: list[Evaluation] = field(
+        default_factory=list
+    )  # its evaluations, where they are noted
 
 
-class Ledger:
+class Recorder:
     """Collects, over a session."""
 
     def __init__(self):
         self.cases: dict[str, Case] = {}
         self.current: Case | None = None
-        self.drawn: dict[str, Counter] = {"convolution": Counter(), "pooling": Counter()}
+        self.generated: dict[str, Counter] = {"convolution": Counter(), "pooling": Counter()}
         self.kills: dict[str, list[tuple[str, str]]] = defaultdict(list)  # claim and its words
-        self.spent: dict[tuple[str, str, str, str], list[float]] = defaultdict(list)
+        self.error_ratios: dict[tuple[str, str, str, str], list[float]] = defaultdict(list)
 
     def begin(self, key: str, case: Case) -> None:
         """A test starts."""
         self.cases[key] = self.current = case
 
-    def note(self, given: Given) -> None:
+    def record_evaluation(self, evaluation: Evaluation) -> None:
         """An evaluation of the problem that is judged."""
         if self.current:
-            self.current.given.append(given)
+            self.current.evaluations.append(evaluation)
 
-    def admit(self, target, problem: Problem) -> bool:
+    def record_supported(self, target, problem: Problem) -> bool:
         """Count a problem as judged, or as unsupported by the target, which False says."""
         reason = target.supports(problem)
         case = self.current
@@ -101,52 +103,56 @@ class Ledger:
             case.unsupported[reason] += 1
             return False
         case.judged += 1
-        case.failing, case.given = problem, []  # until the claim holds
+        case.failing, case.evaluations = problem, []  # until the claim holds
         for space, option, name in _options(problem):
-            self.drawn[space][option, name] += 1
+            self.generated[space][option, name] += 1
         return True
 
-    def spend(self, target, problem: Problem, result: str, share: float) -> None:
-        """Note the share of its price that a result took."""
-        self.spent[target.name, problem.op, problem.dtype, result].append(share)
+    def record_error_ratio(self, target, problem: Problem, result: str, ratio: float) -> None:
+        """Record a result's error in units of its tolerance."""
+        self.error_ratios[target.name, problem.op, problem.dtype, result].append(ratio)
 
     # ---- between processes, of which one judges for the other
 
-    def forget(self) -> None:
-        """Have `noted` tell only what comes from here on."""
-        self.spent.clear()
+    def clear(self) -> None:
+        """Forget what `snapshot` would return, so that it holds only what comes from here on."""
+        self.error_ratios.clear()
         case = self.current
-        case.judged, case.unsupported, case.failing, case.given = 0, Counter(), None, []
-        for drawn in self.drawn.values():
+        case.judged, case.unsupported, case.failing, case.evaluations = 0, Counter(), None, []
+        for drawn in self.generated.values():
             drawn.clear()
 
-    def noted(self) -> dict:
-        """What was noted, for `take` in another process."""
-        return {"spent": dict(self.spent), "drawn": self.drawn, "case": self.current}
+    def snapshot(self) -> dict:
+        """What was recorded, for `merge` in another process."""
+        return {
+            "error_ratios": dict(self.error_ratios),
+            "generated": self.generated,
+            "case": self.current,
+        }
 
-    def take(self, noted: dict) -> None:
+    def merge(self, snapshot: dict) -> None:
         """Add what another process noted on the current case."""
-        there, here = noted["case"], self.current
+        there, here = snapshot["case"], self.current
         here.judged += there.judged
         here.unsupported.update(there.unsupported)
-        here.given = there.given
+        here.evaluations = there.evaluations
         here.failing = there.failing or here.failing
-        for key, shares in noted["spent"].items():
-            self.spent[key] += shares
-        for space, drawn in noted["drawn"].items():
-            self.drawn[space].update(drawn)
+        for key, ratios in snapshot["error_ratios"].items():
+            self.error_ratios[key] += ratios
+        for space, drawn in snapshot["generated"].items():
+            self.generated[space].update(drawn)
 
-    def never_drawn(self, targets: Sequence = ()) -> list[str]:
+    def never_generated(self, targets: Sequence = ()) -> list[str]:
         """Options that no judged problem had, but those that no target supports in any problem."""
         missing = [
             (space, option, name)
             for space, options in (("convolution", CONV_OPTIONS), ("pooling", POOL_OPTIONS))
             for option, names in options.items()
             for name in names
-            if not self.drawn[space][option, name]
+            if not self.generated[space][option, name]
         ]
         lacked = _lacked(targets) if missing and targets else set()
         return [f"{s}, {o}: {name}" for s, o, name in missing if (s, o, name) not in lacked]
 
 
-LEDGER = Ledger()
+RECORDER = Recorder()

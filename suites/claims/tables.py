@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The ledger as tables: verdicts, price spent, options drawn; on a terminal and as a report."""
+"""Tables of what a `Recorder` holds: verdicts, error ratios and generated options."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from suites.claims.recorder import Ledger
+from suites.claims.recorder import Recorder
 from suites.claims.tolerance_plot import RESULTS, draw
 from suites.mutants import Mutant
 from suites.problems.strategies import CONV_OPTIONS, POOL_OPTIONS
 
-PICTURE = "correctness_price.png"
+PICTURE = "correctness_error_ratios.png"
 _PROOF = {  # reports whose headlines say what a verdict is worth; of a device's folder
-    "mutants": "Faulty plain implementations",
+    "mutants": "Faulty naive implementations",
     "package_mutants": "Faults in the package's Python",
     "{place}source_mutants": "Faults in the sources of the library",
     "{place}sanitizers": "The library under sanitizers",
@@ -27,7 +27,7 @@ _PROOF = {  # reports whose headlines say what a verdict is worth; of a device's
 
 
 def verdicts(
-    ledger: Ledger, scripts: Mapping[str, Path | None] = MappingProxyType({})
+    recorder: Recorder, scripts: Mapping[str, Path | None] = MappingProxyType({})
 ) -> pd.DataFrame:
     """A row for each claim and target; `scripts` by test show failures by themselves."""
     rows = [
@@ -43,7 +43,7 @@ def verdicts(
             "failing": repr(case.failing) if case.outcome == "failed" else "",
             "script": path.name if (path := scripts.get(key)) else "",
         }
-        for key, case in ledger.cases.items()
+        for key, case in recorder.cases.items()
     ]
     return pd.DataFrame(rows)
 
@@ -66,7 +66,7 @@ def verdict_table(rows: pd.DataFrame) -> pd.DataFrame:
     return table.unstack("target", fill_value="").reset_index()
 
 
-def price_table(ledger: Ledger) -> pd.DataFrame:
+def error_ratio_table(recorder: Recorder) -> pd.DataFrame:
     """The share of the price that each target spent, by dtype and result."""
     rows = [
         {
@@ -74,25 +74,25 @@ def price_table(ledger: Ledger) -> pd.DataFrame:
             "operator": op,
             "dtype": dtype,
             "result": result,
-            "median": median(shares),
-            "max": max(shares),
-            "results": len(shares),
+            "median": median(ratios),
+            "max": max(ratios),
+            "results": len(ratios),
         }
-        for (target, op, dtype, result), shares in ledger.spent.items()
+        for (target, op, dtype, result), ratios in recorder.error_ratios.items()
     ]
     columns = ["target", "operator", "dtype", "result", "median", "max", "results"]
     table = pd.DataFrame(rows, columns=columns)
     return table.sort_values(columns[:4], ignore_index=True)
 
 
-def option_table(ledger: Ledger) -> pd.DataFrame:
+def option_table(recorder: Recorder) -> pd.DataFrame:
     """How often each option was drawn and judged."""
     rows = [
         {
             "space": space,
             "option": option,
             "value": name,
-            "drawn": ledger.drawn[space][option, name],
+            "generated": recorder.generated[space][option, name],
         }
         for space, options in (("convolution", CONV_OPTIONS), ("pooling", POOL_OPTIONS))
         for option, names in options.items()
@@ -101,25 +101,25 @@ def option_table(ledger: Ledger) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def summarise(ledger: Ledger) -> list[tuple[str, list[str]]]:
+def summarise(recorder: Recorder) -> list[tuple[str, list[str]]]:
     """Headings and lines for a terminal."""
-    rows = verdicts(ledger)
+    rows = verdicts(recorder)
     counts = [
         f"{target}: "
         + ", ".join(f"{n} {what}" for what, n in Counter(group["verdict"]).items())
         + f"; {group['judged'].sum()} problems judged, {group['unsupported'].sum()} unsupported"
         for target, group in rows.groupby("target", sort=False)
     ]
-    priced = price_table(ledger)
+    ratios = error_ratio_table(recorder)
     spent = []
-    if len(priced):
+    if len(ratios):
         keys = ["target", "operator", "dtype"]
-        best = priced.groupby(keys).agg({"median": "median", "max": "max"}).reset_index()
+        best = ratios.groupby(keys).agg({"median": "median", "max": "max"}).reset_index()
         spent = best.to_string(index=False, float_format="%.3f").splitlines()
     drawn = [
         f"{space}, {option}: "
-        + "  ".join(f"{v} {n}" for v, n in zip(g["value"], g["drawn"], strict=True))
-        for (space, option), g in option_table(ledger).groupby(["space", "option"], sort=False)
+        + "  ".join(f"{v} {n}" for v, n in zip(g["value"], g["generated"], strict=True))
+        for (space, option), g in option_table(recorder).groupby(["space", "option"], sort=False)
     ]
     return [
         ("claims", counts),
@@ -129,30 +129,30 @@ def summarise(ledger: Ledger) -> list[tuple[str, list[str]]]:
 
 
 def write_report(
-    ledger: Ledger, directory: Path, scripts: Mapping[str, Path | None] = MappingProxyType({})
+    recorder: Recorder, directory: Path, scripts: Mapping[str, Path | None] = MappingProxyType({})
 ) -> Path:
     """Write correctness.md and correctness.csv.
 
     Returns:
         Path of the Markdown file.
     """
-    from suites.reporting import report as reporting
+    from suites.reporting import report
 
-    rows = verdicts(ledger, scripts)
+    rows = verdicts(recorder, scripts)
     failing = rows[rows["verdict"] == "failed"]
-    priced = price_table(ledger)
-    pictures = [PICTURE] if len(priced) and _draw(priced, directory / PICTURE) else []
+    ratios = error_ratio_table(recorder)
+    pictures = [PICTURE] if len(ratios) and _draw(ratios, directory / PICTURE) else []
     sections = {
         "Verdicts": verdict_table(rows),
-        "Share of the price spent": price_pivot(priced),
-        "Space covered": _covered(ledger),
+        "Share of the price spent": error_ratio_pivot(ratios),
+        "Space covered": _covered(recorder),
     }
-    origin = reporting.provenance()
-    sections["What the suite itself was held to"] = _proof(ledger, origin)
+    origin = report.provenance()
+    sections["What the suite itself was held to"] = _proof(recorder, origin)
     if len(failing):
         columns = ["claim", "variant", "target", "failing", "script"]
         sections["Smallest failing problems"] = failing[columns]
-    return reporting.write_report(
+    return report.write_report(
         "correctness",
         rows,
         title="Correctness",
@@ -164,41 +164,41 @@ def write_report(
     )
 
 
-def _proof(ledger: Ledger, origin: Mapping[str, str]) -> str:
+def _proof(recorder: Recorder, origin: Mapping[str, str]) -> str:
     """Headlines of the suite's own reports, and of those on this library if it was judged."""
-    from suites.reporting import report as reporting
+    from suites.reporting import report
 
-    targets = [case.target for case in ledger.cases.values()]
+    targets = [case.target for case in recorder.cases.values()]
     ours = any(target.startswith("dcnv2") for target in targets)
     on_gpu = any(target.endswith("-cuda") for target in targets)
-    place = f"{reporting.gpu_slug(origin['gpu'])}/" if on_gpu else ""
+    place = f"{report.gpu_slug(origin['gpu'])}/" if on_gpu else ""
     blocks = [
         f"{title}:\n\n<!-- report: {name.format(place=place)} -->\n<!-- end -->"
         for name, title in (_PROOF if ours else {"mutants": _PROOF["mutants"]}).items()
     ]
-    page = reporting.REPORTS / place / "correctness.md"  # where such a page is kept
-    return reporting.fill_page("\n\n".join(blocks), page=page)
+    page = report.REPORTS / place / "correctness.md"  # where such a page is kept
+    return report.fill_page("\n\n".join(blocks), page=page)
 
 
-def price_pivot(prices: pd.DataFrame) -> pd.DataFrame:
-    """A row for each target, operator and dtype: median and largest share of every result."""
-    if not len(prices):
-        return prices
+def error_ratio_pivot(ratios: pd.DataFrame) -> pd.DataFrame:
+    """A row for each target, operator and dtype: median and largest ratio of every result."""
+    if not len(ratios):
+        return ratios
     keys = ["target", "operator", "dtype"]
-    cells = prices.assign(
-        share=[f"{m:.2g} ... {h:.2g}" for m, h in zip(prices["median"], prices["max"], strict=True)]
+    cells = ratios.assign(
+        ratio=[f"{m:.2g} ... {h:.2g}" for m, h in zip(ratios["median"], ratios["max"], strict=True)]
     )
-    table = cells.pivot(index=keys, columns="result", values="share").fillna("")
+    table = cells.pivot(index=keys, columns="result", values="ratio").fillna("")
     order = [result for result in RESULTS if result in table.columns]
-    worst = prices.groupby(keys)["max"].max().rename("largest")
+    worst = ratios.groupby(keys)["max"].max().rename("largest")
     return table[order].join(worst).reset_index()
 
 
-def _draw(prices: pd.DataFrame, path: Path) -> bool:
-    """Draw the prices, where there is matplotlib to draw with."""
+def _draw(ratios: pd.DataFrame, path: Path) -> bool:
+    """Draw the ratios, where there is matplotlib to draw with."""
     if importlib.util.find_spec("matplotlib") is None:
         return False
-    return draw(prices, path).is_file()
+    return draw(ratios, path).is_file()
 
 
 def _headline(rows: pd.DataFrame) -> pd.DataFrame:
@@ -218,13 +218,15 @@ def _headline(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _covered(ledger: Ledger) -> pd.DataFrame:
-    table = option_table(ledger)
+def _covered(recorder: Recorder) -> pd.DataFrame:
+    table = option_table(recorder)
     rows = [
         {
             "space": space,
             "option": option,
-            "drawn": ", ".join(f"{v}: {n}" for v, n in zip(g["value"], g["drawn"], strict=True)),
+            "generated": ", ".join(
+                f"{v}: {n}" for v, n in zip(g["value"], g["generated"], strict=True)
+            ),
         }
         for (space, option), g in table.groupby(["space", "option"], sort=False)
     ]
@@ -234,45 +236,45 @@ def _covered(ledger: Ledger) -> pd.DataFrame:
 # ---- mutants
 
 
-def mutant_rows(ledger: Ledger, mutants: Sequence[Mutant]) -> pd.DataFrame:
+def mutant_rows(recorder: Recorder, mutants: Sequence[Mutant]) -> pd.DataFrame:
     """A row for each planted fault, with the claims that found it."""
     rows = []
     for mutant in mutants:
-        kills = ledger.kills[mutant.key]
+        kills = recorder.kills[mutant.key]
         claims = list(dict.fromkeys(claim for claim, _ in kills))
         rows.append(
             {
                 "operator": mutant.op,
                 "fault": mutant.name,
                 "seen": mutant.origin,
-                "fate": "killed" if kills else "**survived**",
+                "outcome": "killed" if kills else "**survived**",
                 "claims": len(claims),
                 "killed by": "; ".join(claims),
-                "words": kills[0][1].splitlines()[0] if kills and kills[0][1] else "",
+                "message": kills[0][1].splitlines()[0] if kills and kills[0][1] else "",
             }
         )
     return pd.DataFrame(rows)
 
 
-def claim_rows(ledger: Ledger, mutants: Sequence[Mutant]) -> pd.DataFrame:
+def claim_rows(recorder: Recorder, mutants: Sequence[Mutant]) -> pd.DataFrame:
     """How many faults each claim finds, and how many it alone."""
-    found = {m.key: {claim for claim, _ in ledger.kills[m.key]} for m in mutants}
-    claims = sorted({case.claim for case in ledger.cases.values()})
+    found = {m.key: {claim for claim, _ in recorder.kills[m.key]} for m in mutants}
+    claims = sorted({case.claim for case in recorder.cases.values()})
     rows = [
         {
             "claim": claim,
-            "kills": sum(claim in killers for killers in found.values()),
-            "alone": sum(killers == {claim} for killers in found.values()),
+            "kills": sum(claim in detecting for detecting in found.values()),
+            "alone": sum(detecting == {claim} for detecting in found.values()),
         }
         for claim in claims
     ]
     return pd.DataFrame(rows).sort_values(["kills", "claim"], ascending=[False, True])
 
 
-def summarise_mutants(ledger: Ledger, mutants: Sequence[Mutant]) -> list[tuple[str, list[str]]]:
+def summarise_mutants(recorder: Recorder, mutants: Sequence[Mutant]) -> list[tuple[str, list[str]]]:
     """Headings and lines for a terminal."""
-    rows = mutant_rows(ledger, mutants)
-    killed = (rows["fate"] == "killed").sum()
+    rows = mutant_rows(recorder, mutants)
+    killed = (rows["outcome"] == "killed").sum()
     lines = [
         f"{row['operator']}: {row['fault']}: {row['fate']} by {row['killed by'] or 'nothing'}"
         for _, row in rows.iterrows()
@@ -280,41 +282,43 @@ def summarise_mutants(ledger: Ledger, mutants: Sequence[Mutant]) -> list[tuple[s
     return [("planted faults", [*lines, f"{killed} of {len(rows)} killed"])]
 
 
-def write_mutants(ledger: Ledger, mutants: Sequence[Mutant], directory: Path) -> Path:
+def write_mutants(recorder: Recorder, mutants: Sequence[Mutant], directory: Path) -> Path:
     """Write mutants.md and mutants.csv, of a run that stopped at the first claim to find a fault.
 
     Returns:
         Path of the Markdown file.
     """
-    from suites.reporting import report as reporting
+    from suites.reporting import report
 
-    rows = mutant_rows(ledger, mutants)
+    rows = mutant_rows(recorder, mutants)
     total = pd.DataFrame(
         [
-            {"operator": op, "faults": len(group), "killed": (group["fate"] == "killed").sum()}
+            {"operator": op, "faults": len(group), "killed": (group["outcome"] == "killed").sum()}
             for op, group in rows.groupby("operator", sort=False)
         ]
     )
-    return reporting.write_report(
+    return report.write_report(
         "mutants",
         rows.drop(columns=["claims"]),
         title="Planted faults",
-        sections={"Faults": rows.drop(columns=["words", "claims"])},
+        sections={"Faults": rows.drop(columns=["message", "claims"])},
         headline=total,
         directory=directory,
     )
 
 
-def write_claims(ledger: Ledger, mutants: Sequence[Mutant], profile: str, directory: Path) -> Path:
+def write_claims(
+    recorder: Recorder, mutants: Sequence[Mutant], profile: str, directory: Path
+) -> Path:
     """Write mutants_by_claim.md and .csv, of a run in which every claim judged every fault.
 
     Returns:
         Path of the Markdown file.
     """
-    from suites.reporting import report as reporting
+    from suites.reporting import report
 
-    rows = mutant_rows(ledger, mutants)
-    claims = claim_rows(ledger, mutants)
+    rows = mutant_rows(recorder, mutants)
+    claims = claim_rows(recorder, mutants)
     found = pd.DataFrame(
         [
             {
@@ -326,11 +330,11 @@ def write_claims(ledger: Ledger, mutants: Sequence[Mutant], profile: str, direct
             }
         ]
     )
-    return reporting.write_report(
+    return report.write_report(
         "mutants_by_claim",
-        rows.drop(columns=["fate", "words"]),
+        rows.drop(columns=["outcome", "message"]),
         title="Which claims find which planted faults",
-        sections={"Claims": claims, "Faults": rows.drop(columns=["seen", "fate", "words"])},
+        sections={"Claims": claims, "Faults": rows.drop(columns=["seen", "outcome", "message"])},
         headline=found,
         directory=directory,
     )

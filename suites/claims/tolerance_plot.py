@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A picture of the price spent: what share of the allowed error each result takes."""
+"""A picture of the price spent: what ratio of the allowed error each result takes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import pandas as pd
 
 RESULTS = ("output", "grad_input", "grad_offset", "grad_weight", "grad_bias", "grad_mask")
 _COLOURS = {"float64": "#4c78a8", "float32": "#54a24b", "float16": "#f58518", "bfloat16": "#b279a2"}
-_LEAST = 1e-5  # smaller shares are drawn here
+_LEAST = 1e-5  # smaller ratios are drawn here
 
 
-def draw(prices: pd.DataFrame, path: Path) -> Path:
-    """Draw a table of prices, a panel for each target and operator; returns the path.
+def draw(ratios: pd.DataFrame, path: Path) -> Path:
+    """Draw a table of ratios, a panel for each target and operator; returns the path.
 
     Args:
-        prices: columns target, operator, dtype, result, median and max.
+        ratios: columns target, operator, dtype, result, median and max.
         path: of the picture.
     """
     from matplotlib.figure import Figure
 
-    targets, operators = (list(dict.fromkeys(prices[c])) for c in ("target", "operator"))
+    targets, operators = (list(dict.fromkeys(ratios[c])) for c in ("target", "operator"))
     figure = Figure(
         figsize=(max(4.4 * len(operators), 6.4), 2.4 * len(targets) + 1.4),
         layout="constrained",
@@ -30,10 +30,10 @@ def draw(prices: pd.DataFrame, path: Path) -> Path:
     panels = figure.subplots(len(targets), len(operators), squeeze=False, sharey=True, sharex=True)
     for row, target in zip(panels, targets, strict=True):
         for panel, operator in zip(row, operators, strict=True):
-            chosen = (prices["target"] == target) & (prices["operator"] == operator)
-            _fill(panel, prices[chosen])
+            chosen = (ratios["target"] == target) & (ratios["operator"] == operator)
+            _fill(panel, ratios[chosen])
             panel.set_title(f"{target}: {operator}", fontsize=10)
-    figure.supylabel("share of the price, median to largest", fontsize=10)
+    figure.supylabel("ratio of the tolerance, median to largest", fontsize=10)
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,9 +41,9 @@ def draw(prices: pd.DataFrame, path: Path) -> Path:
     return path
 
 
-def _fill(panel, prices: pd.DataFrame) -> None:
+def _fill(panel, ratios: pd.DataFrame) -> None:
     for step, (dtype, colour) in enumerate(_COLOURS.items()):
-        some = prices[prices["dtype"] == dtype].set_index("result")
+        some = ratios[ratios["dtype"] == dtype].set_index("result")
         found = [(x, r) for x, r in enumerate(RESULTS) if r in some.index]
         places = [x + 0.18 * (step - 1.5) for x, _ in found]
         low = [max(some.loc[r, "median"], _LEAST) for _, r in found]

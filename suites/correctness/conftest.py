@@ -10,12 +10,12 @@ import torch
 # Looks for a GPU without touching it, so that forked processes can use it.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
-from suites.backends import registry as backends
+from suites.backends import registry
 from suites.backends.emulator import operators
 from suites.backends.emulator.build import LIBRARY
 from suites.claims import claim as judging
 from suites.claims import isolation
-from suites.claims.recorder import LEDGER, Case
+from suites.claims.recorder import RECORDER, Case
 from suites.claims.tables import (
     summarise,
     summarise_mutants,
@@ -104,7 +104,7 @@ def _load(paths):
         operators.use(Path(paths[0]))
         return
     for path in paths:
-        backends.use_library(path)
+        registry.use_library(path)
 
 
 def pytest_configure(config):
@@ -126,13 +126,13 @@ def pytest_configure(config):
         if not config.mutants:
             raise pytest.UsageError(f"no planted fault has one of {asked} in its name")
         chosen = (*UNCHANGED, *config.mutants)
-        config.targets = [backends.Target(mutant, "cpu") for mutant in chosen]
+        config.targets = [registry.Target(mutant, "cpu") for mutant in chosen]
         return
     try:
         config.targets = [
-            backends.Target(backends.get_backend(name), device)
+            registry.Target(registry.get_backend(name), device)
             for name in config.getoption("--backend") or ("dcnv2", "portable")
-            for device in config.getoption("--device") or backends.devices()
+            for device in config.getoption("--device") or registry.devices()
         ]
     except (ValueError, ImportError, AttributeError) as error:
         raise pytest.UsageError(str(error)) from error
@@ -144,16 +144,16 @@ def pytest_pyfunc_call(pyfuncitem):
     """A claim that fails for a mutant has killed it; one without draws may crash as well."""
     target = pyfuncitem.funcargs.get("target")
     if target is not None and not hasattr(pyfuncitem.obj, "is_claim"):
-        judge = pyfuncitem.obj
-        pyfuncitem.obj = lambda **given: isolation.check_apart(lambda: judge(**given), target)
+        check = pyfuncitem.obj
+        pyfuncitem.obj = lambda **given: isolation.check_isolated(lambda: check(**given), target)
     if target is None or not isinstance(target.backend, Mutant) or target.backend in UNCHANGED:
         return (yield)
-    if LEDGER.kills[target.backend.key] and pyfuncitem.config.getoption("--mutants") == "first":
+    if RECORDER.kills[target.backend.key] and pyfuncitem.config.getoption("--mutants") == "first":
         pytest.skip("killed already")
     try:
         return (yield)
     except Exception as error:
-        LEDGER.kills[target.backend.key].append((LEDGER.current.claim, str(error)))
+        RECORDER.kills[target.backend.key].append((RECORDER.current.claim, str(error)))
         return True
 
 
@@ -196,7 +196,7 @@ def _wanted(definition, target) -> bool:
 
 @pytest.fixture(autouse=True)
 def _case(request):
-    """The ledger's entry for this test."""
+    """The recorder's entry for this test."""
     spec = getattr(request.node, "callspec", None)
     target = spec.params.get("target") if spec else None
     if target is None:
@@ -204,7 +204,7 @@ def _case(request):
         return
     variant = spec.id.replace(target.name, "").removeprefix("-").removesuffix("-")
     claim = request.node.originalname.removeprefix("test_").replace("_", " ")
-    LEDGER.begin(request.node.nodeid, Case(claim, target.name, variant, _version(target)))
+    RECORDER.begin(request.node.nodeid, Case(claim, target.name, variant, _version(target)))
     yield
 
 
@@ -219,7 +219,7 @@ def pytest_runtest_makereport(item, call):
         item.session.shouldstop = (
             "the GPU is lost to this process: what came next would fail for no fault of its own"
         )
-    case = LEDGER.cases.get(item.nodeid)
+    case = RECORDER.cases.get(item.nodeid)
     if case and (report.when == "call" or report.failed):
         left_out = "unsupported" if case.unsupported else "skipped"  # not on this machine
         case.outcome = "failed" if report.failed else left_out if report.skipped else "passed"
@@ -244,7 +244,7 @@ def _has_no_target(item) -> bool:
     target = spec.params.get("target") if spec else None
     if target is None:
         return False
-    if not isinstance(target, backends.Target):  # what pytest puts where no target is left
+    if not isinstance(target, registry.Target):  # what pytest puts where no target is left
         return True
     if not isinstance(target.backend, Mutant):
         return False
@@ -269,11 +269,11 @@ def pytest_sessionfinish(session, exitstatus):
     if complete and exitstatus == 0 and not few:
         if config.getoption("--mutants"):
             config.missing = [
-                f"survived: {m.key}" for m in config.mutants if not LEDGER.kills[m.key]
+                f"survived: {m.key}" for m in config.mutants if not RECORDER.kills[m.key]
             ]
         else:
-            missing = LEDGER.never_drawn(config.targets)
-            config.missing = [f"never drawn: {option}" for option in missing]
+            missing = RECORDER.never_generated(config.targets)
+            config.missing = [f"never generated: {option}" for option in missing]
     if config.missing:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -283,16 +283,16 @@ def _scripts(config, folder):
     from suites.peers.repro_scripts import write_scripts
 
     targets = {target.name: target for target in config.targets}
-    failed = {k: c for k, c in LEDGER.cases.items() if c.outcome == "failed" and c.failing}
+    failed = {k: c for k, c in RECORDER.cases.items() if c.outcome == "failed" and c.failing}
     return write_scripts(failed, targets, folder)
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    if not LEDGER.cases:
+    if not RECORDER.cases:
         return
     mutants = config.getoption("--mutants")
-    told = summarise_mutants(LEDGER, config.mutants) if mutants else summarise(LEDGER)
-    for heading, lines in told:
+    sections = summarise_mutants(RECORDER, config.mutants) if mutants else summarise(RECORDER)
+    for heading, lines in sections:
         terminalreporter.section(heading)
         for line in lines:
             terminalreporter.line(line)
@@ -302,11 +302,11 @@ def pytest_terminal_summary(terminalreporter, config):
         folder = Path(config.getoption("--report"))
         if mutants == "all":
             profile = config.getoption("--profile")
-            written = write_claims(LEDGER, config.mutants, profile, folder)
+            written = write_claims(RECORDER, config.mutants, profile, folder)
         elif mutants:
-            written = write_mutants(LEDGER, config.mutants, folder)
+            written = write_mutants(RECORDER, config.mutants, folder)
         else:
-            written = write_report(LEDGER, folder)  # there, should what follows be cut off
+            written = write_report(RECORDER, folder)  # there, should what follows be cut off
             if scripts := _scripts(config, folder / "failures"):
-                written = write_report(LEDGER, folder, scripts)
+                written = write_report(RECORDER, folder, scripts)
         terminalreporter.line(f"wrote {written}")

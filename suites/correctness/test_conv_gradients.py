@@ -13,15 +13,15 @@ from suites.claims.claim import (
     assert_same_bits,
     assert_within,
     claim,
-    needs,
-    outcome,
-    slack,
+    identity_tolerance,
+    require_supported,
+    run_with,
 )
 from suites.problems.conv_offsets import NEAR_KINK
 from suites.problems.evaluate import arriving, call, evaluate, expected
 from suites.problems.problem import ConvProblem
 from suites.problems.strategies import DTYPES, PRECISE, conv_problems, having
-from suites.tolerance.tolerance import kinks, prices
+from suites.tolerance.tolerance import kinks, tolerances
 
 ANY = conv_problems(dtype=PRECISE)
 PLAIN = conv_problems(dtype=PRECISE, layouts=("contiguous",))
@@ -84,7 +84,7 @@ def test_slope_at_a_kink_lies_between_the_one_sided_ones(target, problem):
         before[:, axis::2] -= NEAR_KINK / 2  # slopes are constant from one pixel to the next
         slopes = evaluate(problem.reference, problem, {**exact, "offset": before}, grad)
         left[:, axis::2] = slopes["grad_offset"][:, axis::2]
-    room = prices(problem, at_kinks=True)["grad_offset"].maximum
+    room = tolerances(problem, at_kinks=True)["grad_offset"].maximum
     on_kink = kinks(problem)[0].repeat_interleave(2, 1)
     low, high = torch.minimum(left, right) - room, torch.maximum(left, right) + room
     assert ((low <= got) & (got <= high))[on_kink].all()
@@ -92,7 +92,7 @@ def test_slope_at_a_kink_lies_between_the_one_sided_ones(target, problem):
 
 @claim(PLAIN, 12)
 def test_frozen_operands_leave_the_other_gradients_as_they_are(target, problem):
-    whole, allowed = target.run(problem), slack(problem)
+    whole, allowed = target.run(problem), identity_tolerance(problem)
     present = [name for name in OPERANDS if f"grad_{name}" in whole]
     for count in range(1, len(present)):
         for wanted in itertools.combinations(present, count):
@@ -114,9 +114,9 @@ def test_layout_of_the_gradient_changes_nothing(target, problem, kind):
         same = torch.ones_like(grad, memory_format=torch.contiguous_format)
     else:
         same, grad = grad, plain.but(layouts=(("grad_output", kind),)).grad_output(target.device)
-    got = outcome(target, plain, grad_output=grad)
-    want = outcome(target, plain, grad_output=same)
-    assert_within(slack(plain, grad_output=same), got, want)
+    got = run_with(target, plain, grad_output=grad)
+    want = run_with(target, plain, grad_output=same)
+    assert_within(identity_tolerance(plain, grad_output=same), got, want)
 
 
 @claim(ANY, 10)
@@ -132,8 +132,8 @@ def test_gradients_accumulate_over_steps(target, problem):
     out.backward(grad)
     call(function, problem, leaves).backward(grad)
     got = {f"grad_{n}": t.grad for n, t in leaves.items() if t is not None}
-    want = {name: 3 * result for name, result in outcome(target, problem).items()}
-    assert_within(slack(problem, 6), got, want)
+    want = {name: 3 * result for name, result in run_with(target, problem).items()}
+    assert_within(identity_tolerance(problem, 6), got, want)
 
 
 @claim(PLAIN.filter(lambda p: p.batch).map(lambda p: p.but(mask=True)), 10)
@@ -162,15 +162,15 @@ def test_chain_rule_through_a_module(target, problem):
         )
     parts = evaluate(function, problem, {**operands, **places}, grad, ("input", *places))
     reached["grad_input"] = got[0] - back[0]
-    assert_within(slack(problem, **places), reached, parts)
+    assert_within(identity_tolerance(problem, **places), reached, parts)
     assert torch.equal(got[1], back[1])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradient_of_nothing_is_nothing(target, dtype):
     """An empty batch has gradients: empty ones, and zeros for the weight and the bias."""
-    problem = target.fixed(ConvProblem(batch=0, dtype=dtype))
-    needs(target, problem)
+    problem = target.adapt_fixed(ConvProblem(batch=0, dtype=dtype))
+    require_supported(target, problem)
     got = target.run(problem)
     want = {name: torch.zeros_like(result) for name, result in got.items()}
     assert_same_bits(got, want)

@@ -11,7 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from suites.claims.claim import assert_layout_changes_nothing, assert_within, claim, outcome, slack
+from suites.claims.claim import (
+    assert_layout_changes_nothing,
+    assert_within,
+    claim,
+    identity_tolerance,
+    run_with,
+)
 from suites.problems.layouts import layouts_of
 from suites.problems.strategies import PRECISE, conv_problems, having
 
@@ -40,11 +46,11 @@ def test_zero_offset_and_unit_mask_is_conv2d(target, problem):
     mask = problem.operands(target.device)["mask"]
     unit = None if mask is None else torch.ones_like(mask)
     names = ("input", "weight", "bias")
-    got = outcome(target, problem, names, mask=unit)
+    got = run_with(target, problem, names, mask=unit)
     leaves = _leaves(problem, target.device, *names)
     out = F.conv2d(**{"bias": None, **leaves}, **problem.options(), groups=problem.groups)
     want = _gradients(out, leaves, problem.grad_output(target.device))
-    assert_within(slack(problem, mask=None), got, want)
+    assert_within(identity_tolerance(problem, mask=None), got, want)
 
 
 @claim(PLAIN)
@@ -56,7 +62,7 @@ def test_integer_offset_is_a_shifted_conv(target, problem):
     offset = shifts.view(1, 1, taps, 2, 1, 1).expand(shape).reshape(problem.offset_shape)
     offset = offset.to(problem.operand_dtype("offset")).to(target.device)
     names = ("input", "weight")
-    got = outcome(target, problem, names, offset=offset, mask=None, bias=None)
+    got = run_with(target, problem, names, offset=offset, mask=None, bias=None)
 
     leaves = _leaves(problem, target.device, *names)
     margin, out = 24, 0.0  # more than any tap of these problems is away from the image
@@ -70,7 +76,7 @@ def test_integer_offset_is_a_shifted_conv(target, problem):
             moved, leaves["weight"][:, :, row, col, None, None], groups=problem.groups
         )
     want = _gradients(out, leaves, problem.grad_output(target.device))
-    assert_within(slack(problem, offset=offset, mask=None, bias=None), got, want)
+    assert_within(identity_tolerance(problem, offset=offset, mask=None, bias=None), got, want)
 
 
 def _reads(problem, axis, place):
@@ -97,12 +103,12 @@ def test_linear_in(target, problem, operand):
     )
     names = [name for name in ("input", "offset", "weight", "mask") if name != operand]
     first, second, mixed = (
-        outcome(target, problem, names, bias=None, **{operand: value})
+        run_with(target, problem, names, bias=None, **{operand: value})
         for value in (u, v, 0.5 * u - 2 * v)
     )
     combined = {name: 0.5 * first[name] - 2 * second[name] for name in first}
     largest = {operand: 0.5 * u.abs() + 2 * v.abs()}
-    assert_within(slack(problem, bias=None, **largest), mixed, combined)
+    assert_within(identity_tolerance(problem, bias=None, **largest), mixed, combined)
 
 
 @claim(MASKED)
@@ -110,19 +116,21 @@ def test_no_mask_is_a_mask_of_ones(target, problem):
     shape = (problem.batch, problem.deform_groups * problem.taps, *problem.out_size)
     ones = torch.ones(shape, dtype=problem.operand_dtype("mask"), device=target.device)
     names = ("input", "offset", "weight", "bias")
-    without = outcome(target, problem, names, mask=None)
-    assert_within(slack(problem, mask=None), outcome(target, problem, names, mask=ones), without)
+    without = run_with(target, problem, names, mask=None)
+    assert_within(
+        identity_tolerance(problem, mask=None), run_with(target, problem, names, mask=ones), without
+    )
 
 
 @claim(ANY.filter(lambda p: p.bias))
 def test_bias_is_added_once(target, problem):
     grad = problem.grad_output(target.device)
     bias = problem.operands(target.device)["bias"]
-    having = outcome(target, problem)
-    without = outcome(target, problem, bias=None)
+    having = run_with(target, problem)
+    without = run_with(target, problem, bias=None)
     without["output"] = without["output"] + bias.view(1, -1, 1, 1)
     without["grad_bias"] = grad.sum((0, 2, 3))
-    assert_within(slack(problem), having, without)
+    assert_within(identity_tolerance(problem), having, without)
 
 
 def _batchwise(problem, device):
@@ -136,11 +144,11 @@ def test_permuting_the_batch_permutes_the_result(target, problem):
     order = order.to(target.device)
     moved = {name: t[order] for name, t in _batchwise(problem, target.device).items()}
     grad = problem.grad_output(target.device)[order]
-    got = outcome(target, problem, grad_output=grad, **moved)
-    want = outcome(target, problem)
+    got = run_with(target, problem, grad_output=grad, **moved)
+    want = run_with(target, problem)
     for name in ("output", *(f"grad_{name}" for name in moved)):
         want[name] = want[name][order]
-    assert_within(slack(problem), got, want)
+    assert_within(identity_tolerance(problem), got, want)
 
 
 @claim(SEVERAL, 25)
@@ -149,7 +157,7 @@ def test_splitting_the_batch_changes_nothing(target, problem):
     cut = 1 + problem.seed % (problem.batch - 1)
     for piece in (slice(None, cut), slice(cut, None)):
         part = {name: t[piece] for name, t in _batchwise(problem, target.device).items()}
-        parts.append(outcome(target, problem, grad_output=grad[piece], **part))
+        parts.append(run_with(target, problem, grad_output=grad[piece], **part))
     first, second = parts
     joined = {
         name: first[name] + second[name]
@@ -157,7 +165,7 @@ def test_splitting_the_batch_changes_nothing(target, problem):
         else torch.cat((first[name], second[name]))
         for name in first
     }
-    assert_within(slack(problem), outcome(target, problem), joined)
+    assert_within(identity_tolerance(problem), run_with(target, problem), joined)
 
 
 def _by_group(tensor, groups):
@@ -179,7 +187,7 @@ def _channels_of(problem, group):
 
 @claim(ANY.filter(lambda p: p.groups > 1), 30)
 def test_groups_are_separate_convolutions(target, problem):
-    operands, whole = problem.operands(target.device), outcome(target, problem)
+    operands, whole = problem.operands(target.device), run_with(target, problem)
     grad, size = problem.grad_output(target.device), problem.out_channels // problem.groups
     joined = {name: torch.zeros_like(result) for name, result in whole.items()}
     for group in range(problem.groups):
@@ -192,7 +200,7 @@ def test_groups_are_separate_convolutions(target, problem):
         for name in points:
             by_group = _by_group(operands[name], problem.deform_groups)
             part[name] = by_group[:, shares].flatten(1, 2)
-        got = outcome(target, problem, grad_output=grad[:, outs], **part)
+        got = run_with(target, problem, grad_output=grad[:, outs], **part)
         joined["output"][:, outs] = got["output"]
         joined["grad_input"][:, channels] = got["grad_input"]
         for name in ("weight", "bias") if problem.bias else ("weight",):
@@ -201,13 +209,13 @@ def test_groups_are_separate_convolutions(target, problem):
             total = _by_group(joined[f"grad_{name}"], problem.deform_groups)
             share = _by_group(got[f"grad_{name}"], len(shares))
             total.index_add_(1, torch.tensor(shares, device=grad.device), share)
-    assert_within(slack(problem), whole, joined)
+    assert_within(identity_tolerance(problem), whole, joined)
 
 
 @claim(ANY.filter(lambda p: p.deform_groups > 1), 30)
 def test_deform_groups_are_a_sum_over_masked_channels(target, problem):
     operands = problem.operands(target.device)
-    whole = outcome(target, problem, bias=None)
+    whole = run_with(target, problem, bias=None)
     joined = {name: torch.zeros_like(result) for name, result in whole.items()}
     each = problem.in_channels // problem.deform_groups
     for group in range(problem.deform_groups):
@@ -217,14 +225,14 @@ def test_deform_groups_are_a_sum_over_masked_channels(target, problem):
         points = [name for name in ("offset", "mask") if operands[name] is not None]
         for name in points:
             part[name] = _by_group(operands[name], problem.deform_groups)[:, group]
-        got = outcome(target, problem, bias=None, **part)
+        got = run_with(target, problem, bias=None, **part)
         joined["output"] += got["output"]
         joined["grad_weight"] += got["grad_weight"]
         joined["grad_input"][:, channels] = got["grad_input"][:, channels]
         for name in points:
             total = _by_group(joined[f"grad_{name}"], problem.deform_groups)
             total[:, group] = got[f"grad_{name}"]
-    assert_within(slack(problem, bias=None), whole, joined)
+    assert_within(identity_tolerance(problem, bias=None), whole, joined)
 
 
 @claim(PLAIN, 30)
@@ -240,11 +248,11 @@ def test_translation_moves_the_result(target, problem):
         if name in moved:
             moved[name][..., inner[0], inner[1]] = operands[name]
     grad = F.pad(problem.grad_output(target.device), (cols, 0, rows, 0))
-    got = outcome(target, larger, grad_output=grad, **moved)
+    got = run_with(target, larger, grad_output=grad, **moved)
     for name in {"output", "grad_offset", "grad_mask"} & got.keys():
         got[name] = got[name][..., inner[0], inner[1]]
     got["grad_input"] = got["grad_input"][:, :, top:, left:]
-    assert_within(slack(problem), got, outcome(target, problem))
+    assert_within(identity_tolerance(problem), got, run_with(target, problem))
 
 
 @claim(MASKED.filter(lambda p: p.taps > 1), 30)
@@ -256,8 +264,10 @@ def test_mask_0_removes_a_tap(target, problem):
     weight = operands["weight"].clone().contiguous()
     weight.flatten(2)[:, :, tap] = 0
     names = ("input", "offset")
-    masked = outcome(target, problem, names, mask=mask.flatten(1, 2))
-    assert_within(slack(problem), masked, outcome(target, problem, names, weight=weight))
+    masked = run_with(target, problem, names, mask=mask.flatten(1, 2))
+    assert_within(
+        identity_tolerance(problem), masked, run_with(target, problem, names, weight=weight)
+    )
     slope = _by_group(masked["grad_offset"], problem.deform_groups)
     assert not slope[:, :, 2 * tap : 2 * tap + 2].any()
 
@@ -271,9 +281,9 @@ def test_beyond_the_border_is_zero(target, problem, distance):
     offset[:, :, 2 * tap + problem.seed % 2] = distance
     mask = _by_group(operands["mask"], problem.deform_groups).clone()
     mask[:, :, tap] = 0
-    far = outcome(target, problem, offset=offset.flatten(1, 2))
-    removed = outcome(target, problem, mask=mask.flatten(1, 2))
-    assert_within(slack(problem), far, removed, "output", "grad_input", "grad_weight")
+    far = run_with(target, problem, offset=offset.flatten(1, 2))
+    removed = run_with(target, problem, mask=mask.flatten(1, 2))
+    assert_within(identity_tolerance(problem), far, removed, "output", "grad_input", "grad_weight")
     points = _by_group(far["grad_offset"], problem.deform_groups)
     assert not points[:, :, 2 * tap : 2 * tap + 2].any()
     assert not _by_group(far["grad_mask"], problem.deform_groups)[:, :, tap].any()

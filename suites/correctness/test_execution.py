@@ -12,7 +12,7 @@ from suites.claims.claim import (
     assert_equals_reference,
     assert_same_bits,
     claim,
-    needs,
+    require_supported,
 )
 from suites.problems.evaluate import evaluate, run
 from suites.problems.problem import ConvProblem, RoIProblem
@@ -22,10 +22,10 @@ from suites.problems.threads import limited_threads
 ANY = st.one_of(conv_problems(), pool_problems())
 BUSY = ConvProblem(  # thousands of samples of one pixel, whose order of summation shows
     batch=3, in_channels=16, out_channels=16, height=23, width=29, kernel=(3, 3), groups=1,
-    stride=(1, 1), padding=(1, 1), dilation=(1, 1), deform_groups=2, offsets="one pixel", seed=5,
+    stride=(1, 1), padding=(1, 1), dilation=(1, 1), deform_groups=2, offsets="clustered", seed=5,
 )  # fmt: skip
 CROWDED = RoIProblem(
-    batch=1, channels=5, height=8, width=6, bins=(7, 7), regions=("whole", "huge") * 20, seed=5
+    batch=1, channels=5, height=8, width=6, bins=(7, 7), rois=("whole", "huge") * 20, seed=5
 )
 
 
@@ -33,7 +33,7 @@ CROWDED = RoIProblem(
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_run_gives_the_same_bits(target, problem, dtype):
     problem = problem.but(dtype=dtype)
-    needs(target, problem)
+    require_supported(target, problem)
     first = target.run(problem)
     for _ in range(4):
         assert_same_bits(target.run(problem), first)
@@ -44,7 +44,7 @@ def test_every_run_gives_the_same_bits(target, problem, dtype):
 @pytest.mark.parametrize("threads", [2, 3, 5])
 def test_threads_change_no_bit(target, problem, threads):
     problem = problem.but(dtype="float32")
-    needs(target, problem)
+    require_supported(target, problem)
     alone = target.run(problem)
     with limited_threads(threads):
         together = target.run(problem)
@@ -181,7 +181,7 @@ def test_input_of_more_than_2_31_elements(target):
         stride=(8, 8), padding=(0, 0), dilation=(1, 1), deform_groups=1, dtype="float16",
         bias=False, mask=False, layouts=(),
     )  # fmt: skip
-    needs(target, problem)
+    require_supported(target, problem)
     conv, half = target.backend.operator(problem.op), {"dtype": torch.float16, "device": "cuda"}
     shape = (problem.batch, problem.in_channels, problem.height, problem.width)
     torch.manual_seed(0)

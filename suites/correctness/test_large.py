@@ -4,8 +4,8 @@
 import pytest
 import torch
 
-from suites.claims.claim import assert_within, needs, slack
-from suites.problems import large_tensors as large
+from suites.claims.claim import assert_within, identity_tolerance, require_supported
+from suites.problems import large_tensors
 from suites.problems.evaluate import call, evaluate
 from suites.problems.problem import ConvProblem, RoIProblem
 
@@ -17,19 +17,19 @@ ANY = [
 ]
 
 
-@pytest.mark.parametrize("last", large.EDGES, ids=["2^31-1", "2^31", "2^31+1", "beyond"])
+@pytest.mark.parametrize("last", large_tensors.EDGES, ids=["2^31-1", "2^31", "2^31+1", "beyond"])
 @pytest.mark.parametrize("problem", ANY, ids=lambda p: p.op)
 def test_operand_may_spread_over_2_31_elements(target, problem, last):
     """Each operand in turn, and the gradient, with one long stride: along every axis."""
-    problem = target.fixed(problem)
-    needs(target, problem)
-    function, allowed = target.backend.operator(problem.op), slack(problem)
+    problem = target.adapt_fixed(problem)
+    require_supported(target, problem)
+    function, allowed = target.backend.operator(problem.op), identity_tolerance(problem)
     given = {**problem.operands(target.device), "grad_output": problem.grad_output(target.device)}
     want = _results(function, problem, given)
-    with large.zeros(torch.float32, target.device) as memory:
+    with large_tensors.zeros(torch.float32, target.device) as memory:
         for name, tensor in ((n, t) for n, t in given.items() if t is not None):
             for axis in (i for i, size in enumerate(tensor.shape) if size > 1):
-                moved = large.spread(tensor, axis, last, memory)
+                moved = large_tensors.spread(tensor, axis, last, memory)
                 got = _results(function, problem, {**given, name: moved})
                 assert_within(allowed, got, want)
 
@@ -43,30 +43,30 @@ def _results(function, problem, given):
 @pytest.mark.parametrize("channels", [1, 4])
 def test_conv_reads_pixels_beyond_2_31_elements(target, channels):
     """Rows at both ends of a tall image, and the same rows without what lies between them."""
-    tall, few = large.conv_problems("float32", channels)
-    needs(target, few)
+    tall, few = large_tensors.conv_problems("float32", channels)
+    require_supported(target, few)
     operands, grad = few.operands(target.device), few.grad_output(target.device)
     operands["offset"] = (8 * operands["offset"]).round() / 8  # exact beside 2^20
     function, wanted = target.backend.operator(few.op), ("offset", "weight", "bias", "mask")
     want = evaluate(function, few, operands, grad, wanted)
-    with large.zeros(torch.float32, target.device) as memory:
-        image = large.tall_image(operands["input"], memory)
+    with large_tensors.zeros(torch.float32, target.device) as memory:
+        image = large_tensors.tall_image(operands["input"], memory)
         got = evaluate(function, tall, {**operands, "input": image}, grad, wanted)
-    assert_within(slack(few), got, want)
+    assert_within(identity_tolerance(few), got, want)
 
 
 @pytest.mark.in_place
 @pytest.mark.parametrize("kind", ["roi", "psroi"])
 def test_pool_reads_pixels_beyond_2_31_elements(target, kind):
-    problem = large.pool_problem(kind)
-    needs(target, problem)
+    problem = large_tensors.pool_problem(kind)
+    require_supported(target, problem)
     operands, grad = problem.operands(target.device), problem.grad_output(target.device)
-    operands["rois"] = large.corners(problem.generator("rois")).to(grad)
+    operands["rois"] = large_tensors.corners(problem.generator("rois")).to(grad)
     function, wanted = target.backend.operator(problem.op), ("offset", "mask")
     want = evaluate(function, problem, operands, grad, wanted)
-    allowed = slack(problem, rois=operands["rois"])
-    with large.zeros(grad.dtype, target.device) as memory:
-        image = large.tall_image(operands["input"], memory)
+    allowed = identity_tolerance(problem, rois=operands["rois"])
+    with large_tensors.zeros(grad.dtype, target.device) as memory:
+        image = large_tensors.tall_image(operands["input"], memory)
         operands["rois"][:, 2::2] += image.shape[2] - problem.height
         got = evaluate(function, problem, {**operands, "input": image}, grad, wanted)
     assert_within(allowed, got, want)
@@ -79,14 +79,14 @@ def test_bins_beyond_a_grid_of_blocks_equal_those_within(target):
         pytest.skip("needs a GPU with 8 GiB")
     problem = RoIProblem(
         channels=7, bins=(64, 64), samples=1, offsets="none", mask=False, **FLOATS,
-        regions=("inside", "border") * 2450,
+        rois=("inside", "border") * 2450,
     )  # fmt: skip
-    needs(target, problem)
+    require_supported(target, problem)
     operands, function = problem.operands(target.device), target.backend.operator(problem.op)
 
-    def pooled(regions):
-        return call(function, problem, {**operands, "rois": operands["rois"][regions]})
+    def pooled(chosen):
+        return call(function, problem, {**operands, "rois": operands["rois"][chosen]})
 
-    whole, cut = pooled(slice(None)), len(problem.regions) // 2
+    whole, cut = pooled(slice(None)), len(problem.rois) // 2
     for part in (slice(None, cut), slice(cut, None)):
         torch.testing.assert_close(whole[part], pooled(part))

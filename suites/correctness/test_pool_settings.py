@@ -10,9 +10,9 @@ from suites.claims.claim import (
     assert_same_bits,
     assert_within,
     claim,
-    needs,
-    outcome,
-    slack,
+    identity_tolerance,
+    require_supported,
+    run_with,
 )
 from suites.problems.evaluate import arriving, call, evaluate
 from suites.problems.layouts import layouts_of
@@ -31,17 +31,19 @@ def _precise(kind, **more):
 @BOTH
 @claim(lambda kind: _precise(kind).filter(lambda p: p.batch > 1), 20)
 def test_permuting_the_images_moves_the_input_s_gradient(target, problem, kind):
-    operands, want = problem.operands(target.device), outcome(target, problem)
+    operands, want = problem.operands(target.device), run_with(target, problem)
     order = torch.randperm(problem.batch, generator=problem.generator("order")).to(target.device)
     rois = operands["rois"].clone()
     rois[:, 0] = order.argsort()[rois[:, 0].long()].to(rois.dtype)
-    got = outcome(target, problem, input=operands["input"][order], rois=rois)
-    assert_within(slack(problem), got, {**want, "grad_input": want["grad_input"][order]})
+    got = run_with(target, problem, input=operands["input"][order], rois=rois)
+    assert_within(
+        identity_tolerance(problem), got, {**want, "grad_input": want["grad_input"][order]}
+    )
 
 
 @BOTH
-@claim(lambda kind: _precise(kind, layouts=("contiguous",)).filter(lambda p: p.regions), 25)
-def test_translation_of_map_and_regions_changes_nothing(target, problem, kind):
+@claim(lambda kind: _precise(kind, layouts=("contiguous",)).filter(lambda p: p.rois), 25)
+def test_translation_of_map_and_rois_changes_nothing(target, problem, kind):
     """In the bins whose samples all lie between the pixels of the smaller map.
 
     Of regions whose corners do not change the side to which psroi rounds halves.
@@ -57,10 +59,10 @@ def test_translation_of_map_and_regions_changes_nothing(target, problem, kind):
     rounded_down = (operands["rois"][:, 1:] % 1 == 0.5) & (operands["rois"][:, 1:] < 0)
     same = ~rounded_down.any(1).cpu().view(-1, 1, 1, 1)
     kept = (here & moved_bins & same & ~undecided_bins(problem)).to(target.device)
-    moved = outcome(target, problem, (), input=larger, rois=rois)["output"]
-    plain = outcome(target, problem, ())["output"]
+    moved = run_with(target, problem, (), input=larger, rois=rois)["output"]
+    plain = run_with(target, problem, ())["output"]
     grown = problem.but(height=problem.height + down, width=problem.width + right)
-    allowed = slack(grown, 4, rois=rois.cpu(), input=larger)
+    allowed = identity_tolerance(grown, 4, rois=rois.cpu(), input=larger)
     assert_within(allowed, {"output": moved * kept}, {"output": plain * kept})
 
 
@@ -68,7 +70,7 @@ def _between_pixels(problem):
     """Bins [R, C, ph, pw] none of whose samples is clamped or left out."""
     exact = problem.rounded()
     kept = torch.zeros(problem.output_shape(), dtype=torch.bool)
-    for index in range(len(problem.regions)):
+    for index in range(len(problem.rois)):
         y, x = sample_points(problem, exact["rois"], exact["offset"], index)
         inside = (y >= 0) & (y <= problem.height - 1) & (x >= 0) & (x <= problem.width - 1)
         bins = inside.flatten(3).all(3)
@@ -104,8 +106,8 @@ def test_layout_of_a_pool_s_gradient_changes_nothing(target, problem, kind, layo
     else:
         same = grad
         grad = plain.but(layouts=(("grad_output", layout),)).grad_output(target.device)
-    got, want = (outcome(target, plain, grad_output=g) for g in (grad, same))
-    assert_within(slack(plain, grad_output=same), got, want)
+    got, want = (run_with(target, plain, grad_output=g) for g in (grad, same))
+    assert_within(identity_tolerance(plain, grad_output=same), got, want)
 
 
 @BOTH
@@ -122,20 +124,20 @@ def test_gradients_of_a_pool_accumulate_over_steps(target, problem, kind):
     out.backward(grad)
     call(function, problem, leaves).backward(grad)
     got = {f"grad_{n}": t.grad for n, t in leaves.items() if t is not None and n != "rois"}
-    want = {name: 3 * result for name, result in outcome(target, problem).items()}
-    assert_within(slack(problem, 6), got, want)
+    want = {name: 3 * result for name, result in run_with(target, problem).items()}
+    assert_within(identity_tolerance(problem, 6), got, want)
 
 
 @BOTH
 @claim(
     lambda kind: (
         _precise(kind, layouts=("contiguous",))
-        .filter(lambda p: p.regions)
+        .filter(lambda p: p.rois)
         .map(lambda p: p.but(offsets="small", mask=False, classes=1))
     ),
     10,
 )
-def test_chain_rule_through_a_head_of_regions(target, problem, kind):
+def test_chain_rule_through_a_head_of_rois(target, problem, kind):
     """Offsets that are predicted from the regions' plain pooling, as in every detector."""
     operands, grad = problem.operands(target.device), problem.grad_output(target.device)
     function = target.backend.operator(problem.op)
@@ -156,7 +158,7 @@ def test_chain_rule_through_a_head_of_regions(target, problem, kind):
     parts = evaluate(function, problem, given, grad, ("input", "offset"))
     reached["grad_input"] = got[0] - back[0]
     # The pooling that the head sees has a gradient of its own, which rounds as well.
-    assert_within(slack(problem, 4, offset=given["offset"]), reached, parts)
+    assert_within(identity_tolerance(problem, 4, offset=given["offset"]), reached, parts)
     assert torch.equal(got[1], back[1])
 
 
@@ -169,15 +171,15 @@ def test_an_integer_and_a_pair_of_bins_mean_the_same(target, problem):
 
     operands, grad = problem.operands(target.device), problem.grad_output(target.device)
     got = evaluate(with_an_integer, problem, operands, grad)
-    assert_within(slack(problem), got, outcome(target, problem))
+    assert_within(identity_tolerance(problem), got, run_with(target, problem))
 
 
 @BOTH
 @pytest.mark.library
-def test_compiled_pool_equals_eager_for_any_number_of_regions(target, kind):
+def test_compiled_pool_equals_eager_for_any_number_of_rois(target, kind):
     """One graph, without a break, for all numbers of regions and sizes of the map."""
-    problem = RoIProblem(kind=kind, bins=(2, 2), dtype="float32", regions=("inside",) * 3)
-    needs(target, problem)
+    problem = RoIProblem(kind=kind, bins=(2, 2), dtype="float32", rois=("inside",) * 3)
+    require_supported(target, problem)
     torch.compiler.reset()
     graphs = []
 
@@ -192,7 +194,7 @@ def test_compiled_pool_equals_eager_for_any_number_of_regions(target, kind):
     compiled = torch.compile(pool, backend=counting, fullgraph=True, dynamic=True)
     # No two sizes are equal, not even to the numbers of a region, else they are taken for one.
     for count, height, width in ((11, 19, 23), (7, 29, 31), (13, 37, 17)):
-        case = problem.but(regions=("inside",) * count, height=height, width=width)
+        case = problem.but(rois=("inside",) * count, height=height, width=width)
         operands, grad = case.operands(target.device), case.grad_output(target.device)
         eager = evaluate(pool, case, operands, grad)
         assert_same_bits(evaluate(compiled, case, operands, grad), eager)

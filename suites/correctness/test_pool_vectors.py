@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from suites.claims.claim import needs
+from suites.claims.claim import require_supported
 from suites.problems.problem import RoIProblem
 
 SMALL = [[1.0, 2.0], [3.0, 4.0]]
@@ -29,10 +29,10 @@ def test_pool_gives_the_published_values(target, kind, image, box, scale, shift,
     bins = len(want)
     problem = RoIProblem(
         kind=kind, batch=1, channels=1, height=len(image), width=len(image[0]), bins=(bins, bins),
-        scale=scale, samples=2, offset_scale=0.1, regions=("whole",), mask=False,
+        scale=scale, samples=2, offset_scale=0.1, rois=("whole",), mask=False,
         offsets="none" if shift is None else "zero",
     )  # fmt: skip
-    needs(target, problem)
+    require_supported(target, problem)
     exact = {"dtype": torch.float64, "device": target.device}
     offset = None
     if shift is not None:

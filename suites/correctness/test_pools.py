@@ -12,9 +12,9 @@ from suites.claims.claim import (
     assert_same_bits,
     assert_within,
     claim,
-    needs,
-    outcome,
-    slack,
+    identity_tolerance,
+    require_supported,
+    run_with,
 )
 from suites.problems.evaluate import call
 from suites.problems.problem import RoIProblem
@@ -37,14 +37,14 @@ def test_pool_equals_the_reference(target, problem, kind, dtype):
 
 @BOTH
 @claim(lambda kind: pool_problems(kind, offsets=("nan", "infinite")), 60)
-def test_strange_offsets_spoil_only_their_bins(target, problem, kind):
+def test_non_finite_offsets_affect_only_their_bins(target, problem, kind):
     assert_equals_reference(target, problem, target.run(problem))
 
 
 def _smooth(problem):
     """Few numbers; offsets of odd size on odd grids, so that no sample is near a jump."""
     return problem.but(
-        batch=1, height=5, width=4, bins=(2, 2), regions=problem.regions[:2] or ("inside",),
+        batch=1, height=5, width=4, bins=(2, 2), rois=problem.rois[:2] or ("inside",),
         channels=problem.classes, group_size=min(problem.group_size, 2), offsets="small",
         offset_scale=0.0703, scale=0.5, mask=True, layouts=(), samples=min(problem.samples, 2) or 2,
     )  # fmt: skip
@@ -73,43 +73,43 @@ def _decided(problem, device):
 @BOTH
 @claim(lambda kind: _with(_precise(kind), offsets="zero"), 25)
 def test_zero_offset_is_no_offset(target, problem, kind):
-    zero = outcome(target, problem, ("input", "mask"))
-    none = outcome(target, problem, ("input", "mask"), offset=None)
-    assert_within(slack(problem), zero, none)
+    zero = run_with(target, problem, ("input", "mask"))
+    none = run_with(target, problem, ("input", "mask"), offset=None)
+    assert_within(identity_tolerance(problem), zero, none)
 
 
 @BOTH
 @claim(lambda kind: _precise(kind).filter(lambda p: p.mask), 25)
 def test_mask_multiplies_the_bins(target, problem, kind):
     mask = problem.operands(target.device)["mask"]
-    masked, plain = outcome(target, problem, ()), outcome(target, problem, (), mask=None)
-    assert_within(slack(problem), masked, {"output": plain["output"] * mask})
+    masked, plain = run_with(target, problem, ()), run_with(target, problem, (), mask=None)
+    assert_within(identity_tolerance(problem), masked, {"output": plain["output"] * mask})
 
 
 @BOTH
-@claim(lambda kind: _precise(kind).filter(lambda p: len(p.regions) > 1), 25)
-def test_regions_are_independent(target, problem, kind):
+@claim(lambda kind: _precise(kind).filter(lambda p: len(p.rois) > 1), 25)
+def test_rois_are_independent(target, problem, kind):
     """In another order, each twice, or each by itself: the same bins; the input's gradient adds."""
     operands, grad = problem.operands(target.device), problem.grad_output(target.device)
     each = {n: t for n, t in operands.items() if n != "input" and t is not None}
-    count = len(problem.regions)
+    count = len(problem.rois)
     order = torch.randperm(count, generator=problem.generator("order")).to(target.device)
     twice = torch.cat((order, order))
-    want = outcome(target, problem)
-    got = outcome(
+    want = run_with(target, problem)
+    got = run_with(
         target, problem, grad_output=grad[twice], **{n: t[twice] for n, t in each.items()}
     )
-    assert_within(slack(problem, 4), got, {"grad_input": 2 * want["grad_input"]})
+    assert_within(identity_tolerance(problem, 4), got, {"grad_input": 2 * want["grad_input"]})
     for name in ("output", *(f"grad_{n}" for n in each if n != "rois")):
         for half in (got[name][:count], got[name][count:]):
-            assert_within(slack(problem), {name: half}, {name: want[name][order]})
+            assert_within(identity_tolerance(problem), {name: half}, {name: want[name][order]})
     for index in range(count):
         one = slice(index, index + 1)
-        alone = outcome(
+        alone = run_with(
             target, problem, (), grad_output=grad[one], **{n: t[one] for n, t in each.items()}
         )
         want_one = {"output": want["output"][one]}
-        assert_within(slack(problem), alone, want_one)
+        assert_within(identity_tolerance(problem), alone, want_one)
 
 
 @BOTH
@@ -121,10 +121,10 @@ def test_pool_is_linear_in_its_input(target, problem, kind):
     # Other tensors of the second problem differ too; only its input is used.
     names = ("offset", "mask")
     first, second, mixed = (
-        outcome(target, problem, names, input=value) for value in (u, v, 0.5 * u - 2 * v)
+        run_with(target, problem, names, input=value) for value in (u, v, 0.5 * u - 2 * v)
     )
     combined = {name: 0.5 * first[name] - 2 * second[name] for name in first}
-    assert_within(slack(problem, input=0.5 * u.abs() + 2 * v.abs()), mixed, combined)
+    assert_within(identity_tolerance(problem, input=0.5 * u.abs() + 2 * v.abs()), mixed, combined)
 
 
 def _with(strategy, **changes):
@@ -138,7 +138,7 @@ def _with(strategy, **changes):
     lambda kind, mask: _with(_precise(kind, layouts=("contiguous",)), mask=mask, offsets="small"), 4
 )
 def test_frozen_operands_leave_the_other_gradients_of_a_pool(target, problem, kind, mask):
-    whole, allowed = target.run(problem), slack(problem)
+    whole, allowed = target.run(problem), identity_tolerance(problem)
     there = [name for name in problem.differentiable if mask or name != "mask"]
     for count in range(1, len(there)):
         for wanted in itertools.combinations(there, count):
@@ -149,11 +149,11 @@ def test_frozen_operands_leave_the_other_gradients_of_a_pool(target, problem, ki
 
 def _aligned(problem):
     """Without the regions of which torchvision's roi_align says nothing."""
-    regions = tuple(r for r in problem.regions if r not in ("inverted", "degenerate"))
-    return problem.but(regions=regions or ("inside",), offsets="none", mask=False)
+    rois = tuple(r for r in problem.rois if r not in ("inverted", "degenerate"))
+    return problem.but(rois=rois or ("inside",), offsets="none", mask=False)
 
 
-@claim(_precise("roi", layouts=("contiguous",)).filter(lambda p: p.regions).map(_aligned), 30)
+@claim(_precise("roi", layouts=("contiguous",)).filter(lambda p: p.rois).map(_aligned), 30)
 def test_without_offset_the_centred_pool_is_roi_align(target, problem):
     roi_align = pytest.importorskip("torchvision").ops.roi_align
     operands = {n: t.cpu() for n, t in problem.operands().items() if t is not None}
@@ -162,12 +162,12 @@ def test_without_offset_the_centred_pool_is_roi_align(target, problem):
         aligned=True,
     )  # fmt: skip
     decided = _decided(problem, "cpu")
-    got = outcome(target, problem, ())["output"].cpu() * decided
-    assert_within(slack(problem), {"output": got}, {"output": out * decided})
+    got = run_with(target, problem, ())["output"].cpu() * decided
+    assert_within(identity_tolerance(problem), {"output": got}, {"output": out * decided})
 
 
 @claim(_with(_precise("roi", layouts=("contiguous",)), offsets="zero", offset_scale=0.25), 25)
-def test_a_common_offset_moves_the_region(target, problem):
+def test_a_common_offset_moves_the_roi(target, problem):
     """By gamma times its size, an offset of a half: powers of two, so the boxes stay exact."""
     operands = problem.operands(target.device)
     boxes = operands["rois"].clone()
@@ -175,10 +175,10 @@ def test_a_common_offset_moves_the_region(target, problem):
     boxes[:, 1:] += 0.25 * 0.5 * torch.cat((size, size), 1)
     offset = torch.full_like(operands["offset"], 0.5)
     decided = _decided(problem, target.device)
-    moved = outcome(target, problem, (), rois=boxes, offset=None)["output"] * decided
-    shifted = outcome(target, problem, (), offset=offset)["output"] * decided
+    moved = run_with(target, problem, (), rois=boxes, offset=None)["output"] * decided
+    shifted = run_with(target, problem, (), offset=offset)["output"] * decided
     smooth = _same_side(problem, boxes, offset).to(target.device)
-    allowed = slack(problem, 4, rois=boxes, offset=None)
+    allowed = identity_tolerance(problem, 4, rois=boxes, offset=None)
     assert_within(allowed, {"output": moved * smooth}, {"output": shifted * smooth})
 
 
@@ -194,7 +194,7 @@ def _same_side(problem, boxes, offset):
 
 @claim(_precise("psroi").filter(lambda p: p.classes > 1 and p.offsets != "none"), 25)
 def test_classes_are_separate_poolings(target, problem):
-    operands, whole = problem.operands(target.device), outcome(target, problem)
+    operands, whole = problem.operands(target.device), run_with(target, problem)
     grad, each = problem.grad_output(target.device), problem.channels // problem.classes
     maps = operands["input"].shape[1] // problem.classes
     joined = {name: torch.zeros_like(result) for name, result in whole.items()}
@@ -202,41 +202,41 @@ def test_classes_are_separate_poolings(target, problem):
         outs = slice(index * each, (index + 1) * each)
         channels, pair = slice(index * maps, (index + 1) * maps), slice(2 * index, 2 * index + 2)
         part = {"input": operands["input"][:, channels], "offset": operands["offset"][:, pair]}
-        got = outcome(target, problem, grad_output=grad[:, outs], **part)
+        got = run_with(target, problem, grad_output=grad[:, outs], **part)
         joined["output"][:, outs] = got["output"]
         joined["grad_input"][:, channels] = got["grad_input"]
         joined["grad_offset"][:, pair] = got["grad_offset"]
         if "grad_mask" in got:
             joined["grad_mask"] += got["grad_mask"]
-    assert_within(slack(problem), whole, joined)
+    assert_within(identity_tolerance(problem), whole, joined)
 
 
 @claim(_precise("psroi").filter(lambda p: p.group_size > 1), 25)
 def test_groups_read_channels_by_place(target, problem):
     """Each bin of a grouped pool is that bin of an ungrouped one, of its own channels."""
-    operands, whole = problem.operands(target.device), outcome(target, problem, ())["output"]
+    operands, whole = problem.operands(target.device), run_with(target, problem, ())["output"]
     maps, bins = problem.group_size, problem.bins[0]
     joined = torch.zeros_like(whole)
     single = problem.but(group_size=1)
     for row, col in itertools.product(range(maps), repeat=2):
         part = operands["input"].unflatten(1, (-1, maps, maps))[:, :, row, col]
-        got = outcome(target, single, (), input=part)["output"]
+        got = run_with(target, single, (), input=part)["output"]
         place = torch.arange(bins, device=got.device) * maps // bins
         here = (place[:, None] == row) & (place[None] == col)
         joined = torch.where(here, got, joined)
-    assert_within(slack(problem), {"output": whole}, {"output": joined})
+    assert_within(identity_tolerance(problem), {"output": whole}, {"output": joined})
 
 
 @pytest.mark.parametrize("corner", [-3.5, -2.5, -0.5, 0.5, 1.5])
 def test_corners_at_halves_are_rounded_away_from_zero(target, corner):
     """As C rounds: a region from -2.5 begins where one from -3 does."""
     problem = RoIProblem(
-        kind="psroi", bins=(3, 3), scale=1.0, regions=("whole",), mask=False, offsets="none"
+        kind="psroi", bins=(3, 3), scale=1.0, rois=("whole",), mask=False, offsets="none"
     )
-    needs(target, problem)
+    require_supported(target, problem)
     away = corner + (0.5 if corner > 0 else -0.5)
     got, want = (
-        outcome(
+        run_with(
             target, problem, rois=torch.tensor([[1.0, x, x, 5.0, 6.0]]).double().to(target.device)
         )
         for x in (corner, away)
@@ -245,9 +245,9 @@ def test_corners_at_halves_are_rounded_away_from_zero(target, corner):
 
 
 @BOTH
-def test_no_regions_give_no_bins_and_zero_gradients(target, kind):
-    problem = RoIProblem(kind=kind, bins=(2, 2), regions=())
-    needs(target, problem)
+def test_no_rois_give_no_bins_and_zero_gradients(target, kind):
+    problem = RoIProblem(kind=kind, bins=(2, 2), rois=())
+    require_supported(target, problem)
     got = target.run(problem)
     assert got["output"].shape == (0, 3, 2, 2)
     assert got["grad_offset"].shape == (0, 2, 2, 2)
@@ -257,8 +257,8 @@ def test_no_regions_give_no_bins_and_zero_gradients(target, kind):
 @BOTH
 @pytest.mark.library
 def test_boxes_may_come_image_by_image(target, kind):
-    problem = RoIProblem(kind=kind, bins=(2, 2), regions=("inside", "border", "whole"))
-    needs(target, problem)
+    problem = RoIProblem(kind=kind, bins=(2, 2), rois=("inside", "border", "whole"))
+    require_supported(target, problem)
     operands = problem.operands(target.device)
     rois = operands["rois"][operands["rois"][:, 0].argsort()]
     boxes = [rois[rois[:, 0] == image, 1:] for image in range(problem.batch)]
@@ -273,7 +273,7 @@ def test_boxes_may_come_image_by_image(target, kind):
 @pytest.mark.parametrize("index", [-1.0, 2.0, float("nan")])
 def test_batch_index_out_of_range_is_an_error(target, kind, index):
     problem = RoIProblem(kind=kind, bins=(2, 2))
-    needs(target, problem)
+    require_supported(target, problem)
     operands = problem.operands(target.device)
     operands["rois"][1, 0] = index
     with pytest.raises(ValueError, match="rois"):
@@ -287,11 +287,11 @@ def test_batch_index_out_of_range_is_an_error(target, kind, index):
 def test_batch_index_out_of_range_spoils_only_its_bins(target, kind, index):
     """On a GPU nobody looks at the values before the kernel runs."""
     problem = RoIProblem(kind=kind, bins=(2, 2))
-    needs(target, problem)
+    require_supported(target, problem)
     rois = problem.operands("cuda")["rois"].clone()
-    want = outcome(target, problem, ())["output"]
+    want = run_with(target, problem, ())["output"]
     rois[1, 0] = index
-    got = outcome(target, problem, ("input",), rois=rois)
+    got = run_with(target, problem, ("input",), rois=rois)
     assert got["output"][1].isnan().all()
     assert torch.equal(got["output"][[0, 2]], want[[0, 2]])
     assert got["grad_input"].isfinite().all()

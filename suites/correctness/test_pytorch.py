@@ -6,12 +6,12 @@ import itertools
 import pytest
 import torch
 
-from suites.claims.claim import assert_equals_reference, assert_same_bits, claim, needs
-from suites.claims.recorder import LEDGER
+from suites.claims.claim import assert_equals_reference, assert_same_bits, claim, require_supported
+from suites.claims.recorder import RECORDER
 from suites.problems.evaluate import call, evaluate, expected
 from suites.problems.problem import ConvProblem, RoIProblem
 from suites.problems.strategies import conv_problems
-from suites.tolerance.tolerance import prices
+from suites.tolerance.tolerance import tolerances
 
 pytestmark = pytest.mark.library
 SMALL = [
@@ -42,7 +42,7 @@ def _arguments(problem, device):
 
 @pytest.mark.parametrize("problem", SMALL, ids=lambda p: f"{p.op}-{p.mask}-{p.offsets}")
 def test_opcheck(target, problem):
-    needs(target, problem)
+    require_supported(target, problem)
     tensors, options = _arguments(problem, target.device)
     differentiable = [
         t if t is None or name == "rois" else t.requires_grad_()
@@ -54,7 +54,7 @@ def test_opcheck(target, problem):
 
 @pytest.mark.parametrize("problem", SMALL, ids=lambda p: f"{p.op}-{p.mask}-{p.offsets}")
 def test_opcheck_of_the_backward(target, problem):
-    needs(target, problem)
+    require_supported(target, problem)
     tensors, options = _arguments(problem, target.device)
     names = problem.operand_names
     needed = [t is not None for name, t in zip(names, tensors, strict=True) if name != "rois"]
@@ -71,10 +71,10 @@ def test_autocast_takes_every_mixture_of_dtypes(target, problem, dtype):
     """Results come in autocast's dtype, gradients in their operand's; offsets are never rounded."""
     problem = problem.but(bias=True, mask=True)
     operands, grad = problem.operands(target.device), problem.grad_output(target.device)
-    function, want, priced = (
+    function, want, allowed = (
         target.backend.operator(problem.op),
         expected(problem),
-        prices(problem),
+        tolerances(problem),
     )
     for widened in itertools.product((False, True), repeat=3):
         names = [n for n, wide in zip(("input", "weight", "bias"), widened, strict=True) if wide]
@@ -89,9 +89,9 @@ def test_autocast_takes_every_mixture_of_dtypes(target, problem, dtype):
         for name, tensor in given.items():
             assert got[f"grad_{name}"].dtype == tensor.dtype, name
         for name, result in got.items():
-            share = priced[name].spent(result, want[name])
-            LEDGER.spend(target, problem, name, share)
-            assert share <= 1, f"{name} is off by {share:.3g} times its price, float32: {names}"
+            ratio = allowed[name].error_ratio(result, want[name])
+            RECORDER.record_error_ratio(target, problem, name, ratio)
+            assert ratio <= 1, f"{name} is off by {ratio:.3g} times its tolerance, float32: {names}"
 
 
 @pytest.mark.parametrize("kind", ["roi", "psroi"])
@@ -104,7 +104,7 @@ def test_autocast_of_pools_takes_every_mixture_of_dtypes(target, dtype, kind):
     for other in itertools.product((dtype, "float32", str(half)[6:]), repeat=3):
         dtypes = tuple(zip(("rois", "offset", "mask"), other, strict=True))
         problem = base.but(dtypes=dtypes)
-        needs(target, problem)
+        require_supported(target, problem)
         operands, function = problem.operands(target.device), target.backend.operator(problem.op)
         leaves = {n: t if n == "rois" else t.requires_grad_() for n, t in operands.items()}
         with torch.autocast(target.device, half):
@@ -124,7 +124,7 @@ def test_compiled_equals_eager_for_any_size(target):
     """One graph, without a break, for all sizes of batch and image."""
     # No two sizes are equal, else they are taken for one.
     problem = ConvProblem(dtype="float32", padding=(4, 3), seed=4)
-    needs(target, problem)
+    require_supported(target, problem)
     torch.compiler.reset()
     graphs = []
 
@@ -150,7 +150,7 @@ def test_compiled_equals_eager_for_any_size(target):
 @pytest.mark.parametrize("problem", SMALL, ids=lambda p: f"{p.op}-{p.mask}-{p.offsets}")
 def test_compiled_gradients_equal_eager_ones(target, problem):
     """Forward and backward traced ahead of time, with dynamic shapes."""
-    needs(target, problem)
+    require_supported(target, problem)
     torch.compiler.reset()
     function = target.backend.operator(problem.op)
     compiled = torch.compile(function, backend="aot_eager", fullgraph=True, dynamic=True)

@@ -11,9 +11,9 @@ from suites.mutants.conv_geometry import GEOMETRY
 from suites.mutants.conv_operands import OPERANDS
 from suites.mutants.conv_sums import SUMS
 from suites.mutants.pools import POOLS, UNCHANGED_POOLS
-from suites.tolerance.naive_conv import PlainConv
+from suites.tolerance.naive_conv import NaiveConv
 
-UNCHANGED = [Mutant("plain convolution", PlainConv, "deform_conv2d"), *UNCHANGED_POOLS]
+UNCHANGED = [Mutant("naive convolution", NaiveConv, "deform_conv2d"), *UNCHANGED_POOLS]
 MUTANTS = [*GEOMETRY, *OPERANDS, *SUMS, *POOLS]
 
 __all__ = ["MUTANTS", "UNCHANGED", "Mutant"]

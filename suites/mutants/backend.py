@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from suites.problems.problem import Problem
-from suites.tolerance.naive_conv import PlainConv
+from suites.tolerance.naive_conv import NaiveConv
 
 
 class _Conv(torch.autograd.Function):
-    """A `PlainConv` under autograd."""
+    """A `NaiveConv` under autograd."""
 
     @staticmethod
     def forward(ctx, conv, options, input, offset, weight, bias, mask):
@@ -42,7 +42,7 @@ class _Conv(torch.autograd.Function):
 _NAMES = ("input", "offset", "weight", "bias", "mask")
 
 
-def _received(conv: PlainConv, tensors) -> dict[str, Tensor | None]:
+def _received(conv: NaiveConv, tensors) -> dict[str, Tensor | None]:
     """The operands as the implementation reads them, in the dtype that it computes in."""
     compute = torch.float64 if tensors[0].dtype == torch.float64 else torch.float32
     return {
@@ -51,7 +51,7 @@ def _received(conv: PlainConv, tensors) -> dict[str, Tensor | None]:
     }
 
 
-def conv_operator(conv: PlainConv) -> Callable[..., Tensor]:
+def conv_operator(conv: NaiveConv) -> Callable[..., Tensor]:
     """A plain convolution as a function with our argument names."""
 
     def pair(value):

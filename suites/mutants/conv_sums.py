@@ -5,7 +5,7 @@
 import torch
 
 from suites.mutants.backend import Mutant, collector
-from suites.tolerance.naive_conv import PlainConv
+from suites.tolerance.naive_conv import NaiveConv
 
 SUMS: list[Mutant] = []
 planted = collector("deform_conv2d", SUMS)
@@ -13,7 +13,7 @@ planted = collector("deform_conv2d", SUMS)
 # ---- precision
 
 
-class _InDtype(PlainConv):
+class _InDtype(NaiveConv):
     """Knows the operands' dtype."""
 
     dtype = None
@@ -68,7 +68,7 @@ class _(_InDtype):
 
 
 @planted("products in TF32 for float32")
-class _(PlainConv):
+class _(NaiveConv):
     def narrowed(self, values):
         if values.dtype != torch.float32:
             return values
@@ -77,19 +77,19 @@ class _(PlainConv):
 
 
 @planted("columns in bfloat16 whatever the dtype")
-class _(PlainConv):
+class _(NaiveConv):
     def narrowed(self, values):
         return values.bfloat16().to(values.dtype)
 
 
 @planted("result 1 % too large")
-class _(PlainConv):
+class _(NaiveConv):
     def forward(self, *operands, **named):
         return 1.01 * super().forward(*operands, **named)
 
 
 @planted("gradient of the offset 1 % too large")
-class _(PlainConv):
+class _(NaiveConv):
     def grad_points(self, *operands):
         slopes, values = super().grad_points(*operands)
         return 1.01 * slopes, values
@@ -99,7 +99,7 @@ class _(PlainConv):
 
 
 @planted("gradient of the weight overwritten by the next image's", "mxnet#6911")
-class _(PlainConv):
+class _(NaiveConv):
     def grad_weight(self, grad, input, offset, weight, mask, sizes):
         whole = super().grad_weight(grad, input, offset, weight, mask, sizes)
         if sizes.batch < 2:
@@ -111,27 +111,27 @@ class _(PlainConv):
 
 
 @planted("gradient of the weight averaged over the batch")
-class _(PlainConv):
+class _(NaiveConv):
     def grad_weight(self, grad, *operands):
         return super().grad_weight(grad, *operands) / max(len(grad), 1)
 
 
 @planted("gradient of the input overwritten where samples meet")
-class _(PlainConv):
+class _(NaiveConv):
     def scatter(self, values, index, pixels):
         sums = values.new_zeros(*values.shape[:-1], pixels)
         return sums.scatter(-1, index, values)
 
 
 @planted("gradient of the input loses its fourth corner")
-class _(PlainConv):
+class _(NaiveConv):
     def located(self, offset, sizes, purpose):
         corners = super().located(offset, sizes, purpose)
         return corners[:3] if purpose == "grad_input" else corners
 
 
 @planted("gradient of the input loses taps beyond the eighth")
-class _(PlainConv):
+class _(NaiveConv):
     def grad_input(self, columns, grad, weight, offset, mask, sizes):
         kept = torch.arange(sizes.taps)[:, None] < 8
         return super().grad_input(columns * kept, grad, weight, offset, mask, sizes)
@@ -141,7 +141,7 @@ class _(PlainConv):
 
 
 @planted("images beyond whole chunks of 32 left out", "im2col_step")
-class _(PlainConv):
+class _(NaiveConv):
     def forward(self, input, offset, weight, bias, mask, sizes):
         out = super().forward(input, offset, weight, bias, mask, sizes)
         whole = sizes.batch // 32 * 32
@@ -151,28 +151,28 @@ class _(PlainConv):
 
 
 @planted("images of a chunk stay in the product's order", "mmcv#559, TF-addons#1129")
-class _(PlainConv):
+class _(NaiveConv):
     def forward(self, input, offset, weight, bias, mask, sizes):
         out = super().forward(input, offset, weight, bias, mask, sizes)
         return out.transpose(0, 1).reshape(out.shape)
 
 
 @planted("the first image's offsets for the whole batch")
-class _(PlainConv):
+class _(NaiveConv):
     def split_offset(self, offset, sizes):
         y, x = super().split_offset(offset, sizes)
         return y[:1].expand_as(y), x[:1].expand_as(x)
 
 
 @planted("the first image's mask for the whole batch")
-class _(PlainConv):
+class _(NaiveConv):
     def split_mask(self, mask, sizes):
         modulation = super().split_mask(mask, sizes)
         return modulation[:1].expand_as(modulation)
 
 
 @planted("places beyond 65535 samples not computed", "CDZ#13: a capped grid")
-class _(PlainConv):
+class _(NaiveConv):
     def forward(self, input, offset, weight, bias, mask, sizes):
         out = super().forward(input, offset, weight, bias, mask, sizes)
         reached = 65535 // max(sizes.channels * sizes.taps, 1)
@@ -181,7 +181,7 @@ class _(PlainConv):
 
 
 @planted("channels beyond whole vectors of 8 left out")
-class _(PlainConv):
+class _(NaiveConv):
     def sampled(self, maps, corners):
         samples = super().sampled(maps, corners)
         whole = samples.shape[2] // 8 * 8
@@ -191,7 +191,7 @@ class _(PlainConv):
 
 
 @planted("output channels beyond the 32nd left out")
-class _(PlainConv):
+class _(NaiveConv):
     def forward(self, *operands, **named):
         out = super().forward(*operands, **named)
         out[:, 32:] = 0
@@ -202,14 +202,14 @@ class _(PlainConv):
 
 
 @planted("sums in an order of their own on every run", "torchvision's atomics")
-class _(PlainConv):
+class _(NaiveConv):
     def scatter(self, values, index, pixels):
         order = torch.randperm(index.shape[-1])
         return super().scatter(values[..., order], index[..., order], pixels)
 
 
 @planted("sums in as many parts as there are threads")
-class _(PlainConv):
+class _(NaiveConv):
     def grad_weight(self, grad, input, offset, weight, mask, sizes):
         total = 0.0
         for part in range(torch.get_num_threads()):

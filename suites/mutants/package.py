@@ -26,7 +26,7 @@ import pandas as pd
 
 from suites.mutants.patches import ROOT, Patch
 from suites.mutants.patches_package import PACKAGE
-from suites.mutants.sources import choose, fate
+from suites.mutants.sources import choose, outcome_of
 
 _COPIED = ("dcnv2", "suites", "tests")
 _LINKED = ("build_support", "csrc", "docs", "pyproject.toml", "reference")
@@ -44,7 +44,7 @@ def copy_project(folder: Path) -> None:
             (folder / name).symlink_to(ROOT / name)
 
 
-def judge(killer: str, patch: Patch | None = None) -> subprocess.CompletedProcess:
+def run_test(detected_by: str, patch: Patch | None = None) -> subprocess.CompletedProcess:
     """Run a test on a copy of the project, with a fault in it if any."""
     with tempfile.TemporaryDirectory(prefix="dcnv2_fault_") as place:
         folder = Path(place)
@@ -54,8 +54,17 @@ def judge(killer: str, patch: Patch | None = None) -> subprocess.CompletedProces
             file.write_text(patch.apply(file.read_text()))
         return subprocess.run(
             [
-                *(sys.executable, "-m", "pytest", killer, "-x", "-q", "-p", "no:cacheprovider"),
-                *(("--backend=dcnv2",) if killer.startswith("suites/correctness") else ()),
+                *(
+                    sys.executable,
+                    "-m",
+                    "pytest",
+                    detected_by,
+                    "-x",
+                    "-q",
+                    "-p",
+                    "no:cacheprovider",
+                ),
+                *(("--backend=dcnv2",) if detected_by.startswith("suites/correctness") else ()),
             ],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": place, "PYTHONDONTWRITEBYTECODE": "1"},
@@ -77,51 +86,51 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", type=Path, metavar="DIR", help="write package_mutants.md there")
     options = parser.parse_args(words)
 
-    rows = _judge_all(choose(parser, PACKAGE, "dcnv2", options.only), options.jobs)
+    rows = _run_all(choose(parser, PACKAGE, "dcnv2", options.only), options.jobs)
     if not rows:
         return 1
     table = pd.DataFrame(rows)
-    killed = (table["fate"] == "killed").sum()
+    killed = (table["outcome"] == "killed").sum()
     print(f"{killed} of {len(table)} killed")
     if options.report:
         _write(table, options.report)
     return int(killed < len(table))
 
 
-def _judge_all(chosen: Sequence[Patch], jobs: int) -> list[dict]:
+def _run_all(chosen: Sequence[Patch], jobs: int) -> list[dict]:
     """A row for each fault; none if the project as it is does not hold."""
     rows = []
     with ThreadPoolExecutor(jobs) as pool:
-        killers = list(dict.fromkeys(patch.killer for patch in chosen))
-        for killer, done in zip(killers, pool.map(judge, killers), strict=True):
+        detecting = list(dict.fromkeys(patch.detected_by for patch in chosen))
+        for detected_by, done in zip(detecting, pool.map(run_test, detecting), strict=True):
             if done.returncode != _PASSED or " passed" not in done.stdout:
                 print(done.stdout[-3000:], done.stderr[-3000:])
-                print(f"{killer} does not hold without a fault: no fault can be judged")
+                print(f"{detected_by} does not hold without a fault: no fault can be judged")
                 return []
         for row in pool.map(_row, chosen):
             rows.append(row)
-            print("{fault} ({file}): {fate} in {seconds} s: {words}".format(**row), flush=True)
+            print("{fault} ({file}): {outcome} in {seconds} s: {message}".format(**row), flush=True)
     return rows
 
 
 def _row(patch: Patch) -> dict:
     start = time.monotonic()
-    done, told = fate(judge(patch.killer, patch), patch)
+    outcome, message = outcome_of(run_test(patch.detected_by, patch), patch)
     return {
         "fault": patch.name,
         "file": f"dcnv2/{patch.path}",
-        "fate": done,
-        "killed by": patch.killer.partition("::test_")[2].replace("_", " "),
-        "words": told,
+        "outcome": outcome,
+        "killed by": patch.detected_by.partition("::test_")[2].replace("_", " "),
+        "message": message,
         "seconds": round(time.monotonic() - start),
     }
 
 
 def _write(table: pd.DataFrame, folder: Path) -> None:
-    from suites.reporting import report as reporting
+    from suites.reporting import report
 
-    killed = (table["fate"] == "killed").sum()
-    path = reporting.write_report(
+    killed = (table["outcome"] == "killed").sum()
+    path = report.write_report(
         "package_mutants",
         table,
         title="Faults planted in the package's Python",

@@ -14,12 +14,12 @@ _CONV, _GRADIENTS, _POOLS = "test_conv_definition.py", "test_conv_gradients.py",
 EQUALS = f"{_CONV}::test_equals_the_reference"
 WIDE = f"{_CONV}::test_channels_in_whole_vectors_equal_the_reference"
 TILES = f"{_CONV}::test_many_pixels_of_many_channels_equal_the_reference"
-STRANGE = f"{_CONV}::test_strange_offsets_spoil_only_what_uses_them"
+EXTREME = f"{_CONV}::test_non_finite_or_out_of_range_offsets_affect_only_their_samples"
 KINK = f"{_CONV}::test_slope_at_a_kink_is_the_right_sided_one"
 FROZEN = f"{_GRADIENTS}::test_frozen_operands_leave_the_other_gradients_as_they_are"
 VECTORS = "test_pool_vectors.py::test_pool_gives_the_published_values"
 POOL = f"{_POOLS}::test_pool_equals_the_reference"
-POOL_STRANGE = f"{_POOLS}::test_strange_offsets_spoil_only_their_bins"
+POOL_NON_FINITE = f"{_POOLS}::test_non_finite_offsets_affect_only_their_bins"
 
 MANY_TILES = f"{_CONV}::test_more_tiles_than_a_gpu_holds_at_once_equal_the_reference"
 STREAM = "test_execution.py::test_side_stream_waits_for_its_own_work"
@@ -65,25 +65,25 @@ class Patch:
         path: the file, below csrc/, or below dcnv2/ for a fault of the package.
         old: a text that the file holds once.
         new: the faulty text.
-        killer: the claim that must find it, as a test's place below suites/correctness, or in the
-            project for a fault of the package.
+        detected_by: the claim that must find it, as a test's place below suites/correctness, or in
+            the project for a fault of the package.
         cpu: sources in csrc/cpu to compile anew with the faulty file; none: not for the CPU.
         cuda: the same of csrc/cuda. A header's fault is planted in one pass alone.
         kernels: of CUDA, those (mma, wgmma) that are judged; by default the library chooses.
         emulated: whether CUDA's kernels show it on the host too.
-        words: what the failure must say, for a fault that the library itself is to name.
+        message: what the failure must say, for a fault that the library itself is to name.
     """
 
     name: str
     path: str
     old: str
     new: str
-    killer: str
+    detected_by: str
     cpu: tuple[str, ...] = ()
     cuda: tuple[str, ...] = ()
     kernels: str = ""
     emulated: bool = True
-    words: str = ""
+    message: str = ""
 
     def sources(self, device: str) -> tuple[Path, ...]:
         """The sources to compile anew, below csrc/."""

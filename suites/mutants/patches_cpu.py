@@ -3,11 +3,11 @@
 
 from suites.mutants.patches import (
     EQUALS,
+    EXTREME,
     FROZEN,
     KERNELS_OF_CPU,
     POOL,
     POOLS_OF_CPU,
-    STRANGE,
     Patch,
 )
 
@@ -15,8 +15,8 @@ _FORWARD, _WEIGHT = "deform_conv2d_forward.cpp", "deform_conv2d_grad_weight.cpp"
 _INPUT, _PLACE = "deform_conv2d_grad_input.cpp", "deform_conv2d_grad_offset_mask.cpp"
 
 
-def _file(name, file, old, new, killer=EQUALS, built=None) -> Patch:
-    return Patch(name, f"cpu/{file}", old, new, killer, built or (file,))
+def _file(name, file, old, new, detected_by=EQUALS, built=None) -> Patch:
+    return Patch(name, f"cpu/{file}", old, new, detected_by, built or (file,))
 
 
 CPU = [
@@ -45,7 +45,7 @@ CPU = [
         "conv_samples.cpp",
         "std::fill_n(out, channels, std::numeric_limits<T>::quiet_NaN());",
         "std::fill_n(out, channels, T(0));",
-        STRANGE,
+        EXTREME,
     ),
     _file(
         "earlier taps and the bias overwritten",

@@ -4,8 +4,8 @@
 from suites.mutants.patches import EQUALS, POOL, TILES, Patch
 
 
-def _file(name, file, old, new, killer=EQUALS, built=None) -> Patch:
-    return Patch(name, f"cuda/{file}", old, new, killer, cuda=(built or file,))
+def _file(name, file, old, new, detected_by=EQUALS, built=None) -> Patch:
+    return Patch(name, f"cuda/{file}", old, new, detected_by, cuda=(built or file,))
 
 
 CUDA = [

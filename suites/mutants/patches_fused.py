@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Faults in the tensor-core kernels of the CUDA library, each judged on the path that takes it."""
 
-from suites.mutants.patches import EQUALS, STRANGE, TILES, WIDE, Patch
+from suites.mutants.patches import EQUALS, EXTREME, TILES, WIDE, Patch
 
 
-def _file(name, file, old, new, kernels, killer=WIDE, built=None) -> Patch:
+def _file(name, file, old, new, kernels, detected_by=WIDE, built=None) -> Patch:
     sources = (built or file,)
-    return Patch(name, f"cuda/{file}", old, new, killer, cuda=sources, kernels=kernels)
+    return Patch(name, f"cuda/{file}", old, new, detected_by, cuda=sources, kernels=kernels)
 
 
-def _gather(name, old, new, killer=WIDE) -> Patch:
-    return Patch(name, "cuda/gather.cu", old, new, killer, cuda=("gather.cu",), kernels="mma")
+def _gather(name, old, new, detected_by=WIDE) -> Patch:
+    return Patch(name, "cuda/gather.cu", old, new, detected_by, cuda=("gather.cu",), kernels="mma")
 
 
 FUSED = [
@@ -46,7 +46,7 @@ FUSED = [
         "if (s.nan || mask != mask) return {source.zeros, 0, 0, {NAN, 0, 0, 0}};",
         "if (s.nan || mask != mask) return {source.zeros, 0, 0, {0, 0, 0, 0}};",
         "wgmma",
-        STRANGE,
+        EXTREME,
         built="fused_forward.cu",
     ),
     _file(

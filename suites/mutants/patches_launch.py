@@ -10,19 +10,19 @@ _TOO_MANY = _LAUNCH.replace("kTileThreads", "8 * kTileThreads")
 _CHECK = '  check(cudaGetLastError(), "forward");\n'
 
 
-def _file(name, file, old, new, killer, built=None, **more) -> Patch:
+def _file(name, file, old, new, detected_by, built=None, **more) -> Patch:
     sources = (built or file,)
-    return Patch(name, f"cuda/{file}", old, new, killer, cuda=sources, emulated=False, **more)
+    return Patch(name, f"cuda/{file}", old, new, detected_by, cuda=sources, emulated=False, **more)
 
 
 LAUNCH = [
     _file(
-        "a launch that fails, and is told so",
+        "a launch that fails, and is reported",
         "forward.cu",
         _LAUNCH,
         _TOO_MANY,
         EQUALS,
-        words="dcnv2: forward: invalid argument",
+        message="dcnv2: forward: invalid argument",
     ),
     _file(
         "a launch that fails, and nobody asks",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Faults that a sanitizer of the CPU library must see, whatever they do to results."""
 
-from suites.mutants.patches import EQUALS, KERNELS_OF_CPU, POOL, STRANGE, Patch
+from suites.mutants.patches import EQUALS, EXTREME, KERNELS_OF_CPU, POOL, Patch
 
 MEMORY = [
     Patch(
@@ -17,7 +17,7 @@ MEMORY = [
         "geometry.h",
         "s.y = s.inside ? static_cast<int>(base_y) : 0;",
         "s.y = static_cast<int>(base_y);",
-        STRANGE,
+        EXTREME,
         KERNELS_OF_CPU,
     ),
     Patch(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Faults in the package's own Python: options, checks, dtypes, modules, checkpoints, export.
 
-A fault's file is below dcnv2/; its killer is a test's place in the project.
+A fault's file is below dcnv2/; `detected_by` is a test's place in the project.
 """
 
 from suites.mutants.patches import Patch
@@ -16,8 +16,8 @@ _START = f"{_MODULES}::test_a_converted_convolution_starts_as_it_was_or_at_its_h
 _PARTS = f"{_MODULES}::test_pack_is_its_parts"
 
 
-def _file(file, name, old, new, killer) -> Patch:
-    return Patch(name, file, old, new, killer)
+def _file(file, name, old, new, detected_by) -> Patch:
+    return Patch(name, file, old, new, detected_by)
 
 
 PACKAGE = [

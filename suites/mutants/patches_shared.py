@@ -7,22 +7,22 @@ On CUDA each is planted in one pass, so that one file is compiled anew.
 from suites.mutants.patches import (
     CONV_OF_CPU,
     EQUALS,
+    EXTREME,
     KINK,
     POOL,
-    POOL_STRANGE,
+    POOL_NON_FINITE,
     POOLS_OF_CPU,
-    STRANGE,
     VECTORS,
     Patch,
 )
 
 
-def _conv(name, old, new, killer=EQUALS, cuda="forward.cu") -> Patch:
-    return Patch(name, "geometry.h", old, new, killer, CONV_OF_CPU, (cuda,))
+def _conv(name, old, new, detected_by=EQUALS, cuda="forward.cu") -> Patch:
+    return Patch(name, "geometry.h", old, new, detected_by, CONV_OF_CPU, (cuda,))
 
 
-def _pool(name, old, new, killer=POOL, cuda=("roi_pool.cu",)) -> Patch:
-    return Patch(name, "roi_geometry.h", old, new, killer, POOLS_OF_CPU, cuda)
+def _pool(name, old, new, detected_by=POOL, cuda=("roi_pool.cu",)) -> Patch:
+    return Patch(name, "roi_geometry.h", old, new, detected_by, POOLS_OF_CPU, cuda)
 
 
 SHARED = [
@@ -69,13 +69,13 @@ SHARED = [
         "nothing of a NaN coordinate is seen",
         "s.nan = y != y || x != x;",
         "s.nan = false;",
-        STRANGE,
+        EXTREME,
     ),
     _conv(
         "infinity minus infinity",
         "s.ly = near ? y - base_y : T(0);",
         "s.ly = y - base_y;",
-        STRANGE,
+        EXTREME,
         cuda="grad_offset_mask.cu",
     ),
     _conv(
@@ -161,7 +161,7 @@ SHARED = [
         "a NaN position is off the map",
         "s.counts = is_nan || (position >= below && position <= above);",
         "s.counts = position >= below && position <= above;",
-        POOL_STRANGE,
+        POOL_NON_FINITE,
         cuda=(),  # whose bins look for NaN by themselves
     ),
 ]

@@ -57,7 +57,7 @@ def backend(patch: Patch, device: str) -> str:
     return f"dcnv2-{patch.kernels}" if patch.kernels else "dcnv2"
 
 
-def judge(
+def run_claim(
     library: Path, device: str, profile: str, backend: str, claim: str
 ) -> subprocess.CompletedProcess:
     """Let a claim judge a library built aside, until it first fails."""
@@ -75,7 +75,7 @@ def judge(
     )
 
 
-def fate(done: subprocess.CompletedProcess, patch: Patch) -> tuple[str, str]:
+def outcome_of(done: subprocess.CompletedProcess, patch: Patch) -> tuple[str, str]:
     """What became of a fault, and in whose words: the patch may say which ones it must be.
 
     Raises:
@@ -89,10 +89,10 @@ def fate(done: subprocess.CompletedProcess, patch: Patch) -> tuple[str, str]:
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
     lines = re.findall(r"^E +(?:AssertionError: )?(.+)$", done.stdout, flags=re.MULTILINE)
     found = [re.sub(r"\S*/(?=[\w.]+:\d)", "", line) for line in lines]  # folders of one machine
-    told = next((line for line in found if patch.words in line), None)
-    if told is None and patch.words:
-        return f"**not told** as '{patch.words}'", found[0][:80] if found else "failed"
-    return "killed", told[:80] if told else "failed"
+    message = next((line for line in found if patch.message in line), None)
+    if message is None and patch.message:
+        return f"**not reported** as '{patch.message}'", found[0][:80] if found else "failed"
+    return "killed", message[:80] if message else "failed"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -129,11 +129,11 @@ def main(words: Sequence[str] | None = None) -> int:
             chosen = packed
         else:
             unchanged = build(options.device)
-        rows = _judge_all(unchanged, options.device, options.profile, chosen, options.jobs)
+        rows = _run_all(unchanged, options.device, options.profile, chosen, options.jobs)
     if not rows:
         return 1
     table = pd.DataFrame(rows)
-    killed = (table["fate"] == "killed").sum()
+    killed = (table["outcome"] == "killed").sum()
     print(f"{killed} of {len(table)} killed")
     if options.report:
         _write(table, options.device, options.report)
@@ -159,14 +159,14 @@ def choose(
     return chosen
 
 
-def _judge_all(
+def _run_all(
     unchanged, device: str, profile: str, chosen: Sequence[Patch], jobs: int
 ) -> list[dict]:
     """A row for each fault; none if the unchanged library does not hold."""
-    needed = dict.fromkeys((backend(patch, device), patch.killer) for patch in chosen)
+    needed = dict.fromkeys((backend(patch, device), patch.detected_by) for patch in chosen)
     rows = []
     with ThreadPoolExecutor(jobs) as pool:
-        healthy = pool.map(lambda asked: judge(unchanged.path, device, profile, *asked), needed)
+        healthy = pool.map(lambda asked: run_claim(unchanged.path, device, profile, *asked), needed)
         for asked, done in zip(needed, healthy, strict=True):
             if done.returncode != _PASSED or " passed" not in done.stdout:
                 print(done.stdout[-3000:], done.stderr[-3000:])
@@ -174,32 +174,32 @@ def _judge_all(
                 return []
         for row in pool.map(lambda patch: _row(patch, unchanged, device, profile), chosen):
             rows.append(row)
-            print("{fault} ({file}): {fate} in {seconds} s: {words}".format(**row), flush=True)
+            print("{fault} ({file}): {outcome} in {seconds} s: {message}".format(**row), flush=True)
     return rows
 
 
 def _row(patch: Patch, unchanged, device: str, profile: str) -> dict:
     start = time.monotonic()
     with unchanged.faulty(patch, device) as library:
-        judged = judge(library, device, profile, backend(patch, device), patch.killer)
-    done, told = fate(judged, patch)
+        done = run_claim(library, device, profile, backend(patch, device), patch.detected_by)
+    outcome, message = outcome_of(done, patch)
     return {
         "device": device,
         "fault": patch.name,
         "file": f"csrc/{patch.path}",
-        "fate": done,
-        "killed by": patch.killer.partition("::test_")[2].replace("_", " "),
-        "words": told,
+        "outcome": outcome,
+        "killed by": patch.detected_by.partition("::test_")[2].replace("_", " "),
+        "message": message,
         "seconds": round(time.monotonic() - start),
     }
 
 
 def _write(table: pd.DataFrame, device: str, folder: Path) -> None:
-    from suites.reporting import report as reporting
+    from suites.reporting import report
 
-    killed = (table["fate"] == "killed").sum()
+    killed = (table["outcome"] == "killed").sum()
     headline = pd.DataFrame([{"library": device, "faults": len(table), "killed": killed}])
-    path = reporting.write_report(
+    path = report.write_report(
         "source_mutants",
         table,
         title="Faults planted in the sources",

@@ -26,13 +26,13 @@ from torch import Tensor
 
 from reference import bilinear, deform_conv
 from suites.backends.registry import Target
-from suites.claims.claim import slack
-from suites.claims.isolation import isolated
-from suites.claims.recorder import Case, Given
+from suites.claims.claim import identity_tolerance
+from suites.claims.isolation import run_isolated
+from suites.claims.recorder import Case, Evaluation
 from suites.problems.evaluate import Results, evaluate
 from suites.problems.layouts import moved
 from suites.problems.problem import ConvProblem
-from suites.tolerance.tolerance import decided, prices
+from suites.tolerance.tolerance import decided, tolerances
 
 _MOST_NUMBERS = 50_000  # in a script
 _TIMEOUT_S = 120  # of a script
@@ -72,17 +72,17 @@ def find_failure(case: Case, target: Target) -> Failure | None:
     problem = case.failing
     if not isinstance(problem, ConvProblem):
         return None
-    for given in case.given:
-        failure = _judged(target, problem, given)
+    for evaluation in case.evaluations:
+        failure = _check(target, problem, evaluation)
         if failure:
             return failure
-    failure = None if case.given else _judged(target, problem, Given())
+    failure = None if case.evaluations else _check(target, problem, Evaluation())
     return failure if failure and failure.died else None
 
 
-def _judged(target: Target, problem: ConvProblem, given: Given) -> Failure | None:
+def _check(target: Target, problem: ConvProblem, evaluation: Evaluation) -> Failure | None:
     own = {**problem.operands(), "grad_output": problem.grad_output()}
-    changed = {n: _on(t, "cpu") for n, t in given.changed.items()}
+    changed = {n: _on(t, "cpu") for n, t in evaluation.changed.items()}
     if any(_other_size(t, own[n]) for n, t in changed.items()):
         return None  # a problem of other sizes, whose price and kinks are not these
     operands = {**own, **changed}
@@ -90,25 +90,25 @@ def _judged(target: Target, problem: ConvProblem, given: Given) -> Failure | Non
     grad = exact.pop("grad_output")
 
     def expect() -> tuple[Results, dict[str, float], Results]:
-        want = evaluate(problem.reference, problem, exact, grad, given.wanted)
+        want = evaluate(problem.reference, problem, exact, grad, evaluation.wanted)
         # Of an operand that the problem has not, nothing says what its gradient may be off.
-        priced, rounded = prices(problem), slack(problem, **changed)
-        allowed = {n: max(priced[n].maximum, rounded[n].maximum) for n in want if n in priced}
+        tolerance, rounded = tolerances(problem), identity_tolerance(problem, **changed)
+        allowed = {n: max(tolerance[n].maximum, rounded[n].maximum) for n in want if n in tolerance}
         return want, allowed, {n: decided(problem, n, offset=exact["offset"]) for n in allowed}
 
     # Apart, too: autograd's engine looks for GPUs, and no process forked later could use one.
-    want, allowed, compared = isolated(expect, target)
+    want, allowed, compared = run_isolated(expect, target)
 
     def run() -> Results:
         there = {n: _on(t, target.device) for n, t in operands.items()}
         grad_output = there.pop("grad_output")
         got = evaluate(
-            target.backend.operator(problem.op), problem, there, grad_output, given.wanted
+            target.backend.operator(problem.op), problem, there, grad_output, evaluation.wanted
         )
         return {name: result.cpu() for name, result in got.items()}
 
     try:
-        got = isolated(run, target)
+        got = run_isolated(run, target)
     except AssertionError:
         return Failure(operands, allowed, compared, died=True)
     off = []

@@ -24,7 +24,7 @@ from dcnv2.ops import get_autocast_compute_dtype, set_autocast_compute_dtype
 from suites.perf.implementations import IMPLEMENTATIONS
 from suites.perf.layers import SETS, Layer
 from suites.perf.measure import Gauge, percentiles
-from suites.perf.problems import DTYPES, PASSES, Passes, Problem
+from suites.perf.problems import DTYPES, PASSES, LayerPasses, Passes
 from suites.reporting.report import report_dir, write_report
 
 HALVES = ("bf16", "fp16")
@@ -37,7 +37,7 @@ def runs(half: str) -> tuple[tuple[str, str], ...]:
 
 def operands_of(layer: Layer, half: str, device: str) -> tuple[dict[str, Tensor], Tensor]:
     """A layer's operands as a net under autocast hands them over, and the output's gradient."""
-    whole = Problem(layer, IMPLEMENTATIONS["dcnv2"], "fp32", device)
+    whole = LayerPasses(layer, IMPLEMENTATIONS["dcnv2"], "fp32", device)
     values = {name: value.detach() for name, value in whole.operands.items()}
     values["input"] = values["input"].to(DTYPES[half])
     return values, whole.grad_output.to(DTYPES[half])

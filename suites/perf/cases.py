@@ -12,7 +12,7 @@ from suites.perf.implementations import IMPLEMENTATIONS
 from suites.perf.layers import SETS, Layer, find, sweep
 from suites.perf.measure import Gauge, percentiles
 from suites.perf.pools import OPERATORS, PoolCase
-from suites.perf.problems import DTYPES, Problem, matmul_mode
+from suites.perf.problems import DTYPES, LayerPasses, matmul_mode
 from suites.problems.threads import limited_threads
 
 SWEPT = ("channels", "pixels", "batch")
@@ -51,10 +51,12 @@ class Case:
         """Threads that it is limited to, if that is what is swept."""
         return int(self.value) if self.group == "threads" else None
 
-    def problem(self, device: str) -> Problem:
+    def problem(self, device: str) -> LayerPasses:
         """The case's operands, on a device."""
         implementation = IMPLEMENTATIONS[self.implementation]
-        return Problem(self.layer, implementation, self.dtype, device, self.layout, self.offsets)
+        return LayerPasses(
+            self.layer, implementation, self.dtype, device, self.layout, self.offsets
+        )
 
     def identity(self) -> dict[str, object]:
         """The columns that say what was measured."""

@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from suites.perf.implementations import IMPLEMENTATIONS
 from suites.perf.layers import SETS, Layer
-from suites.perf.problems import DTYPES, Problem, matmul_mode
+from suites.perf.problems import DTYPES, LayerPasses, matmul_mode
 from suites.reporting.report import report_dir, write_report
 
 _WARM_UPS, _STEPS = 3, 5
@@ -33,7 +33,7 @@ def kernel_name(symbol: str) -> str:
 
 def profile_layer(layer: Layer, implementation: str, dtype: str, device: str) -> pd.DataFrame:
     """A row for each kernel of forward and backward: us and calls of one step, longest first."""
-    problem = Problem(layer, IMPLEMENTATIONS[implementation], dtype, device, "channels_last")
+    problem = LayerPasses(layer, IMPLEMENTATIONS[implementation], dtype, device, "channels_last")
     on_gpu = device.startswith("cuda")
     kind = ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU
     with matmul_mode(dtype):

@@ -29,7 +29,7 @@ GPU = Workload(regions=1000, batch=2, channels=256, height=50, width=84)
 CPU = Workload(regions=50, batch=1, channels=64, height=25, width=42)
 
 
-class PoolProblem(Passes):
+class PoolPasses(Passes):
     """Operands of one pooling, made from a seed; `reference` evaluates its first regions."""
 
     def __init__(self, case: "PoolCase", seed: int = 0):
@@ -119,10 +119,10 @@ class PoolCase:
         """The name of the case in test reports."""
         return "-".join((self.name, self.implementation, self.dtype, self.passes))
 
-    def problem(self, device: str) -> PoolProblem:
+    def problem(self, device: str) -> PoolPasses:
         """The case's operands; `device` is the case's own."""
         assert device == self.device
-        return PoolProblem(self)
+        return PoolPasses(self)
 
     def identity(self) -> dict[str, object]:
         """The columns that say what was measured."""

@@ -121,7 +121,7 @@ class Passes:
         return torch.autograd.grad(output, operands, self.grad_output, retain_graph=retain_graph)
 
 
-class Problem(Passes):
+class LayerPasses(Passes):
     """A layer's operands for one implementation, dtype and layout, made from a seed."""
 
     def __init__(

@@ -4,13 +4,13 @@
 from suites.perf.implementations import IMPLEMENTATIONS
 from suites.perf.layers import Layer
 from suites.perf.measure import percentiles
-from suites.perf.problems import Problem, matmul_mode
+from suites.perf.problems import LayerPasses, matmul_mode
 
 TINY = Layer("tiny", "none", 1, 8, 8, 4, 4)
 
 
 def test_call(benchmark, implementation, passes, gauge, rows):
-    problem = Problem(TINY, IMPLEMENTATIONS[implementation], "fp32", gauge.device)
+    problem = LayerPasses(TINY, IMPLEMENTATIONS[implementation], "fp32", gauge.device)
     call = getattr(problem, passes)
     with matmul_mode("fp32"):
         gauge.warm_up(call)

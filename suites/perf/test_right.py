@@ -8,7 +8,7 @@ from torch import Tensor
 
 from suites.perf.implementations import IMPLEMENTATIONS
 from suites.perf.layers import Layer
-from suites.perf.problems import DTYPES, Passes, Problem, matmul_mode
+from suites.perf.problems import DTYPES, LayerPasses, Passes, matmul_mode
 
 OURS = ("dcnv2", "portable")
 _CHECKED_REGIONS = 8
@@ -29,7 +29,7 @@ def _first_image_only(grad_output: Tensor) -> None:
     grad_output[1:] = 0
 
 
-def _reference(problem: Problem) -> dict[str, Tensor]:
+def _reference(problem: LayerPasses) -> dict[str, Tensor]:
     """Output of the first image and all gradients, by torchvision in float64."""
     from torchvision.ops import deform_conv2d
 
@@ -75,13 +75,13 @@ def _errors(problem: Passes, expected: dict[str, Tensor]) -> dict[str, float]:
 def test_layer_is_right(variant, selection, rows):
     layer, name, dtype, layout = variant
     with matmul_mode(dtype):
-        problem = Problem(
+        problem = LayerPasses(
             layer, IMPLEMENTATIONS[name], dtype, selection.device, layout, "sixteenths"
         )
         _first_image_only(problem.grad_output)
         assert problem.grad_output.dtype == DTYPES[dtype]
         errors = _errors(problem, _reference(problem))
-    _judge((layer.name, name, dtype, layout), errors, _limit(layer, dtype), rows)
+    _check((layer.name, name, dtype, layout), errors, _limit(layer, dtype), rows)
 
 
 def test_pool_is_right(pool_variant, rows):
@@ -91,10 +91,10 @@ def test_pool_is_right(pool_variant, rows):
     errors = _errors(problem, problem.reference(_CHECKED_REGIONS))
     # Coordinates are rounded to float32, of the size of the map.
     limit = _STEP[case.dtype] + 4 * case.load.width * torch.finfo(torch.float32).eps
-    _judge((case.name, case.implementation, case.dtype, case.layout), errors, limit, rows)
+    _check((case.name, case.implementation, case.dtype, case.layout), errors, limit, rows)
 
 
-def _judge(variant: tuple[str, str, str, str], errors: dict[str, float], limit: float, rows):
+def _check(variant: tuple[str, str, str, str], errors: dict[str, float], limit: float, rows):
     rows.errors.append(
         dict(zip(("layer", "implementation", "dtype", "layout"), variant, strict=True)) | errors
     )

@@ -29,7 +29,7 @@ OFFSETS = (
     "far",
     "nan",
     "infinite",
-    "absurd",
+    "out_of_range",
 )
 NEAR_KINK = 2.0**-10
 
@@ -59,22 +59,22 @@ def conv_offsets(problem: ConvProblem) -> Tensor:
         return torch.randint(-3, 4, shape, generator=generator).double()
     if kind == "kink":
         return _at_kinks(problem, generator)
-    if kind in ("one pixel", "around a pixel"):
+    if kind in ("clustered", "clustered_2x2"):
         # Everything is sampled near the middle of the image: in one cell, or in the four around it
         zeros = torch.zeros(shape, dtype=torch.float64)
         middles = (problem.height // 2, problem.width // 2)
         bases = zip(middles, problem.points(zeros), strict=True)
         share = torch.rand(shape, generator=generator, dtype=torch.float64)
         place = torch.stack([middle - base for middle, base in bases], 3).reshape(shape)
-        return on_grid(place + (0.9 * share if kind == "one pixel" else 1.8 * share - 0.9))
+        return on_grid(place + (0.9 * share if kind == "clustered" else 1.8 * share - 0.9))
     if kind == "far":
         return on_grid(normal.sign() * (1000 + 1e4 * normal.abs()))
-    strange = {
+    extreme = {
         "nan": [math.nan],
         "infinite": [math.inf, -math.inf],
-        "absurd": [1e20, -1e20, 3e38, -(2.0**31), 2.0**31, 2.0**63],
+        "out_of_range": [1e20, -1e20, 3e38, -(2.0**31), 2.0**31, 2.0**63],
     }[kind]
-    return _sprinkle(on_grid(normal * 1.3), strange, generator)
+    return _sprinkle(on_grid(normal * 1.3), extreme, generator)
 
 
 def _at_kinks(problem: ConvProblem, generator: torch.Generator) -> Tensor:
@@ -90,12 +90,12 @@ def _at_kinks(problem: ConvProblem, generator: torch.Generator) -> Tensor:
     return torch.stack(places, 3).reshape(problem.offset_shape)
 
 
-def _sprinkle(values: Tensor, strange: list[float], generator: torch.Generator) -> Tensor:
+def _sprinkle(values: Tensor, extreme: list[float], generator: torch.Generator) -> Tensor:
     """A few values, at least one, replaced by strange ones."""
     flat = values.flatten()
     if flat.numel():
         count = max(1, flat.numel() // 40)
         where = torch.randint(flat.numel(), (count,), generator=generator)
-        which = torch.randint(len(strange), (count,), generator=generator)
-        flat[where] = torch.tensor(strange, dtype=torch.float64)[which]
+        which = torch.randint(len(extreme), (count,), generator=generator)
+        flat[where] = torch.tensor(extreme, dtype=torch.float64)[which]
     return flat.view(values.shape)

@@ -68,7 +68,7 @@ def pool_problem(kind: str) -> RoIProblem:
     """A pooling of a few rows, for regions at their `corners`."""
     return RoIProblem(
         kind=kind, batch=1, channels=1, height=2 * _ROWS, width=_WIDTH, bins=(2, 2), scale=1.0,
-        samples=2, offset_scale=0.125, regions=("inside",) * 4, offsets="small", seed=3,
+        samples=2, offset_scale=0.125, rois=("inside",) * 4, offsets="small", seed=3,
     )  # fmt: skip
 
 

@@ -189,7 +189,7 @@ class RoIProblem(Problem):
     group_size: int = 1
     part_size: int | None = None
     classes: int = 1
-    regions: tuple[str, ...] = ("inside", "border", "inside")
+    rois: tuple[str, ...] = ("inside", "border", "inside")
     mask: bool = True
     dtype: str = "float64"
     dtypes: tuple[tuple[str, str], ...] = ()
@@ -211,7 +211,7 @@ class RoIProblem(Problem):
         return self.bins if self.part_size is None else (self.part_size, self.part_size)
 
     def output_shape(self) -> tuple[int, ...]:
-        return (len(self.regions), self.channels, *self.bins)
+        return (len(self.rois), self.channels, *self.bins)
 
     def options(self) -> dict:
         shared = {"spatial_scale": self.scale}
@@ -229,7 +229,7 @@ class RoIProblem(Problem):
     def values(self) -> dict[str, Tensor | None]:
         from suites.problems.rois import boxes, pool_offsets
 
-        count = len(self.regions)
+        count = len(self.rois)
         channels = self.channels * self.group_size**2
         modulation = self.normal("mask", count, 1, *self.bins).sigmoid()
         return {

@@ -17,7 +17,7 @@ import reference
 if TYPE_CHECKING:
     from suites.problems.problem import RoIProblem
 
-REGIONS = ("inside", "whole", "border", "outside", "degenerate", "inverted", "huge", "halves")
+ROI_KINDS = ("inside", "whole", "border", "outside", "degenerate", "inverted", "huge", "halves")
 POOL_OFFSETS = ("none", "zero", "small", "large", "far", "nan", "infinite")
 _BAND = 1e-3  # pixels; float32 coordinates of these problems are good to 1e-4
 
@@ -31,7 +31,7 @@ def boxes(problem: RoIProblem) -> Tensor:
         return math.floor((low + (high - low) * share) * 4) / 4
 
     rows = []
-    for kind in problem.regions:
+    for kind in problem.rois:
         batch = int(torch.randint(problem.batch, (), generator=generator))
         across = [
             _side(kind, size / problem.scale, uniform) for size in (problem.width, problem.height)
@@ -64,17 +64,17 @@ def _side(kind: str, size: float, uniform) -> tuple[float, float]:
 def pool_offsets(problem: RoIProblem) -> Tensor:
     """[R, 2*classes, parts, parts] float64, multiples of 1/64."""
     generator = problem.generator("offset")
-    shape = (len(problem.regions), 2 * problem.classes, *problem.parts)
+    shape = (len(problem.rois), 2 * problem.classes, *problem.parts)
     normal = torch.randn(shape, generator=generator, dtype=torch.float64)
     size = {"zero": 0.0, "small": 1.0, "large": 8.0, "far": 1e6}.get(problem.offsets, 1.0)
     values = (normal * size * 64).round() / 64
-    strange = {"nan": [math.nan], "infinite": [math.inf, -math.inf]}.get(problem.offsets)
-    if strange and values.numel():
+    extreme = {"nan": [math.nan], "infinite": [math.inf, -math.inf]}.get(problem.offsets)
+    if extreme and values.numel():
         flat = values.flatten()
         count = max(1, flat.numel() // 20)
         where = torch.randint(flat.numel(), (count,), generator=generator)
-        which = torch.randint(len(strange), (count,), generator=generator)
-        flat[where] = torch.tensor(strange, dtype=torch.float64)[which]
+        which = torch.randint(len(extreme), (count,), generator=generator)
+        flat[where] = torch.tensor(extreme, dtype=torch.float64)[which]
         values = flat.view(shape)
     return values
 

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from suites.problems.conv_offsets import OFFSETS
 from suites.problems.layouts import LAYOUTS
 from suites.problems.problem import DTYPES, ConvProblem, Problem, RoIProblem
-from suites.problems.rois import POOL_OFFSETS, REGIONS
+from suites.problems.rois import POOL_OFFSETS, ROI_KINDS
 
-STRANGE = ("nan", "infinite", "absurd")
+EXTREME = ("nan", "infinite", "out_of_range")
 PRECISE = ("float64", "float32")
-FINITE = tuple(kind for kind in OFFSETS if kind not in STRANGE)
+IN_RANGE = tuple(kind for kind in OFFSETS if kind not in EXTREME)
 BATCHES = (2, 1, 3, 0, 5, 7, 33, 37, 64, 65)
 KERNELS = ((3, 3), (3, 2), (1, 1), (2, 3), (2, 2), (1, 5), (4, 1), (5, 3))
 SIZES = (4, 3, 5, 6, 7, 8, 9, 10, 11, 12)
@@ -87,7 +87,7 @@ def _several(values: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 @st.composite
 def conv_problems(
-    draw, dtype=None, offsets=FINITE, layouts=LAYOUTS, empty=True, vectors=False
+    draw, dtype=None, offsets=IN_RANGE, layouts=LAYOUTS, empty=True, vectors=False
 ) -> ConvProblem:
     """Convolution problems.
 
@@ -300,7 +300,7 @@ def pool_problems(draw, kind=None, dtype=None, offsets=POOL_OFFSETS, layouts=LAY
         group_size = pick.one_of("group size", (1, 2, 3))
         part_size = pick.one_of("part size", (None, 1, 2, 3, 7))
         classes = pick.one_of("classes", (1, 2, 3))
-    count = pick.one_of("regions", (1, 0, 2, 3, 4, 5))
+    count = pick.one_of("rois", (1, 0, 2, 3, 4, 5))
     names = RoIProblem.operand_names
     return RoIProblem(
         kind=kind,
@@ -315,7 +315,7 @@ def pool_problems(draw, kind=None, dtype=None, offsets=POOL_OFFSETS, layouts=LAY
         group_size=group_size,
         part_size=part_size,
         classes=classes,
-        regions=tuple(pick.one_of(f"region {index}", REGIONS) for index in range(count)),
+        rois=tuple(pick.one_of(f"roi {index}", ROI_KINDS) for index in range(count)),
         mask=pick.one_of("mask", (False, True)),
         dtype=dtype,
         dtypes=pick.mixed(dtype, names[1:]),
@@ -327,13 +327,13 @@ def pool_problems(draw, kind=None, dtype=None, offsets=POOL_OFFSETS, layouts=LAY
 
 def pool_options(problem: RoIProblem) -> dict[str, str | tuple[str, ...]]:
     """The options that a pooling problem covers: a name, or several, for each heading."""
-    regions = tuple(sorted(set(problem.regions))) or ("no regions",)
+    rois = tuple(sorted(set(problem.rois))) or ("no rois",)
     parts = "own" if problem.part_size is None else str(problem.part_size)
     offset = problem.offsets != "none"
     return {
         "kind": problem.kind,
         "dtype": problem.dtype,
-        "regions": regions,
+        "rois": rois,
         "image": "one wide" if 1 in (problem.height, problem.width) else "other",
         "bins": "square" if problem.bins[0] == problem.bins[1] else "rectangular",
         "samples": str(problem.samples),
@@ -351,7 +351,7 @@ def pool_options(problem: RoIProblem) -> dict[str, str | tuple[str, ...]]:
 POOL_OPTIONS: dict[str, tuple[str, ...]] = {
     "kind": ("roi", "psroi"),
     "dtype": DTYPES,
-    "regions": ("no regions", *REGIONS),
+    "rois": ("no rois", *ROI_KINDS),
     "image": ("one wide", "other"),
     "bins": ("square", "rectangular"),
     "samples": ("0", "1", "2", "3", "4"),

@@ -2,7 +2,7 @@
 """Small problems on CUDA for a slow observer: every kernel, strange offsets, strided operands.
 
 `python -m suites.sanitizers.cases` runs them, forward and backward, and holds each result to its
-price. `suites.sanitizers.run` runs this under compute-sanitizer.
+tolerance. `suites.sanitizers.run` runs this under compute-sanitizer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from suites.backends.registry import Target, get_backend, use_library
 from suites.problems.evaluate import expected
 from suites.problems.problem import ConvProblem, Problem, RoIProblem
-from suites.tolerance.tolerance import decided, prices
+from suites.tolerance.tolerance import decided, tolerances
 
 # Channels that the tensor-core kernels take, more pixels than a tile has, and a row of taps.
 FAST = ConvProblem(
@@ -25,17 +25,17 @@ FAST = ConvProblem(
     padding=(2, 1), groups=2, deform_groups=2, dtype="float16",
 )  # fmt: skip
 STRIDED = (("input", "strided"), ("offset", "transposed"), ("grad_output", "expanded"))
-REGIONS = ("inside", "huge", "outside", "inverted", "degenerate", "border")
+ROI_KINDS = ("inside", "huge", "outside", "inverted", "degenerate", "border")
 # More regions, pixels and channels than a block takes at a time, and no multiples of that.
 CROWD = RoIProblem(
     channels=67, height=9, width=19, bins=(3, 5), samples=0,
-    regions=(*65 * ("inside", "outside", "border", "inverted"), "whole", "huge"),
+    rois=(*65 * ("inside", "outside", "border", "inverted"), "whole", "huge"),
 )  # fmt: skip
 
 
 def convolutions() -> Iterator[tuple[str, ConvProblem]]:
     """Backends, by path, and their problems."""
-    for offsets in ("small", "nan", "infinite", "absurd"):
+    for offsets in ("small", "nan", "infinite", "out_of_range"):
         yield "dcnv2-plain", ConvProblem(dtype="float32", offsets=offsets)
         for path, dtype in itertools.product(("mma", "wgmma"), ("float16", "bfloat16")):
             yield f"dcnv2-{path}", FAST.but(dtype=dtype, offsets=offsets)
@@ -43,7 +43,7 @@ def convolutions() -> Iterator[tuple[str, ConvProblem]]:
         # One weight group, so that the gradients of the samples come from a matrix product
         yield f"dcnv2-{path}", FAST.but(dtype=dtype, groups=1)
         yield f"dcnv2-{path}", FAST.but(dtype=dtype, groups=1, deform_groups=1, offsets="nan")
-        yield f"dcnv2-{path}", FAST.but(dtype=dtype, groups=1, offsets="absurd", mask=False)
+        yield f"dcnv2-{path}", FAST.but(dtype=dtype, groups=1, offsets="out_of_range", mask=False)
     yield "dcnv2-plain", ConvProblem(dtype="float64", layouts=STRIDED)
     yield "dcnv2-plain", FAST.but(dtype="bfloat16")
     yield "dcnv2-mma", FAST.but(dtype="float32", layouts=STRIDED)
@@ -54,9 +54,9 @@ def convolutions() -> Iterator[tuple[str, ConvProblem]]:
 def poolings() -> Iterator[tuple[str, RoIProblem]]:
     """Both kinds."""
     for kind, offsets in itertools.product(("roi", "psroi"), ("small", "far", "nan", "infinite")):
-        problem = RoIProblem(kind=kind, bins=(3, 3), regions=REGIONS, offsets=offsets)
+        problem = RoIProblem(kind=kind, bins=(3, 3), rois=ROI_KINDS, offsets=offsets)
         yield "dcnv2", problem.but(dtype="float32")
-    yield "dcnv2", RoIProblem(samples=0, regions=REGIONS, dtype="float16")
+    yield "dcnv2", RoIProblem(samples=0, rois=ROI_KINDS, dtype="float16")
     yield "dcnv2", RoIProblem(kind="psroi", bins=(3, 3), group_size=3, part_size=2, classes=3)
     yield "dcnv2", CROWD.but(dtype="float32")
     yield (
@@ -65,17 +65,17 @@ def poolings() -> Iterator[tuple[str, RoIProblem]]:
     )
 
 
-def judge(backend: str, problem: Problem, device: str = "cuda") -> list[str]:
+def check(backend: str, problem: Problem, device: str = "cuda") -> list[str]:
     """Results that are dearer than allowed, or NaN where they may not be."""
     got = Target(get_backend(backend), device).run(problem)
     if device == "cuda":
         torch.cuda.synchronize()
-    want, priced = expected(problem), prices(problem)
+    want, allowed = expected(problem), tolerances(problem)
     wrong = []
     for name, result in got.items():
         compared = decided(problem, name)
         same_nans = torch.equal(result.cpu().isnan()[compared], want[name].isnan()[compared])
-        if not same_nans or priced[name].spent(result, want[name]) > 1:
+        if not same_nans or allowed[name].error_ratio(result, want[name]) > 1:
             wrong.append(name)
     return wrong
 
@@ -94,7 +94,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if options.backend not in (None, backend) or options.offsets not in (None, problem.offsets):
             continue
         print(f"{backend}, {problem.op}, {problem.dtype}, offsets {problem.offsets}", flush=True)
-        wrong = judge(backend, problem)
+        wrong = check(backend, problem)
         count, failed = count + 1, failed + bool(wrong)
         if wrong:
             print(f"{backend}: {', '.join(wrong)} wrong in {problem}")

@@ -25,7 +25,7 @@ from suites.mutants.patches_races import RACES
 
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 _NAME = "compute-sanitizer"
-_ERROR = 86  # the exit code that the tool is told to end with
+_ERROR = 86  # the exit code that the tool is asked to end with
 # Of a block: more than any kernel has. The tool counts those in the code, where a loop makes more.
 _BARRIERS = 32
 _MOST_PRINTED = 2000
@@ -65,12 +65,12 @@ class Run:
 
     def planted_row(self, patch: Patch) -> dict:
         """Of the report, where a race was planted: right if it was found."""
-        told = bool(re.match(r"[1-9]\d* hazard", self.summary))
+        reported = bool(re.match(r"[1-9]\d* hazard", self.summary))
         return {
             "sanitizers": self.tool,
             "judged": f"planted: {patch.name}",
             "found": self.summary or "**nothing**",
-            "right": told,
+            "right": reported,
         }
 
 
@@ -105,7 +105,7 @@ def version(sanitizer: str) -> str:
     return found[1] if found else "unknown"
 
 
-def judge(
+def run_tools(
     sanitizer: str, tools: Sequence[str], timeout_s: float, libraries: Mapping[str, Path]
 ) -> list[Run]:
     """Run the small problems under some tools, all at once: on a tool's own library, if any."""
@@ -118,7 +118,7 @@ def judge(
         return list(pool.map(one, tools))
 
 
-def judge_races(sanitizer: str, races: Packed, timeout_s: float) -> list[Run]:
+def run_racecheck(sanitizer: str, races: Packed, timeout_s: float) -> list[Run]:
     """Run racecheck on the libraries with planted races."""
 
     def one(patch: Patch) -> Run:

@@ -31,7 +31,7 @@ import pandas as pd
 from suites.mutants.patches import ROOT
 from suites.mutants.patches_memory import MEMORY
 from suites.mutants.patches_races import RACES
-from suites.sanitizers import cuda as compute_sanitizer
+from suites.sanitizers import cuda
 from suites.sanitizers.cuda import TOOLS, Run
 
 _FOUND = re.compile(r"ERROR: AddressSanitizer: ([\w-]+)|runtime error: (.+)")
@@ -113,22 +113,22 @@ def check_cpu(profile: str) -> tuple[pd.DataFrame, str]:
     for patch in MEMORY:
         with tempfile.TemporaryDirectory(prefix="dcnv2_fault_") as folder:
             library = built.with_fault(patch, "cpu", Path(folder))
-            claim = str(ROOT / "suites" / "correctness" / patch.killer)
-            told = finding(under_sanitizers(library, [claim, "-x", "-s"]).stdout)
-        rows.append(_row(f"planted: {patch.name}", told or "**nothing**", bool(told)))
+            claim = str(ROOT / "suites" / "correctness" / patch.detected_by)
+            found = finding(under_sanitizers(library, [claim, "-x", "-s"]).stdout)
+        rows.append(_row(f"planted: {patch.name}", found or "**nothing**", bool(found)))
     with tempfile.TemporaryDirectory() as folder:
         suite = ["suites/correctness", "--profile", profile, "--report", folder]
         done = under_sanitizers(built.path, suite)
         written = Path(folder, "correctness.csv")
         judged = pd.read_csv(written)["judged"].sum() if written.is_file() else 0
-    told = finding(done.stdout) or ("nothing" if done.returncode == 0 else "the suite fails")
+    found = finding(done.stdout) or ("nothing" if done.returncode == 0 else "the suite fails")
     what = f"the suite, {judged} problems of profile {profile}"
-    rows.append(_row(what, told, done.returncode == 0 and judged > 0))
+    rows.append(_row(what, found, done.returncode == 0 and judged > 0))
     return pd.DataFrame(rows), "" if rows[-1]["right"] else digest(done.stdout)
 
 
-def _row(judged: str, told: str, right: bool) -> dict:
-    return {"sanitizers": "address, undefined", "judged": judged, "found": told, "right": right}
+def _row(judged: str, found: str, right: bool) -> dict:
+    return {"sanitizers": "address, undefined", "judged": judged, "found": found, "right": right}
 
 
 # ---- the CUDA library
@@ -137,22 +137,22 @@ def _row(judged: str, told: str, right: bool) -> dict:
 def check_cuda(options: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, Run]]:
     """Rows of the tools and of planted races, and what those said that are not right."""
     tools = tuple(options.tool or TOOLS)
-    sanitizer = compute_sanitizer.find(options.sanitizer)
+    sanitizer = cuda.find(options.sanitizer)
     if "racecheck" in tools:
-        with compute_sanitizer.races_from(options.built) as races:
+        with cuda.races_from(options.built) as races:
             own = {"racecheck": races.path}
-            runs = compute_sanitizer.judge(sanitizer, tools, options.timeout, own)
-            found = compute_sanitizer.judge_races(sanitizer, races, options.timeout)
+            runs = cuda.run_tools(sanitizer, tools, options.timeout, own)
+            found = cuda.run_racecheck(sanitizer, races, options.timeout)
         planted = list(zip(found, RACES, strict=True))
     else:
-        runs, planted = compute_sanitizer.judge(sanitizer, tools, options.timeout, {}), []
+        runs, planted = cuda.run_tools(sanitizer, tools, options.timeout, {}), []
     rows = [run.row() for run in runs]
     wrong = {run.tool: run for run, row in zip(runs, rows, strict=True) if not row["right"]}
     for number, (run, patch) in enumerate(planted):
         rows.append(run.planted_row(patch))
         if not rows[-1]["right"]:
             wrong[f"racecheck_planted_{number}"] = run
-    return pd.DataFrame(rows).assign(tool=compute_sanitizer.version(sanitizer)), wrong
+    return pd.DataFrame(rows).assign(tool=cuda.version(sanitizer)), wrong
 
 
 def tell(wrong: dict[str, Run], folder: Path) -> dict[str, pd.DataFrame]:
@@ -164,7 +164,7 @@ def tell(wrong: dict[str, Run], folder: Path) -> dict[str, pd.DataFrame]:
     for name, run in wrong.items():
         file = folder / f"sanitizer_{name}.txt"
         file.write_text(run.said)
-        found = compute_sanitizer.hazards(run.said)
+        found = cuda.hazards(run.said)
         print(f"---- {name}: {run.summary or 'no summary'}; all of it is in {file}")
         if len(found):
             tables[name] = found
@@ -199,23 +199,23 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", type=Path, metavar="DIR", help="write sanitizers.md there")
     options = parser.parse_args(words)
     if options.build:
-        compute_sanitizer.build_races(options.build)
+        cuda.build_races(options.build)
         return 0
     tables: dict[str, pd.DataFrame] = {}
     if options.device == "cpu":
-        rows, told = check_cpu(options.profile)
+        rows, found = check_cpu(options.profile)
         print(rows.to_string(index=False))
-        if told:
-            print(told)
+        if found:
+            print(found)
     else:
         rows, wrong = check_cuda(options)
         print(rows.to_string(index=False))
         tables = tell(wrong, options.report or ROOT / "build" / "sanitizers")
     if options.report:
-        from suites.reporting import report as reporting
+        from suites.reporting import report
 
         shown = rows.drop(columns="right")
-        path = reporting.write_report(
+        path = report.write_report(
             "sanitizers",
             rows,
             title="Memory safety",

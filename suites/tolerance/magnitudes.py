@@ -13,10 +13,10 @@ from torch import Tensor
 
 from suites.problems.evaluate import Results, evaluate
 from suites.problems.problem import ConvProblem, Problem, RoIProblem
-from suites.tolerance.naive_conv import PlainConv
+from suites.tolerance.naive_conv import NaiveConv
 
 
-def run_plain(conv: PlainConv, problem: ConvProblem, operands, grad) -> Results:
+def run_naive(conv: NaiveConv, problem: ConvProblem, operands, grad) -> Results:
     """All results of a plain convolution, by name."""
     options = problem.options().values()
     sizes = conv.sizes(operands["input"], operands["offset"], operands["weight"], *options)
@@ -26,7 +26,7 @@ def run_plain(conv: PlainConv, problem: ConvProblem, operands, grad) -> Results:
     return {"output": out, **{f"grad_{name}": grad for name, grad in grads.items()}}
 
 
-def conv_sizes(problem: ConvProblem, **changed: Tensor | None) -> Results:
+def conv_magnitudes(problem: ConvProblem, **changed: Tensor | None) -> Results:
     """Every result of a convolution with the absolute value of each of its terms.
 
     Args:
@@ -36,7 +36,7 @@ def conv_sizes(problem: ConvProblem, **changed: Tensor | None) -> Results:
     exact = {**problem.rounded(), "grad_output": problem.rounded_grad_output(), **changed}
     operands = {name: t if t is None or name == "offset" else t.abs() for name, t in exact.items()}
     grad = operands.pop("grad_output")
-    return run_plain(PlainConv(absolute=True), problem, operands, grad)
+    return run_naive(NaiveConv(absolute=True), problem, operands, grad)
 
 
 def _conv_terms(problem: ConvProblem) -> dict[str, int]:
@@ -64,10 +64,10 @@ def parts_of_bins(problem: RoIProblem) -> tuple[Tensor, Tensor]:
     return rows, cols
 
 
-def pool_sizes(problem: RoIProblem, **changed: Tensor | None) -> Results:
+def pool_magnitudes(problem: RoIProblem, **changed: Tensor | None) -> Results:
     """Every result of a pooling with the absolute value of each of its terms, or a bound of it.
 
-    Arguments as in `conv_sizes`.
+    Arguments as in `conv_magnitudes`.
     """
     exact = {**problem.rounded(), "grad_output": problem.rounded_grad_output(), **changed}
     operands = {
@@ -113,14 +113,14 @@ def _slope_sizes(problem: RoIProblem, operands: dict[str, Tensor], grad: Tensor)
     by_class = slopes.unflatten(1, (problem.classes, -1)).sum(2)  # [R, classes, ph, pw]
     both = by_class[:, :, None] * extent[:, None, :, None, None]
     size = torch.zeros_like(operands["offset"])
-    regions = torch.arange(size.shape[0])[:, None, None, None]
+    rois = torch.arange(size.shape[0])[:, None, None, None]
     channels = torch.arange(size.shape[1])[:, None, None]
     rows, cols = parts_of_bins(problem)
-    at = (regions, channels, rows[:, None], cols)
+    at = (rois, channels, rows[:, None], cols)
     return size.index_put(at, both.flatten(1, 2), accumulate=True)
 
 
-def expected_terms(problem: Problem) -> dict[str, int]:
+def term_counts(problem: Problem) -> dict[str, int]:
     """How many terms are added up in one entry of each result, at most."""
     return _conv_terms(problem) if problem.op == "deform_conv2d" else _pool_terms(problem)
 
@@ -130,7 +130,7 @@ def _pool_terms(problem: RoIProblem) -> dict[str, int]:
     side = problem.samples or 2 + round(10 * max(problem.height, problem.width))
     return {
         "output": side**2,
-        "grad_input": side**2 * bins * len(problem.regions),
+        "grad_input": side**2 * bins * len(problem.rois),
         "grad_offset": side**2 * problem.channels * bins,
         "grad_mask": side**2 * problem.channels,
     }

@@ -68,7 +68,7 @@ class Corner:
     slope_x: Tensor
 
 
-class PlainConv:
+class NaiveConv:
     """Deformable convolution of tensors of any dtype, in float32 or better inside.
 
     Attributes:
@@ -342,7 +342,7 @@ class PlainConv:
         return grad.sum((0, 3)).flatten()
 
 
-class GatheringConv(PlainConv):
+class GatheringConv(NaiveConv):
     """The other order of grad_input: gather rows of the gradient by pixel, then multiply once.
 
     A kernel that works so rounds the gathered rows on their way into the product, not the column

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-class PlainRoIPool:
+class NaiveRoIPool:
     """The centred pooling, `deform_roi_pool`; call it as the operator."""
 
     low, high = -1.0, 0.0  # a sample counts from low to size + high
@@ -92,7 +92,7 @@ class PlainRoIPool:
             t if t is None else t.to(compute) for t in (input, rois, offset, mask)
         )
         pooled = [
-            self.region(
+            self.pool_roi(
                 self.maps(input[self.image(roi[0])], bins),
                 roi, None if offset is None else offset[index], bins, classes, scale, samples,
                 factor,
@@ -109,7 +109,7 @@ class PlainRoIPool:
         used = sum(t.sum() for t in (input, offset, mask) if t is not None)
         return input.new_zeros(0, channels, *bins) + 0 * used
 
-    def region(self, maps, roi, offset, bins, classes, scale, samples, factor) -> Tensor:
+    def pool_roi(self, maps, roi, offset, bins, classes, scale, samples, factor) -> Tensor:
         """Bins [C, ph, pw] of one region."""
         height, width = maps.shape[-2:]
         (start_y, extent_y), (start_x, extent_x) = (
@@ -158,7 +158,7 @@ class PlainRoIPool:
         return (1 - ly) * above + ly * below
 
 
-class PlainPSRoIPool(PlainRoIPool):
+class NaivePSRoIPool(NaiveRoIPool):
     """The position-sensitive pooling, `deform_psroi_pool`; call it as the operator."""
 
     low, high = -0.5, -0.5

@@ -32,27 +32,27 @@ from suites.problems.evaluate import Results, evaluate, expected
 from suites.problems.problem import ConvProblem, Problem, RoIProblem
 from suites.problems.rois import undecided_bins
 from suites.tolerance.magnitudes import (
-    conv_sizes,
-    expected_terms,
+    conv_magnitudes,
     parts_of_bins,
-    pool_sizes,
-    run_plain,
+    pool_magnitudes,
+    run_naive,
+    term_counts,
 )
-from suites.tolerance.naive_conv import GatheringConv, PlainConv
+from suites.tolerance.naive_conv import GatheringConv, NaiveConv
 
 ROUNDINGS = 8
 HALF = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
-class Price:
+class Tolerance:
     """Allowed error of one tensor, in both norms, over the entries `counted`, or over all."""
 
     euclidean: float
     maximum: float
     counted: Tensor | None
 
-    def spent(self, got: Tensor, want: Tensor) -> float:
+    def error_ratio(self, got: Tensor, want: Tensor) -> float:
         """The share of the price that an error takes, in the worse norm; above 1 it is too much."""
         error = got.detach().cpu().double() - want
         if self.counted is not None:
@@ -60,7 +60,7 @@ class Price:
         if not error.isfinite().all():
             return math.inf
         return max(
-            _share(norm(error, 2), self.euclidean), _share(norm(error, math.inf), self.maximum)
+            _ratio(norm(error, 2), self.euclidean), _ratio(norm(error, math.inf), self.maximum)
         )
 
 
@@ -74,33 +74,35 @@ def norm(values: Tensor, order: float) -> float:
     return float(torch.linalg.vector_norm(values, order)) if values.numel() else 0.0
 
 
-def _share(error: float, allowed: float) -> float:
+def _ratio(error: float, allowed: float) -> float:
     if error == 0:
         return 0.0
     return error / allowed if allowed else math.inf
 
 
-def rounding_price(truth: Tensor, size: Tensor, terms: int, dtype: torch.dtype) -> Price:
+def rounding_tolerance(truth: Tensor, size: Tensor, terms: int, dtype: torch.dtype) -> Tolerance:
     """The price without a plain evaluation: the second and third term alone."""
     everywhere = torch.ones_like(size, dtype=torch.bool)
-    price = _price(truth, [], size, terms, dtype, dtype, everywhere)
-    return Price(price.euclidean, price.maximum, None)
+    tolerance = _tolerance(truth, [], size, terms, dtype, dtype, everywhere)
+    return Tolerance(tolerance.euclidean, tolerance.maximum, None)
 
 
-def _price(truth, plains, size, terms, dtype, compute, counted) -> Price:
+def _tolerance(truth, naive_results, size, terms, dtype, compute, counted) -> Tolerance:
     sums = unit(torch.float64 if compute == torch.float64 else torch.float32) + 2.0**-53
     sums *= ROUNDINGS + math.sqrt(terms)
 
     def allowed(order: float) -> float:
-        plain = max((norm((p.double() - truth)[counted], order) for p in plains), default=0.0)
+        plain = max(
+            (norm((p.double() - truth)[counted], order) for p in naive_results), default=0.0
+        )
         out = unit(dtype) * norm(truth[counted], order)
         return 2 * plain + out + sums * norm(size[counted], order)
 
-    return Price(allowed(2), allowed(math.inf), counted)
+    return Tolerance(allowed(2), allowed(math.inf), counted)
 
 
 @lru_cache(maxsize=2048)
-def prices(problem: Problem, at_kinks: bool = False) -> dict[str, Price]:
+def tolerances(problem: Problem, at_kinks: bool = False) -> dict[str, Tolerance]:
     """The price of every result of a problem, by the names of `expected`.
 
     Args:
@@ -108,12 +110,14 @@ def prices(problem: Problem, at_kinks: bool = False) -> dict[str, Price]:
         at_kinks: whether gradients of points on a kink are compared too.
     """
     truth = expected(problem)
-    plains, sizes, terms = _conv(problem) if problem.op == "deform_conv2d" else _pool(problem)
+    naive_results, sizes, terms = (
+        _conv(problem) if problem.op == "deform_conv2d" else _pool(problem)
+    )
     compute = problem.operand_dtype("input")
     return {
-        name: _price(
+        name: _tolerance(
             truth[name],
-            [plain[name] for plain in plains],
+            [plain[name] for plain in naive_results],
             sizes[name],
             terms[name],
             problem.operand_dtype(name.removeprefix("grad_")),
@@ -190,11 +194,11 @@ def _conv(problem: ConvProblem):
     narrow = dtype if dtype in HALF else None
     exact, grad = problem.rounded(), problem.rounded_grad_output()
     operands = {name: None if t is None else t.to(compute) for name, t in exact.items()}
-    kinds = [PlainConv(narrow)] if narrow is None else [PlainConv(narrow), GatheringConv(narrow)]
-    plains = [
-        _in_dtypes(run_plain(conv, problem, operands, grad.to(compute)), problem) for conv in kinds
+    kinds = [NaiveConv(narrow)] if narrow is None else [NaiveConv(narrow), GatheringConv(narrow)]
+    naive_results = [
+        _in_dtypes(run_naive(conv, problem, operands, grad.to(compute)), problem) for conv in kinds
     ]
-    return plains, conv_sizes(problem), expected_terms(problem)
+    return naive_results, conv_magnitudes(problem), term_counts(problem)
 
 
 def _pool(problem: RoIProblem):
@@ -202,4 +206,4 @@ def _pool(problem: RoIProblem):
     compute = _compute_dtype(problem)
     operands = {name: None if t is None else t.to(compute) for name, t in exact.items()}
     plain = evaluate(problem.reference, problem, operands, grad.to(compute))
-    return [_in_dtypes(plain, problem)], pool_sizes(problem), expected_terms(problem)
+    return [_in_dtypes(plain, problem)], pool_magnitudes(problem), term_counts(problem)

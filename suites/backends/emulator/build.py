@@ -60,8 +60,8 @@ def build() -> Path:
         RuntimeError: if CUDA's headers are not found, or a source does not compile.
     """
     texts = _translated()
-    told = repr((sorted((str(p), t) for p, t in texts.items()), _FLAGS))
-    folder = OUT / hashlib.sha256(told.encode()).hexdigest()[:16]
+    recipe = repr((sorted((str(p), t) for p, t in texts.items()), _FLAGS))
+    folder = OUT / hashlib.sha256(recipe.encode()).hexdigest()[:16]
     library = folder / LIBRARY
     if library.exists():
         return library

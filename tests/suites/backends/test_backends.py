@@ -12,10 +12,10 @@ import torch
 from hypothesis import given, settings
 
 import reference
-from suites.backends import registry as backends
+from suites.backends import registry
 from suites.backends.calling_conventions import CONVENTIONS, convention_of
 from suites.backends.registry import Target, get_backend
-from suites.claims.isolation import isolated
+from suites.claims.isolation import run_isolated
 from suites.mutants.patches import ROOT
 from suites.problems.evaluate import expected
 from suites.problems.problem import ConvProblem, RoIProblem
@@ -82,7 +82,9 @@ def test_conventions_reach_the_same_operands(name, given):
 @pytest.mark.parametrize("given", [{}, {"bias": False}, {"mask": False}])
 def test_a_script_calls_as_the_convention_does(name, given):
     convention, kinds = CONVENTIONS[name], {"mask": False, "bias": False, "groups": 1}
-    problem = ConvProblem(**{**given, **{lack: kinds[lack] for lack in convention.lacks}})
+    problem = ConvProblem(
+        **{**given, **{lack: kinds[lack] for lack in convention.unsupported_args}}
+    )
     arguments = {**problem.operands(), **problem.options()}
     called = convention.adapt(lambda *args: args)(**arguments)
     names = {"peer": lambda *args: args, "torch": torch, **arguments}
@@ -172,7 +174,7 @@ def test_paths_of_cuda_are_asked_for_by_name(monkeypatch):
 
     limits = []
     monkeypatch.setattr(library, "limit_conv_path", limits.append)
-    monkeypatch.setattr(backends.Dcnv2, "_limited", False)
+    monkeypatch.setattr(registry.Dcnv2, "_limited", False)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     wgmma, plain = get_backend("dcnv2-wgmma"), get_backend("dcnv2-plain")
     taken = {"float16": "wgmma", "float32": "mma", "float64": "plain"}
@@ -195,7 +197,7 @@ def test_unknown_backends_are_errors_that_name_the_known_ones():
 
 
 def test_unsupported_problems_have_reasons():
-    torchvision, mmcv = backends.Torchvision(), backends.Mmcv()
+    torchvision, mmcv = registry.Torchvision(), registry.Mmcv()
     half = ConvProblem(dtype="float16")
     assert torchvision.supports(half, "cpu") == "no float16 on the CPU"
     assert torchvision.supports(half, "cuda") is None
@@ -221,7 +223,7 @@ def test_module_may_declare_what_it_supports(monkeypatch):
 def test_isolated_results_are_the_same():
     target = Target(get_backend(f"{__name__}:as_torchvision"), "cpu")
     problem = ConvProblem(offsets="nan", dtype="float16")
-    got, want = isolated(lambda: target.run(problem), target), target.run(problem)
+    got, want = run_isolated(lambda: target.run(problem), target), target.run(problem)
     assert got.keys() == want.keys()
     for name, result in want.items():
         torch.testing.assert_close(got[name], result, equal_nan=True)
@@ -233,7 +235,7 @@ def test_isolated_results_are_the_same():
 def test_crash_is_a_failed_claim(name, message):
     target = Target(get_backend(f"{__name__}:{name}"), "cpu")
     with pytest.raises(AssertionError, match=message):
-        isolated(lambda: target.run(ConvProblem()), target)
+        run_isolated(lambda: target.run(ConvProblem()), target)
 
 
 @pytest.mark.parametrize("path", ["plain", "mma", "wgmma"])
@@ -241,8 +243,8 @@ def test_crash_is_a_failed_claim(name, message):
 @given(problem=conv_problems(empty=False))
 def test_problems_suit_a_path_of_their_dtype(path, problem):
     target = Target(get_backend(f"emulated-{path}"), "cpu")
-    suited = target.suited(problem)
-    assert (target.supports(suited) is None) is (problem.dtype in target.backend.dtypes)
-    assert suited.but(in_channels=1, out_channels=1) == problem.but(in_channels=1, out_channels=1)
+    adapted = target.adapt(problem)
+    assert (target.supports(adapted) is None) is (problem.dtype in target.backend.dtypes)
+    assert adapted.but(in_channels=1, out_channels=1) == problem.but(in_channels=1, out_channels=1)
     if target.supports(problem) is None:
-        assert suited == problem
+        assert adapted == problem

@@ -10,7 +10,7 @@ from dcnv2.ops import portable
 from suites.backends.emulator import operators
 from suites.backends.emulator.build import cuda_headers, translate
 from suites.backends.registry import get_backend
-from suites.sanitizers.cases import convolutions, judge, poolings
+from suites.sanitizers.cases import check, convolutions, poolings
 
 NO_HEADERS = cuda_headers()[1]
 CASES = [
@@ -37,7 +37,7 @@ def test_every_path_has_problems(path):
     ("backend", "problem"), CASES, ids=lambda value: getattr(value, "op", value)
 )
 def test_kernels_of_cuda_keep_to_the_price(backend, problem):
-    assert not judge(backend, problem, "cpu")
+    assert not check(backend, problem, "cpu")
 
 
 @pytest.mark.skipif(bool(NO_HEADERS), reason=NO_HEADERS)

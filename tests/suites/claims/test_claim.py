@@ -12,8 +12,7 @@ import torch
 import reference
 from suites.backends.registry import Target, get_backend
 from suites.claims import claim as judging
-from suites.claims import isolation
-from suites.claims import tables as summary
+from suites.claims import isolation, tables
 from suites.claims.claim import (
     assert_agrees,
     assert_derivative,
@@ -21,11 +20,11 @@ from suites.claims.claim import (
     assert_same_bits,
     assert_within,
     claim,
-    draws,
-    needs,
-    slack,
+    generation_settings,
+    identity_tolerance,
+    require_supported,
 )
-from suites.claims.recorder import Case, Given, Ledger
+from suites.claims.recorder import Case, Evaluation, Recorder
 from suites.problems.evaluate import expected
 from suites.problems.problem import ConvProblem
 from suites.problems.strategies import conv_problems
@@ -55,10 +54,10 @@ class Reference:
 
 
 @pytest.fixture
-def ledger(monkeypatch):
-    fresh = Ledger()
+def recorder(monkeypatch):
+    fresh = Recorder()
     for module in (judging, isolation):
-        monkeypatch.setattr(module, "LEDGER", fresh)
+        monkeypatch.setattr(module, "RECORDER", fresh)
     fresh.begin("here", Case("a claim", "reference-cpu"))
     return fresh
 
@@ -69,28 +68,28 @@ def equals(target, problem):
     assert_equals_reference(target, problem, target.run(problem))
 
 
-def test_claim_that_holds_counts_its_problems(ledger):
+def test_claim_that_holds_counts_its_problems(recorder):
     equals(Target(Reference(only="float64"), "cpu"))
-    case = ledger.current
+    case = recorder.current
     assert case.judged > 0
     assert sum(case.unsupported.values()) > 0
     assert case.judged + sum(case.unsupported.values()) == 30
     assert case.failing is None
 
 
-def test_claim_that_judged_nothing_is_skipped_with_reasons(ledger):
+def test_claim_that_checked_nothing_is_skipped_with_reasons(recorder):
     with pytest.raises(pytest.skip.Exception, match="no float32"):
         equals(Target(Reference(only="float128"), "cpu"))
 
 
-def test_claim_that_fails_keeps_the_smallest_problem(ledger):
-    with pytest.raises(AssertionError, match="price"):
+def test_claim_that_fails_keeps_the_smallest_problem(recorder):
+    with pytest.raises(AssertionError, match="tolerance"):
         equals(Target(Reference(wrong=1.02), "cpu"))
-    assert isinstance(ledger.current.failing, ConvProblem)
-    assert ledger.current.failing.layouts == ()
+    assert isinstance(recorder.current.failing, ConvProblem)
+    assert recorder.current.failing.layouts == ()
 
 
-def test_shrinking_ends_after_a_while_and_reports_what_it_had(ledger, monkeypatch):
+def test_shrinking_ends_after_a_while_and_reports_what_it_had(recorder, monkeypatch):
     monkeypatch.setattr(judging, "_SHRINKING_S", 0)
     seen = []
 
@@ -101,21 +100,21 @@ def test_shrinking_ends_after_a_while_and_reports_what_it_had(ledger, monkeypatc
 
     with pytest.raises(AssertionError, match="never so"):
         never(Target(Reference(), "cpu"))
-    assert set(seen) == {ledger.current.failing}
+    assert set(seen) == {recorder.current.failing}
 
 
-def test_a_problem_that_fails_at_times_is_kept(ledger):
+def test_a_problem_that_fails_at_times_is_kept(recorder):
     times = itertools.count()
 
     @claim(conv_problems(), 5)
     def seldom(target, problem):
-        judging.outcome(target, problem, (), bias=None)
+        judging.run_with(target, problem, (), bias=None)
         assert next(times) != 2, "this time"
 
     with pytest.raises(Exception):  # noqa: B017  (Hypothesis tells of it in words of its own)
         seldom(Target(Reference(), "cpu"))
-    assert isinstance(ledger.current.failing, ConvProblem)
-    assert ledger.current.given == [Given({"bias": None}, ())]
+    assert isinstance(recorder.current.failing, ConvProblem)
+    assert recorder.current.evaluations == [Evaluation({"bias": None}, ())]
 
 
 class Crashing(Reference):
@@ -130,45 +129,47 @@ class Crashing(Reference):
         return crash
 
 
-def test_crash_fails_one_claim_and_keeps_its_problem(ledger, monkeypatch):
+def test_crash_fails_one_claim_and_keeps_its_problem(recorder, monkeypatch):
     monkeypatch.setitem(judging.PROFILE, "shrink", False)  # a new process for every crash
     with pytest.raises(AssertionError, match="died with exit code -11"):
         equals(Target(Crashing(safe=False), "cpu"))
-    assert ledger.current.failing.mask
+    assert recorder.current.failing.mask
 
 
-def test_other_process_tells_all_that_it_notes(ledger):
-    told = []
+def test_other_process_sends_all_that_it_records(recorder):
+    sent = []
     for safe in (True, False):
-        ledger.begin("here", Case("a claim", "reference-cpu"))
-        ledger.forget()
+        recorder.begin("here", Case("a claim", "reference-cpu"))
+        recorder.clear()
         equals(Target(Reference(only="float64", safe=safe), "cpu"))
-        case = vars(ledger.current)
-        told.append((dict(ledger.spent), {k: dict(v) for k, v in ledger.drawn.items()}, case))
-    assert told[0] == told[1]
-    assert told[0][0]
+        case = vars(recorder.current)
+        sent.append(
+            (dict(recorder.error_ratios), {k: dict(v) for k, v in recorder.generated.items()}, case)
+        )
+    assert sent[0] == sent[1]
+    assert sent[0][0]
 
 
-def test_other_process_tells_what_failed_and_with_which_operands(ledger):
+def test_other_process_sends_what_failed_and_with_which_operands(recorder):
     @claim(conv_problems(), 3)
     def identity(target, problem):
-        judging.outcome(target, problem, (), bias=None)
+        judging.run_with(target, problem, (), bias=None)
         raise AssertionError("never so")
 
     with pytest.raises(AssertionError, match="never so"):
         identity(Target(Reference(safe=False), "cpu"))
-    assert ledger.current.given == [Given({"bias": None}, ())]
+    assert recorder.current.evaluations == [Evaluation({"bias": None}, ())]
 
 
-def test_skip_in_another_process_is_a_skip(ledger):
+def test_skip_in_another_process_is_a_skip(recorder):
     def check():
-        needs(Target(Reference(only="float64"), "cpu"), ConvProblem(dtype="float16"))
+        require_supported(Target(Reference(only="float64"), "cpu"), ConvProblem(dtype="float16"))
 
     with pytest.raises(pytest.skip.Exception, match="no float16"):
-        isolation.check_apart(check, Target(Reference(safe=False), "cpu"))
+        isolation.check_isolated(check, Target(Reference(safe=False), "cpu"))
 
 
-def test_same_problems_are_drawn_for_every_target(ledger):
+def test_same_problems_are_generated_for_every_target(recorder):
     seen = []
 
     @claim(conv_problems(), 10)
@@ -181,21 +182,21 @@ def test_same_problems_are_drawn_for_every_target(ledger):
     assert [p for p in seen[:10] if p.dtype == "float64"] == seen[10:]
 
 
-def test_needs_counts_or_skips(ledger):
+def test_require_supported_counts_or_skips(recorder):
     target = Target(Reference(only="float64"), "cpu")
-    needs(target, ConvProblem(dtype="float64"))
-    assert ledger.current.judged == 1
+    require_supported(target, ConvProblem(dtype="float64"))
+    assert recorder.current.judged == 1
     with pytest.raises(pytest.skip.Exception, match="no float16"):
-        needs(target, ConvProblem(dtype="float64"), ConvProblem(dtype="float16"))
-    assert ledger.current.judged == 0
+        require_supported(target, ConvProblem(dtype="float64"), ConvProblem(dtype="float16"))
+    assert recorder.current.judged == 0
 
 
-def test_profile_scales_the_draws(monkeypatch):
+def test_profile_scales_the_examples(monkeypatch):
     monkeypatch.setitem(judging.PROFILE, "factor", 50)
-    assert draws(40).max_examples == 2000
+    assert generation_settings(40).max_examples == 2000
 
 
-def test_missing_nan_and_additional_nan_are_told_apart(ledger):
+def test_missing_nan_and_additional_nan_have_different_messages(recorder):
     problem, target = ConvProblem(offsets="nan"), Target(Reference(), "cpu")
     got = dict(expected(problem))
     assert_equals_reference(target, problem, got)
@@ -209,16 +210,20 @@ def test_missing_nan_and_additional_nan_are_told_apart(ledger):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [(lambda t: t[:1], "shape"), (lambda t: t.float(), "dtype"), (lambda t: t * 1.001, "price")],
+    [
+        (lambda t: t[:1], "shape"),
+        (lambda t: t.float(), "dtype"),
+        (lambda t: t * 1.001, "tolerance"),
+    ],
 )
-def test_wrong_shape_dtype_or_value_is_named(ledger, change, message):
+def test_wrong_shape_dtype_or_value_is_named(recorder, change, message):
     problem, target = ConvProblem(), Target(Reference(), "cpu")
     got = dict(expected(problem))
     with pytest.raises(AssertionError, match=message):
         assert_equals_reference(target, problem, {**got, "grad_input": change(got["grad_input"])})
 
 
-def test_missing_gradient_is_no_equality(ledger):
+def test_missing_gradient_is_no_equality(recorder):
     problem, target = ConvProblem(), Target(Reference(), "cpu")
     with pytest.raises(AssertionError):
         assert_equals_reference(target, problem, {"output": expected(problem)["output"]})
@@ -226,7 +231,7 @@ def test_missing_gradient_is_no_equality(ledger):
 
 def test_identity_within_rounding():
     problem = ConvProblem(dtype="float32")
-    results, allowed = expected(problem), slack(problem)
+    results, allowed = expected(problem), identity_tolerance(problem)
     assert_within(allowed, results, {n: t * (1 + 1e-7) for n, t in results.items()})
     with pytest.raises(AssertionError, match="grad_weight"):
         assert_within(allowed, results, {"grad_weight": results["grad_weight"] * 1.0001})
@@ -239,18 +244,18 @@ def test_same_bits_sees_one_bit_and_takes_nan_for_itself():
         assert_same_bits(a, {"output": torch.tensor([1.0 + 2e-7, float("nan")])})
 
 
-def test_undrawn_options_are_told(ledger):
+def test_options_never_generated_are_listed(recorder):
     equals(Target(Reference(), "cpu"))
-    missing = ledger.never_drawn()
+    missing = recorder.never_generated()
     assert "pooling, kind: roi" in missing
     assert "convolution, offsets: nan" in missing
     assert "convolution, dtype: float64" not in missing
 
 
-def test_undrawn_options_of_what_no_target_supports_are_not_missed(ledger):
+def test_options_that_no_target_supports_are_not_missing(recorder):
     targets = [Target(Reference(only="float64"), "cpu"), Target(Reference(only="float16"), "cpu")]
-    assert "convolution, dtype: float16" in ledger.never_drawn(targets)
-    missing = ledger.never_drawn(targets[:1])
+    assert "convolution, dtype: float16" in recorder.never_generated(targets)
+    missing = recorder.never_generated(targets[:1])
     assert "convolution, dtype: float64" in missing
     assert "convolution, batch: 65" in missing
     assert "pooling, kind: roi" in missing
@@ -267,7 +272,7 @@ class OnePath(Reference):
             return "no"
         return "odd channels" if problem.in_channels % 8 else None
 
-    def suited(self, problem):
+    def adapt(self, problem):
         if problem.op != "deform_conv2d":
             return problem
         return problem.but(
@@ -275,15 +280,15 @@ class OnePath(Reference):
         )
 
 
-def test_draws_keep_to_what_a_target_prefers_where_a_claim_leaves_the_choice(ledger):
+def test_generated_problems_follow_the_targets_preferences_where_the_claim_allows(recorder):
     target = Target(OnePath(), "cpu")
     equals(target)
-    assert (ledger.current.judged, sum(ledger.current.unsupported.values())) == (30, 0)
-    ledger.begin("there", Case("a claim about float64", "reference-cpu"))
+    assert (recorder.current.judged, sum(recorder.current.unsupported.values())) == (30, 0)
+    recorder.begin("there", Case("a claim about float64", "reference-cpu"))
     fixed = claim(conv_problems(dtype="float64"), 5)(lambda target, problem: None)
     with pytest.raises(pytest.skip.Exception):
         fixed(target)
-    missing = ledger.never_drawn([target])
+    missing = recorder.never_generated([target])
     assert "convolution, input channels: odd lot" not in missing
     assert not [option for option in missing if option.startswith("pooling")]
 
@@ -336,14 +341,14 @@ def test_ours_may_not_differ_from_themselves():
         assert_agrees(Target(get_backend("portable"), "cpu"), problem, changed, mine)
 
 
-def test_summary_and_tables(ledger, tmp_path):
-    ledger.current.outcome = "failed"
-    ledger.current.failing = ConvProblem()
-    ledger.begin("there", Case("another claim", "other-cpu", outcome="unsupported"))
-    rows = summary.verdicts(ledger)
-    table = summary.verdict_table(rows)
+def test_summary_and_tables(recorder, tmp_path):
+    recorder.current.outcome = "failed"
+    recorder.current.failing = ConvProblem()
+    recorder.begin("there", Case("another claim", "other-cpu", outcome="unsupported"))
+    rows = tables.verdicts(recorder)
+    table = tables.verdict_table(rows)
     assert table.loc[table["claim"] == "a claim", "reference-cpu"].item() == "**fails**"
     assert table.loc[table["claim"] == "another claim", "other-cpu"].item() == "unsupported"
-    path = summary.write_report(ledger, tmp_path)
+    path = tables.write_report(recorder, tmp_path)
     assert "Smallest failing problems" in path.read_text()
     assert (tmp_path / "correctness.csv").exists()

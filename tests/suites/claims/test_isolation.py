@@ -8,13 +8,13 @@ import torch
 
 from suites.backends.registry import Target, get_backend
 from suites.claims import isolation
-from suites.claims.recorder import Case, Ledger
+from suites.claims.recorder import Case, Recorder
 
 
 @pytest.fixture
-def ledger(monkeypatch):
-    fresh = Ledger()
-    monkeypatch.setattr(isolation, "LEDGER", fresh)
+def recorder(monkeypatch):
+    fresh = Recorder()
+    monkeypatch.setattr(isolation, "RECORDER", fresh)
     fresh.begin("here", Case("a claim", "peer-cpu"))
     return fresh
 
@@ -54,13 +54,13 @@ def test_a_run_ends_once_it_has_taken_the_gpu_from_its_processes(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     with (
         pytest.raises(pytest.exit.Exception, match="touched the GPU"),
-        isolation.judge_apart(lambda: None, Target(get_backend("torchvision"), "cuda")),
+        isolation.isolated_check(lambda: None, Target(get_backend("torchvision"), "cuda")),
     ):
         pass
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_a_process_that_lost_its_gpu_judges_nothing_more(ledger, monkeypatch, tmp_path, lost):
+def test_a_process_that_lost_its_gpu_runs_nothing_more(recorder, monkeypatch, tmp_path, lost):
     monkeypatch.setattr(isolation, "gpu_lost", lambda: lost)
     monkeypatch.setattr(isolation, "gpu_in_forks", lambda: True)
     seen = tmp_path / "processes"
@@ -70,11 +70,11 @@ def test_a_process_that_lost_its_gpu_judges_nothing_more(ledger, monkeypatch, tm
             file.write(f"{os.getpid()}\n")
         assert not fails, "an illegal memory access"
 
-    with isolation.judge_apart(check, Target(get_backend("torchvision"), "cuda")) as judge:
-        judge(False)
+    with isolation.isolated_check(check, Target(get_backend("torchvision"), "cuda")) as run:
+        run(False)
         with pytest.raises(AssertionError, match="illegal memory access"):
-            judge(True)
-        judge(False)
+            run(True)
+        run(False)
     first, second, third = seen.read_text().split()
     assert first == second
     assert (third != second) is lost

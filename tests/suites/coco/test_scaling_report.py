@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import save_file
 
 from dcnv2.engine.runtime.checkpoint import WEIGHTS, write_checksums
-from suites.coco import scaling as training
+from suites.coco import scaling
 from suites.coco.runs import Launch, compare_runs, end_in_the_middle, pace
 
 TOY = {
@@ -37,13 +37,13 @@ def test_a_report_has_two_ranks_and_a_resumed_run(tmp_path, monkeypatch, capsys)
     """All of it as it will run on GPUs, at toy size: torchrun, SIGTERM, resumption."""
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(TOY))
     for name, value in {"TRAIN_IMAGES": 4, "VAL_IMAGES": 2, "RESUMED_SIDE": 64}.items():
-        monkeypatch.setattr(training, name, value)
-    monkeypatch.setattr(training, "RESUMED_CONFIG", str(tmp_path / "toy.yaml"))
+        monkeypatch.setattr(scaling, name, value)
+    monkeypatch.setattr(scaling, "RESUMED_CONFIG", str(tmp_path / "toy.yaml"))
     words = ["--device=cpu", "--ranks", "1", "--config", str(tmp_path / "toy.yaml"), "--batches=1"]
     words += ["--steps=3", "--drawn=64", "--side=64", "--workers=0", "--resumed-steps=8"]
     words += ["--followed-steps=2"]
     words += ["--folder", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]
-    status = training.main([*words, "--seconds=300", "--train.precision=float32"])
+    status = scaling.main([*words, "--seconds=300", "--train.precision=float32"])
     assert (status, capsys.readouterr().err) == (0, "")
     rows = pd.read_csv(tmp_path / "reports" / "training.csv")
     assert rows["ranks"].tolist()[:2] == [1, 8]
@@ -70,19 +70,19 @@ def test_failures_are_told_and_leave_the_rest(tmp_path, monkeypatch, capsys):
         raise RuntimeError("out of memory\nexit status 1, wanted 0")
 
     found = {"steps": 8, "stopped": 4, "status": 75, "loss": 0.1, "rate": 0.5, "equal": 1}
-    monkeypatch.setattr(training, "write_shapes", lambda *_: None)
-    monkeypatch.setattr(training, "write_photos", lambda *_: None)
-    monkeypatch.setattr(training, "write_weights", lambda *_: None)
-    monkeypatch.setattr(training, "timed_run", fail)
+    monkeypatch.setattr(scaling, "write_shapes", lambda *_: None)
+    monkeypatch.setattr(scaling, "write_photos", lambda *_: None)
+    monkeypatch.setattr(scaling, "write_weights", lambda *_: None)
+    monkeypatch.setattr(scaling, "timed_run", fail)
     monkeypatch.setattr(
-        training, "resumed_run", lambda _: {**found, "tensors": 2, "same_steps": True}
+        scaling, "resumed_run", lambda _: {**found, "tensors": 2, "same_steps": True}
     )
     for name in ("whole", "cut"):
         _run(tmp_path / "runs" / name, [1.0, 2.0])
-    monkeypatch.setattr(training, "followed_run", lambda *_: {**found, "batch": 8})
+    monkeypatch.setattr(scaling, "followed_run", lambda *_: {**found, "batch": 8})
     words = ["--ranks", "2", "--folder", str(tmp_path / "runs"), "--reports", str(tmp_path)]
-    monkeypatch.setattr(training.shutil, "rmtree", lambda *_, **__: None)
-    assert training.main([*words, "--device=cpu"]) == 1
+    monkeypatch.setattr(scaling.shutil, "rmtree", lambda *_, **__: None)
+    assert scaling.main([*words, "--device=cpu"]) == 1
     said = capsys.readouterr().err
     assert "2 rank(s), 8 images each: out of memory" in said
     assert "the resumed run did other steps" in said
@@ -117,7 +117,7 @@ def test_ranks_are_started_by_torchrun(tmp_path):
 def test_a_whole_training_is_projected_for_more_gpus():
     runs = {"ranks": [1, 2, 2], "images a rank": [8, 8, 2], "images/s": [10.0, 18.0, 12.0]}
     runs |= {"step ms": 1.0, "waiting for data": 0.0, "GiB a rank": [20.0, 21.0, 7.0]}
-    table = training.pace_table(pd.DataFrame(runs), 36 * 1800)
+    table = scaling.pace_table(pd.DataFrame(runs), 36 * 1800)
     assert table["ranks"].tolist() == [1, 2, 8, 2, 8]
     assert table["images a rank"].tolist() == [8, 8, 8, 2, 2]
     assert table["times one rank"].tolist() == pytest.approx([1, 1.8, 7.2, 2, 8])
@@ -125,7 +125,7 @@ def test_a_whole_training_is_projected_for_more_gpus():
     assert table["GiB a rank"].tolist() == [20, 21, 21, 7, 7]
     assert table["pace"].tolist() == ["measured", "measured", "projected", "measured", "projected"]
     runs = {**runs, "ranks": [8, 8, 8]}
-    assert set(training.pace_table(pd.DataFrame(runs), 1)["pace"]) == {"measured"}
+    assert set(scaling.pace_table(pd.DataFrame(runs), 1)["pace"]) == {"measured"}
 
 
 def test_pace_leaves_out_the_beginning(tmp_path):

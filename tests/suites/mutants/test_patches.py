@@ -33,13 +33,13 @@ def test_patch_fits_the_sources(patch):
 def test_patch_fits_the_package_and_names_a_test(patch):
     text = (ROOT / "dcnv2" / patch.path).read_text()
     assert patch.apply(text) != text
-    file, _, function = patch.killer.partition("::")
+    file, _, function = patch.detected_by.partition("::")
     assert f"def {function}(" in (ROOT / file).read_text()
 
 
-@pytest.mark.parametrize("killer", sorted({patch.killer for patch in ALL}))
-def test_killer_is_a_claim_of_the_suite(killer):
-    file, _, function = killer.partition("::")
+@pytest.mark.parametrize("detected_by", sorted({patch.detected_by for patch in ALL}))
+def test_killer_is_a_claim_of_the_suite(detected_by):
+    file, _, function = detected_by.partition("::")
     assert f"def {function}(" in (ROOT / "suites" / "correctness" / file).read_text()
 
 
@@ -125,18 +125,18 @@ def test_planting_leaves_the_sources_alone(tmp_path):
     ],
 )
 def test_fates(code, output, want):
-    assert sources.fate(subprocess.CompletedProcess([], code, output, ""), CPU[0]) == want
+    assert sources.outcome_of(subprocess.CompletedProcess([], code, output, ""), CPU[0]) == want
 
 
 def test_a_fault_that_the_library_must_name_is_not_killed_in_other_words():
-    patch = dataclasses.replace(CPU[0], words="out of bricks")
-    for said, want in (("dcnv2: out of bricks", "killed"), ("output is off", "**not told**")):
+    patch = dataclasses.replace(CPU[0], message="out of bricks")
+    for said, want in (("dcnv2: out of bricks", "killed"), ("output is off", "**not reported**")):
         output = f"E       assert False\nE       RuntimeError: {said}\n"
-        got, words = sources.fate(subprocess.CompletedProcess([], 1, output, ""), patch)
+        got, message = sources.outcome_of(subprocess.CompletedProcess([], 1, output, ""), patch)
         assert got.startswith(want)
-        assert (said in words) == (want == "killed")
+        assert (said in message) == (want == "killed")
 
 
 def test_a_run_that_judged_nothing_is_no_verdict():
     with pytest.raises(RuntimeError, match="no such option"):
-        sources.fate(subprocess.CompletedProcess([], 4, "", "no such option"), CPU[0])
+        sources.outcome_of(subprocess.CompletedProcess([], 4, "", "no such option"), CPU[0])

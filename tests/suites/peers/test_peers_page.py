@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from suites.backends.registry import BACKENDS, Target, get_backend
-from suites.claims.recorder import Case, Given
-from suites.peers import page as verdicts
+from suites.claims.recorder import Case, Evaluation
+from suites.peers import page
 from suites.peers.repro_scripts import _DRAWN, drawn_script, find_failure, write_scripts
 from suites.problems.problem import ConvProblem
 from suites.reporting.report import PROVENANCE, REPORTS, ROOT
@@ -57,7 +57,11 @@ def _run(script):
 def test_script_shows_the_failure_and_not_another_implementation_s(tmp_path):
     problem = ConvProblem(dtype="bfloat16", height=12, width=13)  # larger tensors are compressed
     case = Case(
-        "equals the reference", "faulty-cpu", outcome="failed", failing=problem, given=[Given()]
+        "equals the reference",
+        "faulty-cpu",
+        outcome="failed",
+        failing=problem,
+        evaluations=[Evaluation()],
     )
     path = _written(case, _target(), tmp_path)  # runs it
     assert "Seen: output: off by" in path.read_text()
@@ -76,7 +80,7 @@ def test_script_keeps_the_layout_of_an_operand(tmp_path, layout, dtype):
         "from dcnv2.ops import deform_conv2d as peer", f"(1 + bool({laid})) * {_CALL}"
     )  # fmt: skip
     problem = ConvProblem(dtype=dtype, height=3, width=4, layouts=(("input", layout),))
-    case = Case("any", "faulty-cpu", outcome="failed", failing=problem, given=[Given()])
+    case = Case("any", "faulty-cpu", outcome="failed", failing=problem, evaluations=[Evaluation()])
     assert _written(case, target, tmp_path)  # only what shows the failure is left
 
 
@@ -88,14 +92,14 @@ def test_a_failure_that_is_not_there_leaves_no_script(tmp_path):
         "faulty-cpu",
         outcome="failed",
         failing=ConvProblem(),
-        given=[Given()],
+        evaluations=[Evaluation()],
     )
     assert _written(case, target, tmp_path) is None
     assert not list(tmp_path.glob("*.py"))
 
 
 def test_script_of_runs_that_differ(tmp_path):
-    target, problem = _target(), ConvProblem(batch=1, offsets="one pixel", dtype="float32")
+    target, problem = _target(), ConvProblem(batch=1, offsets="clustered", dtype="float32")
     target.backend.calling = (
         "from dcnv2.ops import deform_conv2d as peer\nfrom itertools import count\nruns = count(1)",
         f"next(runs) * {_CALL}",
@@ -144,7 +148,7 @@ def test_scripts_of_a_gpu_are_python_at_least(claim, peer):
 def test_failure_may_lie_in_changed_operands():
     problem = ConvProblem()
     case = Case("any", "faulty-cpu", failing=problem)
-    case.given = [Given({"weight": torch.zeros(6, 6, 3, 2, dtype=torch.float64)})]
+    case.evaluations = [Evaluation({"weight": torch.zeros(6, 6, 3, 2, dtype=torch.float64)})]
     right = Target(get_backend("dcnv2"), "cpu")
     assert find_failure(case, right) is None
     # Nothing but the bias is left of the result, and nothing of the gradients through the weight.
@@ -154,7 +158,7 @@ def test_failure_may_lie_in_changed_operands():
 @FORKS
 def test_a_failure_lies_in_what_the_claim_asked_for():
     case = Case("any", "faulty-cpu", failing=ConvProblem())
-    case.given = [Given(wanted=("weight",))]
+    case.evaluations = [Evaluation(wanted=("weight",))]
     assert set(find_failure(case, _target()).allowed) == {"output", "grad_weight"}
 
 
@@ -164,7 +168,7 @@ def test_a_peer_s_failure_is_sought_without_autograd_here(monkeypatch):
     here, real = [], torch.autograd.grad
     monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: here.append(a) or real(*a, **k))
     problem = ConvProblem(batch=3, height=7, dtype="float32")
-    case = Case("any", "torchvision-cpu", failing=problem, given=[Given()])
+    case = Case("any", "torchvision-cpu", failing=problem, evaluations=[Evaluation()])
     find_failure(case, Target(get_backend("torchvision"), "cpu"))
     assert not here
 
@@ -172,7 +176,7 @@ def test_a_peer_s_failure_is_sought_without_autograd_here(monkeypatch):
 def test_an_operand_that_the_problem_lacks_may_be_given():
     problem = ConvProblem(mask=False)
     ones = torch.ones_like(ConvProblem().operands()["mask"])
-    case = Case("any", "faulty-cpu", failing=problem, given=[Given({"mask": ones})])
+    case = Case("any", "faulty-cpu", failing=problem, evaluations=[Evaluation({"mask": ones})])
     assert find_failure(case, Target(get_backend("dcnv2"), "cpu")) is None
 
 
@@ -180,7 +184,7 @@ def test_operands_of_other_sizes_are_no_evaluation_of_the_problem():
     problem = ConvProblem()
     case = Case("any", "faulty-cpu", failing=problem)
     wide = torch.nn.functional.pad(problem.operands()["input"], (1, 1))
-    case.given = [Given({"input": wide}), Given({"mask": None})]
+    case.evaluations = [Evaluation({"input": wide}), Evaluation({"mask": None})]
     assert find_failure(case, Target(get_backend("dcnv2"), "cpu")) is None
 
 
@@ -195,13 +199,15 @@ def test_changed_operands_have_a_price_of_their_own():
     """Of its own offsets nothing is left of this problem, and so nothing to be rounded."""
     problem = ConvProblem(offsets="far", dtype="float32", bias=False)
     zeros = torch.zeros(problem.offset_shape)
-    case = Case("any", "portable-cpu", failing=problem, given=[Given({"offset": zeros})])
+    case = Case("any", "portable-cpu", failing=problem, evaluations=[Evaluation({"offset": zeros})])
     assert find_failure(case, Target(get_backend("portable"), "cpu")) is None
     assert find_failure(case, _target()).allowed["output"] > 0
 
 
 def test_script_of_a_device_that_is_not_there_shows_nothing(tmp_path):
-    case = Case("any", "faulty-cpu", outcome="failed", failing=ConvProblem(), given=[Given()])
+    case = Case(
+        "any", "faulty-cpu", outcome="failed", failing=ConvProblem(), evaluations=[Evaluation()]
+    )
     path = _written(case, _target(), tmp_path)
     path.write_text(path.read_text().replace('DEVICE = "cpu"', 'DEVICE = "cuda:77"'))
     done = _run(path)
@@ -212,7 +218,14 @@ def test_script_of_a_device_that_is_not_there_shows_nothing(tmp_path):
 def test_scripts_have_names_of_their_own(tmp_path):
     variants = ("10000.0", "-10000.0", "2^31-1", "2^31+1")
     cases = {
-        v: Case("any", "faulty-cpu", v, outcome="failed", failing=ConvProblem(), given=[Given()])
+        v: Case(
+            "any",
+            "faulty-cpu",
+            v,
+            outcome="failed",
+            failing=ConvProblem(),
+            evaluations=[Evaluation()],
+        )
         for v in variants
     }
     paths = write_scripts(cases, {"faulty-cpu": _target()}, tmp_path)
@@ -222,7 +235,9 @@ def test_scripts_have_names_of_their_own(tmp_path):
 
 def test_an_operator_of_anybody_s_has_scripts_too(tmp_path):
     target = Target(get_backend(f"{__name__}:faulty"), "cpu")
-    case = Case("any", target.name, outcome="failed", failing=ConvProblem(), given=[Given()])
+    case = Case(
+        "any", target.name, outcome="failed", failing=ConvProblem(), evaluations=[Evaluation()]
+    )
     assert "Seen: output: off by" in _written(case, target, tmp_path).read_text()
 
 
@@ -246,22 +261,22 @@ def test_reports_of_two_machines_come_together(tmp_path):
     pages.mkdir()
     cpu = _report(tmp_path / "a", "torchvision-cpu", "none", "failed")
     gpu = _report(tmp_path / "b", "torchvision-cuda", "NVIDIA H200", "passed")
-    verdicts.write([cpu], pages)
-    page = verdicts.write([gpu], pages).read_text()
-    assert re.search(r"\| claim +\| torchvision 1.2 CPU +\| torchvision 1.2 H200 +\|", page)
-    assert re.search(r"\| holds water +\| \*\*fails\*\* +\| holds +\|", page)
-    assert re.search(r"\| torchvision 1.2 CPU +\| 0 +\| 1 +\| 0 +\| 0 +\| 0 +\|", page)
-    assert re.search(r"\| torchvision 1.2 H200 +\| 1 +\| 0 +\| 0 +\| 0 +\| 0 +\|", page)
+    page.write([cpu], pages)
+    text = page.write([gpu], pages).read_text()
+    assert re.search(r"\| claim +\| torchvision 1.2 CPU +\| torchvision 1.2 H200 +\|", text)
+    assert re.search(r"\| holds water +\| \*\*fails\*\* +\| holds +\|", text)
+    assert re.search(r"\| torchvision 1.2 CPU +\| 0 +\| 1 +\| 0 +\| 0 +\| 0 +\|", text)
+    assert re.search(r"\| torchvision 1.2 H200 +\| 1 +\| 0 +\| 0 +\| 0 +\| 0 +\|", text)
     other = _report(tmp_path / "d", "torchvision-cuda", "NVIDIA A100", "failed")
-    verdicts.write([other], pages)
+    page.write([other], pages)
     kept = {path.stem: path.read_text() for path in (pages / "verdicts").glob("*.py")}
     assert kept == {
         "torchvision_1_2_cpu_holds_water": "none",
         "torchvision_1_2_a100_holds_water": "NVIDIA A100",
     }
     again = _report(tmp_path / "c", "torchvision-cpu", "none", "passed")
-    page = verdicts.write([again], pages).read_text()
-    assert page.count("| **fails") == 1
+    text = page.write([again], pages).read_text()
+    assert text.count("| **fails") == 1
     assert [path.stem for path in (pages / "verdicts").glob("*.py")] == [
         "torchvision_1_2_a100_holds_water"
     ]

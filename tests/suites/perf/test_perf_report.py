@@ -12,7 +12,7 @@ from suites.perf.cases import thread_counts
 from suites.perf.implementations import IMPLEMENTATIONS
 from suites.perf.layers import Layer
 from suites.perf.measure import Gauge, percentiles
-from suites.perf.problems import Problem, make_offsets
+from suites.perf.problems import LayerPasses, make_offsets
 from suites.problems.threads import limited_threads
 
 SMALL = Layer("small", "none", 2, 6, 4, 7, 9, padding=(1, 2), stride=(2, 1), dilation=(1, 2))
@@ -144,7 +144,7 @@ def test_numbers_are_standard_deviations_and_words_are_refused():
 
 
 def test_passes_return_what_they_say():
-    problem = Problem(SMALL, IMPLEMENTATIONS["portable"], "fp32", "cpu")
+    problem = LayerPasses(SMALL, IMPLEMENTATIONS["portable"], "fp32", "cpu")
     output, *gradients = problem.both()
     assert torch.equal(problem.forward(), output)
     again = problem.backward()

@@ -8,12 +8,10 @@ import pytest
 from suites.mutants.patches import ROOT, find_source
 from suites.mutants.patches_memory import MEMORY
 from suites.mutants.patches_races import RACES
-from suites.sanitizers import cases as small_problems
-from suites.sanitizers import cuda as compute_sanitizer
-from suites.sanitizers import run as sanitizers
+from suites.sanitizers import cases, cuda, run
 from suites.sanitizers.cuda import Run, hazards
 
-SMALL = list(itertools.chain(small_problems.convolutions(), small_problems.poolings()))
+SMALL = list(itertools.chain(cases.convolutions(), cases.poolings()))
 
 
 @pytest.mark.parametrize(
@@ -25,17 +23,17 @@ SMALL = list(itertools.chain(small_problems.convolutions(), small_problems.pooli
     ],
 )
 def test_findings(output, want):
-    assert sanitizers.finding(output) == want
+    assert run.finding(output) == want
 
 
 def test_the_cause_comes_before_a_long_stack():
     cause = "==7==AddressSanitizer: CHECK failed: asan_interceptors.cpp:335 (0, 0)"
     stack = [f"    #{depth} 0x7f in frame" for depth in range(500)]
     failing = "FAILED test_pools.py::test_a_claim - AssertionError: off by 2"
-    told = sanitizers.digest("\n".join(["collected 9 items", cause, *stack, failing, *stack]))
+    told = run.digest("\n".join(["collected 9 items", cause, *stack, failing, *stack]))
     assert told.index(cause) < told.index(failing) < told.index("#499")
     assert len(told) < 4000
-    assert sanitizers.digest("killed") == "---- the end of the output:\nkilled"
+    assert run.digest("killed") == "---- the end of the output:\nkilled"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +95,7 @@ def test_a_planted_race_must_be_reported():
 def test_all_that_a_tool_said_is_kept(tmp_path, capsys):
     long = Run("racecheck", RACY + "x" * 100_000, 86)
     (tmp_path / "sanitizer_memcheck.txt").write_text("of an earlier run")
-    tables = sanitizers.tell({"racecheck": long}, tmp_path)
+    tables = run.tell({"racecheck": long}, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["sanitizer_racecheck.txt"]
     assert (tmp_path / "sanitizer_racecheck.txt").read_text() == long.said
     assert len(tables["racecheck"]) == 3
@@ -126,7 +124,7 @@ def tool(tmp_path):
 def test_the_report_names_the_tool_and_its_version(tool, tmp_path, capsys):
     words = ["cuda", "--sanitizer", str(tool), "--report", str(tmp_path / "out")]
     tools = ("memcheck", "initcheck", "synccheck")  # racecheck would want a library built for it
-    assert sanitizers.main([*words, *(w for name in tools for w in ("--tool", name))]) == 0
+    assert run.main([*words, *(w for name in tools for w in ("--tool", name))]) == 0
     page = (tmp_path / "out" / "sanitizers.md").read_text()
     assert page.count("2026.1.0") >= len(tools)
     assert "found" in capsys.readouterr().out
@@ -135,20 +133,20 @@ def test_the_report_names_the_tool_and_its_version(tool, tmp_path, capsys):
 def test_the_tool_of_a_package_comes_before_the_toolkit_s(tool, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     paths = {"purelib": str(tmp_path / "site")}
-    monkeypatch.setattr(compute_sanitizer.sysconfig, "get_paths", lambda: paths)
-    assert compute_sanitizer.find() == str(tool)
-    assert compute_sanitizer.find(str(tool)) == str(tool)
+    monkeypatch.setattr(cuda.sysconfig, "get_paths", lambda: paths)
+    assert cuda.find() == str(tool)
+    assert cuda.find(str(tool)) == str(tool)
     package = tmp_path / "site/nvidia/cu13/bin/compute-sanitizer"
     package.parent.mkdir(parents=True)
     package.write_text(TOOL)
     package.chmod(0o755)
-    assert compute_sanitizer.find() == str(package)
+    assert cuda.find() == str(package)
     with pytest.raises(RuntimeError, match="no /none"):
-        compute_sanitizer.find("/none")
+        cuda.find("/none")
 
 
 def test_a_tool_that_hangs_is_ended_with_its_words_and_what_it_started():
-    said, code = compute_sanitizer._within(["sh", "-c", "echo begun; sleep 60 & wait"], {}, 0.5)
+    said, code = cuda._within(["sh", "-c", "echo begun; sleep 60 & wait"], {}, 0.5)
     assert said == "begun\n\nERROR: ended after 0 s\n"
     assert Run("memcheck", said, code).row()["right"] is False
 
@@ -160,10 +158,10 @@ def test_memory_faults_and_races_fit_the_sources(patch):
 
 
 def test_small_problems_are_judged_right_on_a_cpu():
-    assert [small_problems.judge("dcnv2", p, "cpu") for _, p in SMALL] == [[]] * len(SMALL)
+    assert [cases.check("dcnv2", p, "cpu") for _, p in SMALL] == [[]] * len(SMALL)
 
 
-def test_small_problems_reach_every_path_and_strange_offset():
+def test_small_problems_reach_every_path_and_extreme_offset():
     assert {b for b, _ in SMALL} == {"dcnv2", "dcnv2-plain", "dcnv2-mma", "dcnv2-wgmma"}
     for kind in ("conv2d", "roi_pool", "psroi_pool"):
         drawn = {p.offsets for _, p in SMALL if p.op == f"deform_{kind}"}

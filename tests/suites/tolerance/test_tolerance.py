@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from suites.problems.evaluate import evaluate, expected, results_of
 from suites.problems.problem import ConvProblem, RoIProblem
 from suites.problems.strategies import conv_problems, pool_problems
-from suites.tolerance.magnitudes import conv_sizes, pool_sizes
-from suites.tolerance.naive_conv import GatheringConv, PlainConv
-from suites.tolerance.tolerance import Price, kinks, prices, rounding_price
+from suites.tolerance.magnitudes import conv_magnitudes, pool_magnitudes
+from suites.tolerance.naive_conv import GatheringConv, NaiveConv
+from suites.tolerance.tolerance import Tolerance, kinks, rounding_tolerance, tolerances
 
 RESULTS = ("output", "grad_input", "grad_offset", "grad_weight", "grad_bias", "grad_mask")
 
@@ -34,9 +34,9 @@ def _run(conv, problem, change=lambda operands: operands):
     return {n: r.to(problem.operand_dtype(n.removeprefix("grad_"))) for n, r in results.items()}
 
 
-def _spent(problem, got):
-    priced, want = prices(problem), expected(problem)
-    return {name: priced[name].spent(result, want[name]) for name, result in got.items()}
+def _error_ratios(problem, got):
+    allowed, want = tolerances(problem), expected(problem)
+    return {name: allowed[name].error_ratio(result, want[name]) for name, result in got.items()}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -47,28 +47,28 @@ def test_bias_of_1_percent_is_caught_in_bfloat16(seed):
         name: (1.01 * truth).to(problem.operand_dtype(name.removeprefix("grad_")))
         for name, truth in expected(problem).items()
     }
-    assert min(_spent(problem, biased).values()) > 1
+    assert min(_error_ratios(problem, biased).values()) > 1
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_no_false_alarm_on_200_problems(dtype):
     """Correct kernels of several kinds: with a rounded operand or none, in either order."""
     narrow = None if dtype == "float32" else getattr(torch, dtype)
-    kinds = (PlainConv(), PlainConv(narrow), GatheringConv(narrow), GatheringConv())
-    dearest = []
+    kinds = (NaiveConv(), NaiveConv(narrow), GatheringConv(narrow), GatheringConv())
+    largest = []
     for seed in range(200):
         problem = _problem(seed, dtype).but(batch=1, height=5, width=4, in_channels=6)
         got = _run(kinds[seed % len(kinds)], problem)
-        dearest.append(max(_spent(problem, got).values()))
-    assert max(dearest) <= 1
+        largest.append(max(_error_ratios(problem, got).values()))
+    assert max(largest) <= 1
 
 
-class _HalfCoordinates(PlainConv):
+class _HalfCoordinates(NaiveConv):
     def moved(self, base, shift):
         return (base.half() + shift.half()).float()
 
 
-class _NarrowWeights(PlainConv):
+class _NarrowWeights(NaiveConv):
     """Interpolation weights and masks in the half type too."""
 
     def located(self, offset, sizes, purpose):
@@ -84,7 +84,7 @@ def _tf32(tensor):
     return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
 
 
-class _Tf32Conv(PlainConv):
+class _Tf32Conv(NaiveConv):
     def product(self, columns, weight, sizes):
         return super().product(_tf32(columns.contiguous()), _tf32(weight), sizes)
 
@@ -92,13 +92,13 @@ class _Tf32Conv(PlainConv):
 @pytest.mark.parametrize("seed", range(5))
 def test_coordinates_in_half_are_caught(seed):
     problem = _problem(seed, "float16").but(width=300, height=3, batch=1, kernel=(2, 3))
-    assert _spent(problem, _run(_HalfCoordinates(torch.float16), problem))["output"] > 1
+    assert _error_ratios(problem, _run(_HalfCoordinates(torch.float16), problem))["output"] > 1
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_products_in_tf32_are_caught_in_float32(seed):
     problem = _problem(seed, "float32")
-    assert _spent(problem, _run(_Tf32Conv(), problem))["output"] > 1
+    assert _error_ratios(problem, _run(_Tf32Conv(), problem))["output"] > 1
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -109,22 +109,22 @@ def test_sums_in_half_are_caught(seed):
     total = torch.zeros_like(grad[:, 0])
     for column in grad.unbind(1):
         total = total + column
-    assert _spent(problem, {"grad_bias": total})["grad_bias"] > 1
+    assert _error_ratios(problem, {"grad_bias": total})["grad_bias"] > 1
 
 
 def test_no_error_costs_nothing_and_any_error_of_an_exact_zero_too_much():
-    nothing = Price(0.0, 0.0, None)
+    nothing = Tolerance(0.0, 0.0, None)
     zeros = torch.zeros(3, dtype=torch.float64)
-    assert nothing.spent(zeros, zeros) == 0
-    assert nothing.spent(zeros + 1e-30, zeros) == math.inf
-    assert Price(1.0, 1.0, None).spent(zeros + math.nan, zeros) == math.inf
+    assert nothing.error_ratio(zeros, zeros) == 0
+    assert nothing.error_ratio(zeros + 1e-30, zeros) == math.inf
+    assert Tolerance(1.0, 1.0, None).error_ratio(zeros + math.nan, zeros) == math.inf
 
 
 def test_uncounted_entries_are_not_judged():
-    price = Price(1e-9, 1e-9, torch.tensor([True, False]))
+    tolerance = Tolerance(1e-9, 1e-9, torch.tensor([True, False]))
     zeros = torch.zeros(2, dtype=torch.float64)
-    assert price.spent(torch.tensor([0.0, 5.0]), zeros) == 0
-    assert price.spent(torch.tensor([5.0, 0.0]), zeros) > 1
+    assert tolerance.error_ratio(torch.tensor([0.0, 5.0]), zeros) == 0
+    assert tolerance.error_ratio(torch.tensor([5.0, 0.0]), zeros) > 1
 
 
 def test_one_wrong_entry_of_many_is_caught_by_the_maximum():
@@ -132,20 +132,20 @@ def test_one_wrong_entry_of_many_is_caught_by_the_maximum():
     got = {name: t.clone() for name, t in expected(problem).items()}
     largest = got["output"].abs().argmax()
     got["output"].view(-1)[largest] *= 1.05
-    assert _spent(problem, got)["output"] > 1
+    assert _error_ratios(problem, got)["output"] > 1
 
 
 def test_rounding_price_knows_cancellation():
     """The size is that of the terms, not of what is left of them."""
     size = torch.full((4,), 100.0, dtype=torch.float64)
-    price = rounding_price(torch.zeros(4), size, 16, torch.float32)
-    assert 100 * 2.0**-24 < price.maximum < 100 * 2.0**-18
+    tolerance = rounding_tolerance(torch.zeros(4), size, 16, torch.float32)
+    assert 100 * 2.0**-24 < tolerance.maximum < 100 * 2.0**-18
 
 
 @settings(max_examples=25, derandomize=True, deadline=None, database=None)
 @given(problem=conv_problems(dtype="float64", offsets=("small", "smooth", "kink")))
 def test_size_is_no_less_than_the_result_of_a_convolution(problem):
-    sizes, truth = conv_sizes(problem), expected(problem)
+    sizes, truth = conv_magnitudes(problem), expected(problem)
     for name in results_of(problem):
         assert (sizes[name] >= truth[name].abs() - 1e-9).all(), name
 
@@ -153,7 +153,7 @@ def test_size_is_no_less_than_the_result_of_a_convolution(problem):
 @settings(max_examples=25, derandomize=True, deadline=None, database=None)
 @given(problem=pool_problems(dtype="float64", offsets=("none", "small", "large")))
 def test_size_is_no_less_than_the_result_of_a_pooling(problem):
-    sizes, truth = pool_sizes(problem), expected(problem)
+    sizes, truth = pool_magnitudes(problem), expected(problem)
     for name in results_of(problem):
         assert (sizes[name] >= truth[name].abs() - 1e-9).all(), name
 
@@ -161,18 +161,18 @@ def test_size_is_no_less_than_the_result_of_a_pooling(problem):
 def test_kinks_are_left_out_unless_asked_for():
     problem = ConvProblem(offsets="integer")
     assert kinks(problem)[0].all()
-    assert not prices(problem)["grad_offset"].counted.any()
-    assert prices(problem, at_kinks=True)["grad_offset"].counted.all()
+    assert not tolerances(problem)["grad_offset"].counted.any()
+    assert tolerances(problem, at_kinks=True)["grad_offset"].counted.all()
 
 
 def test_bins_on_a_jump_are_left_out():
     """Seven bins of a width that is no power of two, their samples on pixels."""
     problem = RoIProblem(
-        bins=(7, 7), samples=3, height=9, width=9, scale=1.0, regions=("whole",), offsets="none"
+        bins=(7, 7), samples=3, height=9, width=9, scale=1.0, rois=("whole",), offsets="none"
     )
-    counted = prices(problem)["output"].counted
+    counted = tolerances(problem)["output"].counted
     assert not counted.all()
-    assert prices(RoIProblem(regions=("whole",)))["output"].counted.all()
+    assert tolerances(RoIProblem(rois=("whole",)))["output"].counted.all()
 
 
 @pytest.mark.parametrize("kind", ["roi", "psroi"])
@@ -180,7 +180,7 @@ def test_coordinates_of_a_pooling_may_be_rounded_but_no_more(kind):
     """Samples of huge regions, moved by three roundings of their largest coordinate."""
     shares = {3: [], 1000: []}
     for seed in range(40):
-        problem = RoIProblem(kind=kind, bins=(2, 2), regions=("huge",), mask=False, seed=seed)
+        problem = RoIProblem(kind=kind, bins=(2, 2), rois=("huge",), mask=False, seed=seed)
         boxes = problem.rounded()["rois"][0, 1:]
         extent = (boxes[2:] - boxes[:2]) * problem.scale * problem.offset_scale
         step = 2.0**-53 * (boxes.abs().max() * problem.scale + problem.height) / extent
@@ -189,6 +189,6 @@ def test_coordinates_of_a_pooling_may_be_rounded_but_no_more(kind):
             operands["offset"] = operands["offset"] + roundings * step.view(1, 2, 1, 1)
             grad = problem.rounded_grad_output()
             got = evaluate(problem.reference, problem, operands, grad, ("input",))
-            spent += _spent(problem, got).values()
+            spent += _error_ratios(problem, got).values()
     assert max(shares[3]) <= 1
     assert max(shares[1000]) > 1

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dcnv2.compat.arguments import check_groups, takes_aliases
 from dcnv2.compat.layers import ModulatedDeformConv, Size
+from dcnv2.nn.branch_init import ZeroConv2d, ZeroLinear
 from dcnv2.ops import deform_conv2d, deform_psroi_pool
 
 __all__ = [
@@ -82,7 +83,7 @@ class DCN(DCNv2):
         geometry = (kernel_size, stride, padding, dilation)
         super().__init__(in_channels, out_channels, *geometry, deformable_groups)
         taps = self.kernel_size[0] * self.kernel_size[1]
-        self.conv_offset_mask = nn.Conv2d(
+        self.conv_offset_mask = ZeroConv2d(
             in_channels,
             3 * deformable_groups * taps,
             self.kernel_size,
@@ -90,13 +91,10 @@ class DCN(DCNv2):
             self.padding,
             self.dilation,
         )
-        self.init_offset()
 
     def init_offset(self) -> None:
         """Zero the branch, so that offsets start at 0 and masks at a half."""
-        nn.init.zeros_(self.conv_offset_mask.weight)
-        assert self.conv_offset_mask.bias is not None
-        nn.init.zeros_(self.conv_offset_mask.bias)
+        self.conv_offset_mask.reset_parameters()
 
     def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
         """Convolve [N, C, H, W] to [N, O, Ho, Wo]."""
@@ -211,9 +209,7 @@ class DCNPooling(DCNv2Pooling):
         if no_trans:
             return
         bins = pooled_size * pooled_size
-        last = nn.Linear(deform_fc_dim, 3 * bins)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        last = ZeroLinear(deform_fc_dim, 3 * bins)
         self.offset_mask_fc = nn.Sequential(
             nn.Linear(bins * output_dim, deform_fc_dim),
             nn.ReLU(),

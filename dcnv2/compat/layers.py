@@ -189,5 +189,9 @@ class ModulatedDeformConvPack(ModulatedDeformConv2dPack):
             deform_groups,
             bias,
         )
+
+    def reset_parameters(self) -> None:
+        """Draw the weight as nn.Conv2d does; the bias is zero."""
+        super().reset_parameters()
         if self.bias is not None:
             nn.init.zeros_(self.bias)

@@ -17,6 +17,7 @@ from dcnv2.compat.layers import PlainDeformConv as DeformConv2d
 from dcnv2.compat.layers import PlainDeformConvPack as DeformConv2dPack
 from dcnv2.compat.layers import Size
 from dcnv2.nn import DeformRoIPoolPack as _OurPoolPack
+from dcnv2.nn.branch_init import ZeroLinear
 from dcnv2.ops import checks
 from dcnv2.ops import deform_conv2d as _deform_conv2d
 from dcnv2.ops import deform_roi_pool as _deform_roi_pool
@@ -156,9 +157,7 @@ class ModulatedDeformRoIPoolPack(DeformRoIPoolPack):
         options = (deform_fc_channels, spatial_scale, sampling_ratio, gamma)
         super().__init__(output_size, output_channels, *options)
         height, width = self.output_size
-        last = nn.Linear(deform_fc_channels, height * width)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        last = ZeroLinear(deform_fc_channels, height * width)
         first = nn.Linear(height * width * output_channels, deform_fc_channels)
         self.mask_fc = nn.Sequential(first, nn.ReLU(), last, nn.Sigmoid())
 

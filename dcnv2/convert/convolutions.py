@@ -134,8 +134,7 @@ def _deformed(conv: nn.Conv2d, deform_groups: int, max_offset: float | None) -> 
     for name in ("weight", "bias"):
         setattr(ours, name, getattr(conv, name))
     ours.conv_offset.to_empty(device=conv.weight.device).to(conv.weight.dtype)
-    for parameter in ours.conv_offset.parameters():
-        nn.init.zeros_(parameter)
+    ours.conv_offset.reset_parameters()
     return ours.train(conv.training)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dcnv2.nn.branch_init import ZeroConv2d
 from dcnv2.ops import checks, deform_conv2d
 
 
@@ -127,7 +128,7 @@ class _Pack(DeformConv2d):
                 f"deform_groups must divide in_channels = {in_channels}, got {deform_groups}"
             )
         self.deform_groups = deform_groups
-        self.conv_offset = nn.Conv2d(
+        self.conv_offset = ZeroConv2d(
             in_channels,
             self._fields * deform_groups * math.prod(self.kernel_size),
             self.kernel_size,
@@ -135,8 +136,6 @@ class _Pack(DeformConv2d):
             self.padding,
             self.dilation,
         )
-        for parameter in self.conv_offset.parameters():
-            nn.init.zeros_(parameter)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from dcnv2.nn.branch_init import HiddenLinear, ZeroLinear
 from dcnv2.ops import checks, deform_psroi_pool, deform_roi_pool
 
 
@@ -28,13 +29,8 @@ class _Pack(nn.Module):
         inputs, layers = bins * pooled_channels, []
         if hidden_channels:
             for width in (inputs, hidden_channels):
-                hidden = nn.Linear(width, hidden_channels)
-                nn.init.normal_(hidden.weight, std=0.01)
-                nn.init.zeros_(hidden.bias)
-                layers += [hidden, nn.ReLU()]
-        last = nn.Linear(hidden_channels or inputs, self._fields * bins)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+                layers += [HiddenLinear(width, hidden_channels), nn.ReLU()]
+        last = ZeroLinear(hidden_channels or inputs, self._fields * bins)
         self.offset_fc = nn.Sequential(*layers, last)
 
     def _pool(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Brings into the site what lies beside its pages, and mends links to it.
+"""MkDocs hooks: add pages from outside docs/ to the site, and adapt the links to them.
 
-Reports and the changelog are taken from outside docs/; the notebook becomes a page.
+Reports, CHANGELOG.md and CONTRIBUTING.md are copied; the notebook becomes a page.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ NOTEBOOK = "tour.ipynb"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add what every page may link to."""
+    """Add the files outside docs/ that pages link to."""
     found = [
         path for path in (ROOT / "reports").rglob("*") if path.suffix in (".md", ".png", ".py")
     ]
-    for path in [*found, ROOT / "CHANGELOG.md"]:
+    for path in [*found, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]:
         name = path.relative_to(ROOT).as_posix()
         files.append(File.generated(config, name, abs_src_path=str(path)))
     notebook = json.loads((ROOT / "docs" / NOTEBOOK).read_text())
@@ -35,7 +35,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def _as_markdown(notebook: dict) -> tuple[str, dict[str, bytes]]:
-    """A notebook's cells and outputs as a page, and its pictures by name."""
+    """Return the cells and outputs of a notebook as a page, and its pictures by name."""
     parts: list[str] = []
     pictures: dict[str, bytes] = {}
     for cell in notebook["cells"]:
@@ -46,14 +46,14 @@ def _as_markdown(notebook: dict) -> tuple[str, dict[str, bytes]]:
             if "image/png" in data:
                 name = f"tour_{len(pictures)}.png"
                 pictures[name] = base64.b64decode(data["image/png"])
-                parts.append(f"![what the cell above draws]({name})")
+                parts.append(f"![output of the cell above]({name})")
             else:
                 parts.append("```text\n" + "".join(data["text/plain"]).rstrip() + "\n```")
     return "\n\n".join([*parts, f"[This page as a notebook]({NOTEBOOK})"]), pictures
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Point links that leave docs/, as they must in the checkout, to the copies in the site."""
+    """Point links that leave docs/ in the checkout to the copies in the site."""
     if page.file.src_uri != NOTEBOOK.replace(".ipynb", ".md"):
         markdown = markdown.replace(f"]({NOTEBOOK})", f"]({NOTEBOOK.replace('.ipynb', '.md')})")
     up = "../" * page.file.src_uri.count("/")

@@ -22,6 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 from dcnv2.csrc_digest import csrc_digest, is_current
+from suites.reporting.page_cells import fill_cells
 
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
@@ -228,7 +229,7 @@ def fill_page(text: str, directory: Path = REPORTS, page: Path = PAGES[0]) -> st
     """A page's text with its blocks made anew, each up to its `<!-- end -->`.
 
     `<!-- report: NAME -->` holds the report's headline, `<!-- picture: NAME, CAPTION -->` a picture
-    once there is one. Links go from `page`, by default README.md, to `directory` beside README.md.
+    once there is one; for single figures see `page_cells`. Links go from `page`, by default README.md, to `directory` beside README.md.
 
     Raises:
         ValueError: A block names a report that is there but has no headline.
@@ -248,12 +249,25 @@ def fill_page(text: str, directory: Path = REPORTS, page: Path = PAGES[0]) -> st
 
     text = re.sub(r"<!-- report: (\S+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
     pattern = r"<!-- picture: (\S+), ([^\n]+) -->\n.*?<!-- end -->"
-    return re.sub(pattern, picture, text, flags=re.DOTALL)
+    text = re.sub(pattern, picture, text, flags=re.DOTALL)
+
+    def cells_of(name: str) -> tuple[str, bool]:
+        report = directory / f"{name}.md"
+        return _headline(report), report.exists() and is_stale(report)
+
+    return fill_cells(text, cells_of)
+
+
+def _headline(report: Path) -> str:
+    """The headline of a report, a Markdown table; empty if the report or its headline is missing."""
+    text = report.read_text() if report.exists() else ""
+    found = re.search(f"{_HEADLINE[0]}\n(.*?)\n{_HEADLINE[1]}", text, re.DOTALL)
+    return found[1] if found else ""
 
 
 def _page_block(report: Path, link: str) -> str:
-    found = re.search(f"{_HEADLINE[0]}\n(.*?)\n{_HEADLINE[1]}", report.read_text(), re.DOTALL)
-    if not found:
+    headline = _headline(report)
+    if not headline:
         raise ValueError(f"{report} has no headline")
     origin = read_provenance(report)
     versions = ", ".join(
@@ -262,7 +276,8 @@ def _page_block(report: Path, link: str) -> str:
         if name in origin or name not in PEER_VERSIONS
     )
     source = f"`{origin.get('command')}` on {_machine(origin)}, {versions}, {origin.get('date')}"
-    return f"{found[1]}\n\n{source}: [{report.stem}]({link})."
+    state = " **Stale: measured before the kernels last changed.**" if is_stale(report) else ""
+    return f"{headline}\n\n{source}: [{report.stem}]({link}).{state}"
 
 
 def _device(gpu: str) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What README and the reports say must be what the code does and what the suites found."""
+"""README, docs and reports agree with the code and with the results of the suites."""
 
 import re
 
@@ -32,19 +32,19 @@ def _variables_read() -> set[str]:
     return found
 
 
-def test_readme_lists_the_environment_variables_that_are_read():
-    section = README.read_text().split("## Environment variables")[1].split("\n## ")[0]
-    listed = re.findall(r"^\| `(\w+)`", section, flags=re.MULTILINE)
+def test_docs_list_the_environment_variables_that_are_read():
+    page = (ROOT / "docs/environment.md").read_text()
+    listed = re.findall(r"^\| `(\w+)`", page, flags=re.MULTILINE)
     assert sorted(listed) == sorted(_variables_read())
 
 
-def test_readme_links_lead_somewhere():
+def test_readme_links_have_targets():
     links = re.findall(r"\]\(([^)#:]+)\)", README.read_text())
     assert not [link for link in links if not (ROOT / link).exists()]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_figures_of_a_page_are_those_of_the_reports(page):
+def test_pages_quote_the_current_figures(page):
     text = page.read_text()
     assert fill_page(text, page=page) == text, "run: python -m suites.reporting --readme"
 
@@ -54,7 +54,7 @@ def test_index_of_the_reports_is_current():
     assert index == index_text(), "run: python -m suites.reporting"
 
 
-def test_every_report_says_where_it_comes_from():
+def test_every_report_has_its_provenance():
     tables = [path for path in project_files() if path.suffix == ".csv" and REPORTS in path.parents]
     assert not names([path for path in [*all_reports(), *tables] if _lacking(path)])
 

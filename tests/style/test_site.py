@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The pages of docs/: their code runs, and their links and the site's menu lead somewhere."""
+"""The pages of docs/: their code runs, and every link and menu entry has a target."""
 
 import json
 import re
@@ -13,7 +13,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
-# The tutorial's wants a data set; tests/engine types what it says.
+# The tutorial's code needs a data set; tests/engine runs its commands.
 WITH_CODE = [page for page in PAGES if CODE.search(page.read_text()) and page.stem != "tutorial"]
 
 
@@ -21,7 +21,7 @@ def _name(page):
     return page.relative_to(DOCS).as_posix()
 
 
-def test_links_between_pages_lead_somewhere():
+def test_links_between_pages_have_targets():
     broken = [
         f"{_name(page)}: {link}"
         for page in PAGES
@@ -38,9 +38,9 @@ def _targets(entry):
         yield from _targets(part)
 
 
-def test_the_menu_leads_to_pages_only():
+def test_every_menu_entry_is_a_page():
     menu = set(_targets(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
-    menu.remove("tour.md")  # made of the notebook
+    menu.remove("tour.md")  # generated from the notebook
     assert not [
         name for name in menu if not (DOCS / name).is_file() and not (ROOT / name).is_file()
     ]

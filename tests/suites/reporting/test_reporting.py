@@ -95,6 +95,26 @@ def test_readme_gets_the_headline_and_its_origin(make_report, tmp_path):
     assert fill_page(filled, tmp_path) == filled
 
 
+def test_pages_mark_figures_of_older_kernels(make_report, tmp_path):
+    column = ROWS.columns[0]
+    text = f"<!-- report: speed -->\n<!-- end -->\n<!-- cell: speed; {column} --><!-- end -->\n"
+    make_report(csrc_digest="000000000000")
+    assert fill_page(text, tmp_path).lower().count("stale") == 2
+    make_report(csrc_digest=reporting.csrc_digest())
+    assert "stale" not in fill_page(text, tmp_path).lower()
+
+
+def test_readme_gets_single_figures(make_report, tmp_path):
+    make_report(csrc_digest=reporting.csrc_digest())
+    line = markdown_table(ROWS).splitlines()[-1]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    name = f"speed; {cells[0]}; {ROWS.columns[-1]}"
+    filled = fill_page(f"a <!-- cell: {name} -->old<!-- end --> b\n", tmp_path)
+    assert filled == f"a <!-- cell: {name} -->{cells[-1]}<!-- end --> b\n"
+    missing = "<!-- cell: speed; no such row; no such column -->not measured<!-- end -->"
+    assert fill_page(missing, tmp_path) == missing
+
+
 def test_readme_shows_a_picture_once_there_is_one(tmp_path):
     text = "<!-- picture: a.png, what it shows -->\n<!-- end -->\n"
     assert fill_page(text, tmp_path) == text

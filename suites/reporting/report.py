@@ -229,7 +229,8 @@ def fill_page(text: str, directory: Path = REPORTS, page: Path = PAGES[0]) -> st
     """A page's text with its blocks made anew, each up to its `<!-- end -->`.
 
     `<!-- report: NAME -->` holds the report's headline, `<!-- picture: NAME, CAPTION -->` a picture
-    once there is one; for single figures see `page_cells`. Links go from `page`, by default README.md, to `directory` beside README.md.
+    once there is one; for single figures see `page_cells`. Links go from `page`, by default
+    README.md, to `directory` beside README.md.
 
     Raises:
         ValueError: A block names a report that is there but has no headline.
@@ -259,7 +260,7 @@ def fill_page(text: str, directory: Path = REPORTS, page: Path = PAGES[0]) -> st
 
 
 def _headline(report: Path) -> str:
-    """The headline of a report, a Markdown table; empty if the report or its headline is missing."""
+    """The headline of a report, a Markdown table, or an empty text if there is none."""
     text = report.read_text() if report.exists() else ""
     found = re.search(f"{_HEADLINE[0]}\n(.*?)\n{_HEADLINE[1]}", text, re.DOTALL)
     return found[1] if found else ""

@@ -7,7 +7,7 @@ from op_cases import CONV_OPTIONS, conv_operands, gradients, pool_operands
 
 from dcnv2.ops import deform_conv2d, deform_psroi_pool, deform_roi_pool
 
-pytestmark = pytest.mark.usefixtures("cuda_path")
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda_path")]
 
 
 def _conv(input, offset, weight, bias, mask):

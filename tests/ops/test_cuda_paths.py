@@ -6,10 +6,13 @@ import torch
 
 from dcnv2.ops import library, portable
 
-pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available() or not library.LIBRARIES["cuda"].loaded,
-    reason="needs a GPU and the CUDA library",
-)
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        not torch.cuda.is_available() or not library.LIBRARIES["cuda"].loaded,
+        reason="needs a GPU and the CUDA library",
+    ),
+]
 
 # Relative error in the L2 norm: a few roundings of the dtype.
 LIMITS = {torch.float16: 1.5e-3, torch.bfloat16: 1.2e-2, torch.float32: 3e-6}

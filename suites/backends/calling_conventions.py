@@ -98,11 +98,6 @@ def _psroi_pool_call(function: Callable) -> Operator:
     return pool
 
 
-_GROUPS = "input.shape[1] // weight.shape[1]"
-_DEFORM_GROUPS = "offset.shape[1] // (2 * weight[0, 0].numel())"
-_MASK = "torch.ones_like(offset[:, ::2]) if mask is None else mask"
-
-
 @dataclass(frozen=True)
 class Convention:
     """An order of arguments, and the operator that has it."""
@@ -110,37 +105,13 @@ class Convention:
     op: str
     adapt: Callable[[Callable], Operator]
     unsupported_args: tuple[str, ...] = ()  # what it has no argument for
-    expression: str = ""  # the call of a convolution named `peer`, for scripts that stand alone
 
 
 CONVENTIONS = {
-    "torchvision": Convention(
-        "deform_conv2d",
-        _torchvision_call,
-        expression="peer(input, offset, weight, bias, stride, padding, dilation, mask)",
-    ),
-    "mmcv": Convention(
-        "deform_conv2d",
-        _mmcv_call,
-        expression=f"""peer(
-        input, offset, {_MASK}, weight, bias, stride, padding, dilation,
-        {_GROUPS}, {_DEFORM_GROUPS})""",
-    ),
-    "charlesshang": Convention(
-        "deform_conv2d",
-        _charlesshang_call,
-        unsupported_args=("groups",),
-        expression=f"""peer(
-        input, offset, {_MASK}, weight, weight.new_zeros(len(weight)) if bias is None else bias,
-        stride, padding, dilation, {_DEFORM_GROUPS})""",
-    ),
-    "v1": Convention(
-        "deform_conv2d",
-        _v1_call,
-        unsupported_args=("mask", "bias"),
-        expression=f"""peer(
-        input, offset, weight, stride, padding, dilation, {_GROUPS}, {_DEFORM_GROUPS})""",
-    ),
+    "torchvision": Convention("deform_conv2d", _torchvision_call),
+    "mmcv": Convention("deform_conv2d", _mmcv_call),
+    "charlesshang": Convention("deform_conv2d", _charlesshang_call, ("groups",)),
+    "v1": Convention("deform_conv2d", _v1_call, ("mask", "bias")),
     "roi_pool": Convention("deform_roi_pool", _roi_pool_call, ("mask",)),
     "psroi_pool": Convention("deform_psroi_pool", _psroi_pool_call, ("mask",)),
 }

@@ -39,11 +39,11 @@ class Backend(Protocol):
 
     name: str
     ours: bool  # whether it is held to this library's own promises too
-    # Optional: `version`, of its package; `calling`, a convolution's import and call, for scripts
-    # that stand alone; `safe`, that it never crashes (default: `ours`); `in_place`, that it never
-    # copies an image whole; `unsupported_args`, those of mask, bias and groups that it does not
-    # take; `dtypes`, the only ones to generate where a claim leaves the choice; `adapt(problem)`,
-    # a similar problem that it supports.
+    # Optional: `version`, of its package; `called_as`, a convolution's "module:function@convention"
+    # for reports/verdicts/run.py; `safe`, that it never crashes (default: `ours`); `in_place`,
+    # that it never copies an image whole; `unsupported_args`, those of mask, bias and groups that
+    # it does not take; `dtypes`, the only ones to generate where a claim leaves the choice;
+    # `adapt(problem)`, a similar problem that it supports.
 
     def supports(self, problem: Problem, device: str) -> str | None:
         """None, or why a problem is outside what the implementation offers."""
@@ -239,10 +239,7 @@ class Torchvision:
     name = "torchvision"
     ours = False
     version = property(lambda self: importlib.import_module("torchvision").__version__)
-    calling = (
-        "from torchvision.ops import deform_conv2d as peer",
-        CONVENTIONS["torchvision"].expression,
-    )
+    called_as = "torchvision.ops:deform_conv2d@torchvision"
 
     def supports(self, problem: Problem, device: str) -> str | None:
         if problem.op != "deform_conv2d":
@@ -269,10 +266,7 @@ class Mmcv:
     name = "mmcv"
     ours = False
     version = property(lambda self: importlib.import_module("mmcv").__version__)
-    calling = (
-        "from mmcv.ops import modulated_deform_conv2d as peer",
-        CONVENTIONS["mmcv"].expression,
-    )
+    called_as = "mmcv.ops:modulated_deform_conv2d@mmcv"
 
     def adapt(self, problem: Problem) -> Problem:
         """With contiguous operands."""
@@ -316,9 +310,8 @@ class User:
             raise ValueError(f"convention of {spec} must be one of {known}, got {convention}")
         self.convention = CONVENTIONS[convention]
         self.unsupported_args = self.convention.unsupported_args
-        if self.convention.expression:
-            peer = f"import {module_name}\npeer = {module_name}.{function_name}"
-            self.calling = (peer, self.convention.expression)
+        if self.convention.op == "deform_conv2d":
+            self.called_as = f"{place}@{convention}"
         self._declared = getattr(module, "supports", None)
 
     def supports(self, problem: Problem, device: str) -> str | None:

@@ -278,13 +278,13 @@ def pytest_sessionfinish(session, exitstatus):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def _scripts(config, folder):
-    """Scripts that show the failed claims by themselves: paths by the tests' names."""
-    from suites.peers.repro_scripts import write_scripts
+def _failures(config, folder):
+    """Data files that show the failed claims without this project: paths by the tests' names."""
+    from suites.peers.failures import write_failures
 
     targets = {target.name: target for target in config.targets}
     failed = {k: c for k, c in RECORDER.cases.items() if c.outcome == "failed" and c.failing}
-    return write_scripts(failed, targets, folder)
+    return write_failures(failed, targets, folder)
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -307,6 +307,6 @@ def pytest_terminal_summary(terminalreporter, config):
             written = write_mutants(RECORDER, config.mutants, folder)
         else:
             written = write_report(RECORDER, folder)  # there, should what follows be cut off
-            if scripts := _scripts(config, folder / "failures"):
+            if scripts := _failures(config, folder / "failures"):
                 written = write_report(RECORDER, folder, scripts)
         terminalreporter.line(f"wrote {written}")

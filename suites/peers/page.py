@@ -4,15 +4,17 @@
     pytest suites/correctness --backend torchvision --device cpu --report out
     python -m suites.peers.page out
 
-takes the rows of out/correctness.csv and the scripts of out/failures into reports/verdicts.md, .csv
-and reports/verdicts/. Rows of an implementation on a device and machine that are there already are
-replaced, all others stay: reports of a GPU can be added on another day. Folders may be parts of one
-report, each of some of the suite's files.
+adds the rows of out/correctness.csv and the data files of out/failures to reports/verdicts.md, .csv
+and reports/verdicts/. They replace the rows of the same implementation on the same device and
+machine; all other rows stay, so reports of a GPU can be added on another day. Folders may be parts
+of one report, each from some of the suite's files. Without a folder, the page is rendered anew from
+its rows and data files, and nothing is run.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import sys
@@ -22,7 +24,7 @@ from pathlib import Path
 import pandas as pd
 
 from suites.claims.tables import verdict_table
-from suites.peers.repro_scripts import slug
+from suites.peers.failures import slug
 from suites.reporting.report import PROVENANCE, REPORTS, gpu_slug, markdown_table
 
 _TEXT = """# Verdicts
@@ -31,14 +33,22 @@ _TEXT = """# Verdicts
 {totals}
 <!-- /headline -->
 
-Claims of the correctness suite by implementation: `holds` for every problem drawn, **fails**,
-unsupported, or empty where the claim has no meaning or was not judged in that run. A claim of which
-there are several variants (by dtype, say) fails if one does. A failure is backed by a script below
-that needs torch and the implementation alone and ends with exit code 0 if it is still there. Where
-the suite saw one that no script repeats by itself, the verdict is `not shown`, and nothing is
-claimed: of poolings there are no scripts, nor of what takes too many numbers for one. Left out are
-claims that no implementation here supports. mmcv is judged on contiguous operands, except in claims
-on layouts.
+The table lists the claims of the correctness suite and their verdicts for each implementation:
+`holds` for every problem generated, **fails**, or unsupported. A cell is empty where the claim has
+no meaning or was not judged in that run. A claim with several variants (by dtype, for example)
+fails if one of them does. Claims that no implementation here supports are left out.
+
+Each failure has a data file. To see it, install torch and the library, copy
+[`run.py`](verdicts/run.py) and the data file, and run:
+
+    python run.py NAME.json
+
+It prints what is wrong and ends with exit code 0 if the failure shows. It needs nothing else of
+this project.
+
+Where the suite saw a failure that no data file reproduces, the verdict is `not shown`, and nothing
+is claimed. There are no data files for RoI pooling or for inputs too large to embed. mmcv is judged
+on contiguous operands, except in claims on layouts.
 
 {table}
 
@@ -46,7 +56,7 @@ on layouts.
 
 {failures}
 
-## Where from
+## Runs
 
 {origins}
 
@@ -54,6 +64,7 @@ on layouts.
 
 {newest}
 """
+_THREADS = "; whether it shows depends on the CPU"
 
 
 def merge(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
@@ -66,7 +77,7 @@ def merge(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
 def read(folder: Path) -> pd.DataFrame:
     """The rows of one report, with a name of the implementation that says where it ran.
 
-    The `made` script is one of the folder's; the page keeps it by the implementation's name.
+    The data file `made` is in the folder; the page stores it under the implementation's name.
     """
     rows = pd.read_csv(folder / "correctness.csv", keep_default_na=False, dtype=str)
 
@@ -88,21 +99,15 @@ def read(folder: Path) -> pd.DataFrame:
     )
 
 
-def text(rows: pd.DataFrame, scripts: Path) -> str:
-    """The page."""
+def text(rows: pd.DataFrame, folder: Path) -> str:
+    """The page, from its rows and the folder of data files."""
     shown = (rows["verdict"] != "failed") | (rows["script"] != "")
     rows = rows.assign(verdict=rows["verdict"].where(shown, "not shown"))
     table = verdict_table(rows.assign(target=rows["implementation"]))
     verdicts = table.drop(columns="claim")
     table = table[~verdicts.isin(["", "unsupported"]).all(axis=1)]
     failed = rows[rows["verdict"] == "failed"]
-    failures = failed.assign(
-        script=[f"[script](verdicts/{name})" if name else "" for name in failed["script"]],
-        seen=[_seen(scripts / name) if name else "" for name in failed["script"]],
-    )
     totals = pd.DataFrame([_total(*group) for group in table.drop(columns="claim").items()])
-    columns = ["implementation", "claim", "variant", "seen", "script", "failing"]
-    failures = failures[columns].rename(columns={"failing": "smallest failing problem found"})
     kept = ["implementation", *PROVENANCE]
     by_implementation = rows[kept].groupby("implementation", sort=False)
     origins = by_implementation.agg(lambda words: "; ".join(dict.fromkeys(words))).T.rename_axis("")
@@ -110,10 +115,32 @@ def text(rows: pd.DataFrame, scripts: Path) -> str:
     return _TEXT.format(
         totals=markdown_table(totals),
         table=markdown_table(table),
-        failures=markdown_table(failures) if len(failed) else "None.",
+        failures=markdown_table(_failures(failed, folder)) if len(failed) else "None.",
         origins=markdown_table(origins.reset_index()),
         newest=markdown_table(newest.rename("value").reset_index()),
     )
+
+
+def _failures(failed: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """A row for each failure, with what its data file was seen to show and where."""
+    names = [data_file(name) for name in failed["script"]]
+    data = [json.loads((folder / name).read_text()) for name in names]
+    return pd.DataFrame(
+        {
+            "implementation": failed["implementation"],
+            "claim": failed["claim"],
+            "variant": failed["variant"],
+            "seen": [d["seen"] + (_THREADS if d["check"] == "threads" else "") for d in data],
+            "seen on": [d["seen_on"] for d in data],
+            "data file": [f"[data](verdicts/{name})" for name in names],
+            "smallest failing problem found": failed["failing"],
+        }
+    )
+
+
+def data_file(name: str) -> str:
+    """The name of a failure's data file; in old rows it ends as a script's does."""
+    return str(Path(name).with_suffix(".json")) if name else ""
 
 
 def _total(implementation: str, verdicts: pd.Series) -> dict[str, object]:
@@ -128,43 +155,37 @@ def _total(implementation: str, verdicts: pd.Series) -> dict[str, object]:
     }
 
 
-def _seen(script: Path) -> str:
-    """What a script says it was seen to show."""
-    found = re.search(r"^Seen: (.*)\.$", script.read_text(), flags=re.MULTILINE)
-    return found[1] if found else ""
-
-
 def write(folders: Sequence[Path], into: Path = REPORTS) -> Path:
-    """Take reports into the page of verdicts; returns its path."""
-    kept = into / "verdicts.csv"
+    """Add reports, if any, to the page of verdicts, and render it; returns its path."""
+    kept, data = into / "verdicts.csv", into / "verdicts"
     rows = pd.DataFrame()
     if kept.is_file():
         rows = pd.read_csv(kept, keep_default_na=False, dtype=str)
-    scripts = into / "verdicts"
-    scripts.mkdir(parents=True, exist_ok=True)
+    data.mkdir(parents=True, exist_ok=True)
     parts = [read(folder) for folder in folders]
     for folder, part in zip(folders, parts, strict=True):
         for made, name in zip(part.pop("made"), part["script"], strict=True):
             if made:
-                shutil.copy(folder / "failures" / made, scripts / name)
-    rows = merge(rows, pd.concat(parts))
-    for script in scripts.glob("*.py"):
-        if script.name not in set(rows["script"]):
-            script.unlink()
-    rows.to_csv(kept, index=False)
+                shutil.copy(folder / "failures" / made, data / name)
+    if parts:
+        rows = merge(rows, pd.concat(parts))
+        rows.to_csv(kept, index=False)
+    for file in data.glob("*.json"):
+        if file.name not in set(map(data_file, rows["script"])):
+            file.unlink()
     page = into / "verdicts.md"
-    page.write_text(text(rows, scripts))
+    page.write_text(text(rows, data))
     return page
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Take the named reports into reports/verdicts.md."""
+    """Add the named reports to reports/verdicts.md, or render it anew."""
     parser = argparse.ArgumentParser(
         prog="python -m suites.peers.page",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folders", nargs="+", type=Path, help="made by pytest's --report")
+    parser.add_argument("folders", nargs="*", type=Path, help="written by pytest's --report")
     parser.add_argument("--into", type=Path, default=REPORTS, help="default: reports/")
     options = parser.parse_args(words)
     print(f"wrote {write(options.folders, options.into)}")

@@ -78,20 +78,6 @@ def test_conventions_reach_the_same_operands(name, given):
         torch.testing.assert_close(got[result], want[result])
 
 
-@pytest.mark.parametrize("name", [n for n, c in CONVENTIONS.items() if c.expression])
-@pytest.mark.parametrize("given", [{}, {"bias": False}, {"mask": False}])
-def test_a_script_calls_as_the_convention_does(name, given):
-    convention, kinds = CONVENTIONS[name], {"mask": False, "bias": False, "groups": 1}
-    problem = ConvProblem(
-        **{**given, **{lack: kinds[lack] for lack in convention.unsupported_args}}
-    )
-    arguments = {**problem.operands(), **problem.options()}
-    called = convention.adapt(lambda *args: args)(**arguments)
-    names = {"peer": lambda *args: args, "torch": torch, **arguments}
-    for got, want in zip(eval(convention.expression, names), called, strict=True):
-        assert torch.equal(got, want) if isinstance(want, torch.Tensor) else got == want
-
-
 def test_convention_is_told_by_argument_names():
     assert convention_of(as_torchvision) == "torchvision"
     assert convention_of(as_mmcv) == "mmcv"

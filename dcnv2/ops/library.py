@@ -105,7 +105,7 @@ def conv_path(dtype: str, capability: tuple[int, int]) -> tuple[str, str]:
         capability: the device's compute capability.
 
     Returns:
-        "wgmma", "mma" or "plain"; a clause, empty for the fastest.
+        "wgmma", "mma" or "simt"; a clause, empty for the fastest.
     """
     function = ctypes.CDLL(str(LIBRARIES["cuda"].path)).dcnv2_conv_path
     function.restype = ctypes.c_char_p
@@ -118,13 +118,13 @@ def limit_conv_path(fastest: str) -> None:
     """Have convolutions on CUDA take no faster kernels than these, so that tests reach them all.
 
     Args:
-        fastest: "plain", "mma" or "wgmma" (no limit).
+        fastest: "simt", "mma" or "wgmma" (no limit).
 
     Raises:
         ValueError: it is none of these.
     """
     if ctypes.CDLL(str(LIBRARIES["cuda"].path)).dcnv2_set_fastest_path(fastest.encode()):
-        raise ValueError(f"fastest must be plain, mma or wgmma, got '{fastest}'")
+        raise ValueError(f"fastest must be simt, mma or wgmma, got '{fastest}'")
 
 
 def missing_arch(arch_list: str, capability: tuple[int, int]) -> str | None:

@@ -6,8 +6,8 @@ A backend says which problems it supports, and gives a function with our names f
     deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
     deform_roi_pool, deform_psroi_pool: as in dcnv2.ops
 
-`get_backend` knows `dcnv2`, its kernels on CUDA by name (`dcnv2-plain`, `dcnv2-mma`,
-`dcnv2-wgmma`), those same kernels without a GPU (`emulated-plain`, `emulated-mma`,
+`get_backend` knows `dcnv2`, its kernels on CUDA by name (`dcnv2-simt`, `dcnv2-mma`,
+`dcnv2-wgmma`), those same kernels without a GPU (`emulated-simt`, `emulated-mma`,
 `emulated-wgmma`), `portable`, `torchvision`, `mmcv`, and `module.path:function`, an operator of
 yours, in one of the conventions of `suites.backends.calling_conventions`: the one
 whose argument names fit its signature, or the one named, as in `module.path:function@mmcv`. If the
@@ -104,14 +104,14 @@ class Dcnv2:
         return getattr(ops, op)
 
 
-_PATHS = ("plain", "mma", "wgmma")  # the last is no limit
+_PATHS = ("simt", "mma", "wgmma")  # the last is no limit
 
 
 class _Path:
     """What a path of CUDA takes, and the problems that suit it."""
 
     def __init__(self, path: str):
-        self._path, self.dtypes = path, DTYPES if path == "plain" else DTYPES[1:]  # no float64
+        self._path, self.dtypes = path, DTYPES if path == "simt" else DTYPES[1:]  # no float64
 
     def adapt(self, problem: Problem) -> Problem:
         """With channels in whole vectors."""
@@ -126,7 +126,7 @@ class _Path:
 
     def _odd_channels(self, problem: ConvProblem) -> str | None:
         """Why the path does not take a problem of a dtype that it takes."""
-        if self._path == "plain":
+        if self._path == "simt":
             return None
         vector = _vector(problem)
         shares = (
@@ -155,7 +155,7 @@ class Dcnv2Path(_Path, Dcnv2):
             return f"no {problem.op}"
         if device != "cuda":
             return "a path of CUDA"
-        return None if self._path == "plain" else self._refusal(problem)
+        return None if self._path == "simt" else self._refusal(problem)
 
     def _refusal(self, problem: ConvProblem) -> str | None:
         from dcnv2.ops.library import conv_path

@@ -42,7 +42,7 @@ def pytest_addoption(parser):
         help="implementation to judge, repeatable: dcnv2, portable, torchvision, mmcv, or an "
         "operator of yours as module.path:function, with @torchvision, @mmcv, @charlesshang, @v1, "
         "@roi_pool or @psroi_pool if its argument names do not show its calling convention; "
-        "or CUDA's kernels by name: dcnv2-plain, dcnv2-mma, dcnv2-wgmma. "
+        "or CUDA's kernels by name: dcnv2-simt, dcnv2-mma, dcnv2-wgmma. "
         "suites/correctness/README.md says more. Default: dcnv2 and portable.",
     )
     group.addoption(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Faults in the kernels of the CUDA library: the plain ones, which every problem can take."""
+"""Faults in the kernels of the CUDA library: the SIMT ones, which take every problem."""
 
 from suites.mutants.patches import EQUALS, POOL, TILES, Patch
 
@@ -102,8 +102,8 @@ CUDA = [
     _file(
         "weight's gradient of the last run alone",
         "grad_weight.cu",
-        "sum += partial[((run * groups",
-        "sum = partial[((run * groups",
+        "sum += partial[((split * groups",
+        "sum = partial[((split * groups",
         "test_conv_definition.py::test_many_samples_of_one_pixel_add_up",
     ),
     _file(

@@ -52,15 +52,15 @@ FUSED = [
     _file(
         "bias of a chunk's first channel for all of them",
         "tiles.cuh",
-        "ring.bias[column + k]",
-        "ring.bias[column]",
+        "pipeline.bias[column + k]",
+        "pipeline.bias[column]",
         "mma",
         built="fused_forward.cu",
     ),
     _file(
         "float32 multiplied with 11 bits of an operand",
         "mma_sync.cuh",
-        """    multiply_tf32(part, al, bh);
+        """    mma_m16n8k8_tf32(part, al, bh);
 """,
         "",
         "mma",
@@ -90,8 +90,8 @@ FUSED = [
     _file(
         "packed weight's columns as they lie in memory",
         "pack_weight.cu",
-        "chunk_offset(column_place<T>(tile_col), chunk % kChunks)",
-        "chunk_offset(tile_col, chunk % kChunks)",
+        "swizzled_offset(column_place<T>(tile_col), vec % kRowVecs)",
+        "swizzled_offset(tile_col, vec % kRowVecs)",
         "wgmma",
     ),
     Patch(
@@ -128,8 +128,8 @@ FUSED = [
     _file(
         "samples of the table before looked up for the weight's gradient",
         "fused_grad_weight.cu",
-        "lookups.template ask<kShareReadings>(step0 + kTurns, shared.pixels[side ^ 1]);",
-        "lookups.template ask<kShareReadings>(step0, shared.pixels[side ^ 1]);",
+        "<kShareAddresses>(step0 + kTableSteps, shared.pixels[buffer ^ 1]);",
+        "<kShareAddresses>(step0, shared.pixels[buffer ^ 1]);",
         "wgmma",
     ),
     _file(
@@ -142,8 +142,8 @@ FUSED = [
     _file(
         "a tile of the weight's gradient that blocks share taken for a whole one",
         "fused_grad_weight.cu",
-        "if (tile < cut.whole) return sum;",
-        "if (tile < cut.whole + 1) return sum;",
+        "if (tile < plan.unsplit_tiles) return sum;",
+        "if (tile < plan.unsplit_tiles + 1) return sum;",
         "wgmma",
         "test_conv_definition.py::test_gradient_of_a_large_weight_is_exact_for_whole_numbers",
     ),
@@ -158,7 +158,7 @@ FUSED = [
     _file(
         "low part of float32's rows left out of the product",
         "wgmma_tf32.cuh",
-        "        multiply_parts(low[half % 2], at);\n",
+        "        multiply_split(low[half % 2], at);\n",
         "",
         "wgmma",
         built="fused_grad_offset_mask.cu",
@@ -166,16 +166,16 @@ FUSED = [
     _file(
         "a float32's place in its column mistaken where samples stand across",
         "mma_sync.cuh",
-        "split_tf32<M::kParts>(far ? one[(i + 2) % 4] : one[i], high, low);",
-        "split_tf32<M::kParts>(one[i], high, low);",
+        "split_tf32<M::kSplits>(far ? one[(i + 2) % 4] : one[i], high, low);",
+        "split_tf32<M::kSplits>(one[i], high, low);",
         "wgmma",
         built="fused_grad_weight.cu",
     ),
     _file(
         "entries on their way are those of the slab before",
         "fused_grad_input.cu",
-        "after.wanted ? count[i] : 0, after.base, ahead);",
-        "after.wanted ? count[i] : 0, part.base, ahead);",
+        "after.valid ? count[i] : 0, after.base, ahead);",
+        "after.valid ? count[i] : 0, slice.base, ahead);",
         "wgmma",
         built="fused_grad_input.cu",
     ),
@@ -198,7 +198,7 @@ FUSED = [
     _file(
         "dot products of a chunk's first half alone",
         "offset_mask_epilogue.cuh",
-        "multiply_halves(sum[corner], {0, grad.z, 0, grad.w}, {v.z, v.w}, T{});",
+        "mma_m16n8k16(sum[corner], {0, grad.z, 0, grad.w}, {v.z, v.w}, T{});",
         "",
         "wgmma",
         TILES,
@@ -215,7 +215,7 @@ FUSED = [
     _file(
         "crowded pixels left out",
         "fused_grad_input.cu",
-        "if (!shared.crowded[row]) continue;",
+        "if (!shared.oversized[row]) continue;",
         "continue;",
         "wgmma",
         TILES,
@@ -233,8 +233,8 @@ FUSED = [
     Patch(
         "parts of a crowd that begin within a stretch taken for those that begin with it",
         "cuda/cell_segments.cuh",
-        "2 * int64_t(at / stretch) + (at % stretch != 0)",
-        "2 * int64_t(at / stretch)",
+        "2 * int64_t(at / segment_length) + (at % segment_length != 0)",
+        "2 * int64_t(at / segment_length)",
         "test_conv_definition.py::test_many_samples_of_one_pixel_add_up",
         cuda=("gather.cu",),
         kernels="mma",
@@ -242,8 +242,8 @@ FUSED = [
     _file(
         "crowded cell's sums of one corner taken for all",
         "fused_grad_input.cu",
-        "(number * 4 + corner) * f.crowds.channels",
-        "number * 4 * f.crowds.channels",
+        "(segment * 4 + corner) * f.oversized.channels",
+        "segment * 4 * f.oversized.channels",
         "wgmma",
         TILES,
     ),
@@ -258,7 +258,7 @@ FUSED = [
     _file(
         "samples of a crowd that its lanes share left out but for one lane's",
         "split_cells.cu",
-        "for (int step = kLaneChunks; step < 32; step *= 2)",
+        "for (int step = kLaneVecs; step < 32; step *= 2)",
         "for (int step = 32; step < 32; step *= 2)",
         "wgmma",
         TILES,

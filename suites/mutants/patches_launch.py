@@ -58,8 +58,8 @@ LAUNCH = [
     _file(
         "later tiles of a block read at the pixels of its first",
         "tiles.cuh",
-        "  ring.fill_rows.fill(row0, grid.pixels,",
-        "  ring.fill_rows.fill(row0 % (int(gridDim.x) * M::kTileRows), grid.pixels,",
+        "  pipeline.producer_rows.fill(row0, grid.pixels,",
+        "  pipeline.producer_rows.fill(row0 % (int(gridDim.x) * M::kTileRows), grid.pixels,",
         MANY_TILES,
         "fused_forward.cu",
         kernels="wgmma",

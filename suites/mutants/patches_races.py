@@ -7,11 +7,11 @@ RACES = [
     Patch(
         "a stage given back before it is read",
         "cuda/tiles.cuh",
-        """      product.multiply(ring.a[at.stage], ring.b[at.stage], thread);
-      release.multiplied(at.stage);
+        """      product.multiply(pipeline.a[state.stage], pipeline.b[state.stage], thread);
+      release.mma_issued(state.stage);
 """,
-        """      release.multiplied(at.stage);
-      product.multiply(ring.a[at.stage], ring.b[at.stage], thread);
+        """      release.mma_issued(state.stage);
+      product.multiply(pipeline.a[state.stage], pipeline.b[state.stage], thread);
 """,
         WIDE,
         cuda=("fused_forward.cu",),
@@ -20,13 +20,13 @@ RACES = [
     Patch(
         "a stage called full before its last rows are stored",
         "cuda/bilinear_producer.cuh",
-        """    second.template store<M, kPartBytes>(pending_slab, kItemBytes);
-    if constexpr (kCopies) wait_copies();
+        """    second.template store<M, kSplitBytes>(pending_smem, kItemBytes);
+    if constexpr (kCopies) cp_async_wait_all();
     arrive_filled<M>(pending);
 """,
         """    arrive_filled<M>(pending);
-    second.template store<M, kPartBytes>(pending_slab, kItemBytes);
-    if constexpr (kCopies) wait_copies();
+    second.template store<M, kSplitBytes>(pending_smem, kItemBytes);
+    if constexpr (kCopies) cp_async_wait_all();
 """,
         WIDE,
         cuda=("fused_forward.cu",),

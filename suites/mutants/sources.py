@@ -53,7 +53,7 @@ def patches(device: str) -> list[Patch]:
 def backend(patch: Patch, device: str) -> str:
     """The suite's name for what a fault is judged as."""
     if device == "emulated":
-        return f"emulated-{patch.kernels or 'plain'}"
+        return f"emulated-{patch.kernels or 'simt'}"
     return f"dcnv2-{patch.kernels}" if patch.kernels else "dcnv2"
 
 

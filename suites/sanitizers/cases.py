@@ -36,7 +36,7 @@ CROWD = RoIProblem(
 def convolutions() -> Iterator[tuple[str, ConvProblem]]:
     """Backends, by path, and their problems."""
     for offsets in ("small", "nan", "infinite", "out_of_range"):
-        yield "dcnv2-plain", ConvProblem(dtype="float32", offsets=offsets)
+        yield "dcnv2-simt", ConvProblem(dtype="float32", offsets=offsets)
         for path, dtype in itertools.product(("mma", "wgmma"), ("float16", "bfloat16")):
             yield f"dcnv2-{path}", FAST.but(dtype=dtype, offsets=offsets)
     for path, dtype in itertools.product(("mma", "wgmma"), ("float32", "bfloat16")):
@@ -44,8 +44,8 @@ def convolutions() -> Iterator[tuple[str, ConvProblem]]:
         yield f"dcnv2-{path}", FAST.but(dtype=dtype, groups=1)
         yield f"dcnv2-{path}", FAST.but(dtype=dtype, groups=1, deform_groups=1, offsets="nan")
         yield f"dcnv2-{path}", FAST.but(dtype=dtype, groups=1, offsets="out_of_range", mask=False)
-    yield "dcnv2-plain", ConvProblem(dtype="float64", layouts=STRIDED)
-    yield "dcnv2-plain", FAST.but(dtype="bfloat16")
+    yield "dcnv2-simt", ConvProblem(dtype="float64", layouts=STRIDED)
+    yield "dcnv2-simt", FAST.but(dtype="bfloat16")
     yield "dcnv2-mma", FAST.but(dtype="float32", layouts=STRIDED)
     yield "dcnv2-wgmma", FAST.but(layouts=STRIDED, bias=False, mask=False)
     yield "dcnv2", ConvProblem(height=1, width=1, padding=(2, 2), dtype="float32")

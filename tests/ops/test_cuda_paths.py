@@ -26,7 +26,7 @@ LAYERS = {  # batch, in, out, height, width, deform groups, kernel, dilation
 }
 
 
-@pytest.fixture(params=["plain", "mma", "wgmma"])
+@pytest.fixture(params=["simt", "mma", "wgmma"])
 def fastest(request):
     library.limit_conv_path(request.param)
     yield request.param
@@ -82,5 +82,5 @@ def test_float32_is_multiplied_with_11_bits_where_that_is_allowed_alone(allowed)
 
 
 def test_an_unknown_path_is_an_error():
-    with pytest.raises(ValueError, match="plain, mma or wgmma"):
+    with pytest.raises(ValueError, match="simt, mma or wgmma"):
         library.limit_conv_path("fast")

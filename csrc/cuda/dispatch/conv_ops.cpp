@@ -26,12 +26,12 @@ Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& we
   const Result output(input, sizes, wants_channels_last(input));
   if (output.wanted.numel() == 0) return output.wanted;
 
-  const Tensor packed = channels_last(input, stream);
+  const Tensor input_nhwc = channels_last(input, stream);
   ConvArgs a{};
   a.g = g;
   a.dtype = kernel_dtype(input);
   a.allow_tf32 = allow_tf32;
-  a.input = packed.data_ptr();
+  a.input = input_nhwc.data_ptr();
   a.offset = view(offset);
   a.mask = view(mask);
   a.weight = view(weight);
@@ -39,7 +39,7 @@ Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& we
   a.bias_stride = bias ? bias->stride(0) : 0;
   a.output = output.written.data_ptr();
   const Path path = choose_path(a, current_capability()).path;
-  if (path == Path::kPlain) {
+  if (path == Path::kSimt) {
     launch_forward(a, stream);
   } else {
     const Tensor workspace = new_workspace(input, fused_forward_workspace(a, path));
@@ -57,7 +57,7 @@ void launch_sample_gradients(ConvArgs a, const Tensor& like, Path path, cudaStre
   }
   const bool offset_mask = a.grad_offset.data != nullptr || a.grad_mask.data != nullptr;
   if (!offset_mask && a.grad_input == nullptr) return;
-  // Where the columns of an image are too large, its grad_input is left to the plain pass.
+  // Where the columns of an image are too large, its grad_input is left to the SIMT kernel.
   ConvArgs fused = a;
   if (!fused_input_offset_mask_fits(fused, path)) fused.grad_input = nullptr;
   const bool fits = fused_input_offset_mask_fits(fused, path);
@@ -107,13 +107,13 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
     }
   }
 
-  const Tensor packed = channels_last(input, stream);
+  const Tensor input_nhwc = channels_last(input, stream);
   const Tensor grad = channels_last(grad_output, stream);
   ConvArgs a{};
   a.g = g;
   a.dtype = kernel_dtype(input);
   a.allow_tf32 = allow_tf32;
-  a.input = packed.data_ptr();
+  a.input = input_nhwc.data_ptr();
   a.grad_output = grad.data_ptr();
   a.offset = view(offset);
   a.mask = view(mask);
@@ -130,7 +130,7 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
   const Path path = choose_path(a, current_capability()).path;
   if (needs[kWeight]) {
     a.grad_weight = view(grad_weight);
-    const bool fused = path != Path::kPlain;
+    const bool fused = path != Path::kSimt;
     const Tensor workspace = new_workspace(
         input, fused ? fused_grad_weight_workspace(a, path) : grad_weight_workspace(a));
     fused ? launch_fused_grad_weight(a, path, workspace.data_ptr(), stream)

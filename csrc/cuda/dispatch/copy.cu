@@ -44,9 +44,9 @@ void launch_copy(const View4& from, const View4& to, const int64_t size[4], cuda
   if (launch_transpose(from, to, size, stream)) return;
   const CopySize s{size[0], size[1], size[2], size[3]};
   const dim3 block(kSide, kLines);
-  constexpr int64_t kMostImages = 65535;  // of one launch
-  for (int64_t n = 0; n < s.n; n += kMostImages) {
-    const int64_t images = std::min(kMostImages, s.n - n);
+  constexpr int64_t kMaxImages = 65535;  // of one launch
+  for (int64_t n = 0; n < s.n; n += kMaxImages) {
+    const int64_t images = std::min(kMaxImages, s.n - n);
     const dim3 grid(ceil_div(s.y * s.x, kSide), ceil_div(s.c, kSide), images);
     dispatch(from.dtype, [&](auto element) {
       using T = decltype(element);

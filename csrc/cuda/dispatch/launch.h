@@ -48,7 +48,7 @@ void launch_forward(const ConvArgs& a, cudaStream_t stream);
 
 // The fused kernels sample into shared memory and multiply on tensor cores: by the instructions of a
 // warp, or by those of Hopper's warpgroups (halves, and floats in the forward).
-enum class Path { kPlain, kMma, kWgmma };
+enum class Path { kSimt, kMma, kWgmma };
 
 size_t fused_forward_workspace(const ConvArgs& a, Path path);
 void launch_fused_forward(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream);

@@ -18,14 +18,14 @@ constexpr bool kBuiltForHopper = true;
 constexpr bool kBuiltForHopper = false;
 #endif
 
-constexpr int64_t kMostIndex = std::numeric_limits<int32_t>::max();
-constexpr int64_t kMostTaps = 1 << 20;  // for which kernel_place (sampler.cuh) is exact
+constexpr int64_t kMaxIndex = std::numeric_limits<int32_t>::max();
+constexpr int64_t kMaxTaps = 1 << 20;  // for which tap_position (bilinear_producer.cuh) is exact
 
 // The fastest path that may be taken; tests lower it to reach every kernel.
 std::atomic<Path> fastest{Path::kWgmma};
 
 // Why the tensor-core kernels do not take a problem; null where they do.
-const char* refusal(const ConvArgs& a, int capability) {
+const char* unsupported_reason(const ConvArgs& a, int capability) {
   const ConvGeometry& g = a.g;
   const int64_t vector = a.dtype == Dtype::kFloat32 ? 4 : 8;
   if (a.dtype == Dtype::kFloat64) return "float64 has no tensor-core kernel";
@@ -33,12 +33,12 @@ const char* refusal(const ConvArgs& a, int capability) {
   if (g.group_in() % vector != 0 || g.deform_channels() % vector != 0 || g.group_out() % vector != 0) {
     return "channels of a group and of a deform group must be multiples of 8 (float32: 4)";
   }
-  if (g.batch * g.height * g.width > kMostIndex || g.out_pixels() > kMostIndex ||
-      g.out_height * g.stride_h + g.kernel_h * g.dilation_h > kMostIndex ||
-      g.out_width * g.stride_w + g.kernel_w * g.dilation_w > kMostIndex) {
+  if (g.batch * g.height * g.width > kMaxIndex || g.out_pixels() > kMaxIndex ||
+      g.out_height * g.stride_h + g.kernel_h * g.dilation_h > kMaxIndex ||
+      g.out_width * g.stride_w + g.kernel_w * g.dilation_w > kMaxIndex) {
     return "the tensor-core kernels count at most 2^31 - 1 pixels";
   }
-  if (g.taps() > kMostTaps) return "the tensor-core kernels take at most 2^20 taps";
+  if (g.taps() > kMaxTaps) return "the tensor-core kernels take at most 2^20 taps";
   return nullptr;
 }
 
@@ -46,8 +46,8 @@ const char* refusal(const ConvArgs& a, int capability) {
 
 Choice choose_path(const ConvArgs& a, int capability) {
   const Path limit = fastest.load(std::memory_order_relaxed);
-  if (limit == Path::kPlain) return {Path::kPlain, "the plain kernels were asked for"};
-  if (const char* why = refusal(a, capability)) return {Path::kPlain, why};
+  if (limit == Path::kSimt) return {Path::kSimt, "the simt kernels were asked for"};
+  if (const char* why = unsupported_reason(a, capability)) return {Path::kSimt, why};
   if (limit == Path::kMma) return {Path::kMma, "the mma.sync kernels were asked for"};
   if (capability / 10 != 9) return {Path::kMma, "warpgroup products need compute capability 9.0"};
   if (!kBuiltForHopper) return {Path::kMma, "the library was built without 9.0a"};
@@ -81,19 +81,19 @@ DCNV2_EXPORT const char* dcnv2_conv_path(const char* dtype, int capability) {
   const Choice choice = choose_path(a, capability);
   const char* path = choice.path == Path::kWgmma ? "wgmma"
                      : choice.path == Path::kMma ? "mma"
-                                                 : "plain";
+                                                 : "simt";
   answer = std::string(path) + ": " + choice.reason;
   return answer.c_str();
 }
 
-// Limits the fastest path to "plain", "mma" or "wgmma" (the default); anything else changes nothing
+// Limits the fastest path to "simt", "mma" or "wgmma" (the default); anything else changes nothing
 // and returns 1.
 DCNV2_EXPORT int dcnv2_set_fastest_path(const char* name) {
   using dcnv2::cuda::fastest;
   using dcnv2::cuda::Path;
   const std::string path = name;
-  if (path == "plain") {
-    fastest = Path::kPlain;
+  if (path == "simt") {
+    fastest = Path::kSimt;
   } else if (path == "mma") {
     fastest = Path::kMma;
   } else if (path == "wgmma") {

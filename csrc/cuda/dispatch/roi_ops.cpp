@@ -36,8 +36,8 @@ Tensor forward(RoiPoolArgs a, const Tensor& input) {
   const Result output(input, {a.g.rois, a.g.out_channels, a.g.pooled_h, a.g.pooled_w},
                       wants_channels_last(input));
   if (output.wanted.numel() == 0) return output.wanted;
-  const Tensor packed = channels_last(input, stream);
-  a.input = packed.data_ptr();
+  const Tensor input_nhwc = channels_last(input, stream);
+  a.input = input_nhwc.data_ptr();
   a.output = output.written.data_ptr();
   launch_roi_pool(a, stream);
   return output.finish(stream);
@@ -60,9 +60,9 @@ Gradients backward(RoiPoolArgs a, const Tensor& grad_output, const Tensor& input
     return {grad_input, grad_offset, grad_mask};
   }
 
-  const Tensor packed = channels_last(input, stream);
+  const Tensor input_nhwc = channels_last(input, stream);
   const Tensor grad = channels_last(grad_output, stream);
-  a.input = packed.data_ptr();
+  a.input = input_nhwc.data_ptr();
   a.grad_output = grad.data_ptr();
   if (grad_offset.numel() > 0) a.grad_offset = view(grad_offset);
   if (grad_mask.numel() > 0) a.grad_mask = view(grad_mask);

@@ -86,15 +86,15 @@ struct Single {
   static __device__ void store(T* at, const Acc (&v)[1]) { *at = narrow<T>(v[0]); }
 };
 template <class T>
-struct Chunk {
+struct Vec16 {
   using element = T;
-  static constexpr int kCount = kVector<T>;
+  static constexpr int kCount = kVecSize<T>;
   static __device__ void load(const T* at, float (&v)[kCount]) {
     for (float& x : v) x = 0;
-    add_chunk(load_chunk(reinterpret_cast<const char*>(at)), 1.0f, v, T{});
+    fma_vec16(load_vec16(reinterpret_cast<const char*>(at)), 1.0f, v, T{});
   }
   static __device__ void store(T* at, const float (&v)[kCount]) {
-    *reinterpret_cast<uint4*>(at) = make_chunk(v, T{});
+    *reinterpret_cast<uint4*>(at) = make_vec16(v, T{});
   }
 };
 
@@ -146,9 +146,9 @@ __device__ BinSums<Acc, Channels::kCount> bin_sums(const RoiPoolArgs& a, const R
 
 // Whether chunks of channels lie together in the input as in the output: not where channels are
 // position sensitive, nor where a chunk would belong to two classes.
-inline bool takes_chunks(const RoiPoolArgs& a) {
-  const int64_t chunk = a.dtype == Dtype::kFloat64 ? 0 : a.dtype == Dtype::kFloat32 ? 4 : 8;
-  return chunk > 0 && a.g.group_size == 1 && a.g.out_channels / a.g.classes % chunk == 0;
+inline bool takes_vec16(const RoiPoolArgs& a) {
+  const int64_t vec = a.dtype == Dtype::kFloat64 ? 0 : a.dtype == Dtype::kFloat32 ? 4 : 8;
+  return vec > 0 && a.g.group_size == 1 && a.g.out_channels / a.g.classes % vec == 0;
 }
 
 // Calls f(how many channels a thread takes, the convention).
@@ -160,7 +160,7 @@ void dispatch_pool(const RoiPoolArgs& a, F f) {
   dispatch(a.dtype, [&](auto element) {
     using T = decltype(element);
     if constexpr (!std::is_same_v<T, double>) {
-      if (takes_chunks(a)) return with(Chunk<T>{});
+      if (takes_vec16(a)) return with(Vec16<T>{});
     }
     with(Single<T>{});
   });

@@ -10,7 +10,7 @@ namespace dcnv2::cuda {
 
 namespace {
 
-constexpr int64_t kMostSamples = int64_t(1) << 24;
+constexpr int64_t kMaxSamples = int64_t(1) << 24;
 
 int64_t samples_of(const RoiPoolGeometry& g) {
   return g.rois * g.classes * g.pooled_h * g.pooled_w * g.sampling * g.sampling;
@@ -19,7 +19,7 @@ int64_t samples_of(const RoiPoolGeometry& g) {
 bool takes_lists(const RoiPoolArgs& a) {
   const RoiPoolGeometry& g = a.g;
   const CellGrid grid{g.classes, g.batch, g.height, g.width};
-  return takes_chunks(a) && g.sampling > 0 && samples_of(g) <= kMostSamples &&
+  return takes_vec16(a) && g.sampling > 0 && samples_of(g) <= kMaxSamples &&
          grid.keys() < INT32_MAX && g.rois * g.pooled_h * g.pooled_w < INT32_MAX;
 }
 

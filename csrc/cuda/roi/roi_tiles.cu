@@ -12,12 +12,12 @@ namespace {
 constexpr int kTile = 8;  // pixels a side; a warp has a row of them
 constexpr int kThreads = 32 * kTile;
 constexpr int kLaneChannels = 2;
-constexpr int kRun = 32 * kLaneChannels;  // channels of a block
+constexpr int kBlockChannels = 32 * kLaneChannels;  // channels of a block
 constexpr int kBatch = 32;                // bins that are added at a time
 
 // A block's pixels, and its channels: a run of neighbours in the output, of one class, that read one
 // group of the input's.
-struct Tile {
+struct PixelTile {
   int image, x, y;  // of the first pixel
   int channels;
   int64_t group, cls, channel;  // the first of the output's
@@ -30,11 +30,11 @@ struct Tile {
   }
   static __host__ __device__ int64_t count(const RoiPoolGeometry& g) {
     return across(g) * down(g) * g.batch * g.group_size * g.group_size * g.classes *
-           ceil_div(g.out_channels / g.classes, kRun);
+           ceil_div(g.out_channels / g.classes, kBlockChannels);
   }
 
   // Blocks that run together share their channels, so that these stay in the cache.
-  __device__ Tile(const RoiPoolGeometry& g, int64_t index) {
+  __device__ PixelTile(const RoiPoolGeometry& g, int64_t index) {
     auto next = [&](int64_t sizes) {
       const int64_t digit = index % sizes;
       index /= sizes;
@@ -46,8 +46,8 @@ struct Tile {
     image = int(next(g.batch));
     group = next(g.group_size * g.group_size);
     cls = next(g.classes);
-    channel = cls * share + index * kRun;
-    channels = int(min(share - index * kRun, int64_t(kRun)));
+    channel = cls * share + index * kBlockChannels;
+    channels = int(min(share - index * kBlockChannels, int64_t(kBlockChannels)));
   }
   __device__ bool meets(const Box& box) const {
     return box.low_y < y + kTile && box.high_y >= y && box.low_x < x + kTile && box.high_x >= x;
@@ -100,18 +100,18 @@ __device__ Acc axis_weight(const BinAxis<Acc>& axis, int64_t at, int64_t size) {
 // A few bins that touch the tile.
 template <class Acc>
 struct Batch {
-  Acc grads[kBatch][kRun], scale[kBatch];
+  Acc grads[kBatch][kBlockChannels], scale[kBatch];
   alignas(16) Acc across[kBatch][kTile];  // weights of the columns
   Acc down[kTile][kBatch];                // and of the rows, 0 of bins that are not there
 
   template <class T, bool kPsroi>
-  __device__ void load(const RoiPoolArgs& a, const Tile& tile, const TableBin<Acc>* axes,
+  __device__ void load(const RoiPoolArgs& a, const PixelTile& tile, const TableBin<Acc>* axes,
                        const int64_t* rows, int count) {
     const RoiPoolGeometry& g = a.g;
     const T* grad_output = static_cast<const T*>(a.grad_output) + tile.channel;
 #pragma unroll 1  // or the sums lack registers
-    for (int i = threadIdx.x; i < count * kRun; i += kThreads) {
-      const int bin = i / kRun, c = i % kRun;
+    for (int i = threadIdx.x; i < count * kBlockChannels; i += kThreads) {
+      const int bin = i / kBlockChannels, c = i % kBlockChannels;
       const T* grad = grad_output + rows[bin] * g.out_channels + c;
       grads[bin][c] = c < tile.channels ? widen(*grad) : Acc(0);
     }
@@ -147,7 +147,7 @@ struct Batch {
 static_assert(kBatch == 32, "a lane tests one bin");
 
 template <class T, class Acc>
-__device__ void store(const RoiPoolArgs& a, const Tile& tile, const Acc (&sum)[kTile][kLaneChannels]) {
+__device__ void store(const RoiPoolArgs& a, const PixelTile& tile, const Acc (&sum)[kTile][kLaneChannels]) {
   const RoiPoolGeometry& g = a.g;
   const int64_t y = tile.y + threadIdx.x / 32, groups = g.group_size * g.group_size;
   if (y >= g.height) return;
@@ -165,7 +165,7 @@ __device__ void store(const RoiPoolArgs& a, const Tile& tile, const Acc (&sum)[k
 }
 
 template <class T, bool kPsroi, class Acc = accumulator_t<T>>
-__device__ void sum_tile(const RoiPoolArgs& a, const BinTable<Acc>& table, const Tile& tile) {
+__device__ void sum_tile(const RoiPoolArgs& a, const BinTable<Acc>& table, const PixelTile& tile) {
   __shared__ int64_t nearby[kThreads], rows[kThreads];  // rois, and rows of grad_output
   __shared__ Batch<Acc> batch;
   const RoiPoolGeometry& g = a.g;
@@ -197,7 +197,7 @@ __device__ void sum_tile(const RoiPoolArgs& a, const BinTable<Acc>& table, const
 template <class T, bool kPsroi>
 __global__ void __launch_bounds__(kThreads)
     tiles_kernel(RoiPoolArgs a, BinTable<accumulator_t<T>> table) {
-  sum_tile<T, kPsroi>(a, table, Tile(a.g, blockIdx.x));
+  sum_tile<T, kPsroi>(a, table, PixelTile(a.g, blockIdx.x));
 }
 
 }  // namespace
@@ -211,14 +211,14 @@ void launch_roi_tiles(const RoiPoolArgs& a, void* workspace, cudaStream_t stream
     using T = decltype(element);
     using Acc = accumulator_t<T>;
     const BinTable<Acc> table(a.g, workspace);
-    auto run = [&](auto psroi) {
+    auto launch = [&](auto psroi) {
       bins_kernel<Acc, psroi()>
           <<<ceil_div(a.g.rois, kThreads / 32), kThreads, 0, stream>>>(a, table);
       check(cudaGetLastError(), "bins of rois");
-      tiles_kernel<T, psroi()><<<Tile::count(a.g), kThreads, 0, stream>>>(a, table);
+      tiles_kernel<T, psroi()><<<PixelTile::count(a.g), kThreads, 0, stream>>>(a, table);
       check(cudaGetLastError(), "tiles of rois");
     };
-    a.psroi ? run(std::true_type{}) : run(std::false_type{});
+    a.psroi ? launch(std::true_type{}) : launch(std::false_type{});
   });
 }
 

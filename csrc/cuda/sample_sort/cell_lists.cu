@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(256)
 
 SortLayout cell_lists_layout(const ConvGeometry& g, int64_t images) {
   return SortLayout({g.deform_groups, images, g.height, g.width}, ListOrder::kCellsThenLists,
-                    run_samples(g, images));
+                    sample_count(g, images));
 }
 
 CellLists build_cell_lists(const ConvArgs& a, int64_t first_image, int64_t images, void* workspace,

@@ -13,40 +13,40 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kLines = 4;          // of pixels, that a warp goes down; few, so that those at work are near one another
-constexpr int kMostLanes = 4;      // of a cell, each with a chunk
+constexpr int kMaxLanes = 4;      // of a cell, each with a chunk
 constexpr uint32_t kTogether = 4;  // samples on their way at a time
 
 template <class T>
-using CornerSums = float[4][kVector<T>];
+using CornerSums = float[4][kVecSize<T>];
 
 template <class T>
 struct Gather {
   const GatherArgs& a;
-  int64_t list_chunks;  // of a list's channels
+  int64_t list_vecs;  // of a list's channels
 
   __device__ explicit Gather(const GatherArgs& a)
-      : a(a), list_chunks(a.channels / a.lists.grid.lists / kVector<T>) {}
+      : a(a), list_vecs(a.channels / a.lists.grid.lists / kVecSize<T>) {}
 
   // Adds the samples from .. to of a list, at a chunk of its channels.
-  __device__ __forceinline__ void add(uint32_t from, uint32_t to, uint32_t list, int64_t chunk,
+  __device__ __forceinline__ void add(uint32_t from, uint32_t to, uint32_t list, int64_t vec,
                                       CornerSums<T>& sum) const {
     if (from >= to) return;
     const uint32_t first_id = list * a.lists.list_samples;
-    const char* rows = a.rows.data + list * a.rows.list_bytes + chunk * kChunkBytes;
+    const char* rows = a.rows.data + list * a.rows.list_bytes + vec * kVec16Bytes;
     const char* weights = a.weights.data + list * a.weights.list_bytes;
     uint32_t next[kTogether];
-    auto ask = [&](uint32_t begin) {  // behind the last one for what is not used, rather than by a branch
+    auto prefetch = [&](uint32_t begin) {  // behind the last one for what is not used, rather than by a branch
 #pragma unroll
       for (uint32_t i = 0; i < kTogether; ++i) next[i] = __ldg(a.lists.ids + min(begin + i, to - 1));
     };
-    ask(from);
+    prefetch(from);
     for (uint32_t begin = from; begin < to; begin += kTogether) {
       uint4 value[kTogether];
       float4 weight[kTogether];
       uint32_t sample[kTogether], row[kTogether];
 #pragma unroll
       for (uint32_t i = 0; i < kTogether; ++i) row[i] = sample[i] = next[i] - first_id;
-      ask(begin + kTogether);
+      prefetch(begin + kTogether);
       if (a.row_samples != 1) {
 #pragma unroll
         for (uint32_t i = 0; i < kTogether; ++i) row[i] /= a.row_samples;
@@ -57,15 +57,15 @@ struct Gather {
         weight[i] = {};
         if (begin + i < to) {
           weight[i] = load_weights(weights + uint64_t(sample[i]) * a.weights.row_bytes);
-          value[i] = load_chunk(rows + uint64_t(row[i]) * a.rows.row_bytes);
+          value[i] = load_vec16(rows + uint64_t(row[i]) * a.rows.row_bytes);
         }
       }
 #pragma unroll
       for (uint32_t i = 0; i < kTogether; ++i) {
-        add_chunk(value[i], weight[i].x, sum[0], T{});
-        add_chunk(value[i], weight[i].y, sum[1], T{});
-        add_chunk(value[i], weight[i].z, sum[2], T{});
-        add_chunk(value[i], weight[i].w, sum[3], T{});
+        fma_vec16(value[i], weight[i].x, sum[0], T{});
+        fma_vec16(value[i], weight[i].y, sum[1], T{});
+        fma_vec16(value[i], weight[i].z, sum[2], T{});
+        fma_vec16(value[i], weight[i].w, sum[3], T{});
       }
     }
   }
@@ -73,15 +73,15 @@ struct Gather {
     return __ldg(reinterpret_cast<const float4*>(at));
   }
 
-  __device__ float* sums(int64_t part, int64_t chunk) const {
-    return a.partial + (part * list_chunks + chunk) * 4 * kVector<T>;
+  __device__ float* sums(int64_t segment, int64_t vec) const {
+    return a.partial + (segment * list_vecs + vec) * 4 * kVecSize<T>;
   }
   // chunk: of the list.
-  __device__ void add_parts(uint32_t from, uint32_t to, int64_t chunk, CornerSums<T>& sum) const {
-    for (uint32_t at = from; at < to; at = next_crowd_part(at, kCrowd)) {
-      const auto* of = reinterpret_cast<const float4*>(sums(crowd_part(at, kCrowd), chunk));
+  __device__ void add_segments(uint32_t from, uint32_t to, int64_t vec, CornerSums<T>& sum) const {
+    for (uint32_t at = from; at < to; at = next_segment(at, kOversized)) {
+      const auto* of = reinterpret_cast<const float4*>(sums(segment_index(at, kOversized), vec));
 #pragma unroll
-      for (int i = 0; i < kVector<T>; ++i) {  // a channel's corners
+      for (int i = 0; i < kVecSize<T>; ++i) {  // a channel's corners
         const float4 v = of[i];
         sum[0][i] += v.x;
         sum[1][i] += v.y;
@@ -94,89 +94,89 @@ struct Gather {
 
 // One thread a part and chunk.
 template <class T>
-__global__ void __launch_bounds__(kThreads) parts_kernel(GatherArgs a) {
+__global__ void __launch_bounds__(kThreads) segments_kernel(GatherArgs a) {
   const CellLists& lists = a.lists;
   const Gather<T> gather(a);
   const int64_t index = blockIdx.x * int64_t(kThreads) + threadIdx.x;
-  const int64_t chunk = index % gather.list_chunks, number = index / gather.list_chunks;
-  const CrowdPart part(number, kCrowd, lists.samples, [&](uint32_t member) -> SampleRange {
+  const int64_t vec = index % gather.list_vecs, segment_number = index / gather.list_vecs;
+  const CellSegment segment(segment_number, kOversized, lists.samples, [&](uint32_t member) -> SampleRange {
     const uint32_t cell = lists.keys[member];
     if (cell == lists.grid.cells()) return {0, 0};
     const int64_t image = cell / uint32_t((lists.grid.height + 1) * (lists.grid.width + 1));
     if (image < a.first || image >= a.first + a.images) return {0, 0};
     return lists.range(cell, lists.ids[member] / lists.list_samples);
   });
-  if (part.begin == part.end) return;
+  if (segment.begin == segment.end) return;
   CornerSums<T> sum = {};
-  gather.add(part.begin, part.end, lists.ids[part.member] / lists.list_samples, chunk, sum);
-  auto* to = reinterpret_cast<float4*>(gather.sums(number, chunk));
+  gather.add(segment.begin, segment.end, lists.ids[segment.member] / lists.list_samples, vec, sum);
+  auto* to = reinterpret_cast<float4*>(gather.sums(segment_number, vec));
 #pragma unroll
-  for (int i = 0; i < kVector<T>; ++i) to[i] = {sum[0][i], sum[1][i], sum[2][i], sum[3][i]};
+  for (int i = 0; i < kVecSize<T>; ++i) to[i] = {sum[0][i], sum[1][i], sum[2][i], sum[3][i]};
 }
 
 // What a warp sums up: kLines lines of the pixels between its cells, at a few chunks of a list.
 struct Strip {
   int lanes, cells;  // lanes of a cell, cells of a line
-  int64_t across, down, chunk_groups;
+  int64_t across, down, vec_groups;
 
-  __host__ __device__ Strip(const CellGrid& grid, int64_t list_chunks)
-      : lanes(int(gcd(list_chunks, kMostLanes))),
+  __host__ __device__ Strip(const CellGrid& grid, int64_t list_vecs)
+      : lanes(int(gcd(list_vecs, kMaxLanes))),
         cells(32 / lanes),
         across(ceil_div(grid.width, cells - 1)),
         down(ceil_div(grid.height, kLines)),
-        chunk_groups(grid.lists * list_chunks / lanes) {}
-  __host__ __device__ int64_t an_image() const { return across * down * chunk_groups; }
+        vec_groups(grid.lists * list_vecs / lanes) {}
+  __host__ __device__ int64_t an_image() const { return across * down * vec_groups; }
 };
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) gather_kernel(GatherArgs a) {
   const CellGrid& grid = a.lists.grid;
   const Gather<T> gather(a);
-  const Strip strip(grid, gather.list_chunks);
+  const Strip strip(grid, gather.list_vecs);
   const int64_t warp = (blockIdx.x * int64_t(kThreads) + threadIdx.x) / 32;
   if (warp >= a.images * strip.an_image()) return;
   const int lane = threadIdx.x % 32, height = int(grid.height), width = int(grid.width);
   // Warps that run together have the same pixels: lists that are neighbours in memory
-  const int64_t chunk = warp % strip.chunk_groups * strip.lanes + lane % strip.lanes;
-  const int64_t place = warp / strip.chunk_groups, line = place / strip.across;
+  const int64_t vec = warp % strip.vec_groups * strip.lanes + lane % strip.lanes;
+  const int64_t place = warp / strip.vec_groups, line = place / strip.across;
   const int64_t image = a.first + line / strip.down;
-  const uint32_t list = uint32_t(chunk / gather.list_chunks);
-  const int64_t list_chunk = chunk % gather.list_chunks;
+  const uint32_t list = uint32_t(vec / gather.list_vecs);
+  const int64_t list_vec = vec % gather.list_vecs;
   const int first_y = int(line % strip.down) * kLines, end_y = min(first_y + kLines, height);
   // The cell's upper left pixel; that of the first cell is another strip's
   const int x = int(place % strip.across) * (strip.cells - 1) + lane / strip.lanes - 1;
   const bool stores = lane >= strip.lanes && x < width;
   const int64_t step = (grid.width + 1) * grid.lists;
-  const uint32_t* start =
-      a.lists.start + grid.cell(image, first_y - 1, min(x, width - 1), 0) * grid.lists + list;
+  const uint32_t* row_offsets =
+      a.lists.row_offsets + grid.cell(image, first_y - 1, min(x, width - 1), 0) * grid.lists + list;
   T* to = static_cast<T*>(a.result) + ((image * grid.height + first_y) * grid.width + x) * a.channels +
-          chunk * kVector<T>;
+          vec * kVecSize<T>;
 
-  float below[kVector<T>] = {};
-  uint32_t next_begin = start[0], next_end = start[1];
+  float below[kVecSize<T>] = {};
+  uint32_t next_begin = row_offsets[0], next_end = row_offsets[1];
   for (int y = first_y - 1; y < end_y; ++y) {
     CornerSums<T> sum = {};
     const uint32_t begin = next_begin, end = x < width ? next_end : begin;
     if (y + 1 < end_y) {
-      start += step;
-      next_begin = start[0];
-      next_end = start[1];
+      row_offsets += step;
+      next_begin = row_offsets[0];
+      next_end = row_offsets[1];
     }
-    if (end - begin > kCrowd) {
-      gather.add_parts(begin, end, list_chunk, sum);
+    if (end - begin > kOversized) {
+      gather.add_segments(begin, end, list_vec, sum);
     } else {
-      gather.add(begin, end, list, list_chunk, sum);
+      gather.add(begin, end, list, list_vec, sum);
     }
 #pragma unroll
-    for (int i = 0; i < kVector<T>; ++i) {
+    for (int i = 0; i < kVecSize<T>; ++i) {
       below[i] += sum[0][i] + __shfl_up_sync(0xffffffffu, sum[1][i], strip.lanes);
     }
     if (y >= first_y) {
-      if (stores) *reinterpret_cast<uint4*>(to) = make_chunk(below, T{});
+      if (stores) *reinterpret_cast<uint4*>(to) = make_vec16(below, T{});
       to += grid.width * a.channels;
     }
 #pragma unroll
-    for (int i = 0; i < kVector<T>; ++i) {
+    for (int i = 0; i < kVecSize<T>; ++i) {
       below[i] = sum[2][i] + __shfl_up_sync(0xffffffffu, sum[3][i], strip.lanes);
     }
   }
@@ -190,21 +190,21 @@ CellLists::CellLists(const SortLayout& layout, void* workspace)
       list_samples(uint32_t(layout.samples / layout.grid.lists)),
       keys(layout.at<uint32_t>(workspace, layout.keys_out)),
       ids(layout.at<uint32_t>(workspace, layout.ids_out)),
-      start(layout.at<uint32_t>(workspace, layout.start)) {}
+      row_offsets(layout.at<uint32_t>(workspace, layout.row_offsets)) {}
 
 size_t gather_workspace(const SortLayout& layout, int64_t channels) {
-  return most_crowd_parts(layout.samples, kCrowd) * 4 * (channels / layout.grid.lists) * sizeof(float);
+  return max_segments(layout.samples, kOversized) * 4 * (channels / layout.grid.lists) * sizeof(float);
 }
 
 void launch_gather(const GatherArgs& a, cudaStream_t stream) {
   const CellGrid& grid = a.lists.grid;
-  dispatch_chunks(a.dtype, [&](auto element) {
+  dispatch_vec16(a.dtype, [&](auto element) {
     using T = decltype(element);
-    const int64_t list_chunks = a.channels / kVector<T> / grid.lists;
-    const int64_t parts = most_crowd_parts(a.lists.samples, kCrowd) * list_chunks;
-    parts_kernel<T><<<ceil_div(parts, kThreads), kThreads, 0, stream>>>(a);
+    const int64_t list_vecs = a.channels / kVecSize<T> / grid.lists;
+    const int64_t segments = max_segments(a.lists.samples, kOversized) * list_vecs;
+    segments_kernel<T><<<ceil_div(segments, kThreads), kThreads, 0, stream>>>(a);
     check(cudaGetLastError(), "crowds of samples");
-    const Strip strip(grid, list_chunks);
+    const Strip strip(grid, list_vecs);
     const int64_t threads = a.images * strip.an_image() * 32;
     gather_kernel<T><<<ceil_div(threads, kThreads), kThreads, 0, stream>>>(a);
     check(cudaGetLastError(), "gather");

@@ -13,11 +13,11 @@ struct CellLists {
   CellGrid grid;
   uint32_t samples, list_samples;
   const uint32_t *keys, *ids;  // [samples]: cells (grid.cells(): none), and ids, which count within lists
-  const uint32_t* start;       // [cells * lists + 1] into these
+  const uint32_t* row_offsets;       // [cells * lists + 1] into these
 
   CellLists(const SortLayout& layout, void* workspace);
   __device__ SampleRange range(int64_t cell, uint32_t list) const {
-    const uint32_t* begin = start + cell * grid.lists + list;
+    const uint32_t* begin = row_offsets + cell * grid.lists + list;
     return {begin[0], begin[1]};
   }
 };

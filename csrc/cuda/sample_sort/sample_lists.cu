@@ -5,21 +5,21 @@ namespace dcnv2::cuda {
 
 namespace {
 
-constexpr int64_t kRunSamples = int64_t(1) << 21;  // about 75 MiB of lists in float32
-constexpr int64_t kMostKeys = (int64_t(1) << 31) - 1;
+constexpr int64_t kPassSamples = int64_t(1) << 21;  // about 75 MiB of lists in float32
+constexpr int64_t kMaxKeys = (int64_t(1) << 31) - 1;
 
 CellGrid grid_of(const ConvGeometry& g, int64_t images) {
   return {g.deform_groups * g.taps(), images, g.height, g.width};
 }
 SortLayout layout_of(const ConvGeometry& g, int64_t images) {
-  return SortLayout(grid_of(g, images), ListOrder::kListsThenCells, run_samples(g, images));
+  return SortLayout(grid_of(g, images), ListOrder::kListsThenCells, sample_count(g, images));
 }
 
 // A sample by its id, which counts over (list, pixel). Ids fit 32 bits, in which divisions are cheap.
-struct SampleId {
+struct SampleIndex {
   uint32_t list, pixel;
 
-  __device__ SampleId(uint32_t pixels, uint32_t id) : list(id / pixels), pixel(id % pixels) {}
+  __device__ SampleIndex(uint32_t pixels, uint32_t id) : list(id / pixels), pixel(id % pixels) {}
 
   template <class Acc>
   __device__ Sample<Acc> load(const ConvArgs& a, int64_t first_image, uint32_t& n, Acc& mask) const {
@@ -32,12 +32,12 @@ struct SampleId {
 
 template <class Acc>
 __global__ void keys_kernel(ConvArgs a, int64_t first_image, SortLayout layout, uint32_t pixels,
-                            uint32_t* keys, uint32_t* ids, uint32_t* crowded) {
+                            uint32_t* keys, uint32_t* ids, uint32_t* has_oversized) {
   const CellGrid& grid = layout.grid;
-  if (blockIdx.x == 0 && threadIdx.x == 0) *crowded = 0;
+  if (blockIdx.x == 0 && threadIdx.x == 0) *has_oversized = 0;
   for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < layout.samples;
        i += int64_t(gridDim.x) * blockDim.x) {
-    const SampleId id(pixels, uint32_t(i));
+    const SampleIndex id(pixels, uint32_t(i));
     uint32_t n;
     Acc mask;
     const Sample<Acc> s = id.load(a, first_image, n, mask);
@@ -52,7 +52,7 @@ __global__ void weights_kernel(ConvArgs a, int64_t first_image, int64_t samples,
                                uint32_t* ids, Acc* weights) {
   for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < samples;
        i += int64_t(gridDim.x) * blockDim.x) {
-    const SampleId id(pixels, ids[i]);
+    const SampleIndex id(pixels, ids[i]);
     uint32_t n;
     Acc mask;
     const Corners<Acc> c = make_corners(id.load(a, first_image, n, mask), a.g.height, a.g.width);
@@ -63,19 +63,19 @@ __global__ void weights_kernel(ConvArgs a, int64_t first_image, int64_t samples,
 
 }  // namespace
 
-int64_t images_a_run(const ConvGeometry& g) {
-  const int64_t samples = run_samples(g, 1), keys = grid_of(g, 1).keys();
-  if (samples > kMostKeys || keys > kMostKeys) {
+int64_t images_per_pass(const ConvGeometry& g) {
+  const int64_t samples = sample_count(g, 1), keys = grid_of(g, 1).keys();
+  if (samples > kMaxKeys || keys > kMaxKeys) {
     throw std::runtime_error("dcnv2: an image of " + std::to_string(samples) +
                              " samples is too large for the gradient of input (at most 2^31 - 1)");
   }
-  const int64_t fit = std::min(kRunSamples / std::max<int64_t>(samples, 1), kMostKeys / keys);
+  const int64_t fit = std::min(kPassSamples / std::max<int64_t>(samples, 1), kMaxKeys / keys);
   const int64_t batch = std::max<int64_t>(g.batch, 1);
   const int64_t runs = ceil_div(batch, std::clamp<int64_t>(fit, 1, batch));
   return ceil_div(batch, runs);
 }
 
-int64_t run_samples(const ConvGeometry& g, int64_t images) {
+int64_t sample_count(const ConvGeometry& g, int64_t images) {
   return images * g.deform_groups * g.taps() * g.out_height * g.out_width;
 }
 
@@ -93,7 +93,7 @@ SampleLists<Acc> build_sample_lists(const ConvArgs& a, int64_t first_image, int6
   auto words = [&](int64_t place) { return layout.at<uint32_t>(workspace, place); };
   auto* weights = layout.at<Acc>(workspace, layout.total);
   keys_kernel<Acc><<<blocks, 256, 0, stream>>>(a, first_image, layout, pixels, words(layout.keys_in),
-                                               words(layout.ids_in), words(layout.crowded));
+                                               words(layout.ids_in), words(layout.has_oversized));
   check(cudaGetLastError(), "sample keys");
   sort_samples(layout, workspace, stream);
   weights_kernel<Acc><<<blocks, 256, 0, stream>>>(a, first_image, layout.samples, pixels,
@@ -102,10 +102,10 @@ SampleLists<Acc> build_sample_lists(const ConvArgs& a, int64_t first_image, int6
   return {layout.grid,
           words(layout.ids_out),
           weights,
-          words(layout.start),
+          words(layout.row_offsets),
           words(layout.keys_out),
           uint32_t(layout.samples),
-          words(layout.crowded),
+          words(layout.has_oversized),
           words(layout.keys_in)};
 }
 

@@ -11,15 +11,15 @@ struct SampleLists {
   CellGrid grid;
   const uint32_t* row;    // [samples] output pixels, counted within the lists' images
   const Acc* weights;     // [samples, 4] modulation times the corners' bilinear weights
-  const uint32_t* start;  // [keys + 1] into the two above
+  const uint32_t* row_offsets;  // [keys + 1] into the two above
   const uint32_t* keys;     // [samples] grid.keys() where a sample is in no cell
   uint32_t samples;
-  const uint32_t* crowded;  // whether a pixel may have a crowd around it
+  const uint32_t* has_oversized;  // whether a pixel may have a crowd around it
   void* spare;              // 8 bytes for every sample, free from now on
 
   // The samples of a key.
   __device__ __forceinline__ SampleRange list(int64_t key) const {
-    return {start[key], start[key + 1]};
+    return {row_offsets[key], row_offsets[key + 1]};
   }
   // That of the cell whose corner `corner` is a pixel.
   __device__ __forceinline__ int64_t key(int64_t list, int64_t n, int64_t y, int64_t x,
@@ -34,17 +34,17 @@ struct Entries {
   uint32_t begin[2] = {}, middle[2] = {}, end[2] = {};
 
   // Where an entry lies in the lists, and which of its corners the pixel is.
-  struct Place {
+  struct Position {
     uint32_t index;
     int corner;
   };
 
   Entries() = default;
   // key: that of the cell whose corner 1 is the pixel; line: cells of a line.
-  __device__ Entries(const uint32_t* start, uint32_t key, uint32_t line) {
+  __device__ Entries(const uint32_t* row_offsets, uint32_t key, uint32_t line) {
 #pragma unroll
     for (int down = 0; down < 2; ++down) {
-      const uint32_t* left = start + (key - down * line);
+      const uint32_t* left = row_offsets + (key - down * line);
       begin[down] = left[0];
       middle[down] = left[1];
       end[down] = left[2];
@@ -57,7 +57,7 @@ struct Entries {
                            : SampleRange{middle[down], end[down]};
   }
   __device__ uint32_t count() const { return end[0] - begin[0] + end[1] - begin[1]; }
-  __device__ Place place(uint32_t index) const {
+  __device__ Position position(uint32_t index) const {
     const uint32_t above = end[0] - begin[0];
     const bool down = index >= above;
     const uint32_t at = down ? begin[1] + (index - above) : begin[0] + index;
@@ -67,10 +67,10 @@ struct Entries {
 
 // Images that one run of lists takes, so that keys and positions fit 32 bits and the workspace stays
 // bounded. Throws if a single image is too large.
-int64_t images_a_run(const ConvGeometry& g);
+int64_t images_per_pass(const ConvGeometry& g);
 
 // The samples of `images` images, over deform groups and taps.
-int64_t run_samples(const ConvGeometry& g, int64_t images);
+int64_t sample_count(const ConvGeometry& g, int64_t images);
 
 // Bytes of a workspace for the lists of so many images.
 int64_t sample_lists_workspace(const ConvGeometry& g, int64_t images, size_t acc_size);

@@ -52,8 +52,8 @@ struct Sorted {
 
 // start[key] = how many samples have a smaller key, for the keys 0 .. last: every sample writes those
 // between the key before it and its own, a warp together where they are many.
-__global__ void start_kernel(Sorted sorted, uint32_t* start, uint32_t* crowded) {
-  constexpr uint32_t kFew = 8, kAll = 0xffffffffu, kQuarter = kCrowd / 4;
+__global__ void row_offsets_kernel(Sorted sorted, uint32_t* row_offsets, uint32_t* has_oversized) {
+  constexpr uint32_t kFew = 8, kAll = 0xffffffffu, kQuarter = kOversized / 4;
   const uint32_t lane = threadIdx.x % 32, samples = sorted.samples;
   for (uint32_t base = blockIdx.x * 256 + threadIdx.x - lane; base <= samples; base += gridDim.x * 256) {
     const uint32_t i = base + lane;
@@ -62,17 +62,17 @@ __global__ void start_kernel(Sorted sorted, uint32_t* start, uint32_t* crowded) 
     if (lane == 0 && i > 0) before = sorted.key(i - 1);
     // The keys that this sample writes; behind the last one, all that are left
     const uint32_t first = i > 0 ? before + 1 : 0, end = i <= samples ? own + 1 : first;
-    if (crowded != nullptr && own != sorted.last && i >= kQuarter && sorted.keys[i - kQuarter] == own) {
-      *crowded = 1;
+    if (has_oversized != nullptr && own != sorted.last && i >= kQuarter && sorted.keys[i - kQuarter] == own) {
+      *has_oversized = 1;
     }
     const bool many = end - first > kFew;
     if (!many) {
-      for (uint32_t key = first; key < end; ++key) start[key] = i;
+      for (uint32_t key = first; key < end; ++key) row_offsets[key] = i;
     }
     for (uint32_t lanes = __ballot_sync(kAll, many); lanes != 0; lanes &= lanes - 1) {
       const int from = __ffs(int(lanes)) - 1;
       const uint32_t to = __shfl_sync(kAll, end, from), of = base + uint32_t(from);
-      for (uint32_t key = __shfl_sync(kAll, first, from) + lane; key < to; key += 32) start[key] = of;
+      for (uint32_t key = __shfl_sync(kAll, first, from) + lane; key < to; key += 32) row_offsets[key] = of;
     }
   }
 }
@@ -87,8 +87,8 @@ SortLayout::SortLayout(const CellGrid& grid, ListOrder order, int64_t samples)
   keys_out = take(samples * 4);
   ids_in = take(samples * 4);
   ids_out = take(samples * 4);
-  start = take((grid.keys() + 1) * 4);
-  crowded = take(4);
+  row_offsets = take((grid.keys() + 1) * 4);
+  has_oversized = take(4);
   sort = take(int64_t(sort_workspace(samples, sort_keys())));
   total = at;
 }
@@ -97,7 +97,7 @@ void sort_samples(const SortLayout& layout, void* workspace, cudaStream_t stream
   auto words = [&](int64_t place) { return layout.at<uint32_t>(workspace, place); };
   size_t bytes = sort_workspace(layout.samples, layout.sort_keys());
   const bool apart = layout.order == ListOrder::kListsThenCells;
-  uint32_t* crowded = apart ? words(layout.crowded) : nullptr;
+  uint32_t* has_oversized = apart ? words(layout.has_oversized) : nullptr;
   check(cub::DeviceRadixSort::SortPairs(layout.at<char>(workspace, layout.sort), bytes,
                                         words(layout.keys_in), words(layout.keys_out),
                                         words(layout.ids_in), words(layout.ids_out), layout.samples,
@@ -111,8 +111,8 @@ void sort_samples(const SortLayout& layout, void* workspace, cudaStream_t stream
                       apart ? 1 : uint32_t(grid.lists),
                       uint32_t(layout.samples / grid.lists),
                       uint32_t(grid.keys())};
-  start_kernel<<<blocks_for(layout.samples + 1, 256), 256, 0, stream>>>(
-      sorted, words(layout.start), crowded);
+  row_offsets_kernel<<<blocks_for(layout.samples + 1, 256), 256, 0, stream>>>(
+      sorted, words(layout.row_offsets), has_oversized);
   check(cudaGetLastError(), "sample list starts");
 }
 

@@ -27,7 +27,7 @@ struct CellGrid {
 enum class ListOrder { kCellsThenLists, kListsThenCells };
 
 // Samples that many would hold one thread up.
-constexpr int kCrowd = 1024;
+constexpr int kOversized = 1024;
 
 // Those of a cell, among the sorted ones: from begin up to end.
 struct SampleRange {
@@ -41,7 +41,7 @@ struct SortLayout {
   CellGrid grid;
   ListOrder order;
   int64_t samples;
-  int64_t keys_in, keys_out, ids_in, ids_out, start, crowded, sort, total;
+  int64_t keys_in, keys_out, ids_in, ids_out, row_offsets, has_oversized, sort, total;
 
   SortLayout(const CellGrid& grid, ListOrder order, int64_t samples);
   int64_t sort_keys() const {

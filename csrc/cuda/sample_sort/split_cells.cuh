@@ -8,17 +8,17 @@
 
 namespace dcnv2::cuda {
 
-struct Crowds {
-  uint32_t stretch;
+struct OversizedCells {
+  uint32_t segment_length;
   int64_t channels;     // of grad_output
   const float* partial;  // [parts, 4 corners, channels]
 
-  Crowds(const SampleLists<float>& lists, int64_t channels);
+  OversizedCells(const SampleLists<float>& lists, int64_t channels);
 };
 
 // grad_output: of the images of the lists; its channels are a multiple of a chunk. Leaves the sums in the
 // lists' spare memory.
-Crowds sum_crowds(const SampleLists<float>& lists, Dtype dtype, const char* grad_output,
+OversizedCells sum_oversized_cells(const SampleLists<float>& lists, Dtype dtype, const char* grad_output,
                   int64_t channels, cudaStream_t stream);
 
 }  // namespace dcnv2::cuda

@@ -59,16 +59,16 @@ __global__ void __launch_bounds__(kTileThreads)
 }
 
 size_t grad_input_workspace(const ConvArgs& a) {
-  const int64_t images = images_a_run(a.g);
+  const int64_t images = images_per_pass(a.g);
   const size_t acc_size = a.dtype == Dtype::kFloat64 ? sizeof(double) : sizeof(float);
   return sample_lists_workspace(a.g, images, acc_size);
 }
 
 void launch_grad_input(const ConvArgs& a, void* workspace, cudaStream_t stream) {
   const ConvGeometry& g = a.g;
-  const int64_t unit = channel_unit(g), run = images_a_run(g);
-  for (int64_t first = 0; first < g.batch; first += run) {
-    const int64_t images = std::min(run, g.batch - first);
+  const int64_t unit = channel_unit(g), images_at_once = images_per_pass(g);
+  for (int64_t first = 0; first < g.batch; first += images_at_once) {
+    const int64_t images = std::min(images_at_once, g.batch - first);
     const dim3 grid(ceil_div(images * g.height * g.width, kTile), ceil_div(unit, kTile),
                     g.in_channels / unit);
     dispatch(a.dtype, [&](auto element) {

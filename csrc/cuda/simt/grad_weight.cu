@@ -12,29 +12,29 @@ namespace dcnv2::cuda {
 
 namespace {
 
-constexpr int64_t kBlocksWanted = 512;   // about four a multiprocessor
-constexpr int64_t kPixelsARun = 1024;    // a shorter run is not worth its partial sums
+constexpr int64_t kTargetBlocks = 512;   // about four a multiprocessor
+constexpr int64_t kPixelsPerSplit = 1024;    // a shorter run is not worth its partial sums
 constexpr int kBiasLanes = 8, kBiasRows = 32;  // threads of a block
 
 int64_t tiles(const ConvGeometry& g) {
   return ceil_div(g.taps() * g.group_in(), kTile) * ceil_div(g.group_out(), kTile) * g.groups;
 }
 
-int64_t runs_for(int64_t pixels, int64_t blocks_a_run) {
-  const int64_t most = std::max<int64_t>(pixels / kPixelsARun, 1);
-  return std::clamp<int64_t>(kBlocksWanted / std::max<int64_t>(blocks_a_run, 1), 1, most);
+int64_t splits_for(int64_t pixels, int64_t blocks_per_split) {
+  const int64_t most = std::max<int64_t>(pixels / kPixelsPerSplit, 1);
+  return std::clamp<int64_t>(kTargetBlocks / std::max<int64_t>(blocks_per_split, 1), 1, most);
 }
 
-int64_t weight_runs(const ConvArgs& a) { return runs_for(a.g.out_pixels(), tiles(a.g)); }
+int64_t weight_splits(const ConvArgs& a) { return splits_for(a.g.out_pixels(), tiles(a.g)); }
 
 // Channels that a thread adds up: those of 16 bytes where grad_output allows it.
 int bias_channels(const ConvArgs& a) {
-  const int count = kChunkBytes / int(element_size(a.dtype));
-  const bool aligned = reinterpret_cast<uintptr_t>(a.grad_output) % kChunkBytes == 0;
+  const int count = kVec16Bytes / int(element_size(a.dtype));
+  const bool aligned = reinterpret_cast<uintptr_t>(a.grad_output) % kVec16Bytes == 0;
   return aligned && a.g.out_channels % count == 0 ? count : 1;
 }
-int64_t bias_runs(const ConvArgs& a) {
-  return runs_for(a.g.out_pixels(), ceil_div(a.g.out_channels, kBiasLanes * bias_channels(a)));
+int64_t bias_splits(const ConvArgs& a) {
+  return splits_for(a.g.out_pixels(), ceil_div(a.g.out_channels, kBiasLanes * bias_channels(a)));
 }
 
 size_t accumulator_size(Dtype dtype) { return dtype == Dtype::kFloat64 ? 8 : 4; }
@@ -45,13 +45,13 @@ size_t accumulator_size(Dtype dtype) { return dtype == Dtype::kFloat64 ? 8 : 4; 
 // partial: [runs, groups, taps * group_in, group_out]
 template <class T>
 __global__ void __launch_bounds__(kTileThreads)
-    grad_weight_kernel(ConvArgs a, int64_t runs, accumulator_t<T>* partial) {
+    grad_weight_kernel(ConvArgs a, int64_t splits, accumulator_t<T>* partial) {
   using Acc = accumulator_t<T>;
   const ConvGeometry& g = a.g;
   const int64_t channels = g.group_in(), outputs = g.group_out();
-  const int64_t group = blockIdx.z % g.groups, run = blockIdx.z / g.groups;
+  const int64_t group = blockIdx.z % g.groups, split = blockIdx.z / g.groups;
   const int64_t row0 = int64_t(blockIdx.x) * kTile, col0 = int64_t(blockIdx.y) * kTile;
-  const int64_t first = g.out_pixels() * run / runs, last = g.out_pixels() * (run + 1) / runs;
+  const int64_t first = g.out_pixels() * split / splits, last = g.out_pixels() * (split + 1) / splits;
   const T* grad = static_cast<const T*>(a.grad_output);
 
   Acc sum[kPerThread][kPerThread] = {};
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(kTileThreads)
       },
       sum);
 
-  partial += (run * g.groups + group) * size.rows * outputs;
+  partial += (split * g.groups + group) * size.rows * outputs;
   for (int i = 0; i < kPerThread; ++i) {
     for (int j = 0; j < kPerThread; ++j) {
       const int64_t row = row0 + threadIdx.x / 16 * kPerThread + i;
@@ -79,15 +79,15 @@ __global__ void __launch_bounds__(kTileThreads)
 
 // Those of all runs, which stand one behind the other.
 template <class Acc>
-struct RunSums {
+struct SplitSums {
   const Acc* partial;
-  int64_t runs, groups, rows, outputs;
+  int64_t splits, groups, rows, outputs;
 
   __device__ Acc operator()(int group, int row, int o) const {
     Acc sum = 0;
 #pragma unroll 4
-    for (int64_t run = 0; run < runs; ++run) {
-      sum += partial[((run * groups + group) * rows + row) * outputs + o];
+    for (int64_t split = 0; split < splits; ++split) {
+      sum += partial[((split * groups + group) * rows + row) * outputs + o];
     }
     return sum;
   }
@@ -101,12 +101,12 @@ struct alignas(sizeof(T) * kCount) Channels {
 
 // Grid: blocks of kBiasLanes times kCount channels, runs. partial: [runs, out_channels]
 template <class T, int kCount>
-__global__ void grad_bias_kernel(ConvArgs a, int64_t runs, accumulator_t<T>* partial) {
+__global__ void grad_bias_kernel(ConvArgs a, int64_t splits, accumulator_t<T>* partial) {
   using Acc = accumulator_t<T>;
   __shared__ Acc sums[kBiasRows][kBiasLanes][kCount];
   const ConvGeometry& g = a.g;
-  const int64_t channel = (int64_t(blockIdx.x) * kBiasLanes + threadIdx.x) * kCount, run = blockIdx.y;
-  const int64_t first = g.out_pixels() * run / runs, last = g.out_pixels() * (run + 1) / runs;
+  const int64_t channel = (int64_t(blockIdx.x) * kBiasLanes + threadIdx.x) * kCount, split = blockIdx.y;
+  const int64_t first = g.out_pixels() * split / splits, last = g.out_pixels() * (split + 1) / splits;
   const T* grad = static_cast<const T*>(a.grad_output) + channel;
   Acc sum[kCount] = {};
   if (channel < g.out_channels) {
@@ -123,55 +123,55 @@ __global__ void grad_bias_kernel(ConvArgs a, int64_t runs, accumulator_t<T>* par
   for (int i = 0; i < kCount; ++i) {
     double total = sum[i];
     for (int row = 1; row < kBiasRows; ++row) total += sums[row][threadIdx.x][i];
-    partial[run * g.out_channels + channel + i] = Acc(total);
+    partial[split * g.out_channels + channel + i] = Acc(total);
   }
 }
 
 template <class T>
-__global__ void add_bias_runs_kernel(ConvArgs a, int64_t runs, const accumulator_t<T>* partial) {
+__global__ void add_bias_splits_kernel(ConvArgs a, int64_t splits, const accumulator_t<T>* partial) {
   const int64_t channels = a.g.out_channels;
   const int64_t channel = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
   if (channel >= channels) return;
   double sum = 0;
 #pragma unroll 16
-  for (int64_t run = 0; run < runs; ++run) sum += partial[run * channels + channel];
+  for (int64_t split = 0; split < splits; ++split) sum += partial[split * channels + channel];
   static_cast<T*>(a.grad_bias)[channel] = narrow<T>(accumulator_t<T>(sum));
 }
 
 size_t grad_weight_workspace(const ConvArgs& a) {
-  return weight_runs(a) * a.g.taps() * a.g.group_in() * a.g.out_channels * accumulator_size(a.dtype);
+  return weight_splits(a) * a.g.taps() * a.g.group_in() * a.g.out_channels * accumulator_size(a.dtype);
 }
 
 void launch_grad_weight(const ConvArgs& a, void* workspace, cudaStream_t stream) {
   const ConvGeometry& g = a.g;
-  const int64_t runs = weight_runs(a);
+  const int64_t splits = weight_splits(a);
   const dim3 grid(ceil_div(g.taps() * g.group_in(), kTile), ceil_div(g.group_out(), kTile),
-                  runs * g.groups);
+                  splits * g.groups);
   dispatch(a.dtype, [&](auto element) {
     using T = decltype(element);
     auto* partial = static_cast<accumulator_t<T>*>(workspace);
-    grad_weight_kernel<T><<<grid, kTileThreads, 0, stream>>>(a, runs, partial);
+    grad_weight_kernel<T><<<grid, kTileThreads, 0, stream>>>(a, splits, partial);
     check(cudaGetLastError(), "grad_weight");
     launch_store_weight<T>(
-        a, RunSums<accumulator_t<T>>{partial, runs, g.groups, g.taps() * g.group_in(), g.group_out()},
+        a, SplitSums<accumulator_t<T>>{partial, splits, g.groups, g.taps() * g.group_in(), g.group_out()},
         stream);
   });
 }
 
 size_t grad_bias_workspace(const ConvArgs& a) {
-  return bias_runs(a) * a.g.out_channels * accumulator_size(a.dtype);
+  return bias_splits(a) * a.g.out_channels * accumulator_size(a.dtype);
 }
 
 void launch_grad_bias(const ConvArgs& a, void* workspace, cudaStream_t stream) {
-  const int64_t runs = bias_runs(a), channels = a.g.out_channels;
+  const int64_t splits = bias_splits(a), channels = a.g.out_channels;
   const int count = bias_channels(a);
-  const dim3 grid(ceil_div(channels, kBiasLanes * count), runs), block(kBiasLanes, kBiasRows);
+  const dim3 grid(ceil_div(channels, kBiasLanes * count), splits), block(kBiasLanes, kBiasRows);
   dispatch(a.dtype, [&](auto element) {
     using T = decltype(element);
     auto* partial = static_cast<accumulator_t<T>*>(workspace);
-    auto* kernel = count == 1 ? grad_bias_kernel<T, 1> : grad_bias_kernel<T, kVector<T>>;
-    kernel<<<grid, block, 0, stream>>>(a, runs, partial);
-    add_bias_runs_kernel<T><<<ceil_div(channels, 256), 256, 0, stream>>>(a, runs, partial);
+    auto* kernel = count == 1 ? grad_bias_kernel<T, 1> : grad_bias_kernel<T, kVecSize<T>>;
+    kernel<<<grid, block, 0, stream>>>(a, splits, partial);
+    add_bias_splits_kernel<T><<<ceil_div(channels, 256), 256, 0, stream>>>(a, splits, partial);
   });
   check(cudaGetLastError(), "grad_bias");
 }

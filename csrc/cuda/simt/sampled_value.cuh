@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// One modulated sample of one channel, as the plain kernels take it.
+// One modulated sample of one channel, as the SIMT kernels take it.
 #pragma once
 
 #include "cuda/common/common.cuh"

@@ -14,10 +14,10 @@ namespace dcnv2::cuda {
 constexpr int kTableTaps = 9;  // taps whose corners a table holds at a time
 
 // One sample to take: an output pixel, a tap, a deform group. Not wanted: nothing is read.
-struct Place {
+struct SampleId {
   Pixel pixel;
   int tap, deform_group;
-  bool wanted;
+  bool valid;
 };
 
 // An element of a view as it lies, to be widened later: a load that nothing waits for yet.
@@ -33,10 +33,10 @@ __device__ __forceinline__ float widen_raw(Dtype dtype, uint32_t raw) {
 
 // Row and column of a tap. For the at most 2^20 taps that paths.cpp lets in, a quotient of floats is exact
 // enough, and cheaper than one of integers.
-struct KernelPlace {
+struct TapPosition {
   int row, column;
 };
-__device__ __forceinline__ KernelPlace kernel_place(int tap, int kernel_w) {
+__device__ __forceinline__ TapPosition tap_position(int tap, int kernel_w) {
   const int row = int(__fdividef(float(tap) + 0.5f, float(kernel_w)));
   return {row, tap - row * kernel_w};
 }
@@ -56,7 +56,7 @@ struct RawSample {
   uint32_t dy, dx, mask;
 };
 // offset_at, mask_at: where the pixel's first channels lie; channel: of the mask.
-__device__ __forceinline__ RawSample ask_sample(const ConvArgs& a, int64_t offset_at, int64_t mask_at,
+__device__ __forceinline__ RawSample prefetch_sample(const ConvArgs& a, int64_t offset_at, int64_t mask_at,
                                                 int channel) {
   RawSample raw{};
   const int64_t at = offset_at + 2 * channel * a.offset.stride_c;
@@ -65,20 +65,20 @@ __device__ __forceinline__ RawSample ask_sample(const ConvArgs& a, int64_t offse
   if (a.mask.data != nullptr) raw.mask = load_raw(a.mask, mask_at + channel * a.mask.stride_c);
   return raw;
 }
-__device__ __forceinline__ RawSample ask_sample(const ConvArgs& a, const Place& place) {
-  if (!place.wanted) return {};
-  const Pixel& p = place.pixel;
-  return ask_sample(a, a.offset.index(p.n, 0, p.y, p.x), a.mask.index(p.n, 0, p.y, p.x),
-                    place.deform_group * int(a.g.taps()) + place.tap);
+__device__ __forceinline__ RawSample prefetch_sample(const ConvArgs& a, const SampleId& id) {
+  if (!id.valid) return {};
+  const Pixel& p = id.pixel;
+  return prefetch_sample(a, a.offset.index(p.n, 0, p.y, p.x), a.mask.index(p.n, 0, p.y, p.x),
+                    id.deform_group * int(a.g.taps()) + id.tap);
 }
 
 // The sample of a place that is wanted, and its modulation, 1 without a mask.
-__device__ __forceinline__ Sample<float> take_sample(const ConvArgs& a, const Place& place,
+__device__ __forceinline__ Sample<float> consume_sample(const ConvArgs& a, const SampleId& id,
                                                      const RawSample& raw, float& mask) {
   const ConvGeometry& g = a.g;
-  const Pixel& p = place.pixel;
+  const Pixel& p = id.pixel;
   mask = a.mask.data != nullptr ? widen_raw(a.mask.dtype, raw.mask) : 1;
-  const KernelPlace k = kernel_place(place.tap, int(g.kernel_w));
+  const TapPosition k = tap_position(id.tap, int(g.kernel_w));
   const int y = undeformed(p.y, int(g.stride_h), int(g.pad_h), k.row, int(g.dilation_h));
   const int x = undeformed(p.x, int(g.stride_w), int(g.pad_w), k.column, int(g.dilation_w));
   return make_sample(float(y) + widen_raw(a.offset.dtype, raw.dy),
@@ -88,7 +88,7 @@ __device__ __forceinline__ Sample<float> take_sample(const ConvArgs& a, const Pl
 // Where a sample reads: the address of channel 0 of its upper left pixel, the bytes to the pixels on
 // the right and below, and the modulated weights of the corners. Corners off the map have no weight
 // and stand on one that is on it; a sample that is off the map altogether, or NaN, reads zeros.
-struct Reading {
+struct SampleAddress {
   const char* at;
   int right, down;
   float4 weight;
@@ -108,14 +108,14 @@ __device__ __forceinline__ Source make_source(const ConvArgs& a, const void* zer
           int(a.g.width) * pixel_bytes};
 }
 
-__device__ __forceinline__ Reading make_reading(const ConvArgs& a, const Source& source, int n,
+__device__ __forceinline__ SampleAddress make_address(const ConvArgs& a, const Source& source, int n,
                                                 const Sample<float>& s, float mask) {
   const int height = int(a.g.height), width = int(a.g.width);
   if (s.nan || mask != mask) return {source.zeros, 0, 0, {NAN, 0, 0, 0}};
   if (!s.inside) return {source.zeros, 0, 0, {0, 0, 0, 0}};
   const Corners<float> c = make_corners(s, height, width);
   const int y = max(s.y, 0), x = max(s.x, 0);
-  Reading r;
+  SampleAddress r;
   r.at = source.input + int64_t(n * height + y) * source.line_bytes + int64_t(x) * source.pixel_bytes;
   r.right = s.x >= 0 && s.x + 1 < width ? source.pixel_bytes : 0;
   r.down = s.y >= 0 && s.y + 1 < height ? source.line_bytes : 0;
@@ -126,9 +126,9 @@ __device__ __forceinline__ Reading make_reading(const ConvArgs& a, const Source&
 
 // The same with the distances from the upper left pixel, the modulation and the corners that are on
 // the map (bit by bit) for weights, as gradients by the position want them.
-__device__ __forceinline__ Reading make_slope_reading(const ConvArgs& a, const Source& source, int n,
+__device__ __forceinline__ SampleAddress make_slope_address(const ConvArgs& a, const Source& source, int n,
                                                       const Sample<float>& s, float mask) {
-  Reading r = make_reading(a, source, n, s, 1);
+  SampleAddress r = make_address(a, source, n, s, 1);
   const Corners<float> c = make_corners(s, int(a.g.height), int(a.g.width));
   const int on_map = c.valid[0] | c.valid[1] << 1 | c.valid[2] << 2 | c.valid[3] << 3;
   const float poison = s.nan ? NAN : 0;
@@ -137,156 +137,156 @@ __device__ __forceinline__ Reading make_slope_reading(const ConvArgs& a, const S
 }
 
 // What a reading holds: weights of the corners, or what gradients by the position want.
-enum class Want { kWeights, kSlopes };
+enum class SampleKind { kWeights, kSlopes };
 
-template <Want kWant>
-__device__ __forceinline__ Reading take_reading(const ConvArgs& a, const Source& source,
-                                                const Place& place, const RawSample& raw) {
-  if (!place.wanted) return {source.zeros, 0, 0, {0, 0, 0, 0}};
+template <SampleKind kKind>
+__device__ __forceinline__ SampleAddress consume_address(const ConvArgs& a, const Source& source,
+                                                const SampleId& id, const RawSample& raw) {
+  if (!id.valid) return {source.zeros, 0, 0, {0, 0, 0, 0}};
   float mask;
-  const Sample<float> sample = take_sample(a, place, raw, mask);
-  return kWant == Want::kWeights ? make_reading(a, source, place.pixel.n, sample, mask)
-                                 : make_slope_reading(a, source, place.pixel.n, sample, mask);
+  const Sample<float> sample = consume_sample(a, id, raw, mask);
+  return kKind == SampleKind::kWeights ? make_address(a, source, id.pixel.n, sample, mask)
+                                 : make_slope_address(a, source, id.pixel.n, sample, mask);
 }
-template <Want kWant>
-__device__ __forceinline__ Reading load_reading(const ConvArgs& a, const Source& source,
-                                                const Place& place) {
-  return take_reading<kWant>(a, source, place, ask_sample(a, place));
+template <SampleKind kKind>
+__device__ __forceinline__ SampleAddress load_address(const ConvArgs& a, const Source& source,
+                                                const SampleId& id) {
+  return consume_address<kKind>(a, source, id, prefetch_sample(a, id));
 }
 
 // The readings of a tile's rows at several turns: taps of the same pixels, or the next pixels.
-template <Want kWant, int kRows, int kTurns = kTableTaps>
-struct ReadingTable {
-  int4 places[kTurns * kRows];  // at (two words), right, down
-  float4 weights[kTurns * kRows];
+template <SampleKind kKind, int kRows, int kSlots = kTableTaps>
+struct AddressTable {
+  int4 addresses[kSlots * kRows];  // at (two words), right, down
+  float4 weights[kSlots * kRows];
 
   // where(turn, row): the sample to take. Not wanted ones read zeros.
   template <int kThreads, class Where>
-  __device__ void fill(const ConvArgs& a, const Source& source, int turns, int thread, Where where) {
+  __device__ void fill(const ConvArgs& a, const Source& source, int slots, int thread, Where where) {
     constexpr int kBatch = 2;
-    for (int begin = thread; begin < turns * kRows; begin += kBatch * kThreads) {
-      Place wanted[kBatch] = {};
+    for (int begin = thread; begin < slots * kRows; begin += kBatch * kThreads) {
+      SampleId id[kBatch] = {};
       RawSample raw[kBatch];
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
         const int entry = begin + i * kThreads;
-        if (entry < turns * kRows) wanted[i] = where(entry / kRows, entry % kRows);
-        raw[i] = ask_sample(a, wanted[i]);
+        if (entry < slots * kRows) id[i] = where(entry / kRows, entry % kRows);
+        raw[i] = prefetch_sample(a, id[i]);
       }
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
         const int entry = begin + i * kThreads;
-        if (entry < turns * kRows) put(entry, take_reading<kWant>(a, source, wanted[i], raw[i]));
+        if (entry < slots * kRows) put(entry, consume_address<kKind>(a, source, id[i], raw[i]));
       }
     }
   }
-  __device__ void put(int entry, const Reading& r) {
+  __device__ void put(int entry, const SampleAddress& r) {
     const uint64_t at = reinterpret_cast<uint64_t>(r.at);
-    places[entry] = {int(uint32_t(at)), int(uint32_t(at >> 32)), r.right, r.down};
+    addresses[entry] = {int(uint32_t(at)), int(uint32_t(at >> 32)), r.right, r.down};
     weights[entry] = r.weight;
   }
 
   // The same by the table's address in shared memory.
-  static __device__ Reading reading(uint32_t table, int turn, int row) {
-    const uint32_t at = table + (turn * kRows + row) * int(sizeof(int4));
-    const uint4 p = load_shared(at), w = load_shared(at + int(sizeof(places)));
+  static __device__ SampleAddress at(uint32_t table, int slot, int row) {
+    const uint32_t at = table + (slot * kRows + row) * int(sizeof(int4));
+    const uint4 p = load_shared(at), w = load_shared(at + int(sizeof(addresses)));
     const uint64_t to = uint64_t(p.y) << 32 | p.x;
     return {reinterpret_cast<const char*>(to), int(p.z), int(p.w),
             {__uint_as_float(w.x), __uint_as_float(w.y), __uint_as_float(w.z), __uint_as_float(w.w)}};
   }
-  __device__ Reading reading(int turn, int row) const {
-    const int4 p = places[turn * kRows + row];
+  __device__ SampleAddress at(int slot, int row) const {
+    const int4 p = addresses[slot * kRows + row];
     const uint64_t at = uint64_t(uint32_t(p.y)) << 32 | uint32_t(p.x);
-    return {reinterpret_cast<const char*>(at), p.z, p.w, weight(turn, row)};
+    return {reinterpret_cast<const char*>(at), p.z, p.w, weight(slot, row)};
   }
-  __device__ float4 weight(int turn, int row) const { return weights[turn * kRows + row]; }
+  __device__ float4 weight(int slot, int row) const { return weights[slot * kRows + row]; }
 };
 
 // Whether a slab never holds channels of two deform groups, so that a table serves whole rows.
-inline bool rows_share_readings(const ConvGeometry& g, int slab) {
+inline bool rows_share_addresses(const ConvGeometry& g, int smem) {
   return g.deform_channels() % g.group_in() == 0 ||
-         (g.deform_channels() % slab == 0 && g.group_in() % g.deform_channels() == 0);
+         (g.deform_channels() % smem == 0 && g.group_in() % g.deform_channels() == 0);
 }
 
 // Some samples at one chunk, on their way.
 template <int kCount>
-struct Corners4 {
+struct CornerLoads {
   uint4 value[kCount][4];
   float4 weight[kCount];
 
   // Of the rows row0, row0 + row_step, ...; reading(row) tells where they are.
-  template <class GetReading>
-  __device__ void load(int row0, int row_step, GetReading reading) {
+  template <class GetAddress>
+  __device__ void load(int row0, int row_step, GetAddress address) {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
-      const Reading r = reading(row0 + i * row_step);
-      value[i][0] = load_chunk(r.at);
-      value[i][1] = load_chunk(r.at + r.right);
-      value[i][2] = load_chunk(r.at + r.down);
-      value[i][3] = load_chunk(r.at + r.down + r.right);
+      const SampleAddress r = address(row0 + i * row_step);
+      value[i][0] = load_vec16(r.at);
+      value[i][1] = load_vec16(r.at + r.right);
+      value[i][2] = load_vec16(r.at + r.down);
+      value[i][3] = load_vec16(r.at + r.down + r.right);
       weight[i] = r.weight;
     }
   }
-  template <class M, int kPartBytes>
+  template <class M, int kSplitBytes>
   __device__ void store(uint32_t to, int step_bytes) const {
     using T = typename M::element;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
-      float v[kVector<T>] = {};
-      add_chunk(value[i][0], weight[i].x, v, T{});
-      add_chunk(value[i][1], weight[i].y, v, T{});
-      add_chunk(value[i][2], weight[i].z, v, T{});
-      add_chunk(value[i][3], weight[i].w, v, T{});
-      if constexpr (M::kTurned) {
-        store_across<M, kPartBytes>(to + i * step_bytes, v);
+      float v[kVecSize<T>] = {};
+      fma_vec16(value[i][0], weight[i].x, v, T{});
+      fma_vec16(value[i][1], weight[i].y, v, T{});
+      fma_vec16(value[i][2], weight[i].z, v, T{});
+      fma_vec16(value[i][3], weight[i].w, v, T{});
+      if constexpr (M::kSwapAB) {
+        store_transposed<M, kSplitBytes>(to + i * step_bytes, v);
       } else {
-        store_operand<M, kPartBytes>(to + i * step_bytes, v);
+        store_operand<M, kSplitBytes>(to + i * step_bytes, v);
       }
     }
   }
 };
 template <>
-struct Corners4<0> {
-  template <class GetReading>
-  __device__ void load(int, int, GetReading) {}
-  template <class M, int kPartBytes>
+struct CornerLoads<0> {
+  template <class GetAddress>
+  __device__ void load(int, int, GetAddress) {}
+  template <class M, int kSplitBytes>
   __device__ void store(uint32_t, int) const {}
 };
 
 // Samples one step after the other: a thread's share of kItems rows. While the corners of some are added up,
-// those of others are on their way. kPartBytes: from one part of the operand to the next in a stage; kCopies: the
+// those of others are on their way. kSplitBytes: from one part of the operand to the next in a stage; kCopies: the
 // thread copies more into the stage by itself.
-template <class M, int kItems, int kItemBytes, int kPartBytes, bool kCopies>
-struct SampleFiller {
+template <class M, int kItems, int kItemBytes, int kSplitBytes, bool kCopies>
+struct SampleProducer {
   static constexpr int kFirst = kItems / 2, kSecond = kItems - kFirst;
 
   // All have values at once: what had none, ptxas 13.0 once took for what comes after it.
-  Corners4<kSecond> second{};  // on its way from one step to the next,
-  uint32_t pending_slab = 0;   // to go here
+  CornerLoads<kSecond> second{};  // on its way from one step to the next,
+  uint32_t pending_smem = 0;   // to go here
   uint32_t pending = 0;        // and fill the stage of this barrier
 
   // load(corners, item): asks for the corners from that item on; open(): waits for the stage and begins copies
   // into it; slab, full: addresses of where the first item goes and of the stage's barrier.
   template <class Load, class Open>
-  __device__ void step(Load load, Open open, uint32_t slab, uint32_t full) {
-    Corners4<kFirst> first;
-    Corners4<kSecond> next;
+  __device__ void step(Load load, Open open, uint32_t smem, uint32_t full) {
+    CornerLoads<kFirst> first;
+    CornerLoads<kSecond> next;
     load(first, 0);
     if (kFirst == 0) load(next, 0);
-    finish_pending();
+    commit_pending();
     open();
     if (kFirst > 0) {
       load(next, kFirst);
-      first.template store<M, kPartBytes>(slab, kItemBytes);
+      first.template store<M, kSplitBytes>(smem, kItemBytes);
     }
     second = next;
     pending = full;
-    pending_slab = slab + kFirst * kItemBytes;
+    pending_smem = smem + kFirst * kItemBytes;
   }
-  __device__ void finish_pending() {
+  __device__ void commit_pending() {
     if (pending == 0) return;
-    second.template store<M, kPartBytes>(pending_slab, kItemBytes);
-    if constexpr (kCopies) wait_copies();
+    second.template store<M, kSplitBytes>(pending_smem, kItemBytes);
+    if constexpr (kCopies) cp_async_wait_all();
     arrive_filled<M>(pending);
     pending = 0;
   }

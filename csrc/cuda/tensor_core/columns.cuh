@@ -16,8 +16,8 @@ constexpr int kFewOutputs = 256;
 // Channels of a tile of columns: two slabs, or one where a deform group has few of them, or a second slab would
 // hold another group's.
 inline int column_tile(const ConvArgs& a, Path path) {
-  constexpr int kOne = kSlab<__half>;
-  if (a.dtype == Dtype::kFloat32) return 2 * kSlab<float>;
+  constexpr int kOne = kRowElements<__half>;
+  if (a.dtype == Dtype::kFloat32) return 2 * kRowElements<float>;
   if (path == Path::kMma || a.g.out_channels > kFewOutputs) return 2 * kOne;
   const int64_t channels = a.g.deform_channels();
   const bool one = a.g.in_channels <= kOne ||
@@ -39,8 +39,8 @@ struct ColumnSizes {
 PackedWeight columns_weight(const ConvArgs& a, Path path);
 
 // A run of images.
-struct Run {
-  int64_t first, images;
+struct ImageRange {
+  int64_t first, count;
 };
 
 // Whether launch_columns takes the problem: with columns in memory if there is a place for grad_input.
@@ -48,7 +48,7 @@ bool columns_fit(const ConvArgs& a, Path path);
 
 // Takes the columns of a run, writes its grad_offset and grad_mask where they are asked for, and the
 // columns themselves where `columns` is not null. `packed_weight`: by columns_weight(a, path).
-void launch_columns(const ConvArgs& a, const Run& run, Path path, const void* packed_weight,
+void launch_columns(const ConvArgs& a, const ImageRange& images, Path path, const void* packed_weight,
                     char* columns, cudaStream_t stream);
 
 }  // namespace dcnv2::cuda

@@ -13,31 +13,31 @@ namespace {
 
 struct GradInputArgs {
   TileGrid grid;
-  ProductMap map;            // grad_input of the images of the lists
+  OutputMap map;            // grad_input of the images of the lists
   SampleLists<float> lists;  // of every deform group and tap
-  Crowds crowds;             // of these
+  OversizedCells oversized;             // of these
   const char* grad_output;   // of those images
-  uint32_t row_chunks;       // of a pixel of it
+  uint32_t row_vecs;       // of a pixel of it
   int deform_channels;
 };
 
 template <class M>
-struct Shared {
-  static constexpr int kGroups = M::kFillThreads / kChunks;  // of threads that share a row
+struct GradInputSmem {
+  static constexpr int kGroups = M::kProducerThreads / kRowVecs;  // of threads that share a row
 
-  TileRing<M> ring;
-  float partial[kGroups][kSlab<typename M::element>];  // of a crowded row, by who sums it
-  bool crowded[M::kTileRows];
+  PipelineStorage<M> pipeline;
+  float partial[kGroups][kRowElements<typename M::element>];  // of a crowded row, by who sums it
+  bool oversized[M::kTileRows];
 };
 
 // Fills one step after the other: eight threads gather a row, each its chunk of every entry. They also
 // share the entries' places and weights, eight entries at a time.
 template <class M>
-struct Gatherer {
+struct GradInputProducer {
   using T = typename M::element;
-  using Sum = float[kVector<T>];
-  static constexpr int kGroups = Shared<M>::kGroups, kItems = M::kTileRows / kGroups;
-  static constexpr uint32_t kAll = 0xffffffffu, kShared = kChunks;
+  using Sum = float[kVecSize<T>];
+  static constexpr int kGroups = GradInputSmem<M>::kGroups, kItems = M::kTileRows / kGroups;
+  static constexpr uint32_t kAll = 0xffffffffu, kShared = kRowVecs;
   // Whether, while a row's entries are added, the first of the next slab are on their way; where a thread has more
   // rows than one, registers do not suffice
   static constexpr bool kAhead = kItems == 1;
@@ -52,154 +52,154 @@ struct Gatherer {
   };
 
   const GradInputArgs& f;
-  Shared<M>& shared;
+  GradInputSmem<M>& shared;
   const int thread, group, lane;
   const bool copies;  // the weight
   const uint32_t line_keys, list_keys;
-  const bool crowds;  // whether any pixel may have so many entries that all threads share them
-  RingPosition<TileRing<M>::kStages> at;
+  const bool any_oversized;  // whether any pixel may have so many entries that all threads share them
+  PipelineState<PipelineStorage<M>::kStages> state;
 
-  __device__ Gatherer(const GradInputArgs& f, Shared<M>& shared, int thread)
+  __device__ GradInputProducer(const GradInputArgs& f, GradInputSmem<M>& shared, int thread)
       : f(f),
         shared(shared),
         thread(thread),
-        group(thread / kChunks),
-        lane(thread % kChunks),
+        group(thread / kRowVecs),
+        lane(thread % kRowVecs),
         copies(in_first_warp(thread)),
         line_keys(uint32_t(f.lists.grid.width + 1)),
         list_keys(uint32_t(f.lists.grid.cells())),
-        crowds(*f.lists.crowded != 0) {}
+        any_oversized(*f.lists.has_oversized != 0) {}
 
   // A thread's channels of a slab: where they lie in the first pixel, and whether they are there.
-  struct Part {
+  struct ChannelSlice {
     const char* base;
-    bool wanted;
+    bool valid;
   };
-  __device__ Part part_of(const Tile& tile, int slab) const {
-    const int depth = f.grid.packed.depth, within = slab * kSlab<T> + lane * kVector<T>;
-    const bool wanted = within < depth;
-    return {f.grad_output + (tile.group * depth + (wanted ? within : 0)) * int(sizeof(T)), wanted};
+  __device__ ChannelSlice slice_of(const OutputTile& tile, int k_tile) const {
+    const int depth = f.grid.packed.depth, within = k_tile * kRowElements<T> + lane * kVecSize<T>;
+    const bool valid = within < depth;
+    return {f.grad_output + (tile.group * depth + (valid ? within : 0)) * int(sizeof(T)), valid};
   }
 
   // Keys fit 32 bits.
   __device__ uint32_t first_key(int row, int list) const {
-    if (!shared.ring.fill_rows.exists(row)) return kNoKey;
-    const Pixel p = shared.ring.fill_rows.pixel(row);
+    if (!shared.pipeline.producer_rows.exists(row)) return kNoKey;
+    const Pixel p = shared.pipeline.producer_rows.pixel(row);
     return uint32_t(f.lists.key(list, p.n, p.y, p.x, 1));
   }
   // first: the key at the first tap.
   __device__ Entries entries(uint32_t first, int tap) const {
     if (first == kNoKey) return {};
-    return Entries(f.lists.start, first + tap * list_keys, line_keys);
+    return Entries(f.lists.row_offsets, first + tap * list_keys, line_keys);
   }
   __device__ Entry entry(const Entries& entries, uint32_t index) const {
     if (index >= entries.count()) return {0, 0};
-    const Entries::Place place = entries.place(index);
-    return {f.lists.row[place.index] * f.row_chunks,
-            f.lists.weights[int64_t(place.index) * 4 + place.corner]};
+    const Entries::Position position = entries.position(index);
+    return {f.lists.row[position.index] * f.row_vecs,
+            f.lists.weights[int64_t(position.index) * 4 + position.corner]};
   }
   static __device__ uint4 load(const char* base, uint32_t at) {
-    return load_chunk(base + uint64_t(at) * kChunkBytes);
+    return load_vec16(base + uint64_t(at) * kVec16Bytes);
   }
 
   // Asks for the chunks of kCount of the eight entries of a row that its threads hold; only the first `count` are
   // there. Every thread of a warp takes part.
   template <uint32_t kCount>
-  static __device__ __forceinline__ void ask_some(const Entry& mine, uint32_t begin, uint32_t count,
-                                                  const char* base, uint4 (&chunk)[kCount]) {
+  static __device__ __forceinline__ void prefetch_some(const Entry& mine, uint32_t begin, uint32_t count,
+                                                  const char* base, uint4 (&vec)[kCount]) {
 #pragma unroll
     for (uint32_t i = 0; i < kCount; ++i) {
-      const uint32_t at = __shfl_sync(kAll, mine.at, begin + i, kChunks);
-      chunk[i] = {};
-      if (begin + i < count) chunk[i] = load(base, at);
+      const uint32_t at = __shfl_sync(kAll, mine.at, begin + i, kRowVecs);
+      vec[i] = {};
+      if (begin + i < count) vec[i] = load(base, at);
     }
   }
   template <uint32_t kCount>
   static __device__ __forceinline__ void add_some(const Entry& mine, uint32_t begin,
-                                                  const uint4 (&chunk)[kCount], Sum& sum) {
+                                                  const uint4 (&vec)[kCount], Sum& sum) {
 #pragma unroll
     for (uint32_t i = 0; i < kCount; ++i) {
-      add_chunk(chunk[i], __shfl_sync(kAll, mine.weight, begin + i, kChunks), sum, T{});
+      fma_vec16(vec[i], __shfl_sync(kAll, mine.weight, begin + i, kRowVecs), sum, T{});
     }
   }
   // Adds those from `begin` on; the fullest row of the warp has `most`.
   static __device__ __forceinline__ void add_rest(const Entry& mine, uint32_t begin, uint32_t count,
                                                   uint32_t most, const char* base, Sum& sum) {
     for (; begin < min(most, kShared); begin += kMore) {
-      uint4 chunk[kMore];
-      ask_some<kMore>(mine, begin, count, base, chunk);
-      add_some<kMore>(mine, begin, chunk, sum);
+      uint4 vec[kMore];
+      prefetch_some<kMore>(mine, begin, count, base, vec);
+      add_some<kMore>(mine, begin, vec, sum);
     }
   }
 
-  __device__ void store_row(char* slab, int row, const Sum& sum) const {
-    store_operand<M, TileRing<M>::kPartBytes>(shared_address(slab) + chunk_offset(row, lane), sum);
+  __device__ void store_row(char* k_tile, int row, const Sum& sum) const {
+    store_operand<M, PipelineStorage<M>::kSplitBytes>(shared_address(k_tile) + swizzled_offset(row, lane), sum);
   }
 
   // The most of a number that each row of a warp has.
   static __device__ uint32_t most_of_warp(uint32_t v) {
-    for (int step = kChunks; step < 32; step *= 2) v = max(v, __shfl_xor_sync(kAll, v, step));
+    for (int step = kRowVecs; step < 32; step *= 2) v = max(v, __shfl_xor_sync(kAll, v, step));
     return v;
   }
 
   // Marks the rows that are a crowd at a step, which have no entries of their own then.
-  __device__ void mark_crowds(uint32_t (&count)[kItems]) const {
-    named_barrier(kFillBarrier, M::kFillThreads);  // nobody reads the old marks
+  __device__ void mark_oversized(uint32_t (&count)[kItems]) const {
+    named_barrier(kProducerBarrier, M::kProducerThreads);  // nobody reads the old marks
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
-      const bool crowded = count[i] > kCrowd;
-      if (lane == 0) shared.crowded[group + i * kGroups] = crowded;
-      if (crowded) count[i] = 0;
+      const bool oversized = count[i] > kOversized;
+      if (lane == 0) shared.oversized[group + i * kGroups] = oversized;
+      if (oversized) count[i] = 0;
     }
-    named_barrier(kFillBarrier, M::kFillThreads);
+    named_barrier(kProducerBarrier, M::kProducerThreads);
   }
   // What a thread's share of a cell's samples adds to the pixel that is such a corner of it.
-  __device__ void add_cell(SampleRange cell, int corner, const Part& part, Sum& sum) const {
-    const uint32_t stretch = f.crowds.stretch;
-    if (cell.end - cell.begin <= stretch) {
+  __device__ void add_cell(SampleRange cell, int corner, const ChannelSlice& slice, Sum& sum) const {
+    const uint32_t segment_length = f.oversized.segment_length;
+    if (cell.end - cell.begin <= segment_length) {
 #pragma unroll 4
       for (uint32_t i = cell.begin + group; i < cell.end; i += kGroups) {
         const float weight = f.lists.weights[int64_t(i) * 4 + corner];
-        add_chunk(load(part.base, f.lists.row[i] * f.row_chunks), weight, sum, T{});
+        fma_vec16(load(slice.base, f.lists.row[i] * f.row_vecs), weight, sum, T{});
       }
       return;
     }
-    const int64_t channel = (part.base - f.grad_output) / int(sizeof(T));
-    for (uint32_t i = cell.begin / stretch + group; int64_t(i) * stretch < cell.end; i += kGroups) {
-      const int64_t number = crowd_part(max(cell.begin, i * stretch), stretch);
-      const float* from = f.crowds.partial + (number * 4 + corner) * f.crowds.channels + channel;
+    const int64_t channel = (slice.base - f.grad_output) / int(sizeof(T));
+    for (uint32_t i = cell.begin / segment_length + group; int64_t(i) * segment_length < cell.end; i += kGroups) {
+      const int64_t segment = segment_index(max(cell.begin, i * segment_length), segment_length);
+      const float* from = f.oversized.partial + (segment * 4 + corner) * f.oversized.channels + channel;
 #pragma unroll
-      for (int k = 0; k < kVector<T>; ++k) sum[k] += from[k];
+      for (int k = 0; k < kVecSize<T>; ++k) sum[k] += from[k];
     }
   }
   // Those rows, one after the other, by all threads; sums in a fixed order.
-  __device__ void add_crowds(int list0, int tap, const Part& part, char* slab) const {
+  __device__ void add_oversized(int list0, int tap, const ChannelSlice& slice, char* k_tile) const {
     for (int row = 0; row < M::kTileRows; ++row) {
-      if (!shared.crowded[row]) continue;
+      if (!shared.oversized[row]) continue;
       const Entries all = entries(first_key(row, list0), tap);
       Sum sum = {};
-      if (part.wanted) {
+      if (slice.valid) {
 #pragma unroll
-        for (int corner = 0; corner < 4; ++corner) add_cell(all.cell(corner), corner, part, sum);
+        for (int corner = 0; corner < 4; ++corner) add_cell(all.cell(corner), corner, slice, sum);
       }
 #pragma unroll
-      for (int i = 0; i < kVector<T>; ++i) shared.partial[group][lane * kVector<T> + i] = sum[i];
-      named_barrier(kFillBarrier, M::kFillThreads);
+      for (int i = 0; i < kVecSize<T>; ++i) shared.partial[group][lane * kVecSize<T> + i] = sum[i];
+      named_barrier(kProducerBarrier, M::kProducerThreads);
       if (group == row % kGroups) {
         Sum total = {};
         for (int other = 0; other < kGroups; ++other) {
-          const float* from = shared.partial[other] + lane * kVector<T>;
+          const float* from = shared.partial[other] + lane * kVecSize<T>;
 #pragma unroll
-          for (int i = 0; i < kVector<T>; ++i) total[i] += from[i];
+          for (int i = 0; i < kVecSize<T>; ++i) total[i] += from[i];
         }
-        store_row(slab, row, total);
+        store_row(k_tile, row, total);
       }
-      named_barrier(kFillBarrier, M::kFillThreads);
+      named_barrier(kProducerBarrier, M::kProducerThreads);
     }
   }
 
-  __device__ void fill_tile(const Tile& tile) {
-    TileRing<M>& ring = shared.ring;
+  __device__ void fill_tile(const OutputTile& tile) {
+    PipelineStorage<M>& pipeline = shared.pipeline;
     const PackedWeight& packed = f.grid.packed;
     const int deform_group = (tile.group * packed.cols + tile.col0) / f.deform_channels;
     const int list0 = deform_group * packed.taps;
@@ -209,7 +209,7 @@ struct Gatherer {
     Entry ready[kItems], first[kItems];
     uint32_t ready_count[kItems], count[kItems], most[kItems];
     int next_tap = 0;
-    auto ask = [&] {  // behind the last tap for what is not used, rather than by a branch
+    auto prefetch = [&] {  // behind the last tap for what is not used, rather than by a branch
 #pragma unroll
       for (int i = 0; i < kItems; ++i) {
         ready_count[i] = next[i].count();
@@ -220,78 +220,78 @@ struct Gatherer {
     };
 #pragma unroll
     for (int i = 0; i < kItems; ++i) key0[i] = first_key(group + i * kGroups, list0);
-    ask();
-    ask();
+    prefetch();
+    prefetch();
     for (int tap = 0; tap < packed.taps; ++tap) {
 #pragma unroll
       for (int i = 0; i < kItems; ++i) {
         first[i] = ready[i];
         count[i] = ready_count[i];
       }
-      ask();
-      if (crowds) mark_crowds(count);
+      prefetch();
+      if (any_oversized) mark_oversized(count);
 #pragma unroll
       for (int i = 0; i < kItems; ++i) most[i] = most_of_warp(count[i]);
       uint4 ahead[kFirst];
-      Part part = part_of(tile, 0);
-      if (kAhead) ask_some<kFirst>(first[0], 0, part.wanted ? count[0] : 0, part.base, ahead);
-      for (int slab = 0; slab < packed.slabs; ++slab) {
-        const Part after = part_of(tile, slab + 1);
-        ring.empty[at.stage].wait(at.parity ^ 1);
+      ChannelSlice slice = slice_of(tile, 0);
+      if (kAhead) prefetch_some<kFirst>(first[0], 0, slice.valid ? count[0] : 0, slice.base, ahead);
+      for (int k_tile = 0; k_tile < packed.k_tiles; ++k_tile) {
+        const ChannelSlice after = slice_of(tile, k_tile + 1);
+        pipeline.empty[state.stage].wait(state.phase ^ 1);
         if (copies) {
-          copy_tile<M>(ring.b[at.stage],
-                       f.grid.weight + packed.tile(tile.group, slab * packed.taps + tap, tile.col0),
-                       sizeof(ring.b[0]), ring.full[at.stage]);
+          copy_tile<M>(pipeline.b[state.stage],
+                       f.grid.weight + packed.tile(tile.group, k_tile * packed.taps + tap, tile.col0),
+                       sizeof(pipeline.b[0]), pipeline.full[state.stage]);
         }
 #pragma unroll
         for (int i = 0; i < kItems; ++i) {
-          const uint32_t here = part.wanted ? count[i] : 0;
+          const uint32_t here = slice.valid ? count[i] : 0;
           uint4 now[kFirst];
           if constexpr (kAhead) {
 #pragma unroll
             for (uint32_t k = 0; k < kFirst; ++k) now[k] = ahead[k];
-            ask_some<kFirst>(first[i], 0, after.wanted ? count[i] : 0, after.base, ahead);
+            prefetch_some<kFirst>(first[i], 0, after.valid ? count[i] : 0, after.base, ahead);
           } else {
-            ask_some<kFirst>(first[i], 0, here, part.base, now);
+            prefetch_some<kFirst>(first[i], 0, here, slice.base, now);
           }
           Sum sum = {};
           add_some<kFirst>(first[i], 0, now, sum);
-          add_rest(first[i], kFirst, here, most[i], part.base, sum);
+          add_rest(first[i], kFirst, here, most[i], slice.base, sum);
           for (uint32_t begin = kShared; begin < most[i]; begin += kShared) {
             const bool more = begin < count[i];
             const Entry mine = more ? entry(entries(key0[i], tap), begin + lane) : Entry{0, 0};
-            add_rest(mine, 0, begin < here ? here - begin : 0, most[i] - begin, part.base, sum);
+            add_rest(mine, 0, begin < here ? here - begin : 0, most[i] - begin, slice.base, sum);
           }
-          store_row(ring.a[at.stage], group + i * kGroups, sum);
+          store_row(pipeline.a[state.stage], group + i * kGroups, sum);
         }
-        if (crowds) add_crowds(list0, tap, part, ring.a[at.stage]);
-        arrive_filled<M>(shared_address(&ring.full[at.stage]));
-        at.advance();
-        part = after;
+        if (any_oversized) add_oversized(list0, tap, slice, pipeline.a[state.stage]);
+        arrive_filled<M>(shared_address(&pipeline.full[state.stage]));
+        state.advance();
+        slice = after;
       }
     }
   }
 };
 
 template <class M>
-__global__ void __launch_bounds__(M::kThreads + M::kFillThreads, 1)
+__global__ void __launch_bounds__(M::kMathThreads + M::kProducerThreads, 1)
     grad_input_kernel(__grid_constant__ const GradInputArgs f) {
-  if constexpr (M::kHere) {
+  if constexpr (M::kSupported) {
     extern __shared__ __align__(kTileAlignment) char raw[];
-    auto& shared = *reinterpret_cast<Shared<M>*>(raw);
-    init_ring(shared.ring.full, shared.ring.empty, M::kFillThreads / 32 * kArrivals,
-              M::kThreads / 32 * kArrivals);
-    if (threadIdx.x < M::kThreads) {
-      M::take_registers();
-      multiply_tiles<M>(f.grid, f.map, shared.ring);
+    auto& shared = *reinterpret_cast<GradInputSmem<M>*>(raw);
+    init_pipeline(shared.pipeline.full, shared.pipeline.empty, M::kProducerThreads / 32 * kArrivals,
+              M::kMathThreads / 32 * kArrivals);
+    if (threadIdx.x < M::kMathThreads) {
+      M::warpgroup_reg_alloc();
+      math_tiles<M>(f.grid, f.map, shared.pipeline);
     } else {
-      M::give_registers();
-      const int thread = threadIdx.x - M::kThreads;
-      Gatherer<M> gatherer(f, shared, thread);
+      M::warpgroup_reg_dealloc();
+      const int thread = threadIdx.x - M::kMathThreads;
+      GradInputProducer<M> producer(f, shared, thread);
       for (int t = blockIdx.x; t < f.grid.tiles(); t += gridDim.x) {
-        const Tile tile = tile_at<M>(f.grid, t);
-        begin_tile(shared.ring, f.grid, f.map, tile.row0, thread);
-        gatherer.fill_tile(tile);
+        const OutputTile tile = output_tile_at<M>(f.grid, t);
+        load_tile_pixels(shared.pipeline, f.grid, f.map, tile.row0, thread);
+        producer.fill_tile(tile);
       }
     }
   }
@@ -309,15 +309,15 @@ int grad_input_cols(const ConvArgs& a, Path path) {
 }
 
 // Where everything lies in the workspace: the packed weight, then the lists of a run of images.
-struct Plan {
+struct GradInputPlan {
   int cols;
   PackedWeight packed;
   int64_t images, lists, total;
 
-  Plan(const ConvArgs& a, Path path)
+  GradInputPlan(const ConvArgs& a, Path path)
       : cols(grad_input_cols(a, path)),
         packed(backward_weight(a, cols, operand_form(a, path))),
-        images(images_a_run(a.g)) {
+        images(images_per_pass(a.g)) {
     const int64_t weight = (packed.count() + a.g.in_channels) * int64_t(element_size(a.dtype));
     lists = align_256(weight);
     total = lists + sample_lists_workspace(a.g, images, sizeof(float));
@@ -328,16 +328,16 @@ struct Plan {
 
 bool fused_grad_input_fits(const ConvArgs& a, Path path) {
   const ConvGeometry& g = a.g;
-  if (path == Path::kPlain || !one_group_a_tile(g, grad_input_cols(a, path))) return false;
+  if (path == Path::kSimt || !one_group_a_tile(g, grad_input_cols(a, path))) return false;
   // An entry tells its place in chunks
-  const int64_t bytes = images_a_run(g) * g.out_height * g.out_width * g.out_channels * element_size(a.dtype);
-  return bytes / kChunkBytes <= std::numeric_limits<uint32_t>::max();
+  const int64_t bytes = images_per_pass(g) * g.out_height * g.out_width * g.out_channels * element_size(a.dtype);
+  return bytes / kVec16Bytes <= std::numeric_limits<uint32_t>::max();
 }
 
-size_t fused_grad_input_workspace(const ConvArgs& a, Path path) { return Plan(a, path).total; }
+size_t fused_grad_input_workspace(const ConvArgs& a, Path path) { return GradInputPlan(a, path).total; }
 
 void launch_fused_grad_input(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream) {
-  const Plan plan(a, path);
+  const GradInputPlan plan(a, path);
   const ConvGeometry& g = a.g;
   const int64_t size = int64_t(element_size(a.dtype));
   launch_pack_weight(a, plan.packed, workspace, stream);
@@ -347,20 +347,20 @@ void launch_fused_grad_input(const ConvArgs& a, Path path, void* workspace, cuda
         a, first, images, static_cast<char*>(workspace) + plan.lists, stream);
     const char* grad_output = static_cast<const char*>(a.grad_output) +
                               first * g.out_height * g.out_width * g.out_channels * size;
-    const Crowds crowds = sum_crowds(lists, a.dtype, grad_output, g.out_channels, stream);
-    dispatch_depth_product<64>(a, path, plan.cols, [&](auto product) {
+    const OversizedCells oversized = sum_oversized_cells(lists, a.dtype, grad_output, g.out_channels, stream);
+    dispatch_k_major_product<64>(a, path, plan.cols, [&](auto product) {
       using M = typename decltype(product)::type;
       const GradInputArgs f{
           {plan.packed, workspace, images * g.height * g.width, M::kTileRows, M::kTileCols},
           {static_cast<char*>(a.grad_input) + first * g.height * g.width * g.in_channels * size,
            int(g.height), int(g.width), int(g.in_channels), nullptr, 0},
           lists,
-          crowds,
+          oversized,
           grad_output,
-          uint32_t(g.out_channels * size / kChunkBytes),
+          uint32_t(g.out_channels * size / kVec16Bytes),
           int(g.deform_channels())};
-      launch_persistent(grad_input_kernel<M>, f, f.grid.tiles(), M::kThreads + M::kFillThreads,
-                        sizeof(Shared<M>), stream);
+      launch_persistent(grad_input_kernel<M>, f, f.grid.tiles(), M::kMathThreads + M::kProducerThreads,
+                        sizeof(GradInputSmem<M>), stream);
       check(cudaGetLastError(), "fused grad_input");
     });
   }

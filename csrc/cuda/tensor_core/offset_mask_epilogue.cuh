@@ -10,7 +10,7 @@
 
 namespace dcnv2::cuda {
 
-constexpr int kFillBarrier = 1;  // of all who take dot products
+constexpr int kProducerBarrier = 1;  // of all who take dot products
 
 struct GradOffsetArgs {
   ConvArgs conv;
@@ -21,8 +21,8 @@ struct GradOffsetArgs {
   int column_bytes;   // of a pixel's tap
   int first_image;    // of the run of images that is taken
   int pixels;         // of the run
-  int out_slabs;         // of output channels
-  int tiles_a_group;     // channel tiles of one deform group; of all where groups share tiles
+  int k_tiles;         // of output channels
+  int tiles_per_group;     // channel tiles of one deform group; of all where groups share tiles
   int stages;            // of weight
   int group_shift;       // log2 of the chunks of a deform group, where lanes have samples of their own
   int groups;            // deform groups taken one after the other; 1 where they share tiles
@@ -51,16 +51,16 @@ struct RowPlaces {
 };
 
 template <class Product, bool kShare>
-struct Shared {
+struct OffsetMaskSmem {
   using M = Product;
   using T = typename M::element;
-  static constexpr bool kShareReadings = kShare;  // whether the lanes of a row have the same sample
+  static constexpr bool kShareAddresses = kShare;  // whether the lanes of a row have the same sample
   static constexpr int kRows = M::kTileRows, kCols = M::kTileCols;
   static constexpr int kStages = 8;  // at most
-  static constexpr int kSlabs = kCols / kSlab<T>;
+  static constexpr int kAtoms = kCols / kRowElements<T>;
 
-  char column[2][kSlabs * kRows * kRowBytes];  // gradients of the samples of a tile, in turn
-  std::conditional_t<kShare, ReadingTable<Want::kSlopes, kRows>, RowPlaces<kRows>> table;
+  char column[2][kAtoms * kRows * kRowBytes];  // gradients of the samples of a tile, in turn
+  std::conditional_t<kShare, AddressTable<SampleKind::kSlopes, kRows>, RowPlaces<kRows>> table;
   RowPixels<kRows> rows;
   Barrier full[kStages], empty[kStages];  // of stages of weight
   Barrier column_full[2], column_empty[2], grad_full;
@@ -69,35 +69,35 @@ struct Shared {
 // Behind that in shared memory: grad_output of the block's pixels, slab by slab, and as many stages as there is room
 // for, each with the weight of one tap, channel tile and slab of outputs.
 template <class M>
-constexpr int kGradSlabBytes = M::kTileRows * kRowBytes;
+constexpr int kGradTileBytes = M::kTileRows * kRowBytes;
 template <class M>
-constexpr int kStageBytes = M::kParts * M::kTileCols * kRowBytes;
+constexpr int kStageBytes = M::kSplits * M::kTileCols * kRowBytes;
 template <class S>
 constexpr int kGradAt = int(ceil_div(sizeof(S), kTileAlignment)) * kTileAlignment;
 template <class S>
-__device__ __forceinline__ char* grad_slab(S& shared, int slab) {
-  return reinterpret_cast<char*>(&shared) + kGradAt<S> + slab * kGradSlabBytes<typename S::M>;
+__device__ __forceinline__ char* grad_tile(S& shared, int atom) {
+  return reinterpret_cast<char*>(&shared) + kGradAt<S> + atom * kGradTileBytes<typename S::M>;
 }
 template <class S>
-__device__ __forceinline__ char* weight_stage(S& shared, int out_slabs, int stage) {
-  return grad_slab(shared, out_slabs) + stage * kStageBytes<typename S::M>;
+__device__ __forceinline__ char* weight_stage(S& shared, int k_tiles, int stage) {
+  return grad_tile(shared, k_tiles) + stage * kStageBytes<typename S::M>;
 }
 template <class S>
-size_t shared_bytes(int out_slabs, int stages) {
-  return kGradAt<S> + out_slabs * kGradSlabBytes<typename S::M> + stages * kStageBytes<typename S::M>;
+size_t shared_bytes(int k_tiles, int stages) {
+  return kGradAt<S> + k_tiles * kGradTileBytes<typename S::M> + stages * kStageBytes<typename S::M>;
 }
 
-// Byte offset of a chunk of a row of a tile's columns: as in slab.cuh, but for four neighbouring chunks of
+// Byte offset of a chunk of a row of a tile's columns: as in smem_layout.cuh, but for four neighbouring chunks of
 // two neighbouring rows to lie apart, as they are written and read.
 template <int kRows>
-__device__ __forceinline__ int column_offset(int row, int chunk) {
-  return chunk / kChunks * (kRows * kRowBytes) + row * kRowBytes +
-         ((chunk % kChunks ^ (row << 2 & 4) ^ (row >> 1 & 3)) << 4);
+__device__ __forceinline__ int column_offset(int row, int vec) {
+  return vec / kRowVecs * (kRows * kRowBytes) + row * kRowBytes +
+         ((vec % kRowVecs ^ (row << 2 & 4) ^ (row >> 1 & 3)) << 4);
 }
 
 // The pixels of a run of images, as if it were the whole batch: with their place in it.
 template <int kRows>
-__device__ __forceinline__ Pixel run_pixel(const GradOffsetArgs& f, const RowPixels<kRows>& rows,
+__device__ __forceinline__ Pixel batch_pixel(const GradOffsetArgs& f, const RowPixels<kRows>& rows,
                                            int row) {
   Pixel p = rows.pixel(row);
   p.n += f.first_image;
@@ -106,7 +106,7 @@ __device__ __forceinline__ Pixel run_pixel(const GradOffsetArgs& f, const RowPix
 
 // A tile of the columns: its deform group (the first of several), tap and first channel, its number in the
 // order in which a block takes them, and whether it is the last of its group and tap.
-struct TileOfColumns {
+struct ColumnTile {
   int group, tap, channel, index;
   bool last;
 };
@@ -115,7 +115,7 @@ struct TileOfColumns {
 enum Output { kGradY, kGradX, kGradMask, kOutputs };
 
 // One of them from the dot products of the gradient of the sample's value with its corners; `w`: as
-// make_slope_reading has it.
+// make_slope_address has it.
 __device__ __forceinline__ float sample_gradient(const float4& w, const float (&dots)[4], int output) {
   Sample<float> s{};
   s.ly = w.x;
@@ -128,7 +128,7 @@ __device__ __forceinline__ float sample_gradient(const float4& w, const float (&
   return w.z * (output == kGradY ? slope_y(s, sums) : slope_x(s, sums));
 }
 
-// What the gradient of a sample adds to the corners; `w`: as make_slope_reading has it.
+// What the gradient of a sample adds to the corners; `w`: as make_slope_address has it.
 __device__ __forceinline__ float4 corner_weights(const float4& w) {
   const float ly = w.x, lx = w.y, mask = w.z;
   const int on_map = __float_as_int(w.w);
@@ -144,13 +144,13 @@ struct ThreadDots {
 
   template <int kItem>
   __device__ void add(const uint4& grad, const uint4 (&corners)[4]) {
-    float g[kVector<T>], v[kVector<T>];
-    widen_chunk(grad, g, T{});
+    float g[kVecSize<T>], v[kVecSize<T>];
+    widen_vec16(grad, g, T{});
 #pragma unroll
     for (int corner = 0; corner < 4; ++corner) {
-      widen_chunk(corners[corner], v, T{});
+      widen_vec16(corners[corner], v, T{});
 #pragma unroll
-      for (int i = 0; i < kVector<T>; ++i) sum[kItem][corner] += g[i] * v[i];
+      for (int i = 0; i < kVecSize<T>; ++i) sum[kItem][corner] += g[i] * v[i];
     }
   }
   // The sums over so many lanes, for each of them; the next ones begin anew.
@@ -186,17 +186,17 @@ struct TensorDots {
     for (int corner = 0; corner < 4; ++corner) {
       const uint4& v = corners[corner];
       if constexpr (kItem == 0) {
-        multiply_halves(sum[corner], {grad.x, 0, grad.y, 0}, {v.x, v.y}, T{});
-        multiply_halves(sum[corner], {grad.z, 0, grad.w, 0}, {v.z, v.w}, T{});
+        mma_m16n8k16(sum[corner], {grad.x, 0, grad.y, 0}, {v.x, v.y}, T{});
+        mma_m16n8k16(sum[corner], {grad.z, 0, grad.w, 0}, {v.z, v.w}, T{});
       } else {
-        multiply_halves(sum[corner], {0, grad.x, 0, grad.y}, {v.x, v.y}, T{});
-        multiply_halves(sum[corner], {0, grad.z, 0, grad.w}, {v.z, v.w}, T{});
+        mma_m16n8k16(sum[corner], {0, grad.x, 0, grad.y}, {v.x, v.y}, T{});
+        mma_m16n8k16(sum[corner], {0, grad.z, 0, grad.w}, {v.z, v.w}, T{});
       }
     }
   }
   // Lane 4 g + g / 2 has the diagonal's entries at g: of half g % 2 of row g / 2.
   __device__ void take(int item, int, float (&sums)[4]) {
-    const int lane = threadIdx.x % 32, first = lane / kChunks * 9;
+    const int lane = threadIdx.x % 32, first = lane / kRowVecs * 9;
 #pragma unroll
     for (int corner = 0; corner < 4; ++corner) {
       float(&d)[2] = reinterpret_cast<float(&)[2]>(sum[corner][2 * item]);
@@ -209,56 +209,56 @@ struct TensorDots {
 
 // The threads that take dot products: each has a chunk of some rows, as in sampling.
 template <class S>
-struct Dotter {
+struct OffsetMaskEpilogue {
   using M = typename S::M;
   using T = typename M::element;
-  static constexpr bool kShareReadings = S::kShareReadings;
-  static constexpr int kRows = M::kTileRows, kRowStep = M::kFillThreads / kChunks;
-  static constexpr int kItems = kRows / kRowStep, kSlabs = S::kSlabs;
-  static_assert(kItems <= 2 && kSlabs <= 2 && kItems * kSlabs > 1);
+  static constexpr bool kShareAddresses = S::kShareAddresses;
+  static constexpr int kRows = M::kTileRows, kRowStep = M::kProducerThreads / kRowVecs;
+  static constexpr int kItems = kRows / kRowStep, kAtoms = S::kAtoms;
+  static_assert(kItems <= 2 && kAtoms <= 2 && kItems * kAtoms > 1);
 
   const GradOffsetArgs& f;
   S& shared;
   const Source source;
-  const int thread, chunk, row0;
+  const int thread, vec, row0;
   const int lanes;  // that a deform group has, a power of 2, where it has fewer channels than a slab
-  std::conditional_t<kShareReadings && sizeof(T) == 2, TensorDots<T, kItems>, ThreadDots<T, kItems>>
+  std::conditional_t<kShareAddresses && sizeof(T) == 2, TensorDots<T, kItems>, ThreadDots<T, kItems>>
       dots;
 
   // One sample at one slab of a tile, on its way.
-  using Item = Corners4<1>;
+  using Item = CornerLoads<1>;
   Item even, odd;
-  TileOfColumns current;  // whose last item may be on its way
+  ColumnTile current;  // whose last item may be on its way
   bool active = false;    // whether it is
-  RawSample ahead[kSlabs][kItems] = {};  // of the next tile, where lanes have samples of their own
+  RawSample ahead[kAtoms][kItems] = {};  // of the next tile, where lanes have samples of their own
 
-  __device__ Dotter(const GradOffsetArgs& f, S& shared, int thread)
+  __device__ OffsetMaskEpilogue(const GradOffsetArgs& f, S& shared, int thread)
       : f(f),
         shared(shared),
         source(make_source<T>(f.conv, f.zeros)),
         thread(thread),
-        chunk(thread % kChunks),
-        row0(thread / kChunks),
+        vec(thread % kRowVecs),
+        row0(thread / kRowVecs),
         lanes(1 << f.group_shift) {}
 
   // Before the first tile, where lanes have samples of their own.
-  __device__ void ask_first() {
+  __device__ void prefetch_first() {
 #pragma unroll
-    for (int slab = 0; slab < kSlabs; ++slab) {
+    for (int atom = 0; atom < kAtoms; ++atom) {
 #pragma unroll
-      for (int i = 0; i < kItems; ++i) ask(ahead[slab][i], TileOfColumns{}, slab, row0 + i * kRowStep);
+      for (int i = 0; i < kItems; ++i) prefetch(ahead[atom][i], ColumnTile{}, atom, row0 + i * kRowStep);
     }
   }
 
   // The items of a tile, slab by slab; while one is on its way, the one before it is finished.
-  __device__ void take_tile(const TileOfColumns& tile) {
+  __device__ void consume_tile(const ColumnTile& tile) {
     load<0, 0>(even, tile);
     finish_tiles();
     current = tile;
     active = true;
     load<kItems == 1, kItems - 1>(odd, tile);
     finish<0, 0>(even);
-    if constexpr (kItems * kSlabs == 4) {
+    if constexpr (kItems * kAtoms == 4) {
       load<1, 0>(even, tile);
       finish<0, 1>(odd);
       load<1, 1>(odd, tile);
@@ -266,86 +266,86 @@ struct Dotter {
     }
   }
   __device__ void finish_tiles() {
-    if (active) finish<kSlabs - 1, kItems - 1>(odd);
+    if (active) finish<kAtoms - 1, kItems - 1>(odd);
     active = false;
   }
 
-  __device__ int channel_of(const TileOfColumns& tile, int slab) const {
-    return tile.channel + slab * kSlab<T> + chunk * kVector<T>;
+  __device__ int channel_of(const ColumnTile& tile, int atom) const {
+    return tile.channel + atom * kRowElements<T> + vec * kVecSize<T>;
   }
   // Of the lane, where they differ; -1 behind the last one.
-  __device__ int group_of(const TileOfColumns& tile, int channel) const {
-    if (kShareReadings) return tile.group;
-    return channel < int(f.conv.g.in_channels) ? channel / kVector<T> >> f.group_shift : -1;
+  __device__ int group_of(const ColumnTile& tile, int channel) const {
+    if (kShareAddresses) return tile.group;
+    return channel < int(f.conv.g.in_channels) ? channel / kVecSize<T> >> f.group_shift : -1;
   }
 
   // The tile after one whose group is all that there is.
-  __device__ TileOfColumns next_tile(TileOfColumns tile) const {
+  __device__ ColumnTile next_tile(ColumnTile tile) const {
     tile.channel += M::kTileCols;
     if (!tile.last) return tile;
     tile.channel = 0;
     ++tile.tap;
     return tile;
   }
-  __device__ void ask(RawSample& raw, const TileOfColumns& tile, int slab, int row) const {
-    const int group = group_of(tile, channel_of(tile, slab));
+  __device__ void prefetch(RawSample& raw, const ColumnTile& tile, int atom, int row) const {
+    const int group = group_of(tile, channel_of(tile, atom));
     if (group < 0 || tile.tap == f.packed.taps || !shared.rows.exists(row)) return;
     const auto& at = shared.table;
-    raw = ask_sample(f.conv, at.offset[row], at.mask[row], group * f.packed.taps + tile.tap);
+    raw = prefetch_sample(f.conv, at.offset[row], at.mask[row], group * f.packed.taps + tile.tap);
   }
 
-  template <int kSlabIndex, int kIndex>
-  __device__ void load(Item& item, const TileOfColumns& tile) {
+  template <int kAtom, int kItem>
+  __device__ void load(Item& item, const ColumnTile& tile) {
     const ConvArgs& a = f.conv;
-    const int channel = channel_of(tile, kSlabIndex);
-    const bool wanted = channel < int(a.g.in_channels);
-    item.load(row0 + kIndex * kRowStep, 0, [&](int row) {
-      Reading r;
-      if constexpr (kShareReadings) {
-        r = shared.table.reading(tile.tap % kTableTaps, row);
-        if (!wanted) r = {source.zeros, 0, 0, r.weight};
+    const int channel = channel_of(tile, kAtom);
+    const bool valid = channel < int(a.g.in_channels);
+    item.load(row0 + kItem * kRowStep, 0, [&](int row) {
+      SampleAddress r;
+      if constexpr (kShareAddresses) {
+        r = shared.table.at(tile.tap % kTableTaps, row);
+        if (!valid) r = {source.zeros, 0, 0, r.weight};
       } else {
-        r = take_reading<Want::kSlopes>(a, source,
-                                        {run_pixel(f, shared.rows, row), tile.tap, 0,
-                                         wanted && shared.rows.exists(row)},
-                                        ahead[kSlabIndex][kIndex]);
+        r = consume_address<SampleKind::kSlopes>(a, source,
+                                        {batch_pixel(f, shared.rows, row), tile.tap, 0,
+                                         valid && shared.rows.exists(row)},
+                                        ahead[kAtom][kItem]);
       }
-      if (wanted) r.at += channel * int(sizeof(T));
+      if (valid) r.at += channel * int(sizeof(T));
       return r;
     });
-    if constexpr (!kShareReadings) {
-      ask(ahead[kSlabIndex][kIndex], next_tile(tile), kSlabIndex, row0 + kIndex * kRowStep);
+    if constexpr (!kShareAddresses) {
+      prefetch(ahead[kAtom][kItem], next_tile(tile), kAtom, row0 + kItem * kRowStep);
     }
   }
 
   // Takes the dot products of an item of the current tile.
-  template <int kSlabIndex, int kIndex>
+  template <int kAtom, int kItem>
   __device__ void finish(Item& item) {
-    const int buffer = current.index % 2, row = row0 + kIndex * kRowStep;
-    if (kSlabIndex == 0 && kIndex == 0) shared.column_full[buffer].wait(current.index / 2 & 1);
+    const int buffer = current.index % 2, row = row0 + kItem * kRowStep;
+    if (kAtom == 0 && kItem == 0) shared.column_full[buffer].wait(current.index / 2 & 1);
     const uint4 column = *reinterpret_cast<const uint4*>(
-        shared.column[buffer] + column_offset<kRows>(row, kSlabIndex * kChunks + chunk));
-    if constexpr (kShareReadings) {
+        shared.column[buffer] + column_offset<kRows>(row, kAtom * kRowVecs + vec));
+    if constexpr (kShareAddresses) {
       // Never: where tiles are one group's, columns stay in shared memory (columns_fit). Without this branch ptxas 13.0
       // holds more of the next item in registers, and spills: 17 % slower
       if (f.columns != nullptr) {
-        const int channel = channel_of(current, kSlabIndex);
+        const int channel = channel_of(current, kAtom);
         const bool exists = channel < int(f.conv.g.in_channels) && shared.rows.exists(row);
         if (exists) store(column_at(row, 0, channel), column);
       }
     }
-    dots.template add<kIndex>(column, item.value[0]);
-    constexpr bool kLast = kSlabIndex == kSlabs - 1 && kIndex == kItems - 1;
+    dots.template add<kItem>(column, item.value[0]);
+    constexpr bool kLast = kAtom == kAtoms - 1 && kItem == kItems - 1;
     if (kLast) {
       arrive_for_warp(shared.column_empty[buffer]);
     }
-    if constexpr (!kShareReadings) {
-      const int channel = channel_of(current, kSlabIndex), group = group_of(current, channel);
+    if constexpr (!kShareAddresses) {
+      const int channel = channel_of(current, kAtom), group = group_of(current, channel);
       if (f.columns != nullptr) {
         lanes == 1 ? store_columns(row, channel, column, item.weight[0])
                    : store_column(row, group, channel, column, item.weight[0]);
       }
-      write_lanes(kIndex, group, item);
+      write_lanes(kItem, group, item);
     } else if (kLast) {
       if (current.last) write_rows();
     }
@@ -353,34 +353,34 @@ struct Dotter {
 
   // Writes the gradients of the thread's rows, of which every lane of a row takes one.
   __device__ __forceinline__ void write_rows() {
-    const int mine = chunk / 4, row = row0 + mine * kRowStep;
+    const int mine = vec / 4, row = row0 + mine * kRowStep;
     float sums[4];
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
       float v[4];
-      dots.take(i, kChunks, v);
+      dots.take(i, kRowVecs, v);
       for (int corner = 0; corner < 4; ++corner) sums[corner] = i == mine ? v[corner] : sums[corner];
     }
-    if (mine >= kItems || chunk % 4 >= kOutputs || !shared.rows.exists(row)) return;
-    const Pixel p = run_pixel(f, shared.rows, row);
+    if (mine >= kItems || vec % 4 >= kOutputs || !shared.rows.exists(row)) return;
+    const Pixel p = batch_pixel(f, shared.rows, row);
     const int channel = current.group * f.packed.taps + current.tap;
     const float4 w = shared.table.weight(current.tap % kTableTaps, row);
-    if (chunk % 4 == kGradMask) {
+    if (vec % 4 == kGradMask) {
       if (f.conv.grad_mask.data == nullptr) return;
       const View4& to = f.conv.grad_mask;
       store_narrow(to, to.index(p.n, channel, p.y, p.x), sample_gradient(w, sums, kGradMask));
     } else {
       if (f.conv.grad_offset.data == nullptr) return;
       const View4& to = f.conv.grad_offset;
-      store_narrow(to, to.index(p.n, 2 * channel + chunk % 4, p.y, p.x),
-                   sample_gradient(w, sums, chunk % 4));
+      store_narrow(to, to.index(p.n, 2 * channel + vec % 4, p.y, p.x),
+                   sample_gradient(w, sums, vec % 4));
     }
   }
 
   // Where a chunk of the columns lies.
   __device__ char* column_at(int row, int group, int channel) const {
     const int within = channel * int(sizeof(T)) + group * int(sizeof(float4));
-    if constexpr (!kShareReadings) {
+    if constexpr (!kShareAddresses) {
       return f.columns + shared.table.columns[row] + current.tap * f.column_bytes + within;
     }
     const Pixel p = shared.rows.pixel(row);
@@ -393,24 +393,24 @@ struct Dotter {
     if (group < 0 || !shared.rows.exists(row)) return;
     char* to = column_at(row, group, channel);
     store(to, column);
-    if ((chunk & (lanes - 1)) == lanes - 1) {
-      store(to + kChunkBytes, as_chunk(corner_weights(weight)));
+    if ((vec & (lanes - 1)) == lanes - 1) {
+      store(to + kVec16Bytes, as_chunk(corner_weights(weight)));
     }
   }
   // The same where a chunk is all that a group has: two lanes store what is one's, then what is the other's, whole
   // sectors, which each alone would store by halves. All lanes of a warp take part.
   __device__ void store_columns(int row, int channel, const uint4& column, const float4& weight) const {
     const uint4 weights = as_chunk(corner_weights(weight));
-    const bool odd = chunk % 2;
+    const bool odd = vec % 2;
     const uint4 given = from_neighbour(either(odd, column, weights));
-    const int one = channel / kVector<T> - odd;  // the group of the even lane
+    const int one = channel / kVecSize<T> - odd;  // the group of the even lane
     if (!shared.rows.exists(row)) return;
     const int groups = int(f.conv.g.deform_groups);
-    char* to = column_at(row, one, one * kVector<T>) + odd * kChunkBytes;
+    char* to = column_at(row, one, one * kVecSize<T>) + odd * kVec16Bytes;
     if (one < groups) store(to, either(odd, given, column));
-    if (one + 1 < groups) store(to + 2 * kChunkBytes, either(odd, weights, given));
+    if (one + 1 < groups) store(to + 2 * kVec16Bytes, either(odd, weights, given));
   }
-  static __device__ void store(char* to, const uint4& chunk) { *reinterpret_cast<uint4*>(to) = chunk; }
+  static __device__ void store(char* to, const uint4& vec) { *reinterpret_cast<uint4*>(to) = vec; }
   static __device__ uint4 as_chunk(const float4& v) {
     return {__float_as_uint(v.x), __float_as_uint(v.y), __float_as_uint(v.z), __float_as_uint(v.w)};
   }
@@ -428,7 +428,7 @@ struct Dotter {
     const int row = row0 + index * kRowStep;
     float sums[4];
     dots.take(index, lanes, sums);
-    if ((chunk & (lanes - 1)) != 0 || group < 0 || !shared.rows.exists(row)) return;
+    if ((vec & (lanes - 1)) != 0 || group < 0 || !shared.rows.exists(row)) return;
     const ConvArgs& a = f.conv;
     const int channel = group * f.packed.taps + current.tap;
     const float4& w = item.weight[0];

@@ -12,10 +12,10 @@ constexpr int kThreads = 256;
 // the zeros that samples off the map read. The channels of a group are multiples of a chunk.
 template <class T>
 __global__ void pack_weight_kernel(ConvArgs a, PackedWeight packed, T* to) {
-  const uint32_t chunks = packed.count() / packed.form.parts / kVector<T>;
+  const uint32_t vecs = packed.count() / packed.form.parts / kVecSize<T>;
   const uint32_t index = blockIdx.x * kThreads + threadIdx.x;
   if (index < a.g.in_channels) to[packed.count() + index] = T(0.0f);
-  if (index >= chunks) return;
+  if (index >= vecs) return;
   uint32_t rest = index;
   auto take = [&](uint32_t count) {
     const uint32_t at = rest % count;
@@ -23,14 +23,14 @@ __global__ void pack_weight_kernel(ConvArgs a, PackedWeight packed, T* to) {
     return int(at);
   };
   const int tap = take(packed.taps);
-  const int within = take(packed.cols_are_out ? kChunks * packed.slabs : packed.padded_cols);
-  const int across = take(packed.cols_are_out ? packed.padded_cols : kChunks * packed.slabs);
+  const int within = take(packed.cols_are_out ? kRowVecs * packed.k_tiles : packed.padded_cols);
+  const int across = take(packed.cols_are_out ? packed.padded_cols : kRowVecs * packed.k_tiles);
   const int group = int(rest);
-  const int chunk = packed.cols_are_out ? within : across;  // of the depth
+  const int vec = packed.cols_are_out ? within : across;  // of the depth
   const int col = packed.cols_are_out ? across : within;
-  const int depth = chunk * kVector<T>;
+  const int depth = vec * kVecSize<T>;
 
-  T values[kVector<T>] = {};
+  T values[kVecSize<T>] = {};
   if (col < packed.cols && depth < packed.depth) {
     const int out = packed.cols_are_out ? col : depth, in = packed.cols_are_out ? depth : col;
     const int kernel_w = int(a.g.kernel_w);
@@ -38,12 +38,12 @@ __global__ void pack_weight_kernel(ConvArgs a, PackedWeight packed, T* to) {
                     a.weight.index(group * a.g.group_out() + out, in, tap / kernel_w, tap % kernel_w);
     const int64_t step = packed.cols_are_out ? a.weight.stride_c : a.weight.stride_n;
 #pragma unroll
-    for (int i = 0; i < kVector<T>; ++i) values[i] = from[i * step];
+    for (int i = 0; i < kVecSize<T>; ++i) values[i] = from[i * step];
   }
   const int tile_col = col % packed.tile_cols;
   char* at = reinterpret_cast<char*>(to) +
-             packed.tile(group, chunk / kChunks * packed.taps + tap, col - tile_col) +
-             chunk_offset(column_place<T>(tile_col), chunk % kChunks);
+             packed.tile(group, vec / kRowVecs * packed.taps + tap, col - tile_col) +
+             swizzled_offset(column_place<T>(tile_col), vec % kRowVecs);
   if constexpr (std::is_same_v<T, float>) {
     if (packed.form.rounded) {
       uint4 high, low;
@@ -60,19 +60,19 @@ __global__ void pack_weight_kernel(ConvArgs a, PackedWeight packed, T* to) {
   *reinterpret_cast<uint4*>(at) = *reinterpret_cast<const uint4*>(values);
 }
 
-int slab_of(const ConvArgs& a) { return a.dtype == Dtype::kFloat32 ? kSlab<float> : kSlab<__half>; }
+int k_tile_size_of(const ConvArgs& a) { return a.dtype == Dtype::kFloat32 ? kRowElements<float> : kRowElements<__half>; }
 
 PackedWeight packed_weight(const ConvArgs& a, int cols, int depth, int tile_cols, bool cols_are_out,
                            OperandForm form) {
-  const int slab = slab_of(a);
+  const int k_tile_size = k_tile_size_of(a);
   return {int(a.g.groups),
           cols,
           depth,
           int(a.g.taps()),
           tile_cols,
           int(ceil_div(cols, tile_cols)) * tile_cols,
-          slab,
-          int(ceil_div(depth, slab)),
+          k_tile_size,
+          int(ceil_div(depth, k_tile_size)),
           cols_are_out,
           form};
 }
@@ -88,10 +88,10 @@ PackedWeight backward_weight(const ConvArgs& a, int tile_cols, OperandForm form)
 }
 
 void launch_pack_weight(const ConvArgs& a, const PackedWeight& packed, void* to, cudaStream_t stream) {
-  dispatch_chunks(a.dtype, [&](auto element) {
+  dispatch_vec16(a.dtype, [&](auto element) {
     using T = decltype(element);
-    const int64_t chunks = packed.count() / packed.form.parts / kVector<T>;
-    const int64_t threads = std::max(chunks, a.g.in_channels);
+    const int64_t vecs = packed.count() / packed.form.parts / kVecSize<T>;
+    const int64_t threads = std::max(vecs, a.g.in_channels);
     pack_weight_kernel<T><<<ceil_div(threads, kThreads), kThreads, 0, stream>>>(
         a, packed, static_cast<T*>(to));
   });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The weight as the fused kernels multiply it: for every step (slab of the depth, tap) a tile of
-// padded columns x slab, both in the order that slab.cuh says, so that a block's share is one contiguous copy.
+// padded columns x slab, both in the order that smem_layout.cuh says, so that a block's share is one contiguous copy.
 #pragma once
 
 #include "cuda/common/common.cuh"
@@ -20,13 +20,13 @@ struct PackedWeight {
   int groups, cols, depth, taps;
   int tile_cols;    // columns whose parts stand one behind the other
   int padded_cols;  // a multiple of them
-  int slab, slabs;  // elements of depth a step; how many of those
+  int k_tile_size, k_tiles;  // elements of depth a step; how many of those
   bool cols_are_out;
   OperandForm form;
 
-  __host__ __device__ int steps() const { return slabs * taps; }
+  __host__ __device__ int steps() const { return k_tiles * taps; }
   __host__ __device__ int64_t count() const {
-    return int64_t(groups) * steps() * padded_cols * slab * form.parts;
+    return int64_t(groups) * steps() * padded_cols * k_tile_size * form.parts;
   }
   // Bytes of a step's tiles, and the byte offset of the one from column `col` on at a step (slab * taps + tap).
   __host__ __device__ int step_bytes() const { return padded_cols * kRowBytes * form.parts; }

@@ -26,8 +26,8 @@ constexpr int kWideTileBytes = 144 << 10;
 // Columns of a tile for a product of `cols` columns: few where there are few, else so many that what
 // fills the rows is shared by as many columns as possible without padding more of them. Where a row's
 // readings are not shared, the narrowest.
-inline int tile_cols(const ConvArgs& a, Path path, int64_t cols, bool share_readings) {
-  if (cols <= 64 || !share_readings || shared_limit() < kWideTileBytes) return 64;
+inline int tile_cols(const ConvArgs& a, Path path, int64_t cols, bool share_addresses) {
+  if (cols <= 64 || !share_addresses || shared_limit() < kWideTileBytes) return 64;
   if (path == Path::kMma || a.dtype == Dtype::kFloat32) return 128;
   return ceil_div(cols, 256) * 256 <= ceil_div(cols, 128) * 128 ? 256 : 128;
 }
@@ -39,13 +39,13 @@ struct Type {
 template <int kValue>
 using Int = std::integral_constant<int, kValue>;
 
-inline bool floats_by_warpgroups(const ConvArgs& a, Path path) {
+inline bool uses_wgmma_tf32(const ConvArgs& a, Path path) {
   return a.dtype == Dtype::kFloat32 && path == Path::kWgmma;
 }
 
 // The form in which a product wants its packed weight.
 inline OperandForm operand_form(const ConvArgs& a, Path path) {
-  const bool split = floats_by_warpgroups(a, path);
+  const bool split = uses_wgmma_tf32(a, path);
   return {split && !a.allow_tf32 ? 2 : 1, split};
 }
 
@@ -73,30 +73,30 @@ void dispatch_product(const ConvArgs& a, Path path, int cols, F f) {
   }
 }
 
-// Calls f(Int<kParts>) for floats by warpgroups.
+// Calls f(Int<kSplits>) for floats by warpgroups.
 template <class F>
-void dispatch_parts(const ConvArgs& a, F f) {
+void dispatch_splits(const ConvArgs& a, F f) {
   a.allow_tf32 ? f(Int<1>{}) : f(Int<2>{});
 }
 
 // Calls f(Type<M>) for products whose operands lie along the depth, the forward and the gradient of the input: with
 // tiles of kRows rows for floats by warpgroups, which leave fewer threads to fill them if they are 128.
 template <int kRows, class F>
-void dispatch_depth_product(const ConvArgs& a, Path path, int cols, F f) {
-  if (!floats_by_warpgroups(a, path)) return dispatch_product(a, path, cols, f);
-  dispatch_parts(a, [&](auto parts) {
-    constexpr int kParts = decltype(parts)::value;
-    cols == 64 ? f(Type<WgmmaFloat<kRows, 64, kParts>>{}) : f(Type<WgmmaFloat<kRows, 128, kParts>>{});
+void dispatch_k_major_product(const ConvArgs& a, Path path, int cols, F f) {
+  if (!uses_wgmma_tf32(a, path)) return dispatch_product(a, path, cols, f);
+  dispatch_splits(a, [&](auto parts) {
+    constexpr int kSplits = decltype(parts)::value;
+    cols == 64 ? f(Type<WgmmaTf32<kRows, 64, kSplits>>{}) : f(Type<WgmmaTf32<kRows, 128, kSplits>>{});
   });
 }
 
 // The same for the gradient of the weight, of `cols` output channels.
 template <class F>
 void dispatch_pixel_product(const ConvArgs& a, Path path, int cols, F f) {
-  if (!floats_by_warpgroups(a, path)) return dispatch_product(a, path, cols, f);
-  dispatch_parts(a, [&](auto parts) {
-    constexpr int kParts = decltype(parts)::value;
-    cols == 64 ? f(Type<WgmmaFloatRows<64, kParts>>{}) : f(Type<WgmmaFloatRows<128, kParts>>{});
+  if (!uses_wgmma_tf32(a, path)) return dispatch_product(a, path, cols, f);
+  dispatch_splits(a, [&](auto parts) {
+    constexpr int kSplits = decltype(parts)::value;
+    cols == 64 ? f(Type<WgmmaTf32Rs<64, kSplits>>{}) : f(Type<WgmmaTf32Rs<128, kSplits>>{});
   });
 }
 

@@ -11,10 +11,10 @@
 
 namespace dcnv2::cuda {
 
-constexpr int kFillBarrier = 1, kMultiplyBarrier = 2;
+constexpr int kProducerBarrier = 1, kMathBarrier = 2;
 
 // The map that a product writes, [.., height, width, channels], and what is added to each pixel.
-struct ProductMap {
+struct OutputMap {
   void* data;
   int height, width, channels;
   const void* bias;  // [channels], bias_stride elements apart; may be null
@@ -42,11 +42,11 @@ struct TileGrid {
 };
 
 // One tile of the result: its first pixel, its first column within its weight group.
-struct Tile {
+struct OutputTile {
   int row0, col0, group;
 };
 template <class M>
-__device__ __forceinline__ Tile tile_at(const TileGrid& grid, int index) {
+__device__ __forceinline__ OutputTile output_tile_at(const TileGrid& grid, int index) {
   // Tiles of the same pixels run side by side, so that they find what is sampled in the L2 cache.
   const int across = grid.col_tiles * grid.packed.groups;
   return {index / across * M::kTileRows, index % grid.col_tiles * M::kTileCols,
@@ -54,72 +54,72 @@ __device__ __forceinline__ Tile tile_at(const TileGrid& grid, int index) {
 }
 
 template <class M>
-struct TileRing {
+struct PipelineStorage {
   static constexpr int kRows = M::kTileRows, kCols = M::kTileCols;
-  static constexpr int kStages = M::kStages, kPartBytes = kRows * kRowBytes;
+  static constexpr int kStages = M::kStages, kSplitBytes = kRows * kRowBytes;
 
-  char a[kStages][M::kParts * kPartBytes];
-  char b[kStages][M::kParts * kCols * kRowBytes];
-  RowPixels<kRows> fill_rows, multiply_rows;  // each side has its own: they work on different tiles
-  alignas(kChunkBytes) float bias[kCols];     // of the tile that is multiplied
+  char a[kStages][M::kSplits * kSplitBytes];
+  char b[kStages][M::kSplits * kCols * kRowBytes];
+  RowPixels<kRows> producer_rows, consumer_rows;  // each side has its own: they work on different tiles
+  alignas(kVec16Bytes) float bias[kCols];     // of the tile that is multiplied
   Barrier full[kStages], empty[kStages];
 };
 
 // The pixels of a tile for the filling threads; they meet before and after.
 template <class M>
-__device__ __forceinline__ void begin_tile(TileRing<M>& ring, const TileGrid& grid,
-                                           const ProductMap& map, int row0, int thread) {
-  named_barrier(kFillBarrier, M::kFillThreads);
-  ring.fill_rows.fill(row0, grid.pixels, map.height, map.width, thread, M::kFillThreads);
-  named_barrier(kFillBarrier, M::kFillThreads);
+__device__ __forceinline__ void load_tile_pixels(PipelineStorage<M>& pipeline, const TileGrid& grid,
+                                           const OutputMap& map, int row0, int thread) {
+  named_barrier(kProducerBarrier, M::kProducerThreads);
+  pipeline.producer_rows.fill(row0, grid.pixels, map.height, map.width, thread, M::kProducerThreads);
+  named_barrier(kProducerBarrier, M::kProducerThreads);
 }
 
 // The multiplying threads: every step of every tile of this block.
 template <class M>
-__device__ void multiply_tiles(const TileGrid& grid, const ProductMap& map, TileRing<M>& ring) {
+__device__ void math_tiles(const TileGrid& grid, const OutputMap& map, PipelineStorage<M>& pipeline) {
   using T = typename M::element;
   const int thread = threadIdx.x;
   M product;
-  RingPosition<TileRing<M>::kStages> at;
-  Release<M, TileRing<M>::kStages> release{ring.empty};
+  PipelineState<PipelineStorage<M>::kStages> state;
+  ConsumerRelease<M, PipelineStorage<M>::kStages> release{pipeline.empty};
   for (int t = blockIdx.x; t < grid.tiles(); t += gridDim.x) {
-    const Tile tile = tile_at<M>(grid, t);
-    named_barrier(kMultiplyBarrier, M::kThreads);  // the last tile is stored
-    ring.multiply_rows.fill(tile.row0, grid.pixels, map.height, map.width, thread, M::kThreads);
+    const OutputTile tile = output_tile_at<M>(grid, t);
+    named_barrier(kMathBarrier, M::kMathThreads);  // the last tile is stored
+    pipeline.consumer_rows.fill(tile.row0, grid.pixels, map.height, map.width, thread, M::kMathThreads);
     const int columns = grid.packed.cols - tile.col0;  // from the tile's first on
-    for (int column = thread; column < M::kTileCols; column += M::kThreads) {
-      ring.bias[column] =
+    for (int column = thread; column < M::kTileCols; column += M::kMathThreads) {
+      pipeline.bias[column] =
           column < columns ? map.template bias_of<T>(tile.group * grid.packed.cols + tile.col0 + column) : 0;
     }
-    named_barrier(kMultiplyBarrier, M::kThreads);
+    named_barrier(kMathBarrier, M::kMathThreads);
 
     product.clear();
     for (int step = 0; step < grid.packed.steps(); ++step) {
-      ring.full[at.stage].wait(at.parity);
-      M::see_stores();
-      product.multiply(ring.a[at.stage], ring.b[at.stage], thread);
-      release.multiplied(at.stage);
-      at.advance();
+      pipeline.full[state.stage].wait(state.phase);
+      M::fence_proxy_async();
+      product.multiply(pipeline.a[state.stage], pipeline.b[state.stage], thread);
+      release.mma_issued(state.stage);
+      state.advance();
     }
     release.finish(product);
 
 #pragma unroll
     for (int i = 0; i < M::kThreadRows; ++i) {
       const int row = M::row(thread, i);
-      if (!ring.multiply_rows.exists(row)) continue;
-      const Pixel p = ring.multiply_rows.pixel(row);
+      if (!pipeline.consumer_rows.exists(row)) continue;
+      const Pixel p = pipeline.consumer_rows.pixel(row);
       T* to = static_cast<T*>(map.data) +
               ((int64_t(p.n) * map.height + p.y) * map.width + p.x) * map.channels +
               tile.group * grid.packed.cols + tile.col0;
 #pragma unroll
-      for (int j = 0; j < M::kThreadChunks; ++j) {
-        const int column = M::chunk_column(thread, j);
+      for (int j = 0; j < M::kThreadVecs; ++j) {
+        const int column = M::vec_column(thread, j);
         if (column >= columns) break;
-        float v[kVector<T>];
-        take_chunk(product, i, j, v);
+        float v[kVecSize<T>];
+        read_sums(product, i, j, v);
 #pragma unroll
-        for (int k = 0; k < kVector<T>; ++k) v[k] += ring.bias[column + k];
-        *reinterpret_cast<uint4*>(to + column) = make_chunk(v, T{});
+        for (int k = 0; k < kVecSize<T>; ++k) v[k] += pipeline.bias[column + k];
+        *reinterpret_cast<uint4*>(to + column) = make_vec16(v, T{});
       }
     }
   }

@@ -57,7 +57,7 @@ struct Fiber {
 
 struct Meeting {
   int arrived = 0;
-  uint64_t turn = 0;
+  uint64_t generation = 0;
 };
 
 std::vector<std::unique_ptr<Fiber>> fibers;
@@ -122,29 +122,29 @@ void yield(const char*) { emulator_switch(&running->context, &scheduler); }
 
 void meet(int number, int threads) {
   Meeting& meeting = meetings[number];
-  const uint64_t turn = meeting.turn;
+  const uint64_t generation = meeting.generation;
   const int wanted = threads > 0 ? threads : int(block_size.x * block_size.y * block_size.z);
   ++meeting.arrived;
   progress();
   if (meeting.arrived == wanted) {
     meeting.arrived = 0;
-    ++meeting.turn;
+    ++meeting.generation;
     return;
   }
-  while (meeting.turn == turn) yield("a barrier");
+  while (meeting.generation == generation) yield("a barrier");
 }
 
 Warp& meet_warp(const void* brought) {
   Warp& warp = *running->thread.warp;
-  const uint64_t turn = warp.turn;
+  const uint64_t generation = warp.generation;
   if (brought != nullptr) warp.brought[running->thread.lane()] = brought;
   progress();
   if (++warp.arrived == warp.lanes) {
     warp.arrived = 0;
-    ++warp.turn;
+    ++warp.generation;
     return warp;
   }
-  while (warp.turn == turn) yield("the lanes of a warp");
+  while (warp.generation == generation) yield("the lanes of a warp");
   return warp;
 }
 

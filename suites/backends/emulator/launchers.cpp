@@ -84,7 +84,7 @@ int emulated_conv(const ConvCall* call) {
   return guarded([&] {
     const ConvArgs a = conv_args(*call);
     const Path path = Path(call->path);
-    if (path == Path::kPlain) return launch_forward(a, nullptr);
+    if (path == Path::kSimt) return launch_forward(a, nullptr);
     launch_fused_forward(a, path, Workspace(fused_forward_workspace(a, path)), nullptr);
   });
 }
@@ -95,7 +95,7 @@ int emulated_conv_backward(const ConvCall* call) {
     ConvArgs a = conv_args(*call);
     const Path path = Path(call->path);
     if (a.grad_bias) launch_grad_bias(a, Workspace(grad_bias_workspace(a)), nullptr);
-    if (a.grad_weight.data && path == Path::kPlain) {
+    if (a.grad_weight.data && path == Path::kSimt) {
       launch_grad_weight(a, Workspace(grad_weight_workspace(a)), nullptr);
     } else if (a.grad_weight.data) {
       launch_fused_grad_weight(a, path, Workspace(fused_grad_weight_workspace(a, path)), nullptr);

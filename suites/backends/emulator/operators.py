@@ -13,7 +13,7 @@ from torch import Tensor
 
 from suites.backends.emulator.build import build
 
-PATHS = ("plain", "mma", "wgmma")
+PATHS = ("simt", "mma", "wgmma")
 _DTYPES = {torch.float64: 0, torch.float32: 1, torch.float16: 2, torch.bfloat16: 3}
 _IN = ["input", "offset", "mask"]
 _GRADS = ["grad_input", "grad_offset", "grad_mask"]
@@ -121,7 +121,7 @@ def _pair(value) -> tuple[int, int]:
 
 
 def deform_conv2d(path: str, allow_tf32: bool = False) -> Callable:
-    """The convolution by the kernels of a path, "plain", "mma" or "wgmma"; non-empty operands."""
+    """The convolution by the kernels of a path, "simt", "mma" or "wgmma"; non-empty operands."""
 
     def conv(input, offset, weight, bias=None, mask=None, stride=1, padding=0, dilation=1):
         options = [_pair(option) for option in (stride, padding, dilation)]

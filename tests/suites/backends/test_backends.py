@@ -162,8 +162,8 @@ def test_paths_of_cuda_are_asked_for_by_name(monkeypatch):
     monkeypatch.setattr(library, "limit_conv_path", limits.append)
     monkeypatch.setattr(registry.Dcnv2, "_limited", False)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
-    wgmma, plain = get_backend("dcnv2-wgmma"), get_backend("dcnv2-plain")
-    taken = {"float16": "wgmma", "float32": "mma", "float64": "plain"}
+    wgmma, simt = get_backend("dcnv2-wgmma"), get_backend("dcnv2-simt")
+    taken = {"float16": "wgmma", "float32": "mma", "float64": "simt"}
     monkeypatch.setattr(library, "conv_path", lambda dtype, _: (taken[dtype], ""))
     fast = ConvProblem(in_channels=32, out_channels=16, deform_groups=2, dtype="float16")
     assert wgmma.supports(fast, "cuda") is None
@@ -171,10 +171,10 @@ def test_paths_of_cuda_are_asked_for_by_name(monkeypatch):
     assert "float32" in wgmma.supports(fast.but(dtype="float32"), "cuda")
     assert "multiple of 8" in wgmma.supports(fast.but(deform_groups=8), "cuda")
     assert "multiple of 8" in wgmma.supports(fast.but(out_channels=8), "cuda")
-    assert plain.supports(fast.but(dtype="float64"), "cuda") is None
-    assert plain.supports(RoIProblem(), "cuda") == "no deform_roi_pool"
-    assert plain.operator("deform_conv2d") is get_backend("dcnv2").operator("deform_conv2d")
-    assert limits[-2:] == ["plain", "wgmma"]
+    assert simt.supports(fast.but(dtype="float64"), "cuda") is None
+    assert simt.supports(RoIProblem(), "cuda") == "no deform_roi_pool"
+    assert simt.operator("deform_conv2d") is get_backend("dcnv2").operator("deform_conv2d")
+    assert limits[-2:] == ["simt", "wgmma"]
 
 
 def test_unknown_backends_are_errors_that_name_the_known_ones():
@@ -224,7 +224,7 @@ def test_crash_is_a_failed_claim(name, message):
         run_isolated(lambda: target.run(ConvProblem()), target)
 
 
-@pytest.mark.parametrize("path", ["plain", "mma", "wgmma"])
+@pytest.mark.parametrize("path", ["simt", "mma", "wgmma"])
 @QUICK
 @given(problem=conv_problems(empty=False))
 def test_problems_suit_a_path_of_their_dtype(path, problem):

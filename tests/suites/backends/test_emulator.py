@@ -14,7 +14,7 @@ from suites.sanitizers.cases import check, convolutions, poolings
 
 NO_HEADERS = cuda_headers()[1]
 CASES = [
-    (backend.replace("dcnv2", "emulated") if "-" in backend else "emulated-plain", problem)
+    (backend.replace("dcnv2", "emulated") if "-" in backend else "emulated-simt", problem)
     for backend, problem in itertools.chain(convolutions(), poolings())
 ]
 
@@ -25,7 +25,7 @@ def test_a_launch_becomes_a_call():
     assert translate(launch) == f"emulator::bind(copy<T, k()>, {config})(a, b);"
 
 
-@pytest.mark.parametrize("path", ["plain", "mma", "wgmma"])
+@pytest.mark.parametrize("path", ["simt", "mma", "wgmma"])
 def test_every_path_has_problems(path):
     taken = [problem for backend, problem in CASES if backend == f"emulated-{path}"]
     assert taken

@@ -58,7 +58,7 @@ def path(rule):
     def path(dtype="float16", capability=90, **sizes):
         geometry = [{**dict.fromkeys(NAMES, 1), **USUAL, **sizes}[name] for name in NAMES]
         numbers = (ctypes.c_int64 * 17)(*geometry)
-        return ("plain", "mma", "wgmma")[rule.chosen(numbers, DTYPES[dtype], capability)]
+        return ("simt", "mma", "wgmma")[rule.chosen(numbers, DTYPES[dtype], capability)]
 
     yield path
     rule.dcnv2_set_fastest_path(b"wgmma")
@@ -67,11 +67,11 @@ def path(rule):
 @pytest.mark.parametrize(
     ("dtype", "capability", "want"),
     [
-        ("float64", 90, "plain"),
+        ("float64", 90, "simt"),
         ("float32", 90, "wgmma"),
         ("float16", 90, "wgmma"),
         ("bfloat16", 90, "wgmma"),
-        ("float16", 75, "plain"),
+        ("float16", 75, "simt"),
         ("float16", 80, "mma"),
         ("float32", 80, "mma"),
         ("bfloat16", 89, "mma"),
@@ -86,13 +86,13 @@ def test_path_of_a_dtype_and_a_chip(path, dtype, capability, want):
 def test_channels_of_every_group_must_be_whole_vectors(path, dtype, vector):
     fitting = {"in_channels": 6 * vector, "out_channels": 2 * vector, "groups": 2}
     fitting["deform_groups"] = 3
-    assert path(dtype, **fitting) != "plain"
+    assert path(dtype, **fitting) != "simt"
     for wrong in (
         {"in_channels": 3 * vector},
         {"out_channels": 2 * vector + 2},
         {"deform_groups": 4},
     ):
-        assert path(dtype, **{**fitting, **wrong}) == "plain"
+        assert path(dtype, **{**fitting, **wrong}) == "simt"
 
 
 @pytest.mark.parametrize(
@@ -110,15 +110,15 @@ def test_what_the_kernels_count_fits_their_integers(path, at_most):
     assert path(**at_most) == "wgmma"
     grown = max(at_most, key=at_most.get)
     for more in (1, 2):
-        assert path(**{**at_most, grown: at_most[grown] + more}) == "plain"
+        assert path(**{**at_most, grown: at_most[grown] + more}) == "simt"
 
 
 def test_output_pixels_fit_31_bits(path):
     assert path(out_height=2**16 - 1, out_width=2**15) == "wgmma"
-    assert path(out_height=2**16, out_width=2**15) == "plain"
+    assert path(out_height=2**16, out_width=2**15) == "simt"
 
 
-@pytest.mark.parametrize("limit", ["plain", "mma", "wgmma"])
+@pytest.mark.parametrize("limit", ["simt", "mma", "wgmma"])
 def test_a_limit_is_kept_to_and_another_word_changes_nothing(path, rule, limit):
     assert rule.dcnv2_set_fastest_path(limit.encode()) == 0
     assert path() == limit

@@ -55,7 +55,7 @@ def test_faults_of_tensor_core_kernels_are_judged_on_the_path_that_takes_them():
     assert sources.backend(by_path["mma"], "cuda") == "dcnv2-mma"
     assert sources.backend(by_path["wgmma"], "emulated") == "emulated-wgmma"
     assert sources.backend(SHARED[0], "cuda") == sources.backend(CPU[0], "cpu") == "dcnv2"
-    assert sources.backend(SHARED[0], "emulated") == "emulated-plain"
+    assert sources.backend(SHARED[0], "emulated") == "emulated-simt"
 
 
 def test_faults_are_asked_for_by_name_or_by_file():

@@ -162,7 +162,7 @@ def test_small_problems_are_judged_right_on_a_cpu():
 
 
 def test_small_problems_reach_every_path_and_extreme_offset():
-    assert {b for b, _ in SMALL} == {"dcnv2", "dcnv2-plain", "dcnv2-mma", "dcnv2-wgmma"}
+    assert {b for b, _ in SMALL} == {"dcnv2", "dcnv2-simt", "dcnv2-mma", "dcnv2-wgmma"}
     for kind in ("conv2d", "roi_pool", "psroi_pool"):
         drawn = {p.offsets for _, p in SMALL if p.op == f"deform_{kind}"}
         assert {"small", "nan", "infinite"} < drawn

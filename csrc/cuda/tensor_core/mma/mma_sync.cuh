@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The multiplying warps: sums += A * B^T over one stage, with A [kRows, slab] and B [kCols, slab] as
-// slab.cuh lays them out, or sums += A^T * B with operands that lie the other way. MmaSync runs from
-// sm_80 on, Wgmma (wgmma.cuh) and WgmmaFloat (wgmma_float.cuh) on sm_90a.
+// smem_layout.cuh lays them out, or sums += A^T * B with operands that lie the other way. MmaSync runs from
+// sm_80 on, Wgmma (wgmma.cuh) and WgmmaTf32 (wgmma_tf32.cuh) on sm_90a.
 #pragma once
 
 #include "cuda/tensor_core/mma/pipeline.cuh"
@@ -9,45 +9,45 @@
 
 namespace dcnv2::cuda {
 
-// A chunk of a row in the parts in which M's operands stand, each kPartBytes behind the one before.
-template <class M, int kPartBytes>
-__device__ __forceinline__ void store_operand(uint32_t to, const float (&v)[kVector<typename M::element>]) {
+// A chunk of a row in the parts in which M's operands stand, each kSplitBytes behind the one before.
+template <class M, int kSplitBytes>
+__device__ __forceinline__ void store_operand(uint32_t to, const float (&v)[kVecSize<typename M::element>]) {
   using T = typename M::element;
-  if constexpr (M::kRounded) {
+  if constexpr (M::kRoundOnStore) {
     uint4 high, low;
-    split_tf32<M::kParts>(v, high, low);
+    split_tf32<M::kSplits>(v, high, low);
     store_shared(to, high);
-    if (M::kParts == 2) store_shared(to + kPartBytes, low);
+    if (M::kSplits == 2) store_shared(to + kSplitBytes, low);
   } else {
-    store_shared(to, make_chunk(v, T{}));
+    store_shared(to, make_vec16(v, T{}));
   }
 }
 
 // The same for a chunk that stands across, in one column of four neighbouring rows: where the first of its floats
 // goes, and the stores, in an order by which a warp's lie in different banks. Tiles lie at multiples of 1 KiB.
-__device__ __forceinline__ uint32_t across_offset(int column, int chunk) {
-  return chunk_offset(chunk * kVector<float>, column / kVector<float>) +
-         column % kVector<float> * int(sizeof(float));
+__device__ __forceinline__ uint32_t transposed_offset(int column, int vec) {
+  return swizzled_offset(vec * kVecSize<float>, column / kVecSize<float>) +
+         column % kVecSize<float> * int(sizeof(float));
 }
-template <class M, int kPartBytes>
-__device__ __forceinline__ void store_across(uint32_t to, const float (&v)[kVector<float>]) {
-  const uint32_t turn = to / (2 * kVector<float> * kRowBytes);  // of two chunks each
+template <class M, int kSplitBytes>
+__device__ __forceinline__ void store_transposed(uint32_t to, const float (&v)[kVecSize<float>]) {
+  const uint32_t turn = to / (2 * kVecSize<float> * kRowBytes);  // of two chunks each
   const bool odd = turn & 1, far = turn & 2;
   const float one[4] = {odd ? v[1] : v[0], odd ? v[2] : v[1], odd ? v[3] : v[2], odd ? v[0] : v[3]};
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const uint32_t row = (i + turn) % 4;
-    const uint32_t at = (to ^ row * kChunkBytes) + row * kRowBytes;
+    const uint32_t at = (to ^ row * kVec16Bytes) + row * kRowBytes;
     uint32_t high, low;
-    split_tf32<M::kParts>(far ? one[(i + 2) % 4] : one[i], high, low);
+    split_tf32<M::kSplits>(far ? one[(i + 2) % 4] : one[i], high, low);
     store_shared_word(at, high);
-    if (M::kParts == 2) store_shared_word(at + kPartBytes, low);
+    if (M::kSplits == 2) store_shared_word(at + kSplitBytes, low);
   }
 }
 
 // Chunk j of the sums of row i that a thread has, where the columns stand in the order of column_place().
 template <class M, int kCount>
-__device__ __forceinline__ void take_chunk(const M& product, int i, int j, float (&v)[kCount]) {
+__device__ __forceinline__ void read_sums(const M& product, int i, int j, float (&v)[kCount]) {
 #pragma unroll
   for (int k = 0; k < kCount / 2; ++k) {
     const float2 pair = product.pair(i, j * (kCount / 2) + k);
@@ -60,13 +60,13 @@ __device__ __forceinline__ void take_chunk(const M& product, int i, int j, float
 struct HalfProduct {
   using element = __half;
   static __device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    multiply_halves(d, a, b, __half{});
+    mma_m16n8k16(d, a, b, __half{});
   }
 };
 struct BFloat16Product {
   using element = __nv_bfloat16;
   static __device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    multiply_halves(d, a, b, __nv_bfloat16{});
+    mma_m16n8k16(d, a, b, __nv_bfloat16{});
   }
 };
 
@@ -77,7 +77,7 @@ struct Tf32Product {
     uint32_t ra[4], rb[2];
     for (int i = 0; i < 4; ++i) ra[i] = to_tf32(__uint_as_float(a[i]));
     for (int i = 0; i < 2; ++i) rb[i] = to_tf32(__uint_as_float(b[i]));
-    multiply_tf32(d, ra, rb);
+    mma_m16n8k8_tf32(d, ra, rb);
   }
 };
 // Three products of operands split in two parts of 11 bits each: the accuracy of float32. The sum of
@@ -89,9 +89,9 @@ struct Float32Product {
     for (int i = 0; i < 4; ++i) split_tf32<2>(__uint_as_float(a[i]), ah[i], al[i]);
     for (int i = 0; i < 2; ++i) split_tf32<2>(__uint_as_float(b[i]), bh[i], bl[i]);
     float part[4] = {};
-    multiply_tf32(part, al, bh);
-    multiply_tf32(part, ah, bl);
-    multiply_tf32(part, ah, bh);
+    mma_m16n8k8_tf32(part, al, bh);
+    mma_m16n8k8_tf32(part, ah, bl);
+    mma_m16n8k8_tf32(part, ah, bh);
     for (int i = 0; i < 4; ++i) d[i] += part[i];
   }
 };
@@ -101,17 +101,17 @@ template <class Product, int kRows, int kCols>
 struct MmaSync {
   using element = typename Product::element;
   static constexpr int kTileRows = kRows, kTileCols = kCols;
-  static constexpr int kParts = 1;
-  static constexpr bool kRounded = false, kTurned = false;
-  static constexpr bool kBulkCopies = false;
-  static constexpr int kThreads = 256, kFillThreads = 256;
+  static constexpr int kSplits = 1;
+  static constexpr bool kRoundOnStore = false, kSwapAB = false;
+  static constexpr bool kBulkCopy = false;
+  static constexpr int kMathThreads = 256, kProducerThreads = 256;
   static constexpr int kStages = kCols == 64 ? 2 : 3;  // as many as the least chip has room for
-  static constexpr bool kHere = true;
-  static __device__ void take_registers() {}
-  static __device__ void give_registers() {}
-  static constexpr int kWarpsDown = kRows / 32, kWarpsAcross = 8 / kWarpsDown;
-  static constexpr int kWarpCols = kCols / kWarpsAcross, kColTiles = kWarpCols / 8;
-  static_assert(kWarpsDown * kWarpsAcross == 8 && kWarpCols % 16 == 0);
+  static constexpr bool kSupported = true;
+  static __device__ void warpgroup_reg_alloc() {}
+  static __device__ void warpgroup_reg_dealloc() {}
+  static constexpr int kMWarps = kRows / 32, kNWarps = 8 / kMWarps;
+  static constexpr int kWarpCols = kCols / kNWarps, kColTiles = kWarpCols / 8;
+  static_assert(kMWarps * kNWarps == 8 && kWarpCols % 16 == 0);
 
   float sum[2][kColTiles][4] = {};
 
@@ -123,26 +123,26 @@ struct MmaSync {
     }
   }
 
-  static __device__ void see_stores() {}  // the product reads as any load does
+  static __device__ void fence_proxy_async() {}  // the product reads as any load does
 
   // The tiles may be overwritten once every multiplying thread has returned.
-  static constexpr bool kInFlight = false;
+  static constexpr bool kAsync = false;
   __device__ void finish() {}
   __device__ void multiply(const char* tile_a, const char* tile_b, int thread) {
     const int lane = thread % 32, warp = thread / 32;
-    const int row0 = warp / kWarpsAcross * 32, col0 = warp % kWarpsAcross * kWarpCols;
+    const int row0 = warp / kNWarps * 32, col0 = warp % kNWarps * kWarpCols;
     const uint32_t a_base = shared_address(tile_a), b_base = shared_address(tile_b);
 #pragma unroll
-    for (int chunk = 0; chunk < kChunks; chunk += 2) {
+    for (int vec = 0; vec < kRowVecs; vec += 2) {
       uint32_t a[2][4];
       for (int i = 0; i < 2; ++i) {
-        load_matrices(a[i], a_base + chunk_offset(row0 + i * 16 + lane % 16, chunk + lane / 16));
+        ldmatrix_x4(a[i], a_base + swizzled_offset(row0 + i * 16 + lane % 16, vec + lane / 16));
       }
 #pragma unroll
       for (int j = 0; j < kColTiles; j += 2) {
         uint32_t b[4];
-        load_matrices(b, b_base + chunk_offset(col0 + j * 8 + lane % 8 + lane / 16 * 8,
-                                               chunk + lane / 8 % 2));
+        ldmatrix_x4(b, b_base + swizzled_offset(col0 + j * 8 + lane % 8 + lane / 16 * 8,
+                                               vec + lane / 8 % 2));
         const uint32_t left[2] = {b[0], b[1]}, right[2] = {b[2], b[3]};
         for (int i = 0; i < 2; ++i) {
           Product::multiply(sum[i][j], a[i], left);
@@ -153,18 +153,18 @@ struct MmaSync {
   }
 
   // The same for A [kDepth, kRows] and B [kDepth, kCols], in slabs of [kDepth, 128 bytes].
-  static constexpr int kDepth = kFillThreads / kChunks;
-  __device__ void multiply_transposed(const char* slabs_a, const char* slabs_b, int thread) {
+  static constexpr int kTileK = kProducerThreads / kRowVecs;
+  __device__ void multiply_transposed(const char* atoms_a, const char* atoms_b, int thread) {
     const int lane = thread % 32, warp = thread / 32;
-    const int row0 = warp / kWarpsAcross * 32, col0 = warp % kWarpsAcross * kWarpCols;
+    const int row0 = warp / kNWarps * 32, col0 = warp % kNWarps * kWarpCols;
 #pragma unroll
-    for (int depth = 0; depth < kDepth; depth += 32 / int(sizeof(element))) {
+    for (int depth = 0; depth < kTileK; depth += 32 / int(sizeof(element))) {
       uint32_t a[2][4];
-      for (int i = 0; i < 2; ++i) load_transposed<false>(a[i], slabs_a, depth, row0 + i * 16, lane);
+      for (int i = 0; i < 2; ++i) load_transposed<false>(a[i], atoms_a, depth, row0 + i * 16, lane);
 #pragma unroll
       for (int j = 0; j < kColTiles; j += 2) {
         uint32_t b[4];
-        load_transposed<true>(b, slabs_b, depth, col0 + j * 8, lane);
+        load_transposed<true>(b, atoms_b, depth, col0 + j * 8, lane);
         const uint32_t left[2] = {b[0], b[1]}, right[2] = {b[2], b[3]};
         for (int i = 0; i < 2; ++i) {
           Product::multiply(sum[i][j], a[i], left);
@@ -177,19 +177,19 @@ struct MmaSync {
   // Four pieces of 8 lines by half a step's depth, of 16 lines from `line`: those of the first 8 lines
   // come first (kByLines), or those of the first half of the depth.
   template <bool kByLines>
-  static __device__ void load_transposed(uint32_t (&r)[4], const char* slabs, int depth, int line,
+  static __device__ void load_transposed(uint32_t (&r)[4], const char* atoms, int depth, int line,
                                          int lane) {
     auto place = [&](int d, int l) {
-      const int within = l % kSlab<element>;
-      return slabs + l / kSlab<element> * (kDepth * kRowBytes) +
-             chunk_offset(d, within / kVector<element>) +
-             within % kVector<element> * int(sizeof(element));
+      const int within = l % kRowElements<element>;
+      return atoms + l / kRowElements<element> * (kTileK * kRowBytes) +
+             swizzled_offset(d, within / kVecSize<element>) +
+             within % kVecSize<element> * int(sizeof(element));
     };
     auto further = [](int piece) { return kByLines ? piece / 2 : piece % 2; };
     auto deeper = [](int piece) { return kByLines ? piece % 2 : piece / 2; };
     if constexpr (sizeof(element) == 2) {
       const int piece = lane / 8;
-      load_matrices_transposed(r, shared_address(place(depth + deeper(piece) * 8 + lane % 8,
+      ldmatrix_x4_trans(r, shared_address(place(depth + deeper(piece) * 8 + lane % 8,
                                                        line + further(piece) * 8)));
     } else {
 #pragma unroll
@@ -204,15 +204,15 @@ struct MmaSync {
   // pair j begins at column(thread) + 8 * j; where the columns stand in the order of column_place(), in
   // each kThreadChunks chunks, of which chunk j begins at chunk_column(thread, j).
   static constexpr int kThreadRows = 4, kThreadPairs = kColTiles;
-  static constexpr int kThreadChunks = kThreadPairs * 2 / kVector<element>;
+  static constexpr int kThreadVecs = kThreadPairs * 2 / kVecSize<element>;
   __device__ static int row(int thread, int i) {
-    return thread / 32 / kWarpsAcross * 32 + thread % 32 / 4 + i * 8;
+    return thread / 32 / kNWarps * 32 + thread % 32 / 4 + i * 8;
   }
   __device__ static int column(int thread) {
-    return thread / 32 % kWarpsAcross * kWarpCols + thread % 4 * 2;
+    return thread / 32 % kNWarps * kWarpCols + thread % 4 * 2;
   }
-  __device__ static int chunk_column(int thread, int j) {
-    return thread / 32 % kWarpsAcross * kWarpCols + (j * 4 + thread % 4) * kVector<element>;
+  __device__ static int vec_column(int thread, int j) {
+    return thread / 32 % kNWarps * kWarpCols + (j * 4 + thread % 4) * kVecSize<element>;
   }
   __device__ float2 pair(int i, int j) const {
     const float(&tile)[4] = sum[i / 2][j];

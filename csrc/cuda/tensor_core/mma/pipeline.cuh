@@ -8,14 +8,14 @@ namespace dcnv2::cuda {
 
 // The stage that comes next and the parity that its barriers have by then.
 template <int kStages>
-struct RingPosition {
+struct PipelineState {
   int stage = 0;
-  uint32_t parity = 0;
+  uint32_t phase = 0;
 
   __device__ void advance(int stages = kStages) {
     if (++stage == stages) {
       stage = 0;
-      parity ^= 1;
+      phase ^= 1;
     }
   }
 };
@@ -43,70 +43,70 @@ __device__ __forceinline__ void arrive_for_warp(Barrier& barrier) { arrive_for_w
 // the warp's lanes.
 template <class M>
 __device__ __forceinline__ void copy_tile(void* to, const void* from, int bytes, Barrier& full) {
-  if constexpr (M::kBulkCopies) {
-    start_copy(to, from, bytes, full);
+  if constexpr (M::kBulkCopy) {
+    bulk_copy_g2s(to, from, bytes, full);
   } else {
     for (int i = threadIdx.x % 32 * 16; i < bytes; i += 32 * 16) {
-      copy_chunk(shared_address(to) + i, static_cast<const char*>(from) + i);
+      cp_async_vec16(shared_address(to) + i, static_cast<const char*>(from) + i);
     }
   }
 }
 
 // The same by a warp that alone fills the stage: the barrier counts so many arrivals.
 template <class M>
-constexpr int kCopyArrivals = M::kBulkCopies ? kArrivals : 32;
+constexpr int kCopyArrivals = M::kBulkCopy ? kArrivals : 32;
 template <class M>
 __device__ __forceinline__ void copy_tile_alone(void* to, const void* from, int bytes,
                                                 Barrier& full) {
   copy_tile<M>(to, from, bytes, full);
-  if constexpr (M::kBulkCopies) {
+  if constexpr (M::kBulkCopy) {
     arrive_for_warp(full);
   } else {
-    arrive_after_copies(full);
+    cp_async_mbarrier_arrive(full);
   }
 }
 
 // Arrives at a barrier for the warp, once what its lanes stored or copied is in place.
 template <class M>
 __device__ __forceinline__ void arrive_filled(uint32_t barrier) {
-  if constexpr (!M::kBulkCopies) wait_copies();
+  if constexpr (!M::kBulkCopy) cp_async_wait_all();
   arrive_for_warp(barrier);
 }
 
 // Gives stages back to those who fill them, once a warp's product has read them: at once, or when the
 // next one has begun where products are in flight.
 template <class M, int kStages>
-struct Release {
+struct ConsumerRelease {
   Barrier (&empty)[kStages];
   int last = -1;
 
-  __device__ void multiplied(int stage) {
-    if constexpr (M::kInFlight) {
-      if (last >= 0) give_back(last);
+  __device__ void mma_issued(int stage) {
+    if constexpr (M::kAsync) {
+      if (last >= 0) arrive_empty(last);
       last = stage;
     } else {
-      give_back(stage);
+      arrive_empty(stage);
     }
   }
   // Waits for the last product.
   __device__ void finish(M& product) {
     product.finish();
-    if (last >= 0) give_back(last);
+    if (last >= 0) arrive_empty(last);
     last = -1;
   }
-  __device__ void give_back(int stage) { arrive_for_warp(empty[stage]); }
+  __device__ void arrive_empty(int stage) { arrive_for_warp(empty[stage]); }
 };
 
 // So often threads arrive at every full barrier, and at every empty one.
 template <int kStages>
-__device__ __forceinline__ void init_ring(Barrier (&full)[kStages], Barrier (&empty)[kStages],
+__device__ __forceinline__ void init_pipeline(Barrier (&full)[kStages], Barrier (&empty)[kStages],
                                           int filling, int multiplying) {
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
       full[i].init(filling);
       empty[i].init(multiplying);
     }
-    publish_barriers();
+    fence_barrier_init();
   }
   __syncthreads();
 }

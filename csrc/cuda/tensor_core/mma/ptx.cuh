@@ -14,9 +14,9 @@ namespace dcnv2::cuda {
 // Whether the chip multiplies by warpgroups. Kernels that need it are empty elsewhere: never launched, and
 // quickly compiled.
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
-constexpr bool kWarpgroups = false;
+constexpr bool kHasWgmma = false;
 #else
-constexpr bool kWarpgroups = true;
+constexpr bool kHasWgmma = true;
 #endif
 
 __device__ __forceinline__ uint32_t shared_address(const void* p) {
@@ -24,7 +24,7 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) {
 }
 
 // Keeps an address one number, where it would be computed anew for every use.
-__device__ __forceinline__ uint32_t one_address(uint32_t at) {
+__device__ __forceinline__ uint32_t opaque_address(uint32_t at) {
   asm("" : "+r"(at));
   return at;
 }
@@ -89,7 +89,7 @@ struct Barrier {
 
 // Makes the stores to shared memory that this thread knows of visible to its wgmma, which reads by
 // another proxy. On this side the fence waits for nothing; those who store would wait for their loads.
-__device__ __forceinline__ void fence_stores() {
+__device__ __forceinline__ void fence_proxy_async() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 #endif
@@ -97,7 +97,7 @@ __device__ __forceinline__ void fence_stores() {
 
 // Announces `bytes` contiguous bytes (both sides 16-byte aligned) at `full` and has them copied into
 // shared memory. By one whole warp; from compute capability 9.0.
-__device__ __forceinline__ void start_copy(void* to, const void* from, int bytes, Barrier& full) {
+__device__ __forceinline__ void bulk_copy_g2s(void* to, const void* from, int bytes, Barrier& full) {
 #if __CUDA_ARCH__ >= 900
   asm volatile(
       "{\n .reg .pred one;\n elect.sync _|one, 0xffffffff;\n"
@@ -115,47 +115,49 @@ __device__ __forceinline__ void named_barrier(int number, int threads) {
 }
 
 // Makes initialised barriers visible to the engine that copies.
-__device__ __forceinline__ void publish_barriers() {
+__device__ __forceinline__ void fence_barrier_init() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 #endif
 }
 
-// Starts copying 16 bytes into shared memory, past the L1 cache, or as many zeros; wait_copies() waits for all
+// Starts copying 16 bytes into shared memory, past the L1 cache, or as many zeros; cp_async_wait_all() waits for all
 // of this thread's.
-__device__ __forceinline__ void copy_chunk(uint32_t to, const void* from, bool zeros = false) {
+__device__ __forceinline__ void cp_async_vec16(uint32_t to, const void* from, bool zeros = false) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
                "r"(zeros ? 0 : 16)
                : "memory");
 }
-__device__ __forceinline__ void wait_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+__device__ __forceinline__ void cp_async_wait_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 // This thread arrives at a barrier once all copies that it started have come.
-__device__ __forceinline__ void arrive_after_copies(Barrier& barrier) {
+__device__ __forceinline__ void cp_async_mbarrier_arrive(Barrier& barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(&barrier.word))
                : "memory");
 }
 
 // Moves registers between the roles of a block; each warpgroup of a role calls it, where the chip can.
-template <int kRegisters, bool kMore>
-__device__ __forceinline__ void resize_registers() {
+template <int kRegisters>
+__device__ __forceinline__ void warpgroup_reg_alloc() {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  if constexpr (kMore) {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
-  } else {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
-  }
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+#endif
+}
+template <int kRegisters>
+__device__ __forceinline__ void warpgroup_reg_dealloc() {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
 #endif
 }
 
 // Four matrices of 8 x 8 halves; lane i gives the address of row i % 8 of matrix i / 8.
-__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t at) {
+__device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], uint32_t at) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                : "r"(at));
 }
 
 // The same with every matrix transposed.
-__device__ __forceinline__ void load_matrices_transposed(uint32_t (&r)[4], uint32_t at) {
+__device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], uint32_t at) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                : "r"(at));
@@ -168,17 +170,17 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&r)[4], uint3
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
 
 // d[16, 8] += a[16, 16] * b[8, 16]^T by one warp.
-__device__ __forceinline__ void multiply_halves(float (&d)[4], const uint32_t (&a)[4],
+__device__ __forceinline__ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4],
                                                 const uint32_t (&b)[2], __half) {
   DCNV2_MMA("m16n8k16.row.col.f32.f16.f16.f32");
 }
-__device__ __forceinline__ void multiply_halves(float (&d)[4], const uint32_t (&a)[4],
+__device__ __forceinline__ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4],
                                                 const uint32_t (&b)[2], __nv_bfloat16) {
   DCNV2_MMA("m16n8k16.row.col.f32.bf16.bf16.f32");
 }
 
 // d[16, 8] += a[16, 8] * b[8, 8]^T by one warp.
-__device__ __forceinline__ void multiply_tf32(float (&d)[4], const uint32_t (&a)[4],
+__device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4],
                                               const uint32_t (&b)[2]) {
   DCNV2_MMA("m16n8k8.row.col.f32.tf32.tf32.f32");
 }
@@ -188,10 +190,10 @@ __device__ __forceinline__ uint32_t to_tf32(float v) {
   return r;
 }
 // Which axis is contiguous in an operand's tile.
-enum class Major { kDepth = 0, kRowsOrCols = 1 };
+enum class Major { kK = 0, kMN = 1 };
 
-// Descriptor of a tile of 128-byte rows, permuted as slab.cuh says. `atom_bytes`: from one group of
-// 64 elements to the next along the contiguous axis, where an operand has several (Major::kRowsOrCols).
+// Descriptor of a tile of 128-byte rows, permuted as smem_layout.cuh says. `atom_bytes`: from one group of
+// 64 elements to the next along the contiguous axis, where an operand has several (Major::kMN).
 __device__ __forceinline__ uint64_t tile_descriptor(uint32_t at, uint32_t atom_bytes) {
   constexpr uint64_t kGroupBytes = 8 * 128, kSwizzle128 = 1;
   return uint64_t((at & 0x3ffff) >> 4) | uint64_t(atom_bytes >> 4) << 16 |
@@ -211,7 +213,7 @@ __device__ __forceinline__ void wgmma_wait() {
 
 // Keeps what is made of a product's result behind the wait for it.
 template <int kCount>
-__device__ __forceinline__ void keep_behind(float (&d)[kCount]) {
+__device__ __forceinline__ void warpgroup_fence_operand(float (&d)[kCount]) {
 #pragma unroll
   for (float& v : d) asm volatile("" : "+f"(v)::"memory");
 }
@@ -240,7 +242,7 @@ __device__ __forceinline__ void keep_behind(float (&d)[kCount]) {
                : __VA_ARGS__                                                             \
                : "l"(a), "l"(b))
 
-#define DCNV2_WGMMA_ROWS(COLS, LIST, A0, A1, A2, A3, B, ...)                                  \
+#define DCNV2_WGMMA_RS(COLS, LIST, A0, A1, A2, A3, B, ...)                                  \
   asm volatile("{\n .reg .pred add;\n setp.ne.b32 add, 1, 0;\n"                                \
                " wgmma.mma_async.sync.aligned.m64n" COLS "k8.f32.tf32.tf32 {" LIST "}, {" A0 ", " A1 \
                ", " A2 ", " A3 "}, " B ", add, 1, 1;\n}"                                          \
@@ -277,14 +279,14 @@ __device__ __forceinline__ void wgmma(float (&d)[32], uint64_t a, uint64_t b) {
 }
 
 // The same of floats, with a in registers: of rows lane / 4 and 8 further, at depth lane % 4, then 4 further.
-__device__ __forceinline__ void wgmma_rows(float (&d)[64], const uint32_t (&a)[4], uint64_t b) {
+__device__ __forceinline__ void wgmma_rs(float (&d)[64], const uint32_t (&a)[4], uint64_t b) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  DCNV2_WGMMA_ROWS("128", DCNV2_N64, "%64", "%65", "%66", "%67", "%68", DCNV2_R32(d, 0), DCNV2_R32(d, 32));
+  DCNV2_WGMMA_RS("128", DCNV2_N64, "%64", "%65", "%66", "%67", "%68", DCNV2_R32(d, 0), DCNV2_R32(d, 32));
 #endif
 }
-__device__ __forceinline__ void wgmma_rows(float (&d)[32], const uint32_t (&a)[4], uint64_t b) {
+__device__ __forceinline__ void wgmma_rs(float (&d)[32], const uint32_t (&a)[4], uint64_t b) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  DCNV2_WGMMA_ROWS("64", DCNV2_N32, "%32", "%33", "%34", "%35", "%36", DCNV2_R32(d, 0));
+  DCNV2_WGMMA_RS("64", DCNV2_N32, "%32", "%33", "%34", "%35", "%36", DCNV2_R32(d, 0));
 #endif
 }
 

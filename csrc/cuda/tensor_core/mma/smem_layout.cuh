@@ -11,22 +11,22 @@ namespace dcnv2::cuda {
 
 constexpr int kRowBytes = 128;
 constexpr int kTileAlignment = 8 * kRowBytes;  // of a tile, for the permutation to begin at its row 0
-constexpr int kChunks = kRowBytes / kChunkBytes;
+constexpr int kRowVecs = kRowBytes / kVec16Bytes;
 
 template <class T>
-constexpr int kSlab = kRowBytes / int(sizeof(T));  // elements of a row: 64 halves or 32 floats
+constexpr int kRowElements = kRowBytes / int(sizeof(T));  // elements of a row: 64 halves or 32 floats
 
 // Byte offset of a chunk of a row in a tile.
-__device__ __forceinline__ int chunk_offset(int row, int chunk) {
-  return row * kRowBytes + ((chunk ^ (row & 7)) << 4);
+__device__ __forceinline__ int swizzled_offset(int row, int vec) {
+  return row * kRowBytes + ((vec ^ (row & 7)) << 4);
 }
 
-// What the tensor cores multiply of a float: with kParts 1 the nearest number of 11 bits; with 2 that and the rest,
+// What the tensor cores multiply of a float: with kSplits 1 the nearest number of 11 bits; with 2 that and the rest,
 // of which they see 11 bits. A NaN may get lost in the high part, and is in the low one then; an infinite number
 // leaves a NaN there.
-template <int kParts>
+template <int kSplits>
 __device__ __forceinline__ void split_tf32(float v, uint32_t& high, uint32_t& low) {
-  if constexpr (kParts == 1) {
+  if constexpr (kSplits == 1) {
     high = to_tf32(v);
   } else {
     constexpr uint32_t kUnseen = 13;  // bits
@@ -34,12 +34,12 @@ __device__ __forceinline__ void split_tf32(float v, uint32_t& high, uint32_t& lo
     low = __float_as_uint(v - __uint_as_float(high));
   }
 }
-template <int kParts>
+template <int kSplits>
 __device__ __forceinline__ void split_tf32(const float (&v)[4], uint4& high, uint4& low) {
-  split_tf32<kParts>(v[0], high.x, low.x);
-  split_tf32<kParts>(v[1], high.y, low.y);
-  split_tf32<kParts>(v[2], high.z, low.z);
-  split_tf32<kParts>(v[3], high.w, low.w);
+  split_tf32<kSplits>(v[0], high.x, low.x);
+  split_tf32<kSplits>(v[1], high.y, low.y);
+  split_tf32<kSplits>(v[2], high.z, low.z);
+  split_tf32<kSplits>(v[3], high.w, low.w);
 }
 
 // Addresses of what lies in a block's shared memory, as sums of one number.
@@ -48,7 +48,7 @@ struct SharedAddresses {
   uint32_t base;
 
   __device__ explicit SharedAddresses(const void* shared)
-      : start(static_cast<const char*>(shared)), base(one_address(shared_address(shared))) {}
+      : start(static_cast<const char*>(shared)), base(opaque_address(shared_address(shared))) {}
   __device__ uint32_t operator()(const void* p) const {
     return base + uint32_t(static_cast<const char*>(p) - start);
   }
@@ -58,8 +58,8 @@ struct SharedAddresses {
 // column, has whole chunks: the place of a column.
 template <class T>
 __host__ __device__ constexpr int column_place(int column) {
-  constexpr int kBlock = 4 * kVector<T>;  // of the four lanes that share a row of a product
-  const int within = column % kBlock, lane = within / kVector<T>, pair = within % kVector<T> / 2;
+  constexpr int kBlock = 4 * kVecSize<T>;  // of the four lanes that share a row of a product
+  const int within = column % kBlock, lane = within / kVecSize<T>, pair = within % kVecSize<T> / 2;
   return column - within + 8 * pair + 2 * lane + within % 2;
 }
 

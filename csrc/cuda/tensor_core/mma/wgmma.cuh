@@ -13,22 +13,22 @@ template <class T, int kRows, int kCols>
 struct Wgmma {
   using element = T;
   static constexpr int kTileRows = kRows, kTileCols = kCols;
-  static constexpr int kParts = 1;
-  static constexpr bool kRounded = false;  // whether operands are rounded by those who store them
-  static constexpr bool kTurned = false;   // whether grad_weight's samples are the product's columns
-  static constexpr bool kBulkCopies = true;  // whether the chip copies tiles by itself
-  static constexpr int kThreads = 128, kFillThreads = 512, kStages = 4;
-  static constexpr bool kHere = kWarpgroups;
-  static constexpr int kDown = kRows / 64, kAcross = kCols > 128 ? kCols / 128 : 1;
-  static constexpr int kPartCols = kCols / kAcross;
+  static constexpr int kSplits = 1;
+  static constexpr bool kRoundOnStore = false;  // whether operands are rounded by those who store them
+  static constexpr bool kSwapAB = false;   // whether grad_weight's samples are the product's columns
+  static constexpr bool kBulkCopy = true;  // whether the chip copies tiles by itself
+  static constexpr int kMathThreads = 128, kProducerThreads = 512, kStages = 4;
+  static constexpr bool kSupported = kHasWgmma;
+  static constexpr int kMTiles = kRows / 64, kNTiles = kCols > 128 ? kCols / 128 : 1;
+  static constexpr int kPartCols = kCols / kNTiles;
   // What the filling threads give, from the 96 that all begin with, must cover what these take, or
   // the block waits for ever.
-  static constexpr int kRegisters = 160, kFillRegisters = 80, kBegin = 96;
-  static_assert(kThreads * (kRegisters - kBegin) <= kFillThreads * (kBegin - kFillRegisters));
-  static __device__ void take_registers() { resize_registers<kRegisters, true>(); }
-  static __device__ void give_registers() { resize_registers<kFillRegisters, false>(); }
+  static constexpr int kMathRegisters = 160, kProducerRegisters = 80, kLaunchRegisters = 96;
+  static_assert(kMathThreads * (kMathRegisters - kLaunchRegisters) <= kProducerThreads * (kLaunchRegisters - kProducerRegisters));
+  static __device__ void warpgroup_reg_alloc() { cuda::warpgroup_reg_alloc<kMathRegisters>(); }
+  static __device__ void warpgroup_reg_dealloc() { cuda::warpgroup_reg_dealloc<kProducerRegisters>(); }
 
-  float sum[kDown][kAcross][kPartCols / 2] = {};
+  float sum[kMTiles][kNTiles][kPartCols / 2] = {};
 
   __device__ void clear() {
     for (auto& down : sum) {
@@ -38,14 +38,14 @@ struct Wgmma {
     }
   }
 
-  static __device__ void see_stores() { fence_stores(); }
+  static __device__ void fence_proxy_async() { cuda::fence_proxy_async(); }
 
   // A product is in flight until the next one has begun, and the last one until finish().
-  static constexpr bool kInFlight = true;
+  static constexpr bool kAsync = true;
   __device__ void finish() {
     wgmma_wait<0>();
     for (auto& down : sum) {
-      for (auto& part : down) keep_behind(part);
+      for (auto& part : down) warpgroup_fence_operand(part);
     }
   }
 
@@ -55,10 +55,10 @@ struct Wgmma {
 #pragma unroll
     for (int byte = 0; byte < kRowBytes; byte += 32) {
 #pragma unroll
-      for (int i = 0; i < kDown; ++i) {
+      for (int i = 0; i < kMTiles; ++i) {
 #pragma unroll
-        for (int j = 0; j < kAcross; ++j) {
-          wgmma<T, Major::kDepth, Major::kDepth>(
+        for (int j = 0; j < kNTiles; ++j) {
+          wgmma<T, Major::kK, Major::kK>(
               sum[i][j], tile_descriptor(a + i * 64 * kRowBytes + byte, 0),
               tile_descriptor(b + j * kPartCols * kRowBytes + byte, 0));
         }
@@ -70,21 +70,21 @@ struct Wgmma {
 
   // The same for operands that lie the other way: sums += A^T * B with A [kDepth, kRows] and
   // B [kDepth, kCols] in slabs of [kDepth, 64 halves].
-  static constexpr int kDepth = 64;
-  __device__ void multiply_transposed(const char* slabs_a, const char* slabs_b, int) {
-    constexpr int kSlabBytes = kDepth * kRowBytes, kStepBytes = 16 * kRowBytes;
-    const uint32_t a = shared_address(slabs_a), b = shared_address(slabs_b);
+  static constexpr int kTileK = 64;
+  __device__ void multiply_transposed(const char* atoms_a, const char* atoms_b, int) {
+    constexpr int kAtomBytes = kTileK * kRowBytes, kStepBytes = 16 * kRowBytes;
+    const uint32_t a = shared_address(atoms_a), b = shared_address(atoms_b);
     wgmma_fence();
 #pragma unroll
-    for (int step = 0; step < kDepth / 16; ++step) {
+    for (int step = 0; step < kTileK / 16; ++step) {
 #pragma unroll
-      for (int i = 0; i < kDown; ++i) {
+      for (int i = 0; i < kMTiles; ++i) {
 #pragma unroll
-        for (int j = 0; j < kAcross; ++j) {
-          wgmma<T, Major::kRowsOrCols, Major::kRowsOrCols>(
-              sum[i][j], tile_descriptor(a + i * kSlabBytes + step * kStepBytes, kSlabBytes),
-              tile_descriptor(b + j * (kPartCols / 64) * kSlabBytes + step * kStepBytes,
-                              kSlabBytes));
+        for (int j = 0; j < kNTiles; ++j) {
+          wgmma<T, Major::kMN, Major::kMN>(
+              sum[i][j], tile_descriptor(a + i * kAtomBytes + step * kStepBytes, kAtomBytes),
+              tile_descriptor(b + j * (kPartCols / 64) * kAtomBytes + step * kStepBytes,
+                              kAtomBytes));
         }
       }
     }
@@ -92,14 +92,14 @@ struct Wgmma {
     wgmma_wait<1>();
   }
 
-  static constexpr int kThreadRows = 2 * kDown, kThreadPairs = kCols / 8;
-  static constexpr int kThreadChunks = kThreadPairs * 2 / kVector<T>;
+  static constexpr int kThreadRows = 2 * kMTiles, kThreadPairs = kCols / 8;
+  static constexpr int kThreadVecs = kThreadPairs * 2 / kVecSize<T>;
   __device__ static int row(int thread, int i) {
     return i / 2 * 64 + thread / 32 * 16 + thread % 32 / 4 + i % 2 * 8;
   }
   __device__ static int column(int thread) { return thread % 4 * 2; }
-  __device__ static int chunk_column(int thread, int j) {
-    return (j * 4 + thread % 4) * kVector<T>;
+  __device__ static int vec_column(int thread, int j) {
+    return (j * 4 + thread % 4) * kVecSize<T>;
   }
   __device__ float2 pair(int i, int j) const {
     const float(&part)[kPartCols / 2] = sum[i / 2][j / (kPartCols / 8)];

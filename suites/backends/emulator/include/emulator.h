@@ -40,7 +40,7 @@ constexpr int kWarp = 32;
 // The lanes of a warp meet here and see what each of them brought.
 struct Warp {
   int lanes = 0, arrived = 0;
-  uint64_t turn = 0;
+  uint64_t generation = 0;
   const void* brought[kWarp] = {};
 };
 

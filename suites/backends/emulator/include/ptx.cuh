@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// csrc/cuda/fused/ptx.cuh as the emulator has it: each instruction by its definition.
+// csrc/cuda/tensor_core/mma/ptx.cuh as the emulator has it: each instruction by its definition.
 #pragma once
 
 #include "emulator.h"
 
 namespace dcnv2::cuda {
 
-constexpr bool kWarpgroups = true;
+constexpr bool kHasWgmma = true;
 
 // Shared memory lies below 4 GiB.
 inline uint32_t shared_address(const void* p) {
@@ -14,7 +14,7 @@ inline uint32_t shared_address(const void* p) {
 }
 inline char* at_shared(uint32_t address) { return reinterpret_cast<char*>(uintptr_t(address)); }
 
-inline uint32_t one_address(uint32_t at) { return at; }
+inline uint32_t opaque_address(uint32_t at) { return at; }
 inline uint4 load_shared(uint32_t at) { return *reinterpret_cast<const uint4*>(at_shared(at)); }
 inline void store_shared(uint32_t at, const uint4& v) { *reinterpret_cast<uint4*>(at_shared(at)) = v; }
 
@@ -48,20 +48,22 @@ struct alignas(8) Barrier {
 };
 static_assert(sizeof(Barrier) == 8);
 
-inline void fence_stores() {}
-inline void publish_barriers() {}
+inline void fence_proxy_async() {}
+inline void fence_barrier_init() {}
 // Copies at once: what was announced has come before anybody can see the announcement.
-inline void start_copy(void* to, const void* from, int bytes, Barrier&) {
+inline void bulk_copy_g2s(void* to, const void* from, int bytes, Barrier&) {
   std::memcpy(to, from, size_t(bytes));
 }
-inline void copy_chunk(uint32_t to, const void* from, bool zeros = false) {
+inline void cp_async_vec16(uint32_t to, const void* from, bool zeros = false) {
   zeros ? std::memset(at_shared(to), 0, 16) : std::memcpy(at_shared(to), from, 16);
 }
-inline void wait_copies() {}
-inline void arrive_after_copies(Barrier& barrier) { barrier.arrive(); }
+inline void cp_async_wait_all() {}
+inline void cp_async_mbarrier_arrive(Barrier& barrier) { barrier.arrive(); }
 inline void named_barrier(int number, int threads) { emulator::meet(number, threads); }
-template <int kRegisters, bool kMore>
-void resize_registers() {}
+template <int kRegisters>
+void warpgroup_reg_alloc() {}
+template <int kRegisters>
+void warpgroup_reg_dealloc() {}
 
 // Row `row`, element `col` of the matrix whose rows lane 8 * matrix + row gives.
 inline uint16_t matrix_element(const emulator::Warp& warp, int matrix, int row, int col) {
@@ -71,7 +73,7 @@ inline uint16_t matrix_element(const emulator::Warp& warp, int matrix, int row, 
   return v;
 }
 template <bool kTransposed>
-void load_matrices_as(uint32_t (&r)[4], uint32_t at) {
+void ldmatrix_x4_as(uint32_t (&r)[4], uint32_t at) {
   const emulator::Warp& warp = emulator::meet_warp(&at);
   const int lane = emulator::current().lane(), row = lane / 4, col = lane % 4 * 2;
   for (int i = 0; i < 4; ++i) {
@@ -83,9 +85,9 @@ void load_matrices_as(uint32_t (&r)[4], uint32_t at) {
   }
   emulator::meet_warp(nullptr);
 }
-inline void load_matrices(uint32_t (&r)[4], uint32_t at) { load_matrices_as<false>(r, at); }
-inline void load_matrices_transposed(uint32_t (&r)[4], uint32_t at) {
-  load_matrices_as<true>(r, at);
+inline void ldmatrix_x4(uint32_t (&r)[4], uint32_t at) { ldmatrix_x4_as<false>(r, at); }
+inline void ldmatrix_x4_trans(uint32_t (&r)[4], uint32_t at) {
+  ldmatrix_x4_as<true>(r, at);
 }
 
 inline float half_value(uint32_t word, int high, __half) {
@@ -120,11 +122,11 @@ void multiply_fragments(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&
   emulator::meet_warp(nullptr);
 }
 template <class T>
-void multiply_halves(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], T type) {
+void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], T type) {
   multiply_fragments<16, 2>(d, a, b,
                             [&](uint32_t word, int high) { return half_value(word, high, type); });
 }
-inline void multiply_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+inline void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   multiply_fragments<8, 1>(d, a, b, [](uint32_t word, int) {
     return __uint_as_float(word & 0xffffe000u);  // the unit does not look at the lowest bits
   });
@@ -134,7 +136,7 @@ inline uint32_t to_tf32(float v) {  // to the nearest, ties away from zero
   return std::isfinite(v) ? (bits + 0x1000u) & 0xffffe000u : bits;
 }
 
-enum class Major { kDepth = 0, kRowsOrCols = 1 };
+enum class Major { kK = 0, kMN = 1 };
 
 // As the chip packs it, so that the packing is tested too.
 inline uint64_t tile_descriptor(uint32_t at, uint32_t atom_bytes) {
@@ -145,7 +147,7 @@ inline uint64_t tile_descriptor(uint32_t at, uint32_t atom_bytes) {
 inline void wgmma_fence() {}
 inline void wgmma_commit() {}
 template <int kCount>
-void keep_behind(float (&)[kCount]) {}
+void warpgroup_fence_operand(float (&)[kCount]) {}
 template <int kPending>
 void wgmma_wait() {}
 
@@ -155,8 +157,8 @@ template <class T, Major kMajor>
 float described(uint64_t descriptor, int line, int k) {
   const uint64_t start = (descriptor & 0x3fff) << 4, atom = (descriptor >> 16 & 0x3fff) << 4;
   const uint64_t group = (descriptor >> 32 & 0x3fff) << 4;
-  static_assert(sizeof(T) == 2 || kMajor == Major::kDepth);
-  uint64_t at = kMajor == Major::kDepth
+  static_assert(sizeof(T) == 2 || kMajor == Major::kK);
+  uint64_t at = kMajor == Major::kK
                     ? start + line / 8 * group + line % 8 * 128 + k * sizeof(T)
                     : start + line / 64 * atom + k / 8 * group + k % 8 * 128 + line % 64 * 2;
   at ^= (at >> 7 & 7) << 4;
@@ -191,7 +193,7 @@ void wgmma(float (&d)[kSums], uint64_t a, uint64_t b) {
   }
 }
 template <int kSums>
-void wgmma_rows(float (&d)[kSums], const uint32_t (&a)[4], uint64_t b) {
+void wgmma_rs(float (&d)[kSums], const uint32_t (&a)[4], uint64_t b) {
   const emulator::Warp& warp = emulator::meet_warp(&a);
   const int lane = emulator::current().lane();
   for (int row = 0; row < 2; ++row) {
@@ -200,7 +202,7 @@ void wgmma_rows(float (&d)[kSums], const uint32_t (&a)[4], uint64_t b) {
       for (int k = 0; k < 8; ++k) {
         const auto* of_lane = static_cast<const uint32_t*>(warp.brought[lane / 4 * 4 + k % 4]);
         const float v = __uint_as_float(of_lane[row + k / 4 * 2] & 0xffffe000u);
-        added += v * described<float, Major::kDepth>(b, sum / 2 * 8 + lane % 4 * 2 + sum % 2, k);
+        added += v * described<float, Major::kK>(b, sum / 2 * 8 + lane % 4 * 2 + sum % 2, k);
       }
       d[sum / 2 * 4 + row * 2 + sum % 2] += added;
     }

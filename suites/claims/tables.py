@@ -166,18 +166,19 @@ def write_report(
 
 def _proof(recorder: Recorder, origin: Mapping[str, str]) -> str:
     """Headlines of the suite's own reports, and of those on this library if it was judged."""
-    from suites.reporting import report
+    from suites.reporting.folders import REPORTS, gpu_slug
+    from suites.reporting.pages import fill_page
 
     targets = [case.target for case in recorder.cases.values()]
     ours = any(target.startswith("dcnv2") for target in targets)
     on_gpu = any(target.endswith("-cuda") for target in targets)
-    place = f"{report.gpu_slug(origin['gpu'])}/" if on_gpu else ""
+    place = f"{gpu_slug(origin['gpu'])}/" if on_gpu else ""
     blocks = [
         f"{title}:\n\n<!-- report: {name.format(place=place)} -->\n<!-- end -->"
         for name, title in (_PROOF if ours else {"mutants": _PROOF["mutants"]}).items()
     ]
-    page = report.REPORTS / place / "correctness.md"  # where such a page is kept
-    return report.fill_page("\n\n".join(blocks), page=page)
+    page = REPORTS / place / "correctness.md"  # where such a page is kept
+    return fill_page("\n\n".join(blocks), page=page)
 
 
 def error_ratio_pivot(ratios: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,8 @@ from dcnv2.engine.runtime.checkpoint import restore
 from dcnv2.engine.runtime.datasets import open_val
 from dcnv2.engine.runtime.device import pick_device
 from suites.coco.figures import draw_curves, draw_sheet
-from suites.reporting.report import markdown_table, write_report
+from suites.reporting.report import write_report
+from suites.reporting.tables import markdown_table
 
 COLUMNS = ("box_AP", "box_AP50", "mask_AP", "mask_AP50", "mask_AP75")
 # A model whose loss ends above this share of its first has learned nothing.

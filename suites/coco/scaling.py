@@ -35,8 +35,9 @@ from dcnv2.models import build_model
 from suites.coco.ddp_parity import SAME_LOSS, followed_run
 from suites.coco.figures import draw_resumed
 from suites.coco.runs import Launch, compare_runs, end_in_the_middle, pace
-from suites.perf.step_case import OFFSET_PIXELS, spread_offsets
-from suites.reporting.report import report_dir, write_report
+from suites.perf.training_step import OFFSET_PIXELS, spread_offsets
+from suites.reporting.folders import report_dir
+from suites.reporting.report import write_report
 
 CONFIG, RESUMED_CONFIG = "mask_rcnn/r50_fpn_mdconv_c3-c5", "smoke/dcnv2"
 TRAIN_IMAGES, VAL_IMAGES, RESUMED_SIDE = 64, 4, 128

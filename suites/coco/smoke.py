@@ -42,7 +42,7 @@ from suites.coco.report import (
     summary,
     write,
 )
-from suites.reporting.report import report_dir
+from suites.reporting.folders import report_dir
 
 MODELS = ("plain", "dcnv1", "dcnv2", "dcnv2_mimic")
 # Least mask AP50 on the embedded set.

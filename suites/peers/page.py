@@ -25,7 +25,9 @@ import pandas as pd
 
 from suites.claims.tables import verdict_table
 from suites.peers.failures import slug
-from suites.reporting.report import PROVENANCE, REPORTS, gpu_slug, markdown_table
+from suites.reporting.folders import REPORTS, gpu_slug
+from suites.reporting.provenance import PROVENANCE
+from suites.reporting.tables import markdown_table
 
 _TEXT = """# Verdicts
 

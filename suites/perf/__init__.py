@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What every implementation costs on the layers of real nets: right first, then timed."""
+"""Time and memory of every implementation on the layers of real nets, checked before timing."""

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Layers under autocast: our time and error beside torchvision's, which then runs in float32.
+"""Layers under autocast: time and error compared with torchvision's, which runs in float32.
 
     python -m suites.perf.autocast [--device cuda] [--set eight] [--out FOLDER]
 
-As in a net, the input comes in autocast's dtype, offsets, masks and parameters in float32, and both
-give their output in the input's dtype. On a CPU torchvision has no rule for autocast: there its
-operands are cast here as they are on CUDA. Ours computes in the half type, by default, and in
-float32, by `dcnv2.ops.set_autocast_compute_dtype`. Errors are relative L2 norms against float64 on
-the very same operands: in the half type ours rounds parameters and their gradients, as every
-convolution of PyTorch does under autocast; in float32 neither does. Writes autocast.md and .csv.
+As in a net, the input has autocast's dtype, offsets, masks and parameters are float32, and both
+return their output in the input's dtype. On a CPU torchvision has no autocast rule, so its operands
+are cast here as they are on CUDA. Ours computes in the half type by default, and in float32 after
+`dcnv2.ops.set_autocast_compute_dtype`. Errors are relative L2 norms against float64 on the same
+operands. In the half type ours rounds parameters and their gradients, as every PyTorch convolution
+does under autocast; in float32 neither implementation does. Writes autocast.md and .csv.
 """
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,26 +21,29 @@ import torch
 from torch import Tensor
 
 from dcnv2.ops import get_autocast_compute_dtype, set_autocast_compute_dtype
+from suites.perf.device_timer import DeviceTimer
+from suites.perf.float64_check import relative_errors
 from suites.perf.implementations import IMPLEMENTATIONS
 from suites.perf.layers import SETS, Layer
-from suites.perf.measure import Gauge, percentiles
-from suites.perf.problems import DTYPES, PASSES, LayerPasses, Passes
-from suites.reporting.report import report_dir, write_report
+from suites.perf.problems import DTYPES, PASSES, LayerPasses, Passes, named_results
+from suites.perf.ratios import geometric_mean
+from suites.reporting.folders import report_dir
+from suites.reporting.report import write_report
 
 HALVES = ("bf16", "fp16")
 
 
 def runs(half: str) -> tuple[tuple[str, str], ...]:
-    """Each implementation, and the dtype that it computes in under autocast."""
+    """Each implementation with the dtype that it computes in under autocast."""
     return ("dcnv2", half), ("dcnv2", "fp32"), ("torchvision", "fp32")
 
 
 def operands_of(layer: Layer, half: str, device: str) -> tuple[dict[str, Tensor], Tensor]:
-    """A layer's operands as a net under autocast hands them over, and the output's gradient."""
-    whole = LayerPasses(layer, IMPLEMENTATIONS["dcnv2"], "fp32", device)
-    values = {name: value.detach() for name, value in whole.operands.items()}
+    """A layer's operands as a net under autocast passes them, and the output's gradient."""
+    problem = LayerPasses(layer, IMPLEMENTATIONS["dcnv2"], "fp32", device)
+    values = {name: value.detach() for name, value in problem.operands.items()}
     values["input"] = values["input"].to(DTYPES[half])
-    return values, whole.grad_output.to(DTYPES[half])
+    return values, problem.grad_output.to(DTYPES[half])
 
 
 def passes(name: str, layer: Layer, values: dict[str, Tensor], grad: Tensor, half: str) -> Passes:
@@ -67,7 +70,7 @@ def passes(name: str, layer: Layer, values: dict[str, Tensor], grad: Tensor, hal
 
 @contextmanager
 def computing_in(dtype: torch.dtype | None) -> Iterator[None]:
-    """Have ours compute in a dtype under autocast, or in autocast's own."""
+    """Make ours compute in a dtype under autocast; None is autocast's own."""
     before = get_autocast_compute_dtype()
     set_autocast_compute_dtype(dtype)
     try:
@@ -76,34 +79,23 @@ def computing_in(dtype: torch.dtype | None) -> Iterator[None]:
         set_autocast_compute_dtype(before)
 
 
-def errors(got: Passes, expected: tuple[Tensor, ...]) -> dict[str, float]:
-    """Relative L2 error of the output and of each gradient."""
-    keys = ("output", *(f"grad_{name}" for name in got.operands))
-    return {
-        key: float((value.double() - wanted).detach().norm() / wanted.detach().norm())
-        for key, value, wanted in zip(keys, got.both(), expected, strict=True)
-    }
-
-
-def time_ms(gauge: Gauge, call: Callable) -> float:
-    """Median time with cold caches."""
-    return percentiles(gauge.times_ms(call, gauge.warm_up(call), cold=True))[1]
-
-
 def measure(layers: Iterable[Layer], device: str, budget_s: float | None = None) -> pd.DataFrame:
     """A row for each layer, autocast's dtype, implementation and dtype that it computes in."""
-    gauge = Gauge(device, budget_s)
+    timer = DeviceTimer(device, budget_s)
     rows = []
     for layer in layers:
         for half in HALVES:
             values, grad = operands_of(layer, half, device)
-            expected = passes("torchvision", layer, values, grad, "fp64").both()
+            expected = named_results(passes("torchvision", layer, values, grad, "fp64"))
             for name, compute in runs(half):
                 problem = passes(name, layer, values, grad, half)
                 with computing_in(torch.float32 if compute == "fp32" else None):
                     assert problem.forward().dtype == DTYPES[half]
-                    times = {f"{w}_ms": time_ms(gauge, getattr(problem, w)) for w in PASSES}
-                    off = errors(problem, expected)
+                    off = relative_errors(problem, expected)
+                    times = {
+                        f"{which}_ms": timer.median_ms(getattr(problem, which), cold=True)
+                        for which in PASSES
+                    }
                 row = {"layer": layer.name, "dtype": half}
                 row |= {"implementation": name, "compute_dtype": compute}
                 rows.append({**row, **times, **off})
@@ -111,10 +103,10 @@ def measure(layers: Iterable[Layer], device: str, budget_s: float | None = None)
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """Torchvision's time by ours and our error by torchvision's, geometric means over the layers.
+    """torchvision's time over ours and our error over torchvision's, geometric means over layers.
 
-    A row for each dtype of autocast and each that ours computes in. Times above 1 and errors below
-    1 are in our favour; the largest error ratio stands beside.
+    A row for each dtype of autocast and each that ours computes in. Time ratios above 1 and error
+    ratios below 1 are in our favour; the last column is the largest error ratio of any layer.
     """
     keys = ["layer", "dtype"]
     ours = rows[rows.implementation == "dcnv2"]
@@ -125,17 +117,13 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     for (half, compute), group in ours.groupby(["dtype", "compute_dtype"], sort=False):
         part = group.set_index(keys)
         peer = theirs.loc[part.index]
-        faster = (peer[times] / part[times]).apply(_geometric_mean)
+        faster = (peer[times] / part[times]).apply(geometric_mean)
         off = part[quantities] / peer[quantities]
         row = {"dtype": half, "compute_dtype": compute}
         row |= {f"{which} x": faster[f"{which}_ms"] for which in PASSES}
-        row |= {f"{q} error": _geometric_mean(off[q]) for q in quantities}
+        row |= {f"{q} error": geometric_mean(off[q]) for q in quantities}
         table.append({**row, "largest error": off.to_numpy().max()})
     return pd.DataFrame(table)
-
-
-def _geometric_mean(ratios: pd.Series) -> float:
-    return float(ratios.prod() ** (1 / len(ratios)))
 
 
 def main() -> None:
@@ -144,14 +132,14 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=device)
     parser.add_argument("--set", default="eight" if device == "cuda" else "cpu", choices=SETS)
-    parser.add_argument("--out", type=Path, help="by default the reports' folder for the device")
+    parser.add_argument("--out", type=Path, help="default: reports/, or the GPU's folder in it")
     options = parser.parse_args()
     rows = measure(SETS[options.set], options.device)
     summary = summarise(rows)
     path = write_report(
         "autocast",
         rows,
-        title="Under autocast, beside torchvision's float32",
+        title="Autocast: time and error compared with torchvision in float32",
         headline=summary,
         sections={"How it was measured": __doc__.split("\n\n", 2)[2], "Layers": rows},
         directory=options.out or report_dir(options.device),

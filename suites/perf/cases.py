@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a run measures: cases by the options of the command line, and the row that each makes."""
+"""What a run measures: the cases that the command line selects, and the row of each."""
 
 import dataclasses
 import statistics
@@ -8,22 +8,24 @@ from dataclasses import dataclass
 
 import torch
 
+from suites.perf.ceilings import Ceilings
+from suites.perf.device_timer import DeviceTimer, percentiles
 from suites.perf.implementations import IMPLEMENTATIONS
 from suites.perf.layers import SETS, Layer, find, sweep
-from suites.perf.measure import Gauge, percentiles
+from suites.perf.memory import workspace_mib
 from suites.perf.pools import OPERATORS, PoolCase
 from suites.perf.problems import DTYPES, LayerPasses, matmul_mode
 from suites.problems.threads import limited_threads
 
 SWEPT = ("channels", "pixels", "batch")
 MAGNITUDES_PX = ("0", "0.5", "1", "2", "4", "8", "16", "32", "64")
-ADVERSARIAL = ("one_pixel", "one_row", "outside")
+ADVERSARIAL = ("clustered", "one_row", "outside")
 THREADED_LAYER, MOST_THREADS = "cpu_c3", 16
 
 
 @dataclass(frozen=True)
 class Case:
-    """One measurement. `group` is the set or the swept quantity, `value` a sweep's abscissa."""
+    """One measurement. `group` is the set or the swept quantity, `value` that quantity."""
 
     group: str
     layer: Layer
@@ -43,12 +45,12 @@ class Case:
 
     @property
     def name(self) -> str:
-        """The name of what is measured, whoever does it."""
+        """The name of what is measured, without the implementation."""
         return self.layer.name
 
     @property
     def threads(self) -> int | None:
-        """Threads that it is limited to, if that is what is swept."""
+        """The number of threads that it is limited to, if threads are swept."""
         return int(self.value) if self.group == "threads" else None
 
     def problem(self, device: str) -> LayerPasses:
@@ -104,10 +106,13 @@ class Selection:
             for dtype in self.dtypes:
                 if implementation.unsupported(layer, dtype, self.device):
                     continue
-                for layout in implementation.layouts:
-                    # A layout is a choice only where the implementation takes both.
-                    if layout in self.layouts or len(implementation.layouts) == 1:
-                        yield name, dtype, layout
+                for layout in self.layouts_of(name):
+                    yield name, dtype, layout
+
+    def layouts_of(self, implementation: str) -> list[str]:
+        """The chosen layouts; where an implementation is measured in one layout only, that one."""
+        layouts = IMPLEMENTATIONS[implementation].layouts
+        return [name for name in self.layouts if name in layouts] or list(layouts[:1])
 
     def layers(self) -> list[tuple[str, Layer]]:
         """Every layer of the chosen sets, with its set."""
@@ -123,9 +128,9 @@ class Selection:
         ]
 
     def sweep_cases(self) -> list[Case]:
-        """The sweeps, if chosen: one half type on a GPU, float32 on a CPU; forward and backward.
+        """The sweeps, if chosen: forward and backward, in one half type on a GPU, float32 on a CPU.
 
-        A CPU is swept over its threads, too.
+        The layout is the first of those chosen. On a CPU there is also a sweep over threads.
         """
         if "sweeps" not in self.sets:
             return []
@@ -156,7 +161,7 @@ class Selection:
                     continue
                 cases += [
                     Case(
-                        group, layer, name, dtype, implementation.layouts[0], passes, offsets, value
+                        group, layer, name, dtype, self.layouts_of(name)[0], passes, offsets, value
                     )
                     for passes in ("forward", "backward")
                     if passes in self.passes
@@ -164,10 +169,10 @@ class Selection:
         return cases
 
     def training_steps(self) -> list:
-        """The `StepCase`s of a detector's whole step by each operator, if chosen."""
+        """A detector's whole training step on each operator as `StepCase`s, if chosen."""
         if "step" not in self.sets:
             return []
-        # Needs what detectors need, which the operators' own cases don't.
+        # Imported here: detectors need packages that the operators do not.
         from suites.perf.step_time import OPERATOR_BATCH, OPERATOR_SIDE, operator_cases
 
         cases = operator_cases(OPERATOR_BATCH, OPERATOR_SIDE, "bfloat16")
@@ -193,37 +198,41 @@ class Selection:
 
 
 def thread_counts() -> list[int]:
-    """Powers of two up to torch's number of threads, and that, but no more than 16."""
+    """Powers of two up to torch's number of threads, and that number, at most 16."""
     most = min(torch.get_num_threads(), MOST_THREADS)
     return sorted({most, *(n for n in (1, 2, 4, 8, 16) if n <= most)})
 
 
 def measure(
-    case: Case | PoolCase, gauge: Gauge, benchmark, threads: int | None = None
+    case: Case | PoolCase,
+    timer: DeviceTimer,
+    ceilings: Ceilings,
+    benchmark,
+    threads: int | None = None,
 ) -> dict[str, object]:
     """Time a case on the device, and by pytest-benchmark on the host's clock; return its row."""
     with matmul_mode(case.dtype), limited_threads(threads):
-        call = getattr(case.problem(gauge.device), case.passes)
-        rounds = gauge.warm_up(call)
-        cold = percentiles(gauge.times_ms(call, rounds, cold=True))
-        warm = percentiles(gauge.times_ms(call, rounds, cold=False))
-        workspace_mib = gauge.workspace_mib(call)
+        call = getattr(case.problem(timer.device), case.passes)
+        rounds = timer.warm_up(call)
+        cold = percentiles(timer.times_ms(call, rounds, cold=True))
+        warm = percentiles(timer.times_ms(call, rounds, cold=False))
+        workspace = workspace_mib(call, timer.device)
 
-        def to_the_end() -> None:
+        def until_done() -> None:
             call()
-            gauge.synchronize()
+            timer.synchronize()
 
         def begin_cold() -> None:
-            gauge.flush()
-            gauge.synchronize()
+            timer.flush()
+            timer.synchronize()
 
         benchmark.group = f"{case.name} {case.passes}"
-        benchmark.pedantic(to_the_end, setup=begin_cold, rounds=min(rounds, 3), iterations=1)
+        benchmark.pedantic(until_done, setup=begin_cold, rounds=min(rounds, 3), iterations=1)
     row = case.identity() | _named("cold", cold) | _named("warm", warm)
-    row |= _rates(case, gauge, cold[1] / 1e3)
+    row |= _rates(case, ceilings, cold[1] / 1e3)
     if not benchmark.disabled:
         row["host_ms"] = statistics.median(benchmark.stats.stats.data) * 1e3
-    row["workspace_mib"] = workspace_mib
+    row["workspace_mib"] = workspace
     benchmark.extra_info.update(row)
     return row
 
@@ -232,10 +241,10 @@ def _named(cache: str, times: tuple[float, float, float]) -> dict[str, float]:
     return dict(zip((f"{cache}_{p}_ms" for p in ("p20", "p50", "p80")), times, strict=True))
 
 
-def _rates(case: Case | PoolCase, gauge: Gauge, seconds: float) -> dict[str, float]:
+def _rates(case: Case | PoolCase, ceilings: Ceilings, seconds: float) -> dict[str, float]:
     gbps = case.moved_bytes() / seconds / 1e9
-    rates = {"gbps": gbps, "bandwidth_share": gbps / gauge.copy_gbps()}
+    rates = {"gbps": gbps, "bandwidth_share": gbps / ceilings.copy_gbps()}
     if flops := case.flops():
         tflops = flops / seconds / 1e12
-        rates |= {"tflops": tflops, "matmul_share": tflops / gauge.matmul_tflops(case.dtype)}
+        rates |= {"tflops": tflops, "matmul_share": tflops / ceilings.matmul_tflops(case.dtype)}
     return rates

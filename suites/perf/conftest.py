@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Options of the perf suite, the cases that they choose, and the report at the end of a run."""
+"""Options of the perf suite, the cases that they select, and the report at the end of a run."""
 
 import dataclasses
 import importlib.util
@@ -10,34 +10,35 @@ import torch
 
 from suites.perf import report
 from suites.perf.cases import Case, Selection
+from suites.perf.ceilings import Ceilings
+from suites.perf.device_timer import DeviceTimer
 from suites.perf.implementations import IMPLEMENTATIONS, has_compiled_kernels
 from suites.perf.layers import SETS
-from suites.perf.measure import Gauge
 from suites.perf.problems import DTYPES, LAYOUTS, PASSES
-from suites.reporting.report import report_dir
+from suites.reporting.folders import report_dir
 
 _ROWS = pytest.StashKey[report.Rows]()
 _SELECTION = pytest.StashKey[Selection]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what to measure, and whether to write the report."""
-    group = parser.getgroup("perf", "what the perf suite measures (lists with commas)")
+    """Add the options: what to measure, and whether to write the report."""
+    group = parser.getgroup("perf", "what the perf suite measures (comma-separated lists)")
     add = group.addoption
     add("--device", help="cpu or cuda (default: cuda if there is one)")
     sets = ", ".join([*SETS, "pools", "sweeps", "step"])
-    add("--set", help=f"of {sets} (default: eight,pools; CPU: cpu,pools)")
-    add("--dtype", help=f"of {', '.join(DTYPES)} (default: bf16,fp16,tf32,fp32, on a CPU fp32)")
-    add("--impl", help=f"of {', '.join(IMPLEMENTATIONS)} (default: all that are installed)")
-    add("--pass", dest="passes", help=f"of {', '.join(PASSES)} (default: all)")
-    add("--layout", help=f"of {', '.join(LAYOUTS)}, for dcnv2 (default: both, on a CPU the last)")
+    add("--set", help=f"from {sets} (default: eight,pools; on a CPU cpu,pools)")
+    add("--dtype", help=f"from {', '.join(DTYPES)} (default: bf16,fp16,tf32,fp32; on a CPU fp32)")
+    add("--impl", help=f"from {', '.join(IMPLEMENTATIONS)} (default: all installed)")
+    add("--pass", dest="passes", help=f"from {', '.join(PASSES)} (default: all)")
+    add("--layout", help=f"of dcnv2, from {', '.join(LAYOUTS)} (default: both)")
     add(
         "--report",
         nargs="?",
         const="",
         metavar="DIR",
-        help="write perf.csv, perf.md and plots to --report=DIR (default: reports/, or its "
-        "subfolder of the GPU's model)",
+        help="write perf.csv, perf.md and plots to DIR (default: reports/, or its subfolder for "
+        "the GPU's model)",
     )
 
 
@@ -46,7 +47,7 @@ def _choose(config: pytest.Config, option: str, default: str, known: tuple[str, 
     unknown = [word for word in chosen if word not in known]
     if unknown:
         words = ", ".join(unknown)
-        raise pytest.UsageError(f"--{option}: no {words}; there are {', '.join(known)}")
+        raise pytest.UsageError(f"--{option}: unknown {words}; choose from {', '.join(known)}")
     return chosen
 
 
@@ -59,19 +60,18 @@ def pytest_configure(config: pytest.Config) -> None:
     ]
     sets = "eight,pools" if gpu else "cpu,pools"
     dtypes = "bf16,fp16,tf32,fp32" if gpu else "fp32"
-    layouts = ",".join(LAYOUTS) if gpu else "contiguous"
     config.stash[_SELECTION] = Selection(
         device=device,
         sets=_choose(config, "set", sets, (*SETS, "pools", "sweeps", "step")),
         dtypes=_choose(config, "dtype", dtypes, tuple(DTYPES)),
         implementations=_choose(config, "impl", ",".join(installed), tuple(IMPLEMENTATIONS)),
         passes=_choose(config, "passes", ",".join(PASSES), PASSES),
-        layouts=_choose(config, "layout", layouts, tuple(LAYOUTS)),
+        layouts=_choose(config, "layout", ",".join(LAYOUTS), tuple(LAYOUTS)),
     )
     if "dcnv2" in config.stash[_SELECTION].implementations and not has_compiled_kernels(device):
         raise pytest.UsageError(
-            f"no compiled kernels for {device}: 'dcnv2' would measure the portable path; build "
-            "them (python -m dcnv2 doctor says what is missing), or leave it out with --impl"
+            f"no compiled kernels for {device}: 'dcnv2' would measure the portable path. Build it, "
+            "or select others with --impl; python -m dcnv2 doctor lists what is missing"
         )
     config.stash[_ROWS] = report.Rows()
 
@@ -97,7 +97,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             (layer, *variant)
             for _, layer in selection.layers()
             for variant in selection.variants(layer)
-            if IMPLEMENTATIONS[variant[0]].deformable  # a plain convolution is not this operator
+            if IMPLEMENTATIONS[variant[0]].deformable  # conv2d is another operator
         ]
         labels = ["-".join([layer.name, *rest]) for layer, *rest in variants]
         metafunc.parametrize("variant", variants, ids=labels)
@@ -117,11 +117,17 @@ def _parametrize(metafunc: pytest.Metafunc, argument: str, cases: list[Case]) ->
 
 
 @pytest.fixture(scope="session")
-def gauge(request: pytest.FixtureRequest) -> Gauge:
-    """The clock and the gauges of the device."""
-    gauge = Gauge(request.config.stash[_SELECTION].device)
-    request.config.stash[_ROWS].ceilings = gauge.ceilings
-    return gauge
+def timer(request: pytest.FixtureRequest) -> DeviceTimer:
+    """The clock of the device."""
+    return DeviceTimer(request.config.stash[_SELECTION].device)
+
+
+@pytest.fixture(scope="session")
+def ceilings(request: pytest.FixtureRequest, timer: DeviceTimer) -> Ceilings:
+    """The machine's limits."""
+    ceilings = Ceilings(timer)
+    request.config.stash[_ROWS].ceilings = ceilings.measured
+    return ceilings
 
 
 @pytest.fixture
@@ -142,7 +148,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     target = config.getoption("report", None)
     measured = config.stash[_ROWS]
     if target is None or not measured.times:
-        return  # `step` alone has a report of its own: suites.perf.step_time
+        return  # training steps alone have a report of their own: suites.perf.step_time
     directory = Path(target) if target else report_dir(config.stash[_SELECTION].device)
     path = report.write(measured, directory)
     config.get_terminal_writer().line(f"\nreport: {path}")

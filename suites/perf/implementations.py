@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The implementations that are measured, and what each of them can run."""
+"""The measured implementations, and what each supports."""
 
+import functools
 import importlib.util
 import math
 from collections.abc import Callable, Mapping
@@ -9,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from suites.backends.calling_conventions import CONVENTIONS, Operator
 from suites.perf.layers import Layer
 
-# Of the columns, float32: beyond it the portable path measures the allocator.
+# Size of the float32 columns beyond which the portable path's time is the allocator's.
 _PORTABLE_LIMIT_BYTES = 256 * 2**20
 
 Operands = Mapping[str, Tensor]
@@ -21,8 +23,8 @@ Operands = Mapping[str, Tensor]
 class Implementation:
     """One way to run a layer.
 
-    `call` takes a layer and its operands by name; `unsupported` gives the reason why a layer of a
-    dtype label can't run on a device, or None; `layouts` are those that it is measured in.
+    `call` takes a layer and its operands by name; `unsupported` returns the reason why a layer in a
+    dtype label cannot run on a device, or None; `layouts` are those that it is measured in.
     """
 
     name: str
@@ -33,9 +35,9 @@ class Implementation:
 
     @property
     def operands(self) -> tuple[str, ...]:
-        """The operands that it reads, which are those that get a gradient."""
-        moved = ("offset", "mask") if self.deformable else ()
-        return ("input", *moved, "weight", "bias")
+        """The operands that it reads; each gets a gradient."""
+        sampling = ("offset", "mask") if self.deformable else ()
+        return ("input", *sampling, "weight", "bias")
 
 
 def _dcnv2(layer: Layer, t: Operands) -> Tensor:
@@ -53,19 +55,28 @@ def _portable(layer: Layer, t: Operands) -> Tensor:
     return portable.deform_conv2d(*operands, *options)
 
 
-def _torchvision(layer: Layer, t: Operands) -> Tensor:
+@functools.cache
+def torchvision_conv() -> Operator:
+    """torchvision's operator, called with input, offset, weight, bias, mask and the options."""
     from torchvision.ops import deform_conv2d
 
-    options = (layer.stride, layer.padding, layer.dilation)
-    return deform_conv2d(t["input"], t["offset"], t["weight"], t["bias"], *options, t["mask"])
+    return CONVENTIONS["torchvision"].adapt(deform_conv2d)
 
 
-def _mmcv(layer: Layer, t: Operands) -> Tensor:
+@functools.cache
+def mmcv_conv() -> Operator:
+    """mmcv's operator, called as torchvision's."""
     from mmcv.ops import modulated_deform_conv2d
 
-    operands = (t["input"], t["offset"], t["mask"], t["weight"], t["bias"])
-    options = (layer.stride, layer.padding, layer.dilation, layer.groups, layer.deform_groups)
-    return modulated_deform_conv2d(*operands, *options)
+    return CONVENTIONS["mmcv"].adapt(modulated_deform_conv2d)
+
+
+def _peer(operator: Callable[[], Operator]) -> Callable[[Layer, Operands], Tensor]:
+    def call(layer: Layer, t: Operands) -> Tensor:
+        operands = (t["input"], t["offset"], t["weight"], t["bias"], t["mask"])
+        return operator()(*operands, layer.stride, layer.padding, layer.dilation)
+
+    return call
 
 
 def _conv2d(layer: Layer, t: Operands) -> Tensor:
@@ -111,11 +122,11 @@ def _mmcv_unsupported(layer: Layer, dtype: str, device: str) -> str | None:
 IMPLEMENTATIONS = {
     implementation.name: implementation
     for implementation in (
-        Implementation("dcnv2", _dcnv2, _dcnv2_unsupported, ("channels_last", "contiguous")),
+        Implementation("dcnv2", _dcnv2, _dcnv2_unsupported, ("contiguous", "channels_last")),
         Implementation("portable", _portable, _portable_unsupported),
-        Implementation("torchvision", _torchvision, _torchvision_unsupported),
-        Implementation("mmcv", _mmcv, _mmcv_unsupported),
-        # The limit: the same multiply-adds without sampling.
+        Implementation("torchvision", _peer(torchvision_conv), _torchvision_unsupported),
+        Implementation("mmcv", _peer(mmcv_conv), _mmcv_unsupported),
+        # A practical lower bound: the same multiply-adds without sampling.
         Implementation("conv2d", _conv2d, _dcnv2_unsupported, ("channels_last",), deformable=False),
     )
 }

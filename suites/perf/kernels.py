@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Where the time of a layer goes: every kernel of a training step, as the profiler sees it.
+"""Where the time of a layer goes: every kernel of forward and backward, by the profiler.
 
     python -m suites.perf.kernels [--set eight] [--dtype bf16] [--impl dcnv2] [--out FOLDER]
 
-Times are means over a few steps with warm caches, on the device's own clock; a profiled step is no
-benchmark (`pytest suites/perf` is), but its shares tell what to work on. On a CPU the operators of
-PyTorch stand for kernels. Writes kernels.md and .csv.
+Times are means over a few steps with warm caches, by the device's clock. Profiling adds overhead,
+so times are for comparing kernels of one table; `pytest suites/perf` has the benchmarks. On a CPU
+the rows are PyTorch's operators instead of kernels. Writes kernels.md and .csv.
 """
 
 import argparse
@@ -20,19 +20,20 @@ from torch.profiler import ProfilerActivity, profile
 from suites.perf.implementations import IMPLEMENTATIONS
 from suites.perf.layers import SETS, Layer
 from suites.perf.problems import DTYPES, LayerPasses, matmul_mode
-from suites.reporting.report import report_dir, write_report
+from suites.reporting.folders import report_dir
+from suites.reporting.report import write_report
 
 _WARM_UPS, _STEPS = 3, 5
 
 
 def kernel_name(symbol: str) -> str:
-    """What a kernel is called without namespaces and arguments, its template's arguments kept."""
+    """A kernel's name without namespaces and arguments; template arguments are kept."""
     bare = re.sub(r"\(anonymous namespace\)::|\b\w+::|^void |<unnamed>::", "", symbol)
     return bare.split("(")[0].strip()
 
 
 def profile_layer(layer: Layer, implementation: str, dtype: str, device: str) -> pd.DataFrame:
-    """A row for each kernel of forward and backward: us and calls of one step, longest first."""
+    """A row for each kernel of forward and backward: us and calls per step, longest first."""
     problem = LayerPasses(layer, IMPLEMENTATIONS[implementation], dtype, device, "channels_last")
     on_gpu = device.startswith("cuda")
     kind = ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU
@@ -76,7 +77,7 @@ def main() -> None:
     parser.add_argument("--set", default="eight" if device == "cuda" else "cpu", choices=SETS)
     parser.add_argument("--dtype", default="bf16" if device == "cuda" else "fp32", choices=DTYPES)
     parser.add_argument("--impl", default="dcnv2", choices=IMPLEMENTATIONS)
-    parser.add_argument("--out", type=Path, help="by default the reports' folder for the device")
+    parser.add_argument("--out", type=Path, help="default: reports/, or the GPU's folder in it")
     options = parser.parse_args()
     rows = measure(SETS[options.set], options.impl, options.dtype, options.device)
     layers = {name: part.drop(columns="layer") for name, part in rows.groupby("layer", sort=False)}

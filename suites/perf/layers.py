@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 class Layer:
     """One modulated deformable convolution with a bias, and what it computes.
 
-    `net` says where the layer is found. All extents are of the layer itself, not of the image.
+    `net` names a network with this layer. All extents are of the layer, not of the image.
     """
 
     name: str
@@ -60,9 +60,9 @@ class Layer:
         }
 
     def flops(self, passes: str) -> int:
-        """Operations of the matrix products alone: 2 per multiply-add.
+        """Operations of the matrix products: 2 per multiply-add.
 
-        Sampling is not counted, so a share of the matmul peak means the same for a plain
+        Sampling is not counted, so shares of the matmul peak are comparable with those of a regular
         convolution. The backward pass has two products of the forward's size.
         """
         columns = self.taps * self.in_channels // self.groups
@@ -81,7 +81,7 @@ class Layer:
         return elements * element_bytes
 
     def shrunk(self, batch: int = 1, height: int = 9, width: int = 11) -> "Layer":
-        """The same layer on a small map: for checks against a slow reference."""
+        """The same layer on a small map, for checks against a slow reference."""
         return replace(
             self,
             name=f"{self.name}_small",
@@ -119,7 +119,8 @@ CPU = (
 def _resnet() -> tuple[Layer, ...]:
     """Every distinct 3x3 convolution in c3 to c5 of ResNet-50 and ResNet-101, for 800x1344 images.
 
-    Both nets have these layers and differ in how often: a stage's first block has the stride.
+    Both nets have the same layers but repeat them differently; the first block of a stage is
+    strided.
     """
     layers = []
     for batch in (1, 2, 8, 16):
@@ -214,15 +215,15 @@ def sweep(quantity: str, device: str = "cuda") -> dict[int, Layer]:
     elif quantity == "batch":
         vary = {n: {"batch": n} for n in _powers(1, 64 if gpu else 8)}
     else:
-        raise ValueError(f"a sweep goes over channels, pixels or batch, not '{quantity}'")
+        raise ValueError(f"quantity must be channels, pixels or batch, got '{quantity}'")
     return {n: replace(base, name=f"{quantity}_{n}", **more) for n, more in vary.items()}
 
 
 def find(name: str) -> Layer:
-    """The layer of that name in any set.
+    """The layer of that name, from any set.
 
     Raises:
-        KeyError: No set has it.
+        KeyError: No set has such a layer.
     """
     for layers in SETS.values():
         for layer in layers:

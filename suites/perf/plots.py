@@ -21,7 +21,7 @@ _LINES = {"forward": "-", "backward": "--"}
 
 
 def draw_sweeps(times: pd.DataFrame, path: Path) -> list[str]:
-    """Draw a panel for each sweep that was run; return the names of the pictures (none or one)."""
+    """Draw a panel for each sweep of the run; return the names of the pictures (none or one)."""
     quantities = [quantity for quantity in _AXES if (times["set"] == quantity).any()]
     if not quantities:
         return []
@@ -56,7 +56,7 @@ def _draw(panel: plt.Axes, quantity: str, rows: pd.DataFrame) -> None:
         }
         panel.plot(line.value, line.cold_p50_ms, label=f"{name} {dtype} {passes}", **style)
     if quantity == "magnitude":
-        panel.set_xscale("symlog", base=2, linthresh=0.5)  # it begins at 0
+        panel.set_xscale("symlog", base=2, linthresh=0.5)  # the first value is 0
     else:
         panel.set_xscale("log", base=2)
     panel.xaxis.set_major_formatter("{x:g}")

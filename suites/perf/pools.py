@@ -1,36 +1,36 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Both deformable RoI poolings, beside torchvision's plain roi_align as the limit."""
+"""Both deformable RoI poolings, with torchvision's roi_align as a practical lower bound."""
 
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
-from suites.perf.problems import DTYPES, Passes
+from suites.perf.problems import DTYPES, Passes, named_results
 
-_SCALE = 1 / 16  # of the map, to the image
-_SAMPLES = 2  # a side, in every bin
+_SCALE = 1 / 16  # map pixels per image pixel
+_SAMPLES = 2  # per side of a bin
 
 OPERATORS = ("deform_roi_pool", "deform_psroi_pool")
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Regions of a batch of maps."""
+    """RoIs of a batch of maps."""
 
-    regions: int
+    rois: int
     batch: int
     channels: int
     height: int
     width: int
 
 
-GPU = Workload(regions=1000, batch=2, channels=256, height=50, width=84)
-CPU = Workload(regions=50, batch=1, channels=64, height=25, width=42)
+GPU = Workload(rois=1000, batch=2, channels=256, height=50, width=84)
+CPU = Workload(rois=50, batch=1, channels=64, height=25, width=42)
 
 
 class PoolPasses(Passes):
-    """Operands of one pooling, made from a seed; `reference` evaluates its first regions."""
+    """Operands of one pooling, generated from a seed."""
 
     def __init__(self, case: "PoolCase", seed: int = 0):
         self.case, load, bins = case, case.load, case.bins
@@ -41,15 +41,15 @@ class PoolPasses(Passes):
 
         dtype = DTYPES[case.dtype]
         size = torch.tensor([load.width, load.height], device=case.device) / _SCALE
-        corners = draw(load.regions, 2, 2).sigmoid().sort(dim=1).values * size
-        image = torch.arange(load.regions, device=case.device) % load.batch
+        corners = draw(load.rois, 2, 2).sigmoid().sort(dim=1).values * size
+        image = torch.arange(load.rois, device=case.device) % load.batch
         self.rois = torch.cat([image.unsqueeze(1), corners.flatten(1)], dim=1)
         operands = {"input": draw(load.batch, load.channels, load.height, load.width)}
         if case.implementation != "roi_align":
-            operands["offset"] = draw(load.regions, 2, bins, bins)
-            operands["mask"] = draw(load.regions, 1, bins, bins).sigmoid()
+            operands["offset"] = draw(load.rois, 2, bins, bins)
+            operands["mask"] = draw(load.rois, 1, bins, bins).sigmoid()
         operands = {name: value.to(dtype).requires_grad_() for name, value in operands.items()}
-        grad_output = draw(load.regions, load.channels, bins, bins).to(dtype)
+        grad_output = draw(load.rois, load.channels, bins, bins).to(dtype)
         super().__init__(lambda: self._run(self.rois, operands), operands, grad_output)
 
     def _run(self, rois: Tensor, operands: dict[str, Tensor]) -> Tensor:
@@ -71,25 +71,25 @@ class PoolPasses(Passes):
         call = portable if name == "portable" else dcnv2.ops
         return call.deform_psroi_pool(*moved, bins, _SCALE, 1, bins, _SAMPLES, 0.1)
 
-    def reference(self, regions: int) -> dict[str, Tensor]:
-        """Output of the first regions and the gradients that they make, in float64."""
+    def reference(self, count: int) -> dict[str, Tensor]:
+        """Output of the first `count` rois and their gradients, in float64."""
         import reference
 
         operands = {
-            name: (value if name == "input" else value[:regions]).detach().double().requires_grad_()
+            name: (value if name == "input" else value[:count]).detach().double().requires_grad_()
             for name, value in self.operands.items()
         }
-        rois = self.rois[:regions].double()
-        moved = (operands["input"], rois, operands["offset"], operands["mask"])
-        if self.case.op == "deform_roi_pool":
-            output = reference.deform_roi_pool(*moved, self.case.bins, _SCALE, _SAMPLES, 0.1)
-        else:
-            bins = self.case.bins
-            output = reference.deform_psroi_pool(*moved, bins, _SCALE, 1, bins, _SAMPLES, 0.1)
-        grad_output = self.grad_output[:regions].double()
-        gradients = torch.autograd.grad(output, tuple(operands.values()), grad_output)
-        named = {f"grad_{name}": g for name, g in zip(operands, gradients, strict=True)}
-        return {"output": output.detach(), **named}
+        rois, bins = self.rois[:count].double(), self.case.bins
+
+        def record() -> Tensor:
+            operands_in_order = (operands["input"], rois, operands["offset"], operands["mask"])
+            if self.case.op == "deform_roi_pool":
+                return reference.deform_roi_pool(*operands_in_order, bins, _SCALE, _SAMPLES, 0.1)
+            options = (bins, _SCALE, 1, bins, _SAMPLES, 0.1)
+            return reference.deform_psroi_pool(*operands_in_order, *options)
+
+        grad_output = self.grad_output[:count].double()
+        return named_results(Passes(record, operands, grad_output))
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,12 @@ class PoolCase:
 
     @property
     def load(self) -> Workload:
-        """The regions, by device."""
+        """The workload, by device."""
         return GPU if self.device.startswith("cuda") else CPU
 
     @property
     def name(self) -> str:
-        """The name of what is measured, whoever does it."""
+        """The name of what is measured, without the implementation."""
         return f"{self.op}_{self.bins}x{self.bins}"
 
     @property
@@ -143,9 +143,9 @@ class PoolCase:
     def moved_bytes(self) -> int:
         """Least traffic with memory: every tensor once for each pass that reads or writes it."""
         load, area = self.load, self.bins**2
-        moved = 0 if self.implementation == "roi_align" else 3 * load.regions * area
+        moved = 0 if self.implementation == "roi_align" else 3 * load.rois * area
         operands = load.batch * load.channels * load.height * load.width + moved
-        output = load.regions * load.channels * area
+        output = load.rois * load.channels * area
         forward, backward = operands + output, 2 * operands + output
         elements = {"forward": forward, "backward": backward, "both": forward + backward}
         return elements[self.passes] * DTYPES[self.dtype].itemsize

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Layers with tensors in them, and their three passes as calls without arguments."""
+"""A layer's operands and its three passes, each a call without arguments."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ LAYOUTS = {
 
 @contextlib.contextmanager
 def matmul_mode(dtype: str) -> Iterator[None]:
-    """Allow TF32 for 'tf32' alone, and let cuDNN search its algorithms; restore both after."""
+    """Allow TF32 only for 'tf32' and let cuDNN search its algorithms; restore both afterwards."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark)
     matmul.allow_tf32 = cudnn.allow_tf32 = dtype == "tf32"
@@ -39,7 +39,7 @@ def matmul_mode(dtype: str) -> Iterator[None]:
 
 
 def _undeformed(layer: Layer, device: str) -> Tensor:
-    """Where an ordinary convolution samples, in pixels: [2 * K, Ho, Wo], (y, x) for each tap."""
+    """Where a regular convolution samples, in pixels: [2 * K, Ho, Wo], (y, x) for each tap."""
     (kh, kw), size = layer.kernel, layer.out_size
     rows, columns = (
         torch.arange(n, device=device) * s - p
@@ -57,11 +57,11 @@ def make_offsets(layer: Layer, kind: str, generator: torch.Generator) -> Tensor:
     """Offsets [N, G*2*K, Ho, Wo] of a kind.
 
     Args:
-        layer: What they are for.
-        kind: A number: normal, of so many pixels. 'sixteenths': odd sixteenths of a pixel, of
-            which every coordinate is exact in every dtype and none lies on a pixel's edge.
-            'one_pixel', 'one_row', 'outside': the whole map samples the same pixel's cell, the
-            same row, or nothing.
+        layer: The layer that they are for.
+        kind: A number is the standard deviation of normal offsets, in pixels. 'sixteenths': odd
+            sixteenths of a pixel, so that every coordinate is exact in every dtype and never an
+            integer. 'clustered', 'one_row', 'outside': all points of the map sample the same cell
+            of four pixels, the same row, or nothing.
         generator: Source of randomness; its device is the result's.
 
     Raises:
@@ -73,10 +73,10 @@ def make_offsets(layer: Layer, kind: str, generator: torch.Generator) -> Tensor:
         return (((noise * 16).round() * 2 + 1) / 16).clamp(-241 / 16, 241 / 16)
     places = _undeformed(layer, device).repeat(layer.deform_groups, 1, 1)
     along_y = torch.arange(len(places), device=device).view(-1, 1, 1) % 2 == 0
-    if kind in ("one_pixel", "one_row"):
+    if kind in ("clustered", "one_row"):
         centre = torch.where(along_y, layer.height / 2 + 0.3, layer.width / 2 + 0.4)
         to_centre = (centre - places).expand_as(noise)
-        return to_centre if kind == "one_pixel" else torch.where(along_y, to_centre, noise)
+        return to_centre if kind == "clustered" else torch.where(along_y, to_centre, noise)
     if kind == "outside":
         return noise + 4 * (layer.height + layer.width)
     try:
@@ -86,11 +86,11 @@ def make_offsets(layer: Layer, kind: str, generator: torch.Generator) -> Tensor:
 
 
 class Passes:
-    """A recorded call and its three passes.
+    """A differentiable call and its three passes.
 
     Args:
-        record: Gives the output, with its graph.
-        operands: What gets a gradient, by name.
+        record: Returns the output, with its graph.
+        operands: The tensors that get a gradient, by name.
         grad_output: The output's gradient.
     """
 
@@ -101,12 +101,12 @@ class Passes:
         self._record, self._output = record, None
 
     def forward(self) -> Tensor:
-        """The output alone, as in inference."""
+        """The output without a graph, as in inference."""
         with torch.no_grad():
             return self._record()
 
     def backward(self) -> tuple[Tensor, ...]:
-        """Every gradient, from a forward that the first call runs and the others share."""
+        """Every gradient; the first call runs the forward pass, which all calls share."""
         if self._output is None:
             self._output = self._record()
         return self._gradients(self._output, retain_graph=True)
@@ -121,8 +121,14 @@ class Passes:
         return torch.autograd.grad(output, operands, self.grad_output, retain_graph=retain_graph)
 
 
+def named_results(passes: Passes) -> dict[str, Tensor]:
+    """Output and gradients of a call, by name."""
+    names = ("output", *(f"grad_{name}" for name in passes.operands))
+    return {n: value.detach() for n, value in zip(names, passes.both(), strict=True)}
+
+
 class LayerPasses(Passes):
-    """A layer's operands for one implementation, dtype and layout, made from a seed."""
+    """A layer's operands for one implementation, dtype and layout, generated from a seed."""
 
     def __init__(
         self,

@@ -2,15 +2,15 @@
 """Times of whole training steps: of the configurations, and of one detector on several operators.
 
 `python -m suites.perf.step_time` writes reports/step_time.*, on a GPU in the folder of its model.
-`configs` takes images of 480 x 640 to the paper's shorter side of 1000 pixels, whatever a
-configuration's own size; `operators` takes a Mask R-CNN with FPN and ResNet-50 at 800 x 1216, batch
-8, with modulated deformable convolutions from conv3 to conv5 by each operator, and with plain ones.
-All run forward, backward and the optimiser's update in channels_last, under bfloat16 autocast
-unless told otherwise. Cases that the time or the memory has no room for are named in the report;
-`--add` goes on with those that had no time, and leaves the others as they were measured.
+The set `configs` resizes images of 480 x 640 to the paper's shorter side of 1000 pixels, whatever
+the size in a configuration. The set `operators` takes a Mask R-CNN with FPN and ResNet-50 at
+800 x 1216 pixels and batch 8, with modulated deformable convolutions in conv3 to conv5 on each
+operator, and with regular ones. All run forward, backward and the optimiser's update in
+channels_last, by default under bfloat16 autocast. The report names the cases that did not fit into
+the time or the memory; `--add` measures those that had no time and keeps the others.
 
-Exits with 1 where two operators of one detector disagree on its loss, or where a case failed
-otherwise than for want of time or memory.
+Exits with 1 if two operators disagree on a detector's loss, or if a case failed for another reason
+than lack of time or memory.
 """
 
 from __future__ import annotations
@@ -27,21 +27,19 @@ import pandas as pd
 import torch
 
 from dcnv2.engine.runtime.device import pick_device
-from suites.perf.step_case import StepCase, time_step
-from suites.reporting.report import (
-    PROVENANCE,
-    provenance,
-    read_provenance,
-    report_dir,
-    write_report,
-)
+from suites.perf.device_timer import DeviceTimer
+from suites.perf.step_case import StepCase
+from suites.perf.training_step import time_step
+from suites.reporting.folders import report_dir
+from suites.reporting.provenance import PROVENANCE, provenance, read_provenance
+from suites.reporting.report import write_report
 
 NAME = "step_time"
 SETS = ("operators", "configs")
-# What came of a case, other than an error in its own words.
+# Status of a case; an error has its own text.
 MEASURED, NO_TIME, NO_MEMORY = "measured", "no time left", "out of memory"
-# The ladder's ends and what users train, the rest of the paper's ladder, its large backbones, and
-# all other detectors: in this order time runs out.
+# The most important first, since time may run out: the ends of the paper's ablation and what users
+# train, the rest of the ablation, the large backbones, all other detectors.
 CONFIGS = (
     *("mask_rcnn/r50_c5", "mask_rcnn/r50_c5_mdconv_c3-c5_mdpool"),
     *("mask_rcnn/r50_c5_mdconv_c3-c5_mdpool_mimic", "mask_rcnn/r50_fpn"),
@@ -68,14 +66,14 @@ CONFIGS = (
 )
 DEFORMABLE, PLAIN = "mask_rcnn/r50_fpn_mdconv_c3-c5", "mask_rcnn/r50_fpn"
 OPERATOR_BATCH, OPERATOR_SIDE = 8, 800
-# Relative difference of the loss: bfloat16 may turn the choice of a few proposals.
+# Largest relative difference of the loss: bfloat16 may change the choice of a few proposals.
 SAME_LOSS = 0.05
 
 _ABOUT = """\
-A step is forward, backward and update, by the host's clock between two synchronizes, with weights
-drawn at random, offsets of about a pixel and a half, and proposals near the objects as a trained
-RPN has them; reading images is not part of it. `input` is the padded batch, `GiB` the peak of the
-memory allocated."""
+A step is forward, backward and update, timed by the host's clock between two synchronizes. Weights
+are random, offsets have a standard deviation of 1.5 pixels, and proposals include as many near the
+objects as a trained RPN finds. Reading images is not part of a step. `input` is the size of the
+padded batch, `GiB` the peak of allocated memory."""
 
 
 def config_cases(
@@ -91,7 +89,7 @@ def config_cases(
 
 
 def operator_cases(batch: int, side: int, precision: str) -> list[StepCase]:
-    """One detector, plain and on each operator, from images that need no resizing."""
+    """One detector with regular convolutions and on each operator; images need no resizing."""
     size = (side, round(1.52 * side))
     return [
         StepCase(
@@ -104,17 +102,18 @@ def operator_cases(batch: int, side: int, precision: str) -> list[StepCase]:
 def measure(
     cases: Sequence[StepCase], device: torch.device, seconds: float, until: float
 ) -> list[dict]:
-    """Times cases in order.
+    """Time cases in order.
 
     Args:
-        cases: what.
-        device: where.
-        seconds: of timed steps a case.
-        until: reading of `time.monotonic` from which on no case is begun.
+        cases: What to time.
+        device: Where to run.
+        seconds: Duration of the timed steps of a case.
+        until: No case begins after this reading of `time.monotonic`.
 
     Returns:
-        A row a case; its `status` is `measured`, or why it was not.
+        A row per case; `status` is `measured`, or the reason why it was not.
     """
+    timer = DeviceTimer(str(device))
     rows = []
     for case in cases:
         row = {"config": case.config, "operator": case.operator, "precision": case.precision}
@@ -123,11 +122,11 @@ def measure(
             rows.append({**row, "status": NO_TIME})
             continue
         try:
-            row |= time_step(case, device, seconds)
+            row |= time_step(case, timer, seconds)
         except torch.OutOfMemoryError:
             row["status"] = NO_MEMORY
         except (RuntimeError, ArithmeticError) as error:
-            # The others' rows are worth their report; of some libraries it is want of memory, too.
+            # The other rows are still reported. Some libraries raise this for lack of memory, too.
             row["status"] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         gc.collect()
         took = f"{row['p50_ms']:.1f} ms" if row["status"] == MEASURED else row["status"]
@@ -141,34 +140,36 @@ def _name(row: Mapping[str, Any]) -> str:
 
 
 def earlier_rows(path: Path) -> tuple[pd.DataFrame, str]:
-    """What was measured for a report that is there, of these sources, this GPU and torch.
+    """Rows of an existing report on the same sources, machine and torch.
 
     Returns:
-        The rows but those that had no time or failed, and the commit that they are of.
+        The rows without those that had no time or failed, and the commit of the report.
 
     Raises:
-        ValueError: the report is of something else.
+        ValueError: The report has another provenance.
     """
     before, now = read_provenance(path), provenance()
     alike = ("csrc_digest", "cpu" if now["gpu"] == "none" else "gpu", "torch", "torchvision")
     other = [key for key in alike if before.get(key) != now[key]]
     if other:
-        raise ValueError(f"{path}: can't be added to, it has another {' and '.join(other)}")
+        raise ValueError(f"{path}: cannot add rows, it has another {' and '.join(other)}")
     rows = pd.read_csv(path).drop(columns=list(PROVENANCE))
     return rows[rows["status"].isin([MEASURED, NO_MEMORY])], before["commit"]
 
 
 def without_earlier(cases: Sequence[StepCase], rows: pd.DataFrame, name: str) -> list[StepCase]:
-    """The cases of a set that the rows of an earlier report have not."""
+    """The cases of a set that an earlier report does not have."""
     keys = ["config", "operator", "precision", "batch", "side"]
     of_set = rows[rows["set"] == name] if len(rows) else rows
-    there = set(of_set[keys].itertuples(index=False, name=None)) if len(of_set) else set()
-    return [case for case in cases if tuple(getattr(case, key) for key in keys) not in there]
+    known = set(of_set[keys].itertuples(index=False, name=None)) if len(of_set) else set()
+    return [case for case in cases if tuple(getattr(case, key) for key in keys) not in known]
 
 
 def config_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line a configuration, with columns for each batch size; why a case was not measured stands
-    where its time would."""
+    """A line per configuration, with columns for each batch size.
+
+    A case that was not measured has the reason in place of its time.
+    """
     batches = rows["batch"].unique().tolist()
     labels = {"p50_ms": "step ms", "images_s": "images/s", "peak_GiB": "GiB"}
     lines = []
@@ -184,7 +185,7 @@ def config_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def operator_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line an operator, with the ratio of its step to the plain detector's."""
+    """A line per operator, with the ratio of its step to that of regular convolutions."""
     rows = rows[rows["status"] == MEASURED]
     table = rows[["operator", "batch", "input", "p50_ms", "images_s", "peak_GiB"]].copy()
     plain = table.loc[table["operator"] == "conv2d", "p50_ms"]
@@ -194,7 +195,7 @@ def operator_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def disagreements(rows: pd.DataFrame) -> list[str]:
-    """A line for each operator whose loss is not that of ours."""
+    """A sentence if the loss on torchvision's operator differs from the loss on ours."""
     loss = rows[rows["status"] == MEASURED].set_index("operator")["loss"]
     if not {"dcnv2", "torchvision"} <= set(loss.index):
         return []
@@ -205,19 +206,23 @@ def disagreements(rows: pd.DataFrame) -> list[str]:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Measures and reports; returns the exit status."""
+    """Measure and write the report; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m suites.perf.step_time", description=__doc__)
     parser.add_argument("--set", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--configs", nargs="+", default=CONFIGS, metavar="NAME")
-    parser.add_argument("--batches", nargs="+", type=int, default=(2, 8), help="of `configs`")
+    parser.add_argument("--batches", nargs="+", type=int, default=(2, 8), help="for configs")
     parser.add_argument("--operator-batch", type=int, default=OPERATOR_BATCH)
-    parser.add_argument("--side", type=int, help="shorter side; by default 1000, operators 800")
+    parser.add_argument("--side", type=int, help="in pixels (default: 1000, operators: 800)")
     parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--seconds", type=float, default=0.7, help="of timed steps a case")
+    parser.add_argument("--seconds", type=float, default=0.7, help="of timed steps per case")
     parser.add_argument("--budget", type=float, default=200.0, help="seconds to begin cases in")
-    parser.add_argument("--reports", type=Path, help="by default reports/, or the GPU's folder")
-    parser.add_argument("--add", action="store_true", help="to the report that is there")
+    parser.add_argument(
+        "--reports",
+        type=Path,
+        help="default: reports/, or the GPU's folder in it",
+    )
+    parser.add_argument("--add", action="store_true", help="add to the existing report")
     options = parser.parse_args(words)
     device, until = pick_device(options.device), time.monotonic() + options.budget
 
@@ -257,7 +262,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def write(rows: pd.DataFrame, directory: Path, origin: Mapping[str, str]) -> None:
-    """Writes the report of the sets measured."""
+    """Write the report."""
     sections: dict[str, pd.DataFrame | str] = {}
     operators, configs = (rows[rows["set"] == name] for name in SETS)
     if (operators["status"] == MEASURED).any():
@@ -266,10 +271,10 @@ def write(rows: pd.DataFrame, directory: Path, origin: Mapping[str, str]) -> Non
         side = configs["side"].iloc[0]
         sections[f"Configurations at {side} pixels"] = config_table(configs)
     headline = next(iter(sections.values()))
-    sections["How"] = _ABOUT
+    sections["How it was measured"] = _ABOUT
     left_out = rows[rows["status"] != MEASURED].to_dict("records")
     if left_out:
-        sections["Left out"] = "\n".join(f"- {_name(row)}: {row['status']}" for row in left_out)
+        sections["Not measured"] = "\n".join(f"- {_name(row)}: {row['status']}" for row in left_out)
     write_report(
         NAME,
         rows,

@@ -6,8 +6,8 @@ import pytest
 from suites.perf.cases import measure
 
 
-def test_layer(benchmark, layer_case, gauge, rows):
+def test_layer(benchmark, layer_case, timer, ceilings, rows):
     case = layer_case
     if (case.layer.name, case.implementation, case.dtype, case.layout) in rows.wrong:
-        pytest.fail("not timed, since its results are wrong")
-    rows.times.append(measure(case, gauge, benchmark))
+        pytest.fail("not timed because its results are wrong")
+    rows.times.append(measure(case, timer, ceilings, benchmark))

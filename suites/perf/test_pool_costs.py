@@ -6,8 +6,8 @@ import pytest
 from suites.perf.cases import measure
 
 
-def test_pool(benchmark, pool_case, gauge, rows):
+def test_pool(benchmark, pool_case, timer, ceilings, rows):
     case = pool_case
     if (case.name, case.implementation, case.dtype, case.layout) in rows.wrong:
-        pytest.fail("not timed, since its results are wrong")
-    rows.times.append(measure(case, gauge, benchmark))
+        pytest.fail("not timed because its results are wrong")
+    rows.times.append(measure(case, timer, ceilings, benchmark))

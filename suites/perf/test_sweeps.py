@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How cost grows: sizes, a CPU's threads, how far offsets reach, and offsets made to hurt."""
+"""How cost grows with sizes, a CPU's threads and the reach of offsets; adversarial offsets."""
 
 from suites.perf.cases import measure
 
 
-def test_sweep(benchmark, sweep_case, gauge, rows):
-    rows.times.append(measure(sweep_case, gauge, benchmark, sweep_case.threads))
+def test_sweep(benchmark, sweep_case, timer, ceilings, rows):
+    rows.times.append(measure(sweep_case, timer, ceilings, benchmark, sweep_case.threads))

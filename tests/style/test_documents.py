@@ -6,15 +6,10 @@ import re
 import pytest
 from style_files import ROOT, names, project_files
 
-from suites.reporting.report import (
-    PAGES,
-    PROVENANCE,
-    REPORTS,
-    all_reports,
-    fill_page,
-    index_text,
-    read_provenance,
-)
+from suites.reporting.folders import REPORTS
+from suites.reporting.index import all_reports, index_text
+from suites.reporting.pages import PAGES, fill_page
+from suites.reporting.provenance import PROVENANCE, read_provenance
 
 READS = re.compile(r"""(?:environ(?:\.get\(|\.setdefault\(|\.pop\(|\[)|getenv\()\s*["'](\w+)["']""")
 MEMBER = re.compile(r"""["']([A-Z][A-Z0-9_]+)["'] (?:not )?in os\.environ""")

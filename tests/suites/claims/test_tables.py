@@ -9,7 +9,8 @@ from suites.claims import tables
 from suites.claims.recorder import Case, Recorder
 from suites.claims.tolerance_plot import draw
 from suites.mutants import MUTANTS
-from suites.reporting import report
+from suites.reporting import provenance
+from suites.reporting.folders import REPORTS
 
 
 @pytest.fixture
@@ -38,13 +39,13 @@ def test_error_ratios_are_plotted(ratios, tmp_path):
 
 @pytest.mark.parametrize(("device", "place"), [("cpu", ""), ("cuda", "h200/")])
 def test_correctness_says_what_the_suite_was_held_to(tmp_path, monkeypatch, device, place):
-    monkeypatch.setattr(report, "_gpu", lambda: ("NVIDIA H200", "none"))
-    monkeypatch.setattr(report, "measured_digest", lambda device: "x")
+    monkeypatch.setattr(provenance, "_gpu", lambda: ("NVIDIA H200", "none"))
+    monkeypatch.setattr(provenance, "measured_digest", lambda device: "x")
     recorder = Recorder()
     recorder.begin("here", Case("holds water", f"dcnv2-{device}", outcome="passed"))
     page = tables.write_report(recorder, tmp_path).read_text()
     for name in ("mutants", "package_mutants", f"{place}source_mutants", f"{place}sanitizers"):
-        headline = (report.REPORTS / f"{name}.md").read_text().split("\n")[3:6]
+        headline = (REPORTS / f"{name}.md").read_text().split("\n")[3:6]
         assert "\n".join([f"<!-- report: {name} -->", *headline]) in page
         up = "../../" if place else "../"
         assert f"[{name.rpartition('/')[2]}]({up}reports/{name}.md)" in page

@@ -73,5 +73,5 @@ def test_sweeps_grow_in_one_quantity(quantity, device):
 def test_unknown_names_are_refused():
     with pytest.raises(KeyError, match="no layer 'none'"):
         find("none")
-    with pytest.raises(ValueError, match="not 'colour'"):
+    with pytest.raises(ValueError, match="got 'colour'"):
         sweep("colour")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The perf report compares equal problems only, and the perf suite's problems are what they say."""
+"""The perf report compares equal problems only; the perf suite's problems match their names."""
 
 import sys
 
@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from suites.perf import report
+from suites.perf import ratios, report, tables
 from suites.perf.cases import thread_counts
+from suites.perf.device_timer import DeviceTimer, percentiles
 from suites.perf.implementations import IMPLEMENTATIONS
 from suites.perf.layers import Layer
-from suites.perf.measure import Gauge, percentiles
+from suites.perf.memory import workspace_mib
 from suites.perf.problems import LayerPasses, make_offsets
 from suites.problems.threads import limited_threads
 
@@ -28,6 +29,8 @@ def _row(implementation, dtype, ms, **more):
         "dtype": dtype,
         "layout": "contiguous",
         "cold_p50_ms": ms,
+        "cold_p20_ms": 0.99 * ms,
+        "cold_p80_ms": 1.01 * ms,
         "warm_p50_ms": ms,
         "bandwidth_share": 0.1,
         "matmul_share": 0.1,
@@ -41,7 +44,7 @@ def test_ratio_is_against_the_same_dtype_or_the_nearest():
     rows = [_row("dcnv2", "bf16", 1.0), _row("dcnv2", "fp32", 2.0)]
     rows += [_row("torchvision", "fp16", 4.0), _row("torchvision", "fp32", 6.0)]
     rows += [_row("conv2d", "bf16", 0.5)]
-    ours = report.compare(pd.DataFrame(rows))
+    ours = ratios.compare_with_peers(pd.DataFrame(rows))
     assert ours.x_torchvision.tolist() == [4.0, 3.0]
     assert ours.x_conv2d.tolist()[0] == 0.5
     assert ours.x_conv2d.isna().tolist() == [False, True]
@@ -50,14 +53,16 @@ def test_ratio_is_against_the_same_dtype_or_the_nearest():
 @pytest.mark.parametrize("key", ["set", "layer", "offsets", "pass"])
 def test_unequal_problems_do_not_meet(key):
     rows = [_row("dcnv2", "fp32", 1.0), _row("torchvision", "fp32", 4.0, **{key: "other"})]
-    assert report.compare(pd.DataFrame(rows)).x_torchvision.isna().all()
+    assert ratios.compare_with_peers(pd.DataFrame(rows)).x_torchvision.isna().all()
 
 
 def test_headline_is_a_geometric_mean():
     rows = [_row("dcnv2", "fp32", 1.0), _row("dcnv2", "fp32", 1.0, layer="b")]
     rows += [_row("torchvision", "fp32", 2.0), _row("torchvision", "fp32", 8.0, layer="b")]
-    table = report.geometric_means(report.compare(pd.DataFrame(rows)))
-    assert table.against.tolist() == ["torchvision fp32"]
+    table = ratios.geometric_means(ratios.compare_with_peers(pd.DataFrame(rows)))
+    assert table["compared with"].tolist() == ["torchvision fp32"]
+    assert table.layers.tolist() == ["2 layers"]
+    assert table.spread.tolist() == ["2%"]
     assert table.forward.tolist() == pytest.approx([4.0])
     assert "workspace" not in table
 
@@ -65,7 +70,7 @@ def test_headline_is_a_geometric_mean():
 def test_workspace_is_ours_over_the_peers():
     rows = [_row("dcnv2", "fp32", 1.0, workspace_mib=1.0, **{"pass": "both"})]
     rows += [_row("torchvision", "fp32", 1.0, workspace_mib=4.0, **{"pass": "both"})]
-    table = report.geometric_means(report.compare(pd.DataFrame(rows)))
+    table = ratios.geometric_means(ratios.compare_with_peers(pd.DataFrame(rows)))
     assert table.workspace.tolist() == [0.25]
 
 
@@ -73,25 +78,60 @@ def test_losses_come_worst_first():
     rows = [_row("dcnv2", "fp32", 1.0, layer=name) for name in "abc"]
     theirs = {"a": 0.9, "b": 2.0, "c": 0.3}
     rows += [_row("torchvision", "fp32", ms, layer=name) for name, ms in theirs.items()]
-    assert report.losses(report.compare(pd.DataFrame(rows))).layer.tolist() == ["c", "a"]
+    assert ratios.losses(ratios.compare_with_peers(pd.DataFrame(rows))).layer.tolist() == ["c", "a"]
+
+
+def test_every_implementation_has_its_count_of_slower_problems(tmp_path):
+    rows = [_row("dcnv2", "fp32", 1.0, layer=name) for name in "abc"]
+    for peer, times in {"torchvision": (0.5, 2.0, 3.0), "conv2d": (0.1, 0.2, 0.3)}.items():
+        rows += [_row(peer, "fp32", ms, layer=n) for n, ms in zip("abc", times, strict=True)]
+    rows += [_row("portable", "fp32", 9.0, layer="a")]
+    table = ratios.slower_than(ratios.compare_with_peers(pd.DataFrame(rows)))
+    assert table["compared with"].tolist() == ["torchvision", "conv2d", "portable"]
+    assert table["problems"].tolist() == [3, 3, 1]
+    assert table["dcnv2 is slower in"].tolist() == [1, 3, 0]
+    assert table["smallest ratio"].tolist() == pytest.approx([0.5, 0.1, 9.0])
+    text = report.write(report.Rows(times=rows), tmp_path).read_text()
+    assert "worst first" in text
+
+
+def test_the_default_layout_comes_first_and_unsteady_figures_are_marked():
+    rows = [
+        _row("dcnv2", dtype, 1.0, layout=layout)
+        for dtype in ("bf16", "fp16")
+        for layout in ("channels_last", "contiguous")
+    ]
+    rows += [_row("torchvision", "fp16", 2.0, cold_p80_ms=2.5)]
+    rows += [_row("conv2d", "bf16", 0.5)]
+    ours = ratios.compare_with_peers(pd.DataFrame(rows))
+    means = ratios.geometric_means(ours)
+    layouts = [name.split()[1] for name in means["dcnv2"]]
+    assert layouts == ["contiguous"] * 3 + ["channels_last"] * 3
+    assert means.forward.tolist()[:2] == ["≈2", 0.5]
+    assert means.spread.tolist()[:2] == ["26%", "2%"]
+    layers = tables.layers_table(ours)
+    assert layers["torchvision ms"].tolist() == ["≈2"] * 4
+    assert layers["x torchvision"].tolist() == ["≈2"] * 4
+    assert layers["ms"].tolist() == [1.0] * 4
+    assert layers["spread"].tolist() == ["2%"] * 4
 
 
 def test_report_of_a_run_without_ours_is_written(tmp_path):
     rows = report.Rows(times=[_row("torchvision", "fp32", 1.0)])
-    assert "Nowhere" in report.write(rows, tmp_path).read_text()
+    assert "nothing to compare with" in report.write(rows, tmp_path).read_text()
 
 
-def test_report_shows_sweeps_and_hurtful_offsets(tmp_path):
+def test_report_shows_sweeps_and_adversarial_offsets(tmp_path):
     rows = [_row("dcnv2", "fp32", n, set="batch", layer=f"b{n}", value=str(n)) for n in (1, 2)]
     rows += [
         _row("dcnv2", "fp32", ms, set="adversarial", layer="s", offsets=kind, value=kind)
-        for kind, ms in (("2", 1.0), ("one_pixel", 7.0))
+        for kind, ms in (("2", 1.0), ("clustered", 7.0))
     ]
     text = report.write(report.Rows(times=rows), tmp_path).read_text()
     assert (tmp_path / "perf_sweeps.png").stat().st_size > 0
     assert "perf_sweeps.png" in text
-    hurtful = next(line for line in text.splitlines() if "one_pixel" in line)
-    assert hurtful.rstrip(" |").endswith("7")
+    line = next(row for row in text.splitlines() if "clustered" in row)
+    assert line.rstrip(" |").endswith("7")
 
 
 def _generator():
@@ -113,8 +153,8 @@ def _sampled_places(kind):
     return places[:, 0::2], places[:, 1::2]
 
 
-def test_one_pixel_offsets_meet_in_one_cell():
-    y, x = _sampled_places("one_pixel")
+def test_clustered_offsets_sample_one_cell():
+    y, x = _sampled_places("clustered")
     assert y.floor().unique().numel() == x.floor().unique().numel() == 1
 
 
@@ -152,10 +192,10 @@ def test_passes_return_what_they_say():
     assert all(torch.equal(a, b) for a, b in zip(again, gradients, strict=True))
 
 
-def test_gauge_calls_as_often_as_it_says():
-    gauge = Gauge("cpu", budget_s=0.001)
+def test_timer_calls_as_often_as_it_says():
+    timer = DeviceTimer("cpu", budget_s=0.001)
     calls = []
-    assert len(gauge.times_ms(lambda: calls.append(1), 4, cold=False)) == len(calls) == 4
+    assert len(timer.times_ms(lambda: calls.append(1), 4, cold=False)) == len(calls) == 4
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc")
@@ -164,7 +204,7 @@ def test_workspace_on_a_cpu_is_what_a_call_touches_beyond_its_result():
         scratch = torch.ones(2**22)  # 16 MiB
         return scratch[: 2**20].clone()  # 4 MiB
 
-    assert Gauge("cpu", budget_s=0.001).workspace_mib(call) == pytest.approx(16, abs=3)
+    assert workspace_mib(call, "cpu") == pytest.approx(16, abs=3)
 
 
 def test_growth_with_threads_is_against_one_thread():
@@ -173,7 +213,7 @@ def test_growth_with_threads_is_against_one_thread():
         for n, ms in zip("124", (8, 4, 2), strict=True)
     ]
     rows += [_row("conv2d", "fp32", 1.0, set="threads", layer="2", value="2")]
-    table = report._growth_table(report.compare(pd.DataFrame(rows)), "threads")
+    table = tables.sweep_table(ratios.compare_with_peers(pd.DataFrame(rows)), "threads")
     assert table["x one thread"].tolist() == [1, 2, 4]
     assert table["x conv2d"].tolist()[1] == 0.25
 

@@ -13,12 +13,14 @@ from dcnv2.engine.config import shipped
 from dcnv2.models import build_model, resnet
 from dcnv2.models.offsets import offset_planes
 from dcnv2.nn import ModulatedDeformConv2dPack
-from suites.perf import step_case, step_time
+from suites.perf import step_case, step_time, training_step
 from suites.perf.cases import Selection
-from suites.perf.measure import Gauge
-from suites.perf.report import Rows, _steps_table
-from suites.perf.step_case import StepCase, drawn_batch, find_objects, running, spread_offsets
+from suites.perf.device_timer import DeviceTimer
+from suites.perf.report import Rows
+from suites.perf.step_case import StepCase, running
+from suites.perf.tables import steps_table
 from suites.perf.test_training_step import test_step as measure_step
+from suites.perf.training_step import add_proposals_near_objects, random_batch, spread_offsets
 
 CPU = torch.device("cpu")
 
@@ -28,7 +30,7 @@ def shallow(monkeypatch):
     """One block a stage, narrow heads, few boxes."""
     archs = {arch: ((1, 1, 1, 1), *rest) for arch, (_, *rest) in resnet.ARCHS.items()}
     monkeypatch.setattr(resnet, "ARCHS", archs)
-    monkeypatch.setattr(step_case, "NEAR_PROPOSALS", 1)
+    monkeypatch.setattr(training_step, "NEAR_PROPOSALS", 1)
     load = StepCase.load
 
     def narrow(case):
@@ -63,11 +65,11 @@ def test_a_report_has_operators_and_configurations(tmp_path, capsys):
 
 def test_the_perf_suite_has_the_step_as_a_benchmark(benchmark):
     rows = Rows()
-    measure_step(benchmark, _case(), Gauge("cpu"), rows)
+    measure_step(benchmark, _case(), DeviceTimer("cpu"), rows)
     (row,) = rows.steps
     assert row == benchmark.extra_info
     assert (row["operator"], row["input"]) == ("dcnv2", "64x96")
-    table = _steps_table([row, {**row, "operator": "conv2d", "p50_ms": row["p50_ms"] / 2}])
+    table = steps_table([row, {**row, "operator": "conv2d", "p50_ms": row["p50_ms"] / 2}])
     assert table["x conv2d"].tolist() == [2.0, 1.0]
     chosen = Selection("cpu", ["step"], ["fp32"], ["conv2d", "dcnv2"], ["both"], ["contiguous"])
     assert [case.operator for case in chosen.training_steps()] == ["conv2d", "dcnv2"]
@@ -116,7 +118,7 @@ def test_cases_left_out_are_in_the_table_and_added_later(monkeypatch, tmp_path, 
     assert rows["status"].tolist() == ["measured", "out of memory"] * 2
     changed = (tmp_path / "step_time.csv").read_text().replace(torch.__version__, "1.0")
     (tmp_path / "step_time.csv").write_text(changed)
-    with pytest.raises(ValueError, match="can't be added to, it has another torch"):
+    with pytest.raises(ValueError, match="cannot add rows, it has another torch"):
         step_time.main([*words, *names, "--add"])
 
 
@@ -168,7 +170,9 @@ def test_operators_change_what_the_layers_call_and_no_more():
     x = torch.rand(1, 4, 6, 5)
     calls = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step_case, "torchvision_conv", lambda *operands: calls.append(operands))
+        patch.setattr(
+            step_case, "torchvision_conv_in_float32", lambda *operands: calls.append(operands)
+        )
         with running("torchvision"):
             layer(x)
         assert len(calls) == 1
@@ -184,7 +188,7 @@ def test_torchvision_computes_in_float32_what_comes_in_bfloat16():
     operands = [t.bfloat16() for t in (x, offset, torch.randn(3, 4, 3, 3))]
     options = (None, (1, 1), (0, 0), (1, 1), mask.bfloat16())
     with torch.autocast("cpu", torch.bfloat16):
-        got = step_case.torchvision_conv(*operands, *options)
+        got = step_case.torchvision_conv_in_float32(*operands, *options)
     assert got.dtype == torch.bfloat16
     wanted = deform_conv2d(*(t.float() for t in operands), mask=options[-1].float())
     torch.testing.assert_close(got, wanted.bfloat16())
@@ -194,7 +198,7 @@ def test_offsets_are_spread_in_every_layer():
     model = build_model(_case().load().model)
     packs = [m for m in model.modules() if isinstance(m, ModulatedDeformConv2dPack)]
     assert len(packs) == 3
-    image = drawn_batch(1, (64, 96), 80, CPU)[0][0][None]
+    image = random_batch(1, (64, 96), 80, CPU)[0][0][None]
     spread_offsets(model, image)
     seen = []
     for pack in packs:
@@ -203,20 +207,20 @@ def test_offsets_are_spread_in_every_layer():
         )
     with torch.no_grad():
         model.backbone(image)
-    assert seen == pytest.approx([step_case.OFFSET_PIXELS] * 3, rel=0.3)
+    assert seen == pytest.approx([training_step.OFFSET_PIXELS] * 3, rel=0.3)
 
 
 def test_proposals_lie_near_the_objects():
     config = _case().load().model
     model = build_model(config)
-    images, targets = drawn_batch(2, (64, 96), 80, CPU)
+    images, targets = random_batch(2, (64, 96), 80, CPU)
     before, after = [], []
     model.rpn.register_forward_hook(lambda _, __, out: before.extend(out[0]))
-    find_objects(model)
+    add_proposals_near_objects(model)
     model.rpn.register_forward_hook(lambda _, __, out: after.extend(out[0]))
     model(images, targets)
     for old, new, target in zip(before, after, targets, strict=True):
         assert len(old) == len(new)
-        near = new[: step_case.OBJECTS]
+        near = new[: training_step.OBJECTS]
         iou = box_iou(target["boxes"], near).diagonal()
         assert (iou > 0.5).float().mean() > 0.7

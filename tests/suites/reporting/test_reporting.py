@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Reports carry their origin, know when they are stale, and README copies them faithfully."""
+"""Reports have their provenance, stale ones are marked, and README quotes them faithfully."""
 
 import re
 from pathlib import Path
@@ -11,17 +11,13 @@ import torch
 from build_support.libraries import plan
 from dcnv2.csrc_digest import csrc_digest, is_current
 from dcnv2.ops.library import LIBRARIES, Library
-from suites.reporting import report as reporting
-from suites.reporting.report import (
-    PROVENANCE,
-    fill_page,
-    gpu_slug,
-    index_text,
-    is_stale,
-    markdown_table,
-    read_provenance,
-    write_report,
-)
+from suites.reporting import provenance
+from suites.reporting.folders import CSRC, ROOT, gpu_slug
+from suites.reporting.index import index_text
+from suites.reporting.pages import STALE, fill_page
+from suites.reporting.provenance import PROVENANCE, is_stale, read_provenance
+from suites.reporting.report import write_report
+from suites.reporting.tables import markdown_table
 
 ORIGIN = dict.fromkeys(PROVENANCE, "x") | {"command": "run a|b", "cpu": "CPU, 2 cores"}
 ROWS = pd.DataFrame({"layer": ["a", "b"], "ms": [1.23456, float("nan")]})
@@ -50,7 +46,7 @@ def test_csv_keeps_every_row(make_report):
 
 def test_report_is_stale_once_sources_differ(make_report):
     assert is_stale(make_report(csrc_digest="000000000000"))
-    assert not is_stale(make_report(csrc_digest=reporting.csrc_digest()))
+    assert not is_stale(make_report(csrc_digest=csrc_digest()))
 
 
 @pytest.mark.parametrize(("gpu", "library"), [("none", "cpu"), ("NVIDIA H200", "cuda")])
@@ -63,12 +59,12 @@ def test_report_is_of_the_library_that_its_machine_used(make_report, gpu, librar
 @pytest.mark.parametrize("gpu", ["none", "NVIDIA H200"])
 def test_digest_is_of_the_library_that_is_measured(monkeypatch, gpu):
     device = "cpu" if gpu == "none" else "cuda"
-    monkeypatch.setattr(reporting, "_gpu", lambda: (gpu, "580"))
+    monkeypatch.setattr(provenance, "_gpu", lambda: (gpu, "580"))
     built = Library(device, Path("a.so"), True, info={"csrc": "abc"})
     monkeypatch.setitem(LIBRARIES, device, built)
-    assert reporting.provenance()["csrc_digest"] == "abc"
+    assert provenance.provenance()["csrc_digest"] == "abc"
     monkeypatch.setitem(LIBRARIES, device, Library(device, Path("a.so"), False))
-    assert reporting.provenance()["csrc_digest"] == csrc_digest(library=device)
+    assert provenance.provenance()["csrc_digest"] == csrc_digest(library=device)
 
 
 def test_report_without_an_origin_is_stale(tmp_path):
@@ -81,17 +77,17 @@ def test_index_says_which_reports_are_stale(make_report, tmp_path):
     make_report(csrc_digest="000000000000")
     line = next(line for line in index_text(tmp_path).splitlines() if "speed.md" in line)
     assert "**stale**" in line
-    make_report(csrc_digest=reporting.csrc_digest())
+    make_report(csrc_digest=csrc_digest())
     assert "**stale**" not in index_text(tmp_path)
 
 
 def test_readme_gets_the_headline_and_its_origin(make_report, tmp_path):
     make_report()
-    text = "before\n<!-- report: speed -->\nold\n<!-- end -->\nafter\n"
+    text = "before\n<!-- report: speed -->\nlast week\n<!-- end -->\nafter\n"
     filled = fill_page(text, tmp_path)
     assert markdown_table(ROWS) in filled
     assert "`run a|b`" in filled
-    assert "old" not in filled
+    assert "last week" not in filled
     assert fill_page(filled, tmp_path) == filled
 
 
@@ -100,12 +96,12 @@ def test_pages_mark_figures_of_older_kernels(make_report, tmp_path):
     text = f"<!-- report: speed -->\n<!-- end -->\n<!-- cell: speed; {column} --><!-- end -->\n"
     make_report(csrc_digest="000000000000")
     assert fill_page(text, tmp_path).lower().count("stale") == 2
-    make_report(csrc_digest=reporting.csrc_digest())
+    make_report(csrc_digest=csrc_digest())
     assert "stale" not in fill_page(text, tmp_path).lower()
 
 
 def test_readme_gets_single_figures(make_report, tmp_path):
-    make_report(csrc_digest=reporting.csrc_digest())
+    make_report(csrc_digest=csrc_digest())
     line = markdown_table(ROWS).splitlines()[-1]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     name = f"speed; {cells[0]}; {ROWS.columns[-1]}"
@@ -113,6 +109,14 @@ def test_readme_gets_single_figures(make_report, tmp_path):
     assert filled == f"a <!-- cell: {name} -->{cells[-1]}<!-- end --> b\n"
     missing = "<!-- cell: speed; no such row; no such column -->not measured<!-- end -->"
     assert fill_page(missing, tmp_path) == missing
+
+
+def test_a_stale_report_is_marked_where_a_page_quotes_it(make_report, tmp_path):
+    text = "<!-- report: speed -->\n<!-- end -->\n"
+    make_report(csrc_digest="000000000000")
+    assert f"speed.md) {STALE}." in fill_page(text, tmp_path)
+    make_report(csrc_digest=csrc_digest())
+    assert STALE not in fill_page(text, tmp_path)
 
 
 def test_readme_shows_a_picture_once_there_is_one(tmp_path):
@@ -150,11 +154,11 @@ def test_command_shows_no_local_path(monkeypatch, tmp_path):
     words = [
         str(tmp_path / "bin/python3"),
         str(tmp_path / "bin/pytest"),
-        str(reporting.ROOT / "suites/perf"),
+        str(ROOT / "suites/perf"),
         f"--report={tmp_path / 'out'}",
     ]
     monkeypatch.setattr("sys.orig_argv", words)
-    assert reporting.provenance()["command"] == "pytest suites/perf --report=out"
+    assert provenance.provenance()["command"] == "pytest suites/perf --report=out"
 
 
 @pytest.mark.parametrize("touched", [False, True])
@@ -170,14 +174,14 @@ def test_the_gpu_is_named_without_touching_it(monkeypatch, touched):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: touched)
     monkeypatch.setattr(torch.cuda, "get_device_name", name)
-    monkeypatch.setattr(reporting.subprocess, "run", lambda *_, **__: Done)
-    assert reporting._gpu() == ("NVIDIA B" if touched else "NVIDIA A", "580.1")
+    monkeypatch.setattr(provenance.subprocess, "run", lambda *_, **__: Done)
+    assert provenance._gpu() == ("NVIDIA B" if touched else "NVIDIA A", "580.1")
 
 
 def test_libraries_are_built_with_the_digests_of_their_own_sources():
-    planned, _ = plan(reporting.ROOT, csrc_digest)
+    planned, _ = plan(ROOT, csrc_digest)
     for library in planned:
-        own = csrc_digest(reporting.CSRC, library.name.removeprefix("dcnv2_"))
+        own = csrc_digest(CSRC, library.name.removeprefix("dcnv2_"))
         assert own in library.info_flags[0]
 
 
@@ -262,9 +266,9 @@ class TestDigest:
 
     @pytest.mark.parametrize(("library", "other"), [("cpu", "cuda"), ("cuda", "cpu")])
     def test_library_includes_nothing_of_the_other(self, library, other):
-        for source in (reporting.ROOT / "csrc" / library).rglob("*.*"):
+        for source in (ROOT / "csrc" / library).rglob("*.*"):
             for name in re.findall(r'#include "(.+)"', source.read_text()):
-                assert (reporting.CSRC / name).is_file(), f"{source}: {name}"
+                assert (CSRC / name).is_file(), f"{source}: {name}"
                 assert not name.startswith(f"{other}/"), source
 
     def test_needs_sources(self, tmp_path):

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One training step of a configured detector, ready to be timed.
+
+The weights are random, but the step costs what it costs in the middle of a training: offsets spread
+over a few pixels, and each image's proposals include as many near its objects as a trained RPN
+finds, so that the mask head and mimicking have their full number of boxes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dcnv2.engine.training.optim import build_optimizer
+from dcnv2.models import build_model
+from dcnv2.nn import DeformConv2dPack, ModulatedDeformConv2dPack
+from suites.perf.device_timer import DeviceTimer, percentiles
+from suites.perf.step_case import StepCase, running
+
+# Objects per image as in COCO, proposals near each, standard deviation of offsets in pixels.
+OBJECTS, NEAR_PROPOSALS, OFFSET_PIXELS = 7, 24, 1.5
+WARM_UP_STEPS = 2
+
+
+class TrainingStep:
+    """Runs one step per call: forward, backward and update at a learning rate of 0.
+
+    Attributes:
+        facts: `parameters_M`, and `input`: the size of the padded batch.
+    """
+
+    def __init__(self, case: StepCase, device: torch.device):
+        self.case, self.device = case, device
+        config = case.load()
+        torch.manual_seed(0)
+        with torch.device(device):
+            self.model = build_model(config.model, pretrained=False)
+        self.model.to(memory_format=torch.channels_last).train()
+        self.batch = random_batch(case.batch, case.source, config.model.num_classes, device)
+        padded = self.model.transform(self.batch[0])[0].tensors
+        with running(case.operator):
+            spread_offsets(self.model, padded[:1].to(memory_format=torch.channels_last))
+        if self.model.roi_heads is not None:
+            add_proposals_near_objects(self.model)
+        self.optimizer = build_optimizer(self.model, config.optim)
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.0  # the same work, but random weights do not diverge
+        self.loss_weights = vars(config.train.loss_weights)
+        height, width = padded.shape[-2:]
+        parameters = sum(p.numel() for p in self.model.parameters())
+        self.facts = {"parameters_M": parameters / 1e6, "input": f"{height}x{width}"}
+
+    def __call__(self) -> float:
+        """Run one step and return its loss; reading the loss waits for the device."""
+        torch.manual_seed(0)
+        half = self.case.precision == "bfloat16"
+        with (
+            running(self.case.operator),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=half),
+        ):
+            losses = self.model(*self.batch)
+        loss = torch.stack([self.loss_weights[key] * value for key, value in losses.items()]).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+
+def time_step(
+    case: StepCase, timer: DeviceTimer, seconds: float, fewest: int = 3
+) -> dict[str, Any]:
+    """Build the step of a case and time it.
+
+    Args:
+        case: What to time.
+        timer: The clock of the device to run on.
+        seconds: Approximate duration of all timed steps.
+        fewest: Least number of timed steps.
+
+    Returns:
+        A row: the case, its loss, p20, p50 and p80 of the steps in ms by the host's clock, images
+        per second, and peak memory in GiB (GPU only).
+
+    Raises:
+        FloatingPointError: A loss is not finite.
+    """
+    device = torch.device(timer.device)
+    if timer.gpu:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    step = TrainingStep(case, device)
+    losses = [step() for _ in range(WARM_UP_STEPS)]
+    times, timed_losses = timer.wall_times_ms(step, seconds, fewest)
+    losses += timed_losses
+    if not all(map(math.isfinite, losses)):
+        raise FloatingPointError(f"{case}: losses are {losses}")
+    p20, p50, p80 = percentiles(times)
+    peak_gib = torch.cuda.max_memory_allocated(device) / 2**30 if timer.gpu else float("nan")
+    return {
+        "config": case.config,
+        "operator": case.operator,
+        "precision": case.precision,
+        "batch": case.batch,
+        **step.facts,
+        "loss": losses[0],
+        "steps": len(times),
+        "p20_ms": p20,
+        "p50_ms": p50,
+        "p80_ms": p80,
+        "images_s": 1e3 * case.batch / p50,
+        "peak_GiB": peak_gib,
+    }
+
+
+def random_batch(
+    count: int, size: tuple[int, int], classes: int, device: torch.device
+) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    """Images [3, H, W] of noise, each with `OBJECTS` boxes from a sixteenth to a half of its side,
+    whose masks fill them."""
+    random = torch.Generator().manual_seed(0)
+    extent = torch.tensor([size[1], size[0]])  # x, y
+    images, targets = [], []
+    for _ in range(count):
+        share = torch.rand(OBJECTS, 2, generator=random)
+        sides = extent * (1 / 16 + share * 7 / 16)
+        corner = (torch.rand(OBJECTS, 2, generator=random) * (extent - sides)).floor()
+        boxes = torch.cat([corner, corner + sides.ceil().clamp(min=2)], dim=1)
+        boxes = boxes.minimum(extent.repeat(2))
+        masks = torch.zeros(OBJECTS, *size, dtype=torch.uint8)
+        for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist(), strict=True):
+            mask[y1:y2, x1:x2] = 1
+        labels = torch.randint(1, classes + 1, (OBJECTS,), generator=random)
+        target = {"boxes": boxes, "labels": labels, "masks": masks}
+        images.append(torch.rand(3, *size, generator=random).to(device))
+        targets.append({key: value.to(device) for key, value in target.items()})
+    return images, targets
+
+
+def add_proposals_near_objects(model: nn.Module) -> None:
+    """Add proposals near the objects to those of an untrained RPN."""
+
+    def add(_, inputs: tuple, outputs: tuple) -> tuple:
+        (proposals, losses), targets = outputs, inputs[2]
+        found = []
+        for boxes, target in zip(proposals, targets, strict=True):
+            near = target["boxes"].repeat(NEAR_PROPOSALS, 1)
+            sides = (near[:, 2:] - near[:, :2]).repeat(1, 2)
+            # Corners shifted by a twentieth of the side: the IoU is mostly from 0.7 to 0.9.
+            near = near + 0.05 * sides * torch.randn_like(near)
+            found.append(torch.cat([near.clamp(min=0).to(boxes), boxes])[: max(len(boxes), 1)])
+        return found, losses
+
+    model.rpn.register_forward_hook(add)
+
+
+@torch.no_grad()
+def spread_offsets(model: nn.Module, images: Tensor) -> None:
+    """Scale each `conv_offset`, in the order of the forward pass, to predict spread offsets.
+
+    Args:
+        model: Has a `backbone`.
+        images: [N, 3, H, W].
+    """
+    handles = []
+
+    def scale(conv: nn.Conv2d, _, out: Tensor) -> Tensor:
+        factor = OFFSET_PIXELS / out.float().std().clamp(min=1e-12)
+        conv.weight.mul_(factor)
+        return out * factor
+
+    for module in model.backbone.modules():
+        if isinstance(module, DeformConv2dPack | ModulatedDeformConv2dPack):
+            nn.init.normal_(module.conv_offset.weight, std=0.01)
+            handles.append(module.conv_offset.register_forward_hook(scale))
+    model.backbone(images)
+    for handle in handles:
+        handle.remove()

@@ -12,7 +12,7 @@ import torch
 
 from suites.peers import page
 from suites.peers.failures import RUNNER
-from suites.reporting.folders import REPORTS, ROOT
+from suites.reporting.folders import REPORTS
 from suites.reporting.provenance import PROVENANCE
 
 DATA = sorted((REPORTS / "verdicts").glob("*.json"))

@@ -12,7 +12,7 @@ from suites.backends.calling_conventions import CONVENTIONS
 from suites.peers.failures import RUNNER, as_data
 from suites.problems.evaluate import expected
 from suites.problems.problem import ConvProblem
-from suites.reporting.report import ROOT
+from suites.reporting.folders import ROOT
 
 
 def test_runner_imports_nothing_of_this_project(tmp_path):

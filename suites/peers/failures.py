@@ -32,7 +32,8 @@ from suites.claims.recorder import Case, Evaluation
 from suites.problems.evaluate import Results, evaluate
 from suites.problems.layouts import moved
 from suites.problems.problem import ConvProblem
-from suites.reporting.report import REPORTS, provenance
+from suites.reporting.folders import REPORTS
+from suites.reporting.provenance import provenance
 from suites.tolerance.tolerance import decided, tolerances
 
 RUNNER = REPORTS / "verdicts" / "run.py"

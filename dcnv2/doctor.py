@@ -236,10 +236,10 @@ def _coverage(device: Device) -> str:
     if device.capability is None or found is None or not found.loaded:
         return ""
     archs = found.info.get("arch_list", "")
-    if library.missing_image(archs, device.capability):
+    if library.missing_arch(archs, device.capability):
         return ", not covered by the library"
     machine_code = archs.replace("+PTX", "")
-    if library.missing_image(machine_code, device.capability):
+    if library.missing_arch(machine_code, device.capability):
         return ", covered by PTX, which the driver compiles on first use"
     return ", covered by machine code"
 

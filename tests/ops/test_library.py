@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Loading of the compiled libraries, and what `dcnv2 doctor` says of it."""
+"""Loading of the compiled libraries, and what `dcnv2 doctor` reports about them."""
 
 import dataclasses
 import os
@@ -178,6 +178,35 @@ def test_a_device_without_a_kernel_image_is_told(monkeypatch):
     assert "no kernel image for compute capability 8.6 among 9.0a" in note
     assert "TORCH_CUDA_ARCH_LIST=8.6" in note
     assert doctor._device_notes(doctor.Device("cuda", "Some GPU", (9, 0))) == []
+
+
+@pytest.mark.parametrize(
+    ("archs", "capability", "coverage"),
+    [
+        ("8.0;9.0a;9.0+PTX", (9, 0), ", covered by machine code"),
+        ("8.0+PTX", (9, 0), ", covered by PTX, which the driver compiles on first use"),
+        ("8.0", (9, 0), ", not covered by the library"),
+    ],
+)
+def test_a_device_is_listed_with_its_coverage(monkeypatch, archs, capability, coverage):
+    loaded = library.Library("cuda", library.FOLDER / "libdcnv2_cuda.so", True,
+                             info={"arch_list": archs})  # fmt: skip
+    monkeypatch.setitem(library.LIBRARIES, "cuda", loaded)
+    device = doctor.Device("cuda", "Some GPU", capability)
+    text = doctor.render(doctor.Diagnosis((device,), "13.0", (), (), ()))
+    major, minor = capability
+    line = f"device     cuda: Some GPU, compute capability {major}.{minor}{coverage}"
+    assert line in text.splitlines()
+
+
+def test_what_the_build_skipped_is_listed_with_its_reason(missing, monkeypatch, tmp_path):
+    found = library.load("cpu", tmp_path)
+    monkeypatch.setitem(library.LIBRARIES, "cpu", found)
+    (tmp_path / "skipped.json").write_text('{"cpu": "no compiler: install one", "cuda": "none"}')
+    text = doctor.report()
+    reason = "libdcnv2_cpu.so was not built: no compiler: install one"
+    assert f"library    cpu: not loaded: {reason}" in text
+    assert f"cpu: {reason}; then rebuild (pip install -e . in a checkout)." in text
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Planted faults: implementations with one error each, which the correctness suite must find.
+"""Mutants: implementations with one error each, which the correctness suite must find.
 
-A mutant is a plain implementation with one step replaced. Most are errors that were seen in the
-wild; the others are the classic slips of such code. A mutant that no claim kills means that a
-claim is missing. `UNCHANGED` are the plain implementations themselves, which must live.
+A mutant is a naive implementation with one step replaced. Most errors were seen in published code;
+the others are typical mistakes. A mutant that no claim detects shows that a claim is missing.
+`UNCHANGED` are the naive implementations themselves, for which every claim must hold.
 """
 
 from suites.mutants.backend import Mutant

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A plain implementation, faulty or not, as a backend."""
+"""A naive implementation, faulty or not, as a backend."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MethodType
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ def _received(conv: NaiveConv, tensors) -> dict[str, Tensor | None]:
 
 
 def conv_operator(conv: NaiveConv) -> Callable[..., Tensor]:
-    """A plain convolution as a function with our argument names."""
+    """A naive convolution as a function with our argument names."""
 
     def pair(value):
         return (value, value) if isinstance(value, int) else value
@@ -70,7 +71,7 @@ class Mutant:
     Attributes:
         name: what is wrong, in a few words.
         op: the operator.
-        origin: where such a fault was seen, or "classic".
+        origin: where such an error was seen, or "classic".
     """
 
     ours = True
@@ -94,14 +95,23 @@ class Mutant:
         return implementation
 
 
-def collector(op: str, into: list[Mutant]) -> Callable:
-    """A decorator that lists an implementation as a mutant: `@planted("what is wrong", "seen")`."""
+def mutants_of(naive: type, op: str) -> tuple[list[Mutant], Callable]:
+    """A list of mutants of a naive implementation, and the function that adds one to it.
 
-    def planted(name: str, origin: str = "classic") -> Callable[[type], type]:
-        def add(implementation: type) -> type:
-            into.append(Mutant(name, implementation, op, origin))
-            return implementation
+    `mutant("what is wrong", "where it was seen", step=replacement)` replaces steps: a replacement
+    takes the step itself, bound to its implementation, and then the step's arguments.
+    """
+    mutants: list[Mutant] = []
 
-        return add
+    def mutant(name: str, origin: str = "classic", **steps: Callable) -> None:
+        methods = {step: _replaced(getattr(naive, step), steps[step]) for step in steps}
+        mutants.append(Mutant(name, type("Faulty", (naive,), methods), op, origin))
 
-    return planted
+    return mutants, mutant
+
+
+def _replaced(step: Callable, replacement: Callable) -> Callable:
+    def method(self, *operands, **named):
+        return replacement(MethodType(step, self), *operands, **named)
+
+    return method

@@ -1,223 +1,158 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Mutants of where a convolution samples: axes, taps, borders, corners, slopes."""
-# ruff: noqa: N801 (a mutant's name is its text)
 
 from dataclasses import replace
 
 import torch
 
-from suites.mutants.backend import Mutant, collector
+from suites.mutants.backend import mutants_of
 from suites.tolerance.naive_conv import NaiveConv
 
-GEOMETRY: list[Mutant] = []
-planted = collector("deform_conv2d", GEOMETRY)
+GEOMETRY, mutant = mutants_of(NaiveConv, "deform_conv2d")
 
 
-def _in_pass(purpose: str, **change):
-    """A convolution one of whose passes mistakes sizes: (size = the size that it takes for it)."""
+def _mistake(purpose, **change):
+    """A pass that takes one size for another: `size=` the size that it uses in its place."""
 
-    class Mistaken(NaiveConv):
-        def pass_sizes(self, sizes, asked):
-            if asked != purpose:
-                return sizes
-            taken = {size: getattr(sizes, other) for size, other in change.items()}
-            return replace(sizes, **taken)
+    def pass_sizes(step, sizes, asked):
+        taken = {size: getattr(sizes, other) for size, other in change.items()}
+        return replace(sizes, **taken) if asked == purpose else sizes
 
-    return Mistaken
+    return pass_sizes
+
+
+def _by_axis(change):
+    """A change of a coordinate along either axis: `change(place, size of the map)`."""
+
+    def points(step, offset, sizes):
+        y, x = step(offset, sizes)
+        return change(y, sizes.height), change(x, sizes.width)
+
+    return points
+
+
+def _wrapped(place, _):
+    whole = place.floor()
+    wrapped = torch.remainder(whole + 2.0**31, 2.0**32) - 2.0**31
+    return torch.where(whole.abs() > 2.0**30, wrapped + (place - whole), place)
+
+
+def _all_y_first(step, offset, sizes):
+    shape = (sizes.batch, sizes.deform_groups, 2, sizes.taps, sizes.places)
+    return offset.reshape(shape).unbind(2)
+
+
+def _in_dtype(dtype):
+    return lambda step, base, shift: step(base.to(dtype), shift.to(dtype)).to(shift.dtype)
+
+
+def _each_corner(change):
+    """Corners after a change of each: `change(corner, all corners, y, x)`."""
+
+    def corners(step, y, x, sizes):
+        found = step(y, x, sizes)
+        for corner in found:
+            change(corner, found, y, x)
+        return found
+
+    return corners
+
+
+def _exchange_axes(corner, corners, y, x):
+    if corner is corners[1]:
+        corner.weight, corners[2].weight = corners[2].weight, corner.weight
+
+
+def _nan_where_infinite(corner, corners, y, x):
+    corner.weight = corner.weight.masked_fill(y.isinf() | x.isinf(), float("nan"))
+
+
+def _flip_slope(corner, corners, y, x):
+    corner.slope_x = -corner.slope_x
+
+
+def _unweighted_slope(corner, corners, y, x):
+    corner.slope_y = corner.slope_y.sign() * 0.5
+
+
+def _no_slope_at_the_edge(corner, corners, y, x):
+    whole = torch.stack([other.on_map for other in corners]).all(0)
+    corner.slope_y, corner.slope_x = corner.slope_y * whole, corner.slope_x * whole
 
 
 _SEEN = "CharlesShang/DCNv2, chengdazhi: col2im called with pad_h, pad_h"
-for _purpose in ("forward", "grad_input", "grad_offset", "grad_weight"):
+for _pass in ("forward", "grad_input", "grad_offset", "grad_weight"):
     for _size in ("pad", "stride", "dilation"):
-        _name = f"{_purpose}: {_size}_h used for {_size}_w"
-        planted(_name, _SEEN)(_in_pass(_purpose, **{f"{_size}_w": f"{_size}_h"}))
-planted("forward: stride swapped")(_in_pass("forward", stride_h="stride_w", stride_w="stride_h"))
-planted("forward: height and width swapped in the border test", "unsky caffe")(
-    _in_pass("forward", height="width", width="height")
-)
-planted("grad_offset: kernel_h used for kernel_w")(_in_pass("grad_offset", kernel_w="kernel_h"))
+        mutant(f"{_pass}: {_size}_h used for {_size}_w", _SEEN,
+               pass_sizes=_mistake(_pass, **{f"{_size}_w": f"{_size}_h"}))  # fmt: skip
 
+# fmt: off
+mutant("forward: stride_h and stride_w swapped",
+       pass_sizes=_mistake("forward", stride_h="stride_w", stride_w="stride_h"))
+mutant("forward: height and width swapped in the border test", "unsky caffe",
+       pass_sizes=_mistake("forward", height="width", width="height"))
+mutant("grad_offset: kernel_h used for kernel_w",
+       pass_sizes=_mistake("grad_offset", kernel_w="kernel_h"))
+mutant("out_h and out_w swapped in an output pixel's row and column",
+       points=lambda step, offset, sizes: step(
+           offset, replace(sizes, out_w=sizes.out_h, out_h=sizes.out_w)))
 
-@planted("offset read as (x, y)")
-class _(NaiveConv):
-    def split_offset(self, offset, sizes):
-        return super().split_offset(offset, sizes)[::-1]
+mutant("offset read as (x, y)",
+       split_offset=lambda step, offset, sizes: step(offset, sizes)[::-1])
+mutant("offset read as all y, then all x", "4uiiurz1, Ascend",
+       split_offset=_all_y_first)
+mutant("kernel flipped",
+       tap_place=lambda step, tap, sizes: step(sizes.taps - 1 - tap, sizes))
+mutant("taps in column order",
+       tap_place=lambda step, tap, sizes: (tap % sizes.kernel_h, tap // sizes.kernel_h))
+mutant("pixel index is row * height + column", "unsky caffe",
+       pixel=lambda step, row, col, sizes: (row * sizes.height + col).clamp(
+           max=sizes.height * sizes.width - 1))
 
+mutant("zero outside [0, H-1]: no interpolation across any border", "DCNv1's operator",
+       inside=lambda step, y, x, sizes: (y >= 0) & (y <= sizes.height - 1)
+       & (x >= 0) & (x <= sizes.width - 1))
+mutant("zero before 0: interpolation only across the bottom and right borders",
+       inside=lambda step, y, x, sizes: step(y, x, sizes) & (y >= 0) & (x >= 0))
+mutant("coordinates clamped to the edge", "tvm#7397",
+       points=_by_axis(lambda place, size: place.clamp(0, size - 1)))
+mutant("last row and column never read",
+       on_map=lambda step, row, col, sizes: step(row, col, sizes)
+       & (row < sizes.height - 1) & (col < sizes.width - 1))
+mutant("no slope at -1", "mmcv",
+       inside=lambda step, y, x, sizes: step(y, x, sizes) & (y > -1) & (x > -1))
 
-@planted("offset read as all y, then all x", "4uiiurz1, Ascend")
-class _(NaiveConv):
-    def split_offset(self, offset, sizes):
-        shape = (sizes.batch, sizes.deform_groups, 2, sizes.taps, sizes.places)
-        shift = offset.reshape(shape)
-        return shift[:, :, 0], shift[:, :, 1]
+mutant("coordinates truncated toward zero",
+       base=lambda step, place: place.trunc())
+mutant("coordinates rounded to the nearest pixel",
+       base=lambda step, place: place.round())
+mutant("left-sided slopes at pixels",
+       base=lambda step, place: place.ceil() - 1)
+mutant("coordinates in float16", "torchvision and mmcv with float16",
+       moved=_in_dtype(torch.float16))
+mutant("coordinates in bfloat16",
+       moved=_in_dtype(torch.bfloat16))
+mutant("offset rounded to float16, coordinate in float32", "casting the offset under autocast",
+       moved=lambda step, base, shift: step(base, shift.half().to(shift.dtype)))
 
+mutant("NaN offset samples zero", "mmcv's guard",
+       points=lambda step, offset, sizes: step(offset.nan_to_num(nan=-1e6), sizes))
+mutant("NaN offset reads a pixel", "torchvision's guard",
+       inside=lambda step, y, x, sizes: ~(
+           (y < -1) | (y >= sizes.height) | (x < -1) | (x >= sizes.width)),
+       on_map=lambda step, row, col, sizes: step(row, col, sizes) | row.isnan() | col.isnan(),
+       pixel=lambda step, row, col, sizes: step(row, col, sizes).nan_to_num(nan=0.0))
+mutant("infinite offset gives NaN", "torchvision's offset gradient on a CPU",
+       corners=_each_corner(_nan_where_infinite))
+mutant("out-of-range offset wraps round as an int32",
+       points=_by_axis(_wrapped))
 
-@planted("kernel flipped")
-class _(NaiveConv):
-    def tap_place(self, tap, sizes):
-        row, col = super().tap_place(tap, sizes)
-        return sizes.kernel_h - 1 - row, sizes.kernel_w - 1 - col
-
-
-@planted("taps in column order")
-class _(NaiveConv):
-    def tap_place(self, tap, sizes):
-        return tap % sizes.kernel_h, tap // sizes.kernel_h
-
-
-@planted("row times height as the pixel's index", "unsky caffe")
-class _(NaiveConv):
-    def pixel(self, row, col, sizes):
-        index = row * sizes.height + col
-        return index.clamp(max=sizes.height * sizes.width - 1)
-
-
-@planted("zero outside [0, H-1], no ring", "DCNv1's operator")
-class _(NaiveConv):
-    def inside(self, y, x, sizes):
-        return (y >= 0) & (y <= sizes.height - 1) & (x >= 0) & (x <= sizes.width - 1)
-
-
-@planted("zero before 0, the ring only at the far end")
-class _(NaiveConv):
-    def inside(self, y, x, sizes):
-        return (y >= 0) & (y < sizes.height) & (x >= 0) & (x < sizes.width)
-
-
-@planted("clamped to the edge outside", "tvm#7397")
-class _(NaiveConv):
-    def points(self, offset, sizes):
-        y, x = super().points(offset, sizes)
-        return y.clamp(0, sizes.height - 1), x.clamp(0, sizes.width - 1)
-
-
-@planted("last row and column never read")
-class _(NaiveConv):
-    def on_map(self, row, col, sizes):
-        return super().on_map(row, col, sizes) & (row < sizes.height - 1) & (col < sizes.width - 1)
-
-
-@planted("no slope at -1", "mmcv")
-class _(NaiveConv):
-    def inside(self, y, x, sizes):
-        return super().inside(y, x, sizes) & (y > -1) & (x > -1)
-
-
-@planted("coordinates truncated toward zero")
-class _(NaiveConv):
-    def base(self, place):
-        return place.trunc()
-
-
-@planted("coordinates rounded to the nearest pixel")
-class _(NaiveConv):
-    def base(self, place):
-        return place.round()
-
-
-@planted("left-sided slopes at pixels")
-class _(NaiveConv):
-    def base(self, place):
-        return place.ceil() - 1
-
-
-@planted("coordinates in half", "torchvision and mmcv with float16")
-class _(NaiveConv):
-    def moved(self, base, shift):
-        return super().moved(base.half(), shift.half()).to(shift.dtype)
-
-
-@planted("coordinates in bfloat16")
-class _(NaiveConv):
-    def moved(self, base, shift):
-        return super().moved(base.bfloat16(), shift.bfloat16()).to(shift.dtype)
-
-
-@planted("offset in half, its place in float32", "casting the offset under autocast")
-class _(NaiveConv):
-    def moved(self, base, shift):
-        return super().moved(base, shift.half().to(shift.dtype))
-
-
-@planted("NaN offset hidden as zero", "mmcv's guard")
-class _(NaiveConv):
-    def points(self, offset, sizes):
-        return super().points(offset.nan_to_num(nan=-1e6), sizes)
-
-
-@planted("NaN offset reaches a pixel", "torchvision's guard")
-class _(NaiveConv):
-    def inside(self, y, x, sizes):
-        return ~((y < -1) | (y >= sizes.height) | (x < -1) | (x >= sizes.width))
-
-    def on_map(self, row, col, sizes):
-        nan = row.isnan() | col.isnan()
-        return super().on_map(row, col, sizes) | nan
-
-    def pixel(self, row, col, sizes):
-        return super().pixel(row, col, sizes).nan_to_num(nan=0.0)
-
-
-@planted("infinite offset gives NaN", "torchvision's offset gradient on a CPU")
-class _(NaiveConv):
-    def corners(self, y, x, sizes):
-        far = y.isinf() | x.isinf()
-        corners = super().corners(y, x, sizes)
-        for corner in corners:
-            corner.weight = corner.weight.masked_fill(far, float("nan"))
-        return corners
-
-
-@planted("out-of-range offset wraps round as an int32")
-class _(NaiveConv):
-    def points(self, offset, sizes):
-        y, x = super().points(offset, sizes)
-        return self._wrapped(y), self._wrapped(x)
-
-    @staticmethod
-    def _wrapped(place):
-        whole = place.floor()
-        wrapped = torch.remainder(whole + 2.0**31, 2.0**32) - 2.0**31
-        return torch.where(whole.abs() > 2.0**30, wrapped + (place - whole), place)
-
-
-@planted("interpolation weights of x and y exchanged")
-class _(NaiveConv):
-    def corners(self, y, x, sizes):
-        corners = super().corners(y, x, sizes)
-        corners[1].weight, corners[2].weight = corners[2].weight, corners[1].weight
-        return corners
-
-
-@planted("sign of the slope along x")
-class _(NaiveConv):
-    def corners(self, y, x, sizes):
-        corners = super().corners(y, x, sizes)
-        for corner in corners:
-            corner.slope_x = -corner.slope_x
-        return corners
-
-
-@planted("slope without the other axis's weight")
-class _(NaiveConv):
-    def corners(self, y, x, sizes):
-        corners = super().corners(y, x, sizes)
-        for corner in corners:
-            corner.slope_y = corner.slope_y.sign() * 0.5
-        return corners
-
-
-@planted("slope zero where a corner is off the map")
-class _(NaiveConv):
-    def corners(self, y, x, sizes):
-        corners = super().corners(y, x, sizes)
-        whole = torch.stack([corner.on_map for corner in corners]).all(0)
-        for corner in corners:
-            corner.slope_y, corner.slope_x = corner.slope_y * whole, corner.slope_x * whole
-        return corners
-
-
-@planted("an output pixel's place taken by rows of the height")
-class _(NaiveConv):
-    def points(self, offset, sizes):
-        return super().points(offset, replace(sizes, out_w=sizes.out_h, out_h=sizes.out_w))
+mutant("interpolation weights of x and y exchanged",
+       corners=_each_corner(_exchange_axes))
+mutant("wrong sign of the slope along x",
+       corners=_each_corner(_flip_slope))
+mutant("slope without the other axis's weight",
+       corners=_each_corner(_unweighted_slope))
+mutant("slope zero where a corner is off the map",
+       corners=_each_corner(_no_slope_at_the_edge))
+# fmt: on

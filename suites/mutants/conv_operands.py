@@ -1,229 +1,173 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Mutants of what a convolution does with its operands: groups, mask, bias, memory, dtypes."""
-# ruff: noqa: N801 (a mutant's name is its text)
 
 import torch
 
-from suites.mutants.backend import Mutant, collector
+from suites.mutants.backend import mutants_of
 from suites.tolerance.naive_conv import NaiveConv
 
-OPERANDS: list[Mutant] = []
-planted = collector("deform_conv2d", OPERANDS)
-
-# ---- groups
+OPERANDS, mutant = mutants_of(NaiveConv, "deform_conv2d")
 
 
-@planted("deform group keyed on the weight group", "openvino#6324")
-class _(NaiveConv):
-    def located(self, offset, sizes, purpose):
-        corners = super().located(offset, sizes, purpose)
-        groups = torch.arange(sizes.deform_groups) % sizes.groups
-        for corner in corners:
-            for part in ("index", "on_map", "weight", "slope_y", "slope_x"):
-                setattr(corner, part, getattr(corner, part)[:, groups])
-        return corners
+def _first(dim):
+    """Every entry along a dimension is the first one, of each result of a step."""
+
+    def same(found):
+        return found.narrow(dim, 0, 1).expand_as(found)
+
+    def replaced(step, *operands):
+        found = step(*operands)
+        return tuple(map(same, found)) if isinstance(found, tuple) else same(found)
+
+    return replaced
 
 
-@planted("deform group is the channel modulo their number", "openvino#11613")
-class _(NaiveConv):
-    def deform_maps(self, input, sizes):
-        each = sizes.channels // sizes.deform_groups
-        strided = input.reshape(sizes.batch, each, sizes.deform_groups, -1)
-        return strided.transpose(1, 2)
+def _by_weight_group(step, offset, sizes, purpose):
+    corners = step(offset, sizes, purpose)
+    groups = torch.arange(sizes.deform_groups) % sizes.groups
+    for corner in corners:
+        for part in ("index", "on_map", "weight", "slope_y", "slope_x"):
+            setattr(corner, part, getattr(corner, part)[:, groups])
+    return corners
 
 
-@planted("only the first deform group's offsets are read", "MegReader: offset[:, :18]")
-class _(NaiveConv):
-    def split_offset(self, offset, sizes):
-        y, x = super().split_offset(offset, sizes)
-        return y[:, :1].expand_as(y), x[:, :1].expand_as(x)
+def _interleaved_groups(step, columns, sizes):
+    each = sizes.channels // sizes.groups
+    shape = (sizes.batch, each, sizes.groups, sizes.taps, sizes.places)
+    return columns.reshape(shape).transpose(1, 2)
 
 
-@planted("only the first deform group's mask is read", "MegReader: mask[:, -9:]")
-class _(NaiveConv):
-    def split_mask(self, mask, sizes):
-        modulation = super().split_mask(mask, sizes)
-        return modulation[:, :1].expand_as(modulation)
+def _interleaved_deform_groups(step, input, sizes):
+    each = sizes.channels // sizes.deform_groups
+    return input.reshape(sizes.batch, each, sizes.deform_groups, -1).transpose(1, 2)
 
 
-@planted("weight groups interleaved")
-class _(NaiveConv):
-    def grouped(self, columns, sizes):
-        shape = (sizes.batch, -1, sizes.groups, sizes.taps, sizes.places)
-        each = sizes.channels // sizes.groups
-        return columns.reshape(shape[0], each, *shape[2:]).transpose(1, 2)
+def _no_mask(step, *operands, mask=None, **others):
+    """The mask is the last operand but the sizes, or named."""
+    if others:
+        return step(*operands, mask=None, **others)
+    *before, _, sizes = operands
+    return step(*before, None, sizes)
 
 
-@planted("output channels of groups interleaved")
-class _(NaiveConv):
-    def product(self, columns, weight, sizes):
-        return super().product(columns, weight, sizes).transpose(1, 2)
+def _grad_mask_times(factor):
+    """The gradient of the mask times a function of the mask."""
+
+    def grad_points(step, columns, input, offset, mask, sizes):
+        slopes, values = step(columns, input, offset, mask, sizes)
+        return slopes, values if mask is None else values * factor(mask.reshape(values.shape))
+
+    return grad_points
 
 
-@planted("groups by zeros in a dense weight: NaN reaches every group")
-class _(NaiveConv):
-    def product(self, columns, weight, sizes):
-        return super().product(columns, weight, sizes) + 0 * columns.sum((1, 2))[:, None, None]
+def _bias_each_tap(step, columns, weight, sizes):
+    step.__self__.taps = sizes.taps
+    return step(columns, weight, sizes)
 
 
-# ---- mask and bias
+def _of(operand, change):
+    """One operand as it is read, after a change: `change(tensor)`."""
+    return lambda step, name, tensor: step(name, change(tensor) if name == operand else tensor)
 
 
-def _maskless(step):
-    """A convolution one of whose steps forgets the mask."""
-
-    def forgetful(self, *operands):
-        *before, _, sizes = operands
-        return getattr(NaiveConv, step)(self, *before, None, sizes)
-
-    return type("Maskless", (NaiveConv,), {step: forgetful})
-
-
-class _ForwardMaskless(NaiveConv):
-    def forward(self, input, offset, weight, bias, mask, sizes):
-        return super().forward(input, offset, weight, bias, None, sizes)
+def _as_contiguous(tensor):
+    """A tensor's values if its memory were contiguous from where the tensor begins."""
+    storage = tensor.untyped_storage()
+    flat = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    flat.set_(storage, 0, (storage.nbytes() // tensor.element_size(),))
+    index = torch.arange(tensor.numel(), device=tensor.device) + tensor.storage_offset()
+    return flat[index % max(flat.numel(), 1)].view(tensor.shape)
 
 
-planted("forward: mask dropped")(_ForwardMaskless)
-planted("grad_input: mask dropped")(_maskless("grad_input"))
-planted("grad_offset: mask dropped")(_maskless("grad_points"))
-planted("grad_weight: mask dropped")(_maskless("grad_weight"))
+def _from_the_start(tensor):
+    whole = tensor.is_contiguous()
+    return torch.as_strided(tensor, tensor.shape, tensor.stride(), 0) if whole else tensor
 
 
-@planted("mask put through a sigmoid")
-class _(NaiveConv):
-    def received(self, name, tensor):
-        return super().received(name, tensor.sigmoid() if name == "mask" else tensor)
+def _raised_in_place(tensor):
+    if tensor.is_contiguous():
+        tensor.data.clamp_(min=1e-3)
+    return tensor
 
 
-@planted("mask clamped to 1", "the paper's range, but twice the sigmoid is in use")
-class _(NaiveConv):
-    def split_mask(self, mask, sizes):
-        return super().split_mask(mask, sizes).clamp(max=1)
+def _onto_garbage(step, values, index, pixels):
+    garbage = torch.empty(*values.shape[:-1], pixels, dtype=values.dtype)
+    return garbage.mul_(0.0).scatter_add_(-1, index, values)
 
 
-@planted("gradient of the mask times the mask")
-class _(NaiveConv):
-    def grad_points(self, columns, input, offset, mask, sizes):
-        slopes, values = super().grad_points(columns, input, offset, mask, sizes)
-        return slopes, values if mask is None else values * mask.reshape(values.shape)
+def _no_empty_batch(step, input, *operands):
+    if input.shape[0] % min(32, input.shape[0]):
+        raise ValueError("batch must be divisible by im2col_step")
+    return step(input, *operands)
 
 
-@planted("gradient of the mask zero where the mask is")
-class _(NaiveConv):
-    def grad_points(self, columns, input, offset, mask, sizes):
-        slopes, values = super().grad_points(columns, input, offset, mask, sizes)
-        return slopes, values if mask is None else values * (mask.reshape(values.shape) != 0)
+def _float32_output(step, name, result, dtype):
+    return step(name, result, torch.float32 if dtype.itemsize == 2 and name == "output" else dtype)
 
 
-@planted("bias ignored", "mmcv#940")
-class _(NaiveConv):
-    def biased(self, out, bias):
-        return out
+def _float_for_double(step, name, tensor):
+    return step(name, tensor.float() if tensor.dtype == torch.float64 else tensor)
 
 
-@planted("bias added once a tap")
-class _(NaiveConv):
-    def product(self, columns, weight, sizes):
-        self._taps = sizes.taps
-        return super().product(columns, weight, sizes)
+# fmt: off
+mutant("deform group taken from the weight group", "openvino#6324",
+       located=_by_weight_group)
+mutant("deform group is channel % deform_groups", "openvino#11613",
+       deform_maps=_interleaved_deform_groups)
+mutant("first deform group's offsets used for all", "MegReader: offset[:, :18]",
+       split_offset=_first(1))
+mutant("first deform group's mask used for all", "MegReader: mask[:, -9:]",
+       split_mask=_first(1))
+mutant("weight groups interleaved",
+       grouped=_interleaved_groups)
+mutant("output channels of groups interleaved",
+       product=lambda step, columns, weight, sizes: step(columns, weight, sizes).transpose(1, 2))
+mutant("groups as zeros in a dense weight: NaN reaches every group",
+       product=lambda step, columns, weight, sizes: step(columns, weight, sizes)
+       + 0 * columns.sum((1, 2))[:, None, None])
 
-    def biased(self, out, bias):
-        return super().biased(out, None if bias is None else self._taps * bias)
-
-
-@planted("bias of the first channel for all")
-class _(NaiveConv):
-    def biased(self, out, bias):
-        return super().biased(out, None if bias is None else bias[:1].expand_as(bias))
-
-
-@planted("gradient of the bias of the first image alone")
-class _(NaiveConv):
-    def grad_bias(self, grad):
-        return super().grad_bias(grad[:1])
-
-
-# ---- memory
-
-_DENSE = "mmcv reads operands as dense; CharlesShang the gradient"
-
-
-def _misread(*names):
-    """A convolution that reads operands as if they were contiguous from where they begin."""
-
-    class Misread(NaiveConv):
-        def received(self, name, tensor):
-            if name not in names:
-                return super().received(name, tensor)
-            storage = tensor.untyped_storage()
-            flat = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-            flat.set_(storage, 0, (storage.nbytes() // tensor.element_size(),))
-            index = torch.arange(tensor.numel(), device=tensor.device) + tensor.storage_offset()
-            return flat[index % max(flat.numel(), 1)].view(tensor.shape)
-
-    return Misread
-
+mutant("forward: mask dropped", forward=_no_mask)
+mutant("grad_input: mask dropped", grad_input=_no_mask)
+mutant("grad_offset: mask dropped", grad_points=_no_mask)
+mutant("grad_weight: mask dropped", grad_weight=_no_mask)
+mutant("sigmoid applied to the mask",
+       received=_of("mask", torch.sigmoid))
+mutant("mask clamped to 1", "the paper's range, but twice the sigmoid is in use",
+       split_mask=lambda step, mask, sizes: step(mask, sizes).clamp(max=1))
+mutant("grad_mask multiplied by the mask",
+       grad_points=_grad_mask_times(lambda mask: mask))
+mutant("grad_mask zero where the mask is zero",
+       grad_points=_grad_mask_times(lambda mask: mask != 0))
+mutant("bias ignored", "mmcv#940",
+       biased=lambda step, out, bias: out)
+mutant("bias added once per tap",
+       product=_bias_each_tap,
+       biased=lambda step, out, bias: step(
+           out, None if bias is None else step.__self__.taps * bias))
+mutant("bias of the first channel used for all",
+       biased=lambda step, out, bias: step(out, None if bias is None else bias[:1].expand_as(bias)))
+mutant("grad_bias only of the first image",
+       grad_bias=lambda step, grad: step(grad[:1]))
 
 for _operand in ("input", "offset", "weight", "mask", "bias", "grad_output"):
-    planted(f"{_operand} read as contiguous", _DENSE)(_misread(_operand))
+    mutant(f"{_operand} read as contiguous",
+           "mmcv reads operands as dense; CharlesShang the gradient",
+           received=_of(_operand, _as_contiguous))
+mutant("storage offset of the input ignored",
+       received=_of("input", _from_the_start))
+mutant("mask changed in the caller's memory",
+       received=_of("mask", _raised_in_place))
+mutant("grad_input added to uninitialised memory",
+       scatter=_onto_garbage)
+mutant("empty batch refused", "detectron2, mmcv: N = 0",
+       sizes=_no_empty_batch)
 
-
-@planted("storage offset of the input ignored")
-class _(NaiveConv):
-    def received(self, name, tensor):
-        if name != "input" or not tensor.is_contiguous():
-            return super().received(name, tensor)
-        return torch.as_strided(tensor, tensor.shape, tensor.stride(), 0)
-
-
-@planted("mask multiplied into the caller's memory")
-class _(NaiveConv):
-    def received(self, name, tensor):
-        if name == "mask" and tensor.is_contiguous():
-            tensor.data.mul_(1.0).clamp_(min=1e-3)
-        return super().received(name, tensor)
-
-
-@planted("the sum of the gradient begins with what was in memory")
-class _(NaiveConv):
-    def scatter(self, values, index, pixels):
-        garbage = torch.empty(*values.shape[:-1], pixels, dtype=values.dtype)
-        return garbage.mul_(0.0).scatter_add_(-1, index, values)
-
-
-@planted("an input of no batch is an error", "detectron2, mmcv: N = 0")
-class _(NaiveConv):
-    def sizes(self, input, *operands):
-        if input.shape[0] % min(32, input.shape[0]):
-            raise ValueError("batch must be divisible by im2col_step")
-        return super().sizes(input, *operands)
-
-
-# ---- autograd and dtypes
-
-
-@planted("no gradient of anything if the input is frozen", "the seed: needs_input_grad[0]")
-class _(NaiveConv):
-    def wanted(self, needs):
-        return needs if needs[0] else tuple(False for _ in needs)
-
-
-@planted("gradient of the mask only together with the offset's")
-class _(NaiveConv):
-    def wanted(self, needs):
-        return (*needs[:4], needs[4] and needs[1])
-
-
-@planted("result in float32 beside half operands")
-class _(NaiveConv):
-    def returned(self, name, result, dtype):
-        wide = torch.float32 if dtype.itemsize == 2 and name == "output" else dtype
-        return super().returned(name, result, wide)
-
-
-@planted("double computed as float", "CharlesShang: using scalar_t = float")
-class _(NaiveConv):
-    def received(self, name, tensor):
-        received = super().received(name, tensor)
-        return received.float() if tensor.dtype == torch.float64 else received
+mutant("no gradient at all if the input is frozen", "the seed: needs_input_grad[0]",
+       wanted=lambda step, needs: needs if needs[0] else tuple(False for _ in needs))
+mutant("grad_mask only together with grad_offset",
+       wanted=lambda step, needs: (*needs[:4], needs[4] and needs[1]))
+mutant("float32 result of half-precision operands",
+       returned=_float32_output)
+mutant("double computed as float", "CharlesShang: using scalar_t = float",
+       received=_float_for_double)
+# fmt: on

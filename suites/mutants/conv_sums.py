@@ -1,218 +1,192 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Mutants of how a convolution adds up: precision, accumulation, chunks, launches, order."""
-# ruff: noqa: N801 (a mutant's name is its text)
 
 import torch
 
-from suites.mutants.backend import Mutant, collector
+from suites.mutants.backend import mutants_of
 from suites.tolerance.naive_conv import NaiveConv
 
-SUMS: list[Mutant] = []
-planted = collector("deform_conv2d", SUMS)
+SUMS, mutant = mutants_of(NaiveConv, "deform_conv2d")
+
 
 # ---- precision
 
 
-class _InDtype(NaiveConv):
-    """Knows the operands' dtype."""
-
-    dtype = None
-
-    def received(self, name, tensor):
-        if name == "input":
-            self.dtype = tensor.dtype
-        return super().received(name, tensor)
-
-    def low(self, values):
-        """Rounded to a half type, where the operands have one."""
-        return values if self.dtype.itemsize > 2 else values.to(self.dtype).to(values.dtype)
+def _note_dtype(step, name, tensor):
+    if name == "input":
+        step.__self__.operand_dtype = tensor.dtype
+    return step(name, tensor)
 
 
-@planted("gradient of the input added up in half", "Paddle#46975")
-class _(_InDtype):
-    def scatter(self, values, index, pixels):
-        total = 0.0
-        for some, at in zip(values.split(16, -1), index.split(16, -1), strict=True):
-            total = self.low(total + super().scatter(some, at, pixels))
-        return total if values.shape[-1] else super().scatter(values, index, pixels)
+def _low(step, values):
+    """Values rounded to the operands' dtype, if that is a half type."""
+    dtype = step.__self__.operand_dtype
+    return values if dtype.itemsize > 2 else values.to(dtype).to(values.dtype)
 
 
-@planted("output added up in half, tap by tap")
-class _(_InDtype):
-    def product(self, columns, weight, sizes):
-        columns, kernel = self.grouped(columns, sizes), self.kernel(weight, sizes)
-        out = 0.0
-        for tap in range(sizes.taps):
-            share = torch.einsum("ngcp,goc->ngop", columns[..., tap, :], kernel[..., tap])
-            out = self.low(out + share)
-        return out
+def _scatter_in_half(step, values, index, pixels):
+    total = 0.0
+    for some, at in zip(values.split(16, -1), index.split(16, -1), strict=True):
+        total = _low(step, total + step(some, at, pixels))
+    return total if values.shape[-1] else step(values, index, pixels)
 
 
-@planted("gradient of the weight added up in half, image by image")
-class _(_InDtype):
-    def grad_weight(self, grad, input, offset, weight, mask, sizes):
-        whole = super().grad_weight(grad, input, offset, weight, mask, sizes)
-        share, total = whole / 16, torch.zeros_like(whole)
-        for _ in range(16):
-            total = self.low(total + self.low(share))
-        return total
+def _product_in_half(step, columns, weight, sizes):
+    conv, out = step.__self__, 0.0
+    columns, kernel = conv.grouped(columns, sizes), conv.kernel(weight, sizes)
+    for tap in range(sizes.taps):
+        share = torch.einsum("ngcp,goc->ngop", columns[..., tap, :], kernel[..., tap])
+        out = _low(step, out + share)
+    return out
 
 
-@planted("interpolation weights in half")
-class _(_InDtype):
-    def located(self, offset, sizes, purpose):
-        corners = super().located(offset, sizes, purpose)
-        for corner in corners:
-            corner.weight = self.low(corner.weight)
-        return corners
+def _grad_weight_in_half(step, *operands):
+    whole = step(*operands)
+    share, total = _low(step, whole / 16), torch.zeros_like(whole)
+    for _ in range(16):
+        total = _low(step, total + share)
+    return total
 
 
-@planted("products in TF32 for float32")
-class _(NaiveConv):
-    def narrowed(self, values):
-        if values.dtype != torch.float32:
-            return values
-        bits = values.contiguous().view(torch.int32)
-        return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
+def _weights_in_half(step, *operands):
+    corners = step(*operands)
+    for corner in corners:
+        corner.weight = _low(step, corner.weight)
+    return corners
 
 
-@planted("columns in bfloat16 whatever the dtype")
-class _(NaiveConv):
-    def narrowed(self, values):
-        return values.bfloat16().to(values.dtype)
+def _tf32(step, values):
+    if values.dtype != torch.float32:
+        return values
+    bits = values.contiguous().view(torch.int32)
+    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
 
 
-@planted("result 1 % too large")
-class _(NaiveConv):
-    def forward(self, *operands, **named):
-        return 1.01 * super().forward(*operands, **named)
+def _larger_slopes(step, *operands):
+    slopes, values = step(*operands)
+    return 1.01 * slopes, values
 
 
-@planted("gradient of the offset 1 % too large")
-class _(NaiveConv):
-    def grad_points(self, *operands):
-        slopes, values = super().grad_points(*operands)
-        return 1.01 * slopes, values
-
+# fmt: off
+mutant("grad_input summed in half precision", "Paddle#46975",
+       received=_note_dtype, scatter=_scatter_in_half)
+mutant("output summed in half precision, tap by tap",
+       received=_note_dtype, product=_product_in_half)
+mutant("grad_weight summed in half precision, image by image",
+       received=_note_dtype, grad_weight=_grad_weight_in_half)
+mutant("interpolation weights in half precision",
+       received=_note_dtype, located=_weights_in_half)
+mutant("TF32 products of float32 operands",
+       narrowed=_tf32)
+mutant("columns in bfloat16 whatever the dtype",
+       narrowed=lambda step, values: values.bfloat16().to(values.dtype))
+mutant("output 1 % too large",
+       forward=lambda step, *operands, **named: 1.01 * step(*operands, **named))
+mutant("grad_offset 1 % too large",
+       grad_points=_larger_slopes)
+# fmt: on
 
 # ---- accumulation
 
 
-@planted("gradient of the weight overwritten by the next image's", "mxnet#6911")
-class _(NaiveConv):
-    def grad_weight(self, grad, input, offset, weight, mask, sizes):
-        whole = super().grad_weight(grad, input, offset, weight, mask, sizes)
-        if sizes.batch < 2:
-            return whole
-        before = super().grad_weight(
-            torch.cat((grad[:-1], torch.zeros_like(grad[-1:]))), input, offset, weight, mask, sizes
-        )
-        return whole - before
+def _last_image(step, grad, *operands):
+    whole = step(grad, *operands)
+    if len(grad) < 2:
+        return whole
+    return whole - step(torch.cat((grad[:-1], torch.zeros_like(grad[-1:]))), *operands)
 
 
-@planted("gradient of the weight averaged over the batch")
-class _(NaiveConv):
-    def grad_weight(self, grad, *operands):
-        return super().grad_weight(grad, *operands) / max(len(grad), 1)
+def _overwrite(step, values, index, pixels):
+    return values.new_zeros(*values.shape[:-1], pixels).scatter(-1, index, values)
 
 
-@planted("gradient of the input overwritten where samples meet")
-class _(NaiveConv):
-    def scatter(self, values, index, pixels):
-        sums = values.new_zeros(*values.shape[:-1], pixels)
-        return sums.scatter(-1, index, values)
+def _three_corners(step, offset, sizes, purpose):
+    corners = step(offset, sizes, purpose)
+    return corners[:3] if purpose == "grad_input" else corners
 
 
-@planted("gradient of the input loses its fourth corner")
-class _(NaiveConv):
-    def located(self, offset, sizes, purpose):
-        corners = super().located(offset, sizes, purpose)
-        return corners[:3] if purpose == "grad_input" else corners
-
-
-@planted("gradient of the input loses taps beyond the eighth")
-class _(NaiveConv):
-    def grad_input(self, columns, grad, weight, offset, mask, sizes):
-        kept = torch.arange(sizes.taps)[:, None] < 8
-        return super().grad_input(columns * kept, grad, weight, offset, mask, sizes)
-
+# fmt: off
+mutant("grad_weight overwritten by the next image's", "mxnet#6911",
+       grad_weight=_last_image)
+mutant("grad_weight averaged over the batch",
+       grad_weight=lambda step, grad, *operands: step(grad, *operands) / max(len(grad), 1))
+mutant("grad_input overwritten where samples meet",
+       scatter=_overwrite)
+mutant("grad_input without the fourth corner",
+       located=_three_corners)
+mutant("grad_input without the taps after the eighth",
+       grad_input=lambda step, columns, *operands: step(
+           columns * (torch.arange(columns.shape[3])[:, None] < 8), *operands))
+# fmt: on
 
 # ---- chunks and launches
 
 
-@planted("images beyond whole chunks of 32 left out", "im2col_step")
-class _(NaiveConv):
-    def forward(self, input, offset, weight, bias, mask, sizes):
-        out = super().forward(input, offset, weight, bias, mask, sizes)
-        whole = sizes.batch // 32 * 32
-        if whole:
-            out[whole:] = 0
+def _zero_after(count, dim):
+    """A result of which entries along a dimension are zero: those after `count(their number)`."""
+
+    def replaced(step, *operands, **named):
+        out = step(*operands, **named)
+        size = out.shape[dim]
+        kept = min(count(size), size)
+        out.narrow(dim, kept, size - kept).zero_()
         return out
 
-
-@planted("images of a chunk stay in the product's order", "mmcv#559, TF-addons#1129")
-class _(NaiveConv):
-    def forward(self, input, offset, weight, bias, mask, sizes):
-        out = super().forward(input, offset, weight, bias, mask, sizes)
-        return out.transpose(0, 1).reshape(out.shape)
+    return replaced
 
 
-@planted("the first image's offsets for the whole batch")
-class _(NaiveConv):
-    def split_offset(self, offset, sizes):
-        y, x = super().split_offset(offset, sizes)
-        return y[:1].expand_as(y), x[:1].expand_as(x)
+def _whole(chunk):
+    """The entries in whole chunks; all of them, if they are fewer than a chunk."""
+    return lambda size: size // chunk * chunk or size
 
 
-@planted("the first image's mask for the whole batch")
-class _(NaiveConv):
-    def split_mask(self, mask, sizes):
-        modulation = super().split_mask(mask, sizes)
-        return modulation[:1].expand_as(modulation)
+def _capped_grid(step, input, *operands, sizes, **named):
+    out = step(input, *operands, sizes=sizes, **named)
+    reached = 65535 // max(sizes.channels * sizes.taps, 1)
+    keep = torch.arange(sizes.batch * sizes.places) < reached
+    return out * keep.view(sizes.batch, 1, sizes.out_h, sizes.out_w)
 
 
-@planted("places beyond 65535 samples not computed", "CDZ#13: a capped grid")
-class _(NaiveConv):
-    def forward(self, input, offset, weight, bias, mask, sizes):
-        out = super().forward(input, offset, weight, bias, mask, sizes)
-        reached = 65535 // max(sizes.channels * sizes.taps, 1)
-        keep = torch.arange(sizes.batch * sizes.places) < reached
-        return out * keep.view(sizes.batch, 1, sizes.out_h, sizes.out_w)
+def _product_order(step, *operands, **named):
+    out = step(*operands, **named)
+    return out.transpose(0, 1).reshape(out.shape)
 
 
-@planted("channels beyond whole vectors of 8 left out")
-class _(NaiveConv):
-    def sampled(self, maps, corners):
-        samples = super().sampled(maps, corners)
-        whole = samples.shape[2] // 8 * 8
-        if whole:
-            samples[:, :, whole:] = 0
-        return samples
-
-
-@planted("output channels beyond the 32nd left out")
-class _(NaiveConv):
-    def forward(self, *operands, **named):
-        out = super().forward(*operands, **named)
-        out[:, 32:] = 0
-        return out
-
+# fmt: off
+mutant("images after whole chunks of 32 not computed", "im2col_step",
+       forward=_zero_after(_whole(32), 0))
+mutant("images of a chunk left in the product's order", "mmcv#559, TF-addons#1129",
+       forward=_product_order)
+mutant("first image's offsets used for the whole batch",
+       split_offset=lambda step, *operands: tuple(s[:1].expand_as(s) for s in step(*operands)))
+mutant("first image's mask used for the whole batch",
+       split_mask=lambda step, mask, sizes: step(mask, sizes)[:1].expand(len(mask), -1, -1, -1))
+mutant("samples after the 65535th not computed", "CDZ#13: a capped grid",
+       forward=_capped_grid)
+mutant("channels after whole vectors of 8 not sampled",
+       sampled=_zero_after(_whole(8), 2))
+mutant("output channels after the 32nd not computed",
+       forward=_zero_after(lambda size: 32, 1))
+# fmt: on
 
 # ---- order
 
 
-@planted("sums in an order of their own on every run", "torchvision's atomics")
-class _(NaiveConv):
-    def scatter(self, values, index, pixels):
-        order = torch.randperm(index.shape[-1])
-        return super().scatter(values[..., order], index[..., order], pixels)
+def _random_order(step, values, index, pixels):
+    order = torch.randperm(index.shape[-1])
+    return step(values[..., order], index[..., order], pixels)
 
 
-@planted("sums in as many parts as there are threads")
-class _(NaiveConv):
-    def grad_weight(self, grad, input, offset, weight, mask, sizes):
-        total = 0.0
-        for part in range(torch.get_num_threads()):
-            mine = torch.arange(sizes.places) % torch.get_num_threads() == part
-            total = total + super().grad_weight(grad * mine, input, offset, weight, mask, sizes)
-        return total
+def _part_per_thread(step, grad, *operands):
+    total, threads = 0.0, torch.get_num_threads()
+    for part in range(threads):
+        total = total + step(grad * (torch.arange(grad.shape[-1]) % threads == part), *operands)
+    return total
+
+
+# fmt: off
+mutant("sums in another order on every run", "torchvision's atomics",
+       scatter=_random_order)
+mutant("one partial sum per thread",
+       grad_weight=_part_per_thread)
+# fmt: on

@@ -96,7 +96,7 @@ class Seeded(Dataset[Any]):
     Args:
         dataset: Gives pairs of image and target.
         skip_bad: In the place of an image whose file turns out to be broken serve the next that is
-            whole, and say so. Checking a set reads the headers alone, unless it is told to decode.
+            whole, and say so. Checking a set reads the headers alone, unless decoding is requested.
     """
 
     def __init__(self, dataset: DetectionDataset, skip_bad: bool = False) -> None:

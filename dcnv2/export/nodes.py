@@ -180,7 +180,7 @@ def _finish(
         bins = build.Mul(bins, build.Unsqueeze(numbers.cast(mask), numbers.whole([1])))
     rois, classes, channels, height, width = (
         build.Unsqueeze(numbers.size(bins, axis), numbers.whole([0])) for axis in range(5)
-    )  # all told: a -1 can't be where R is 0
+    )  # explicit sizes: -1 is ambiguous if R is 0
     shape = build.Concat(rois, build.Mul(classes, channels), height, width, axis=0)
     out = build.Cast(build.Reshape(bins, shape), to=_CODES[build.dtype(input)])
     return build.typed(out, input, [None, out_channels, *output_size])

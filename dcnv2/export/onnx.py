@@ -210,7 +210,7 @@ class _Script:
         self._opset = opset19
 
     def typed(self, value: Any, like: Any, sizes: Sequence[int | None]) -> Any:
-        """Return a result as it is: torch.export has told its sizes."""
+        """Return a result unchanged: torch.export already set its sizes."""
         return value
 
     def __getattr__(self, name: str) -> Callable[..., Any]:

@@ -81,7 +81,7 @@ def empty_result(size: Sequence[int], like: Tensor) -> Tensor:
     return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=memory_format)
 
 
-# ---- fakes: what comes out, told without computing it; sizes may be symbols
+# ---- fake kernels: shape and dtype of the result without computing it; sizes may be symbolic
 
 
 def _fake(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -67,7 +67,7 @@ def _v1_call(function: Callable) -> Operator:
 
 
 def _refuse(**operands: Tensor | None) -> None:
-    """Whoever left an operand out would be judged by what it was never told."""
+    """Refuse to drop an operand: the result would be judged against one that has it."""
     for name, operand in operands.items():
         if operand is not None:
             raise ValueError(f"this calling convention has no {name}")

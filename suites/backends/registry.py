@@ -294,7 +294,7 @@ class Mmcv:
 
 
 class User:
-    """An operator given as `module.path:function`, with `@convention` if it cannot be told."""
+    """An operator `module.path:function`, or `module.path:function@convention`."""
 
     ours = False
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How claims are written: a check of a target on drawn problems, and what it may assert.
+"""How claims are written: a check of a target on random problems, and what it may assert.
 
 @claim(conv_problems())
 def test_zero_offset_is_conv2d(target, problem):
@@ -47,7 +47,7 @@ def generation_settings(count: int) -> settings:
 
 
 def claim(strategy, count: int = 40) -> Callable:
-    """Make a test of `check(target, problem, ...)`, run on drawn problems.
+    """Make a test of `check(target, problem, ...)`, run on random problems.
 
     A problem that the target does not support is counted as such and not judged; a test that
     judged none is skipped, with the reasons. A peer is judged in a process of its own, so a crash

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Runs what may read outside its memory in a process of its own.
 
-A layout or a strange offset makes some implementations crash; a crash is a verdict on one claim,
+A layout or a non-finite offset makes some implementations crash; a crash is a verdict on one claim,
 not the suite's end. On a GPU a read outside of memory ends the process's use of the GPU: what came
 after it would fail for no fault of its own.
 """

@@ -21,7 +21,7 @@ COLUMNS = ("box_AP", "box_AP50", "mask_AP", "mask_AP50", "mask_AP75")
 # A model whose loss ends above this share of its first has learned nothing.
 LEARNED_LOSS = 0.75
 SHEET_IMAGES = 7
-# With less of a core than that, a training's times tell of the machine's other work.
+# With less of a core than that, times of a training measure the machine's other work.
 QUIET_SHARE = 0.8
 
 _DIFFERENCES = """\

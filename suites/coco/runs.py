@@ -48,10 +48,10 @@ class Launch:
         self.seconds = options.seconds
         self.folder = options.folder / str(words["name"])
         many = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-        told = {"output": options.folder, "device": options.device, **words}
+        settings = {"output": options.folder, "device": options.device, **words}
         self.command = [
             *(sys.executable, *(many if ranks > 1 else ()), "-m", *program, config),
-            *(f"--{key}={value}" for key, value in told.items()),
+            *(f"--{key}={value}" for key, value in settings.items()),
             *overrides,
         ]
 
@@ -63,7 +63,7 @@ class Launch:
                 [*self.command, *words],
                 stdout=said,
                 stderr=subprocess.STDOUT,
-                # As torchrun has it; told, it doesn't say so.
+                # torchrun's default; set explicitly, it prints no warning.
                 env={"OMP_NUM_THREADS": "1", **os.environ},
             )
 

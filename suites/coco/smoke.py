@@ -106,8 +106,8 @@ def run_model(suite: Suite, name: str, seed: int, folder: Path, words: Sequence[
         last loss, COCO's numbers.
     """
     home = run_folder(folder, name, seed)
-    told = [f"--output={home.parent}", f"--name={name}", f"--train.seed={seed}"]
-    config = load_config(f"{suite.configs}/{name}", [*suite.words, *told, *words])
+    fixed = [f"--output={home.parent}", f"--name={name}", f"--train.seed={seed}"]
+    config = load_config(f"{suite.configs}/{name}", [*suite.words, *fixed, *words])
     began, worked = time.perf_counter(), time.thread_time()
     results = None if finished(config) else train(config, resume="auto")
     passed, worked = time.perf_counter() - began, time.thread_time() - worked

@@ -24,12 +24,12 @@ BUSY = ConvProblem(  # thousands of samples of one pixel, whose order of summati
     batch=3, in_channels=16, out_channels=16, height=23, width=29, kernel=(3, 3), groups=1,
     stride=(1, 1), padding=(1, 1), dilation=(1, 1), deform_groups=2, offsets="clustered", seed=5,
 )  # fmt: skip
-CROWDED = RoIProblem(
+DENSE = RoIProblem(
     batch=1, channels=5, height=8, width=6, bins=(7, 7), rois=("whole", "huge") * 20, seed=5
 )
 
 
-@pytest.mark.parametrize("problem", [BUSY, CROWDED, CROWDED.but(kind="psroi")], ids=lambda p: p.op)
+@pytest.mark.parametrize("problem", [BUSY, DENSE, DENSE.but(kind="psroi")], ids=lambda p: p.op)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_run_gives_the_same_bits(target, problem, dtype):
     problem = problem.but(dtype=dtype)
@@ -40,7 +40,7 @@ def test_every_run_gives_the_same_bits(target, problem, dtype):
 
 
 @pytest.mark.cpu_only
-@pytest.mark.parametrize("problem", [BUSY, CROWDED, CROWDED.but(kind="psroi")], ids=lambda p: p.op)
+@pytest.mark.parametrize("problem", [BUSY, DENSE, DENSE.but(kind="psroi")], ids=lambda p: p.op)
 @pytest.mark.parametrize("threads", [2, 3, 5])
 def test_threads_change_no_bit(target, problem, threads):
     problem = problem.but(dtype="float32")

@@ -172,7 +172,7 @@ FUSED = [
         built="fused_grad_weight.cu",
     ),
     _file(
-        "entries on their way are those of the slab before",
+        "entries on their way are those of the K tile before",
         "fused_grad_input.cu",
         "after.valid ? count[i] : 0, after.base, ahead);",
         "after.valid ? count[i] : 0, slice.base, ahead);",
@@ -231,7 +231,7 @@ FUSED = [
         "below[i] = (y < first_y ? 0 : sum[2][i]) +",
     ),
     Patch(
-        "parts of a crowd that begin within a stretch taken for those that begin with it",
+        "segments that begin within a segment length taken for those that begin with it",
         "cuda/cell_segments.cuh",
         "2 * int64_t(at / segment_length) + (at % segment_length != 0)",
         "2 * int64_t(at / segment_length)",
@@ -248,7 +248,7 @@ FUSED = [
         TILES,
     ),
     _file(
-        "cells that are no crowd left out of a crowded pixel",
+        "cells that are not oversized left out of a pixel with an oversized cell",
         "fused_grad_input.cu",
         "for (uint32_t i = cell.begin + group; i < cell.end; i += kGroups) {",
         "for (uint32_t i = cell.end; i < cell.end; i += kGroups) {",
@@ -256,7 +256,7 @@ FUSED = [
         TILES,
     ),
     _file(
-        "samples of a crowd that its lanes share left out but for one lane's",
+        "samples of an oversized cell, shared by its lanes, left out but for one lane's",
         "split_cells.cu",
         "for (int step = kLaneVecs; step < 32; step *= 2)",
         "for (int step = 32; step < 32; step *= 2)",

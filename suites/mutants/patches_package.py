@@ -115,7 +115,7 @@ PACKAGE = [
         f"{_TESTS}/ops/test_autocast_compute_dtype.py"
         "::test_every_mix_of_dtypes_gives_float32s_result_and_gradients_rounded_once",
     ),
-    # ---- what PyTorch is told
+    # ---- registrations with PyTorch
     _file(
         "ops/schema.py",
         "results traced as contiguous, whatever their operand",
@@ -163,8 +163,8 @@ PACKAGE = [
     _file(
         "nn/conv.py",
         "branch of a pack starts at random",
-        "nn.init.zeros_(parameter)",
-        "nn.init.normal_(parameter, std=0.01)",
+        "self.conv_offset = ZeroConv2d(",
+        "self.conv_offset = nn.Conv2d(",
         _START,
     ),
     _file(

@@ -91,7 +91,7 @@ def _at_kinks(problem: ConvProblem, generator: torch.Generator) -> Tensor:
 
 
 def _sprinkle(values: Tensor, extreme: list[float], generator: torch.Generator) -> Tensor:
-    """A few values, at least one, replaced by strange ones."""
+    """A few values, at least one, replaced by non-finite or out-of-range ones."""
     flat = values.flatten()
     if flat.numel():
         count = max(1, flat.numel() // 40)

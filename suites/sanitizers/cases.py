@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Small problems on CUDA for a slow observer: every kernel, strange offsets, strided operands.
+"""Small problems on CUDA for a slow observer: every kernel, non-finite offsets, strided operands.
 
 `python -m suites.sanitizers.cases` runs them, forward and backward, and holds each result to its
 tolerance. `suites.sanitizers.run` runs this under compute-sanitizer.
@@ -27,7 +27,7 @@ FAST = ConvProblem(
 STRIDED = (("input", "strided"), ("offset", "transposed"), ("grad_output", "expanded"))
 ROI_KINDS = ("inside", "huge", "outside", "inverted", "degenerate", "border")
 # More regions, pixels and channels than a block takes at a time, and no multiples of that.
-CROWD = RoIProblem(
+OVERSIZED = RoIProblem(
     channels=67, height=9, width=19, bins=(3, 5), samples=0,
     rois=(*65 * ("inside", "outside", "border", "inverted"), "whole", "huge"),
 )  # fmt: skip
@@ -58,10 +58,10 @@ def poolings() -> Iterator[tuple[str, RoIProblem]]:
         yield "dcnv2", problem.but(dtype="float32")
     yield "dcnv2", RoIProblem(samples=0, rois=ROI_KINDS, dtype="float16")
     yield "dcnv2", RoIProblem(kind="psroi", bins=(3, 3), group_size=3, part_size=2, classes=3)
-    yield "dcnv2", CROWD.but(dtype="float32")
+    yield "dcnv2", OVERSIZED.but(dtype="float32")
     yield (
         "dcnv2",
-        CROWD.but(kind="psroi", channels=6, bins=(5, 5), group_size=3, classes=2, samples=2),
+        OVERSIZED.but(kind="psroi", channels=6, bins=(5, 5), group_size=3, classes=2, samples=2),
     )
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Checkpoints of every family, in its own names: after conversion our layers compute the same.
 
-What they must compute is told by torchvision's operator from the weights as they were, with the
+The expected result is that of torchvision's operator with the original weights, with the
 family's order of channels turned into torchvision's here, not by the code under test.
 """
 

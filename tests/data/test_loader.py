@@ -123,7 +123,7 @@ def test_items_draw_from_their_own_seed_and_leave_the_generators_alone():
     assert dataset[0, 7] == first
     assert dataset[0, 8][0] != first[0]
     assert dataset[0, 8][1]["draws"] != first[1]["draws"]
-    assert first[1]["seed"] == 7, "later draws are told it too"
+    assert first[1]["seed"] == 7, "later random draws use it too"
 
 
 @pytest.mark.parametrize("world_size", [1, 3])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Configurations: files, bases, overrides, and what a wrong one is told."""
+"""Configurations: files, bases, overrides, and the messages for wrong ones."""
 
 import dataclasses
 
@@ -114,8 +114,8 @@ def test_expected_results_hold_for_the_file_itself_alone(tmp_path):
     assert expected("row.yaml") == {"box_AP": [0.4, 0.01]}
     assert expected("row.yaml", "--data.root=x", "--train.seed=3") == {"box_AP": [0.4, 0.01]}
     assert expected("row.yaml", "--train.steps=8") == {}
-    told = expected("row.yaml", "--train.steps=8", "--eval.expected={box_AP: [0.3, 0.1]}")
-    assert told == {"box_AP": [0.3, 0.1]}
+    given = expected("row.yaml", "--train.steps=8", "--eval.expected={box_AP: [0.3, 0.1]}")
+    assert given == {"box_AP": [0.3, 0.1]}
     assert expected("other.yaml") == {}
     assert load_config(tmp_path / "other.yaml").eval.batch_size == 2
 

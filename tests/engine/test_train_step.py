@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the loop can be told: precision, layout, averages, rates, compilation, bad values."""
+"""Settings of the loop: precision, layout, averages, rates, compilation, bad values."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ from dcnv2.data.shapes import write_shapes
 from dcnv2.engine.config import ConfigError, OptimConfig
 from dcnv2.engine.runtime.checkpoint import last_checkpoint, load_state, restore
 from dcnv2.engine.runtime.datasets import train_batches
-from dcnv2.engine.training import train_step as learner
+from dcnv2.engine.training import train_step as module
 from dcnv2.engine.training.nonfinite import NonFiniteLossError, first_nonfinite_module
 from dcnv2.engine.training.optim import lr_factor, scale_lr
 from dcnv2.engine.training.trainer import Trainer, train
@@ -142,7 +142,7 @@ def test_skipped_updates_leave_weights_and_are_counted(shapes, tmp_path, monkeyp
     record = json.loads(path.read_text())
     assert (record["step"], len(record["image_ids"]), len(record["seeds"])) == (1, 2, 2)
     assert record["first"] == f"image {record['image_ids'][0]} as it was loaded"
-    monkeypatch.setattr(learner, "MAX_SKIPS", 1)
+    monkeypatch.setattr(module, "MAX_SKIPS", 1)
     trainer.step, batch = 1, _first_batch(trainer)
     with pytest.raises(NonFiniteLossError):
         troubled(*batch)

@@ -11,7 +11,7 @@ from dcnv2.engine.config.loading import check_words, known_keys
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 # Those that make a detector DCNv2, and its losses: each has its sentence.
-TOLD = ("model.backbone.", "model.box.ohem.", "model.mimic.", "train.loss_weights.")
+DESCRIBED = ("model.backbone.", "model.box.ohem.", "model.mimic.", "train.loss_weights.")
 PLAIN = {"arch", "channels"}
 
 
@@ -28,7 +28,7 @@ def test_keys_on_the_page_exist():
 
 def test_every_option_of_deformable_parts_and_losses_is_on_the_page():
     words = set(re.findall(r"\w+", PAGE.read_text()))
-    keys = [key for key in known_keys(RunConfig) if key.startswith(TOLD)]
+    keys = [key for key in known_keys(RunConfig) if key.startswith(DESCRIBED)]
     leaves = {key.rpartition(".")[2] for key in keys}
     assert not leaves - words - PLAIN
     assert {"sampling_ratio", "gamma", "hidden_channels", "aligned", "offset_lr_factor"} <= words

@@ -163,14 +163,14 @@ def test_report_says_how_to_get_what_was_not_built(missing):
         ("13.0", None, False, "13.0, but no device: torch sees no GPU or no driver"),
     ],
 )
-def test_no_cuda_and_no_device_are_told_apart(monkeypatch, cuda, hip, available, state):
+def test_no_cuda_and_no_device_are_distinguished(monkeypatch, cuda, hip, available, state):
     monkeypatch.setattr(doctor.torch.version, "cuda", cuda)
     monkeypatch.setattr(doctor.torch.version, "hip", hip)
     monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: available)
     assert doctor._cuda_state() == state
 
 
-def test_a_device_without_a_kernel_image_is_told(monkeypatch):
+def test_a_device_without_a_kernel_image_is_reported(monkeypatch):
     loaded = library.Library("cuda", library.FOLDER / "libdcnv2_cuda.so", True,
                              info={"arch_list": "9.0a"})  # fmt: skip
     monkeypatch.setitem(library.LIBRARIES, "cuda", loaded)
@@ -210,7 +210,7 @@ def test_what_the_build_skipped_is_listed_with_its_reason(missing, monkeypatch, 
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_a_stale_library_is_told(monkeypatch, device):
+def test_a_stale_library_is_reported(monkeypatch, device):
     monkeypatch.setattr(doctor, "is_current", lambda built, device: built == f"{device} now")
     monkeypatch.setattr(doctor, "csrc_digest", lambda library: f"{library} now")
 

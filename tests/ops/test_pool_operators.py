@@ -298,7 +298,7 @@ def test_a_nan_offset_spoils_its_own_bins_alone(op, make):
 
 @both
 @pytest.mark.parametrize("value", [INF, -INF, 1e30, -1e30])
-def test_infinite_and_absurd_offsets_pool_nothing(op, make, value):
+def test_infinite_and_out_of_range_offsets_pool_nothing(op, make, value):
     input, rois, offset, _ = make(dtype=torch.float32)
     far = torch.full_like(offset, value, requires_grad=True)
     out = op((input, rois, far, None))

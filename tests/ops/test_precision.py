@@ -18,7 +18,7 @@ def matmul():
 
 
 class _Flags(TorchDispatchMode):
-    """Notes what the convolution and its backward are told of TF32."""
+    """Records whether TF32 was allowed in the convolution and in its backward pass."""
 
     def __init__(self):
         super().__init__()
@@ -40,15 +40,15 @@ def test_the_setting_of_matrix_products_is_read(matmul, value):
 
 def test_a_compiled_function_follows_the_setting(matmul):
     @torch.compile(fullgraph=True, backend="eager")
-    def told(x):
+    def allowed(x):
         return x + 1 if precision.allow_tf32() else x
 
     for value, wanted in (("ieee", 0), ("tf32", 1), ("ieee", 0)):
         matmul.fp32_precision = value
-        assert told(torch.zeros(())).item() == wanted, value
+        assert allowed(torch.zeros(())).item() == wanted, value
 
 
-def test_a_cpu_is_told_nothing_of_it(matmul):
+def test_the_cpu_operator_never_allows_tf32(matmul):
     matmul.fp32_precision = "tf32"
     operands = op_cases.conv_operands(dtype=torch.float32)
     with _Flags() as flags:
@@ -56,7 +56,7 @@ def test_a_cpu_is_told_nothing_of_it(matmul):
     assert flags.seen == [False, False]
 
 
-def test_the_backward_is_told_what_the_forward_was():
+def test_the_backward_has_the_setting_of_the_forward():
     operands = op_cases.conv_operands(dtype=torch.float32)
     options = op_cases.CONV_OPTIONS.values()
     with _Flags() as flags:

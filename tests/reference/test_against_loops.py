@@ -20,7 +20,7 @@ CONVS = {
     },
     "groups": {"sizes": (1, 6, 3, 2), "kernel": (2, 1), "groups": 2, "deform_groups": 3},
     "no mask": {"sizes": (1, 2, 3, 3), "kernel": (2, 2), "mask": False},
-    "non-finite": {"sizes": (1, 2, 3, 3), "kernel": (2, 2), "strange": True},
+    "non-finite": {"sizes": (1, 2, 3, 3), "kernel": (2, 2), "nonfinite": True},
 }
 
 
@@ -33,7 +33,7 @@ def _conv(
     groups=1,
     deform_groups=1,
     mask=True,
-    strange=False,
+    nonfinite=False,
 ):
     rng = np.random.default_rng(7)
     batch, channels, height, width = sizes
@@ -48,7 +48,7 @@ def _conv(
     }
     if mask:
         operands["mask"] = rng.random((batch, deform_groups * taps, out_h, out_w))
-    if strange:
+    if nonfinite:
         operands["offset"].flat[[1, 6, 12, 20]] = [np.nan, np.inf, -np.inf, 1e20]
     return operands, {"stride": stride, "padding": padding, "dilation": dilation}
 
@@ -75,11 +75,11 @@ ROIS = np.array(
 )
 
 
-def _pool_operands(bins, channels, parts=None, classes=1, strange=()):
+def _pool_operands(bins, channels, parts=None, classes=1, nonfinite=()):
     rng = np.random.default_rng(11)
     parts = parts or bins
     offset = rng.normal(size=(len(ROIS), 2 * classes, *parts))
-    offset.flat[: len(strange)] = strange
+    offset.flat[: len(nonfinite)] = nonfinite
     return {
         "input": rng.normal(size=(2, channels, 5, 6)),
         "rois": ROIS,
@@ -121,11 +121,11 @@ def test_deform_psroi_pool_equals_loops(bins, group_size, part_size, classes, sa
 
 
 @pytest.mark.parametrize("name", ["deform_roi_pool", "deform_psroi_pool"])
-def test_strange_offsets_of_pools_equal_loops(name):
+def test_nonfinite_offsets_of_pools_equal_loops(name):
     """NaN is never off the map, infinity always is; in the third region either axis leaves it."""
     bins = (2, 2)
-    strange = [np.nan, np.inf, -np.inf, 0.5, 1e6, 0.5, np.nan, np.inf, np.nan, 0.0]
-    operands = _pool_operands(bins, 2, strange=strange)
+    nonfinite = [np.nan, np.inf, -np.inf, 0.5, 1e6, 0.5, np.nan, np.inf, np.nan, 0.0]
+    operands = _pool_operands(bins, 2, nonfinite=nonfinite)
     options = {"output_size": bins if name == "deform_roi_pool" else 2, "spatial_scale": 0.5}
     want = getattr(loops, name)(**operands, **options)
     tensors = {key: torch.from_numpy(array) for key, array in operands.items()}

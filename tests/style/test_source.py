@@ -28,19 +28,19 @@ def test_ruff_finds_nothing(command):
     assert found.returncode == 0, found.stdout + found.stderr
 
 
-def test_imports_only_look_down(monkeypatch, capsys):
+def test_imports_respect_the_layers(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     monkeypatch.syspath_prepend(str(ROOT))
     status = lint_imports(no_cache=True, no_logo=True)
     assert status == EXIT_STATUS_SUCCESS, capsys.readouterr().out
 
 
-def test_reference_imports_torch_and_numpy_alone():
+def test_reference_imports_only_torch_and_numpy():
     allowed = {*sys.stdlib_module_names, "torch", "numpy", "reference"}
     for path in sources(".py"):
         if path.is_relative_to(ROOT / "reference"):
-            strangers = {name.split(".")[0] for name in _imported(path)} - allowed
-            assert not strangers, f"{path} imports {strangers}"
+            foreign = {name.split(".")[0] for name in _imported(path)} - allowed
+            assert not foreign, f"{path} imports {foreign}"
 
 
 def _imported(path):
@@ -51,7 +51,7 @@ def _imported(path):
             yield node.module
 
 
-def test_device_code_knows_no_torch():
+def test_device_headers_do_not_include_torch():
     headers = [path for path in sources(".cuh", ".h") if path.name.endswith(("geometry.h", ".cuh"))]
     assert headers
     wrong = [

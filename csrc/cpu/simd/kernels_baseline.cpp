@@ -13,7 +13,7 @@ constexpr int kRows = 6;
 namespace dcnv2::cpu {
 namespace {
 
-// The best instruction set of this processor, or the lower one that torch was told to keep to.
+// The best instruction set of this processor, or the lower one that PyTorch is restricted to.
 Instructions best() {
 #if defined(__x86_64__)
   const char* set = std::getenv("ATEN_CPU_CAPABILITY");

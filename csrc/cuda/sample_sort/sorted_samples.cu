@@ -39,7 +39,7 @@ size_t sort_workspace(int64_t samples, int64_t keys) {
 struct Sorted {
   const uint32_t *keys, *ids;
   uint32_t samples, sort_keys;
-  uint32_t lists, list_samples;  // that a key's samples are told apart by, in the order of their ids
+  uint32_t lists, list_samples;  // that distinguish the samples of a key, in the order of their ids
   uint32_t last;                 // of the starts
 
   // By which `start` counts; `last` where there is no cell.

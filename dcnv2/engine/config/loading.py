@@ -71,8 +71,8 @@ def _forget_expected(values: dict[str, Any]) -> None:
 
 def _batch_word(values: dict[str, Any], overrides: Sequence[str]) -> list[str]:
     """Has the file's learning rate follow a batch that the command line alone makes another."""
-    told = _keys(overrides)
-    if "train.batch_size" not in told or told & {"optim.lr", "optim.lr_batch"}:
+    given = _keys(overrides)
+    if "train.batch_size" not in given or given & {"optim.lr", "optim.lr_batch"}:
         return []
     if (values.get("optim") or {}).get("lr_batch") is not None:
         return []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a run can be told, as plain dataclasses: nothing here imports torch."""
+"""The settings of a run as plain dataclasses: nothing here imports torch."""
 
 from __future__ import annotations
 

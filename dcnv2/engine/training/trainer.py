@@ -39,7 +39,7 @@ SHEET_IMAGES = 8
 
 
 class Trainer(TrainStep):
-    """A learner with the data of its run, its checkpoints and its records.
+    """A training step with the data of its run, its checkpoints and its records.
 
     Args:
         config: the run.

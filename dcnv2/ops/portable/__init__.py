@@ -16,7 +16,7 @@ Rules that hold for every path of the operators:
 - Where a sample enters or leaves, the forward jumps; a jump adds nothing to a derivative.
 - A NaN offset makes NaN of the outputs that use its sample and of no others, and adds nothing to
   the input's gradient; the gradients by that offset itself, and by its mask, mean nothing. An
-  infinite or absurd offset reads outside, so zero.
+  infinite or very large offset samples zero.
 - A box that is not finite, or whose batch index is outside [0, N), gives NaN bins and no gradient
   to the input. An adaptive bin that wants more than 65536 samples a side gives zero.
 """

@@ -78,7 +78,7 @@ def test_conventions_reach_the_same_operands(name, given):
         torch.testing.assert_close(got[result], want[result])
 
 
-def test_convention_is_told_by_argument_names():
+def test_argument_names_decide_the_convention():
     assert convention_of(as_torchvision) == "torchvision"
     assert convention_of(as_mmcv) == "mmcv"
     assert convention_of(as_charlesshang) == "charlesshang"

@@ -42,7 +42,7 @@ def test_kernels_of_cuda_keep_to_the_price(backend, problem):
 
 @pytest.mark.skipif(bool(NO_HEADERS), reason=NO_HEADERS)
 @pytest.mark.parametrize("deform_groups", [1, 2])
-def test_a_crowd_of_samples_on_one_pixel_is_summed(deform_groups):
+def test_many_samples_of_one_pixel_are_summed(deform_groups):
     size, channels = 34, 8 * deform_groups  # more samples on a pixel than one thread adds up
     rows, columns = (torch.arange(size).view(shape).float() for shape in ((-1, 1), (1, -1)))
     places = [(9.25 - rows).expand(size, size), (20.5 - columns).expand(size, size)]

@@ -111,7 +111,7 @@ def test_a_problem_that_fails_at_times_is_kept(recorder):
         judging.run_with(target, problem, (), bias=None)
         assert next(times) != 2, "this time"
 
-    with pytest.raises(Exception):  # noqa: B017  (Hypothesis tells of it in words of its own)
+    with pytest.raises(Exception):  # noqa: B017  (Hypothesis raises its own error)
         seldom(Target(Reference(), "cpu"))
     assert isinstance(recorder.current.failing, ConvProblem)
     assert recorder.current.evaluations == [Evaluation({"bias": None}, ())]

@@ -51,7 +51,7 @@ def test_correctness_says_what_the_suite_was_held_to(tmp_path, monkeypatch, devi
         assert f"[{name.rpartition('/')[2]}]({up}reports/{name}.md)" in page
 
 
-def test_a_strangers_report_tells_of_no_library_but_theirs(tmp_path):
+def test_a_report_for_another_library_names_only_that_library(tmp_path):
     recorder = Recorder()
     recorder.begin("here", Case("holds water", "mine:dcn-cpu", outcome="passed"))
     page = tables.write_report(recorder, tmp_path).read_text()

@@ -65,7 +65,7 @@ def test_a_report_has_two_ranks_and_a_resumed_run(tmp_path, monkeypatch, capsys)
     assert (tmp_path / "reports" / "training_resumed.png").stat().st_size
 
 
-def test_failures_are_told_and_leave_the_rest(tmp_path, monkeypatch, capsys):
+def test_failures_are_reported_and_the_rest_is_kept(tmp_path, monkeypatch, capsys):
     def fail(*_):
         raise RuntimeError("out of memory\nexit status 1, wanted 0")
 

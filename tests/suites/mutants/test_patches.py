@@ -38,7 +38,7 @@ def test_patch_fits_the_package_and_names_a_test(patch):
 
 
 @pytest.mark.parametrize("detected_by", sorted({patch.detected_by for patch in ALL}))
-def test_killer_is_a_claim_of_the_suite(detected_by):
+def test_detected_by_names_a_claim_of_the_suite(detected_by):
     file, _, function = detected_by.partition("::")
     assert f"def {function}(" in (ROOT / "suites" / "correctness" / file).read_text()
 

@@ -39,7 +39,7 @@ def test_a_binding_widens_what_torch_cannot_take():
     assert text.count("m.def(") == text.count("\nvoid ") == len(build_mmcv.FUNCTIONS)
 
 
-def test_devices_are_told_of_deformable_operators_alone():
+def test_only_deformable_operators_are_registered_with_devices():
     text = build_mmcv.device_binding(_DEVICE)
     assert text.count("REGISTER_DEVICE_IMPL") == 2
     assert text.count("void ") == 3

@@ -30,9 +30,9 @@ def test_the_cause_comes_before_a_long_stack():
     cause = "==7==AddressSanitizer: CHECK failed: asan_interceptors.cpp:335 (0, 0)"
     stack = [f"    #{depth} 0x7f in frame" for depth in range(500)]
     failing = "FAILED test_pools.py::test_a_claim - AssertionError: off by 2"
-    told = run.digest("\n".join(["collected 9 items", cause, *stack, failing, *stack]))
-    assert told.index(cause) < told.index(failing) < told.index("#499")
-    assert len(told) < 4000
+    printed = run.digest("\n".join(["collected 9 items", cause, *stack, failing, *stack]))
+    assert printed.index(cause) < printed.index(failing) < printed.index("#499")
+    assert len(printed) < 4000
     assert run.digest("killed") == "---- the end of the output:\nkilled"
 
 
@@ -99,9 +99,9 @@ def test_all_that_a_tool_said_is_kept(tmp_path, capsys):
     assert [file.name for file in tmp_path.iterdir()] == ["sanitizer_racecheck.txt"]
     assert (tmp_path / "sanitizer_racecheck.txt").read_text() == long.said
     assert len(tables["racecheck"]) == 3
-    told = capsys.readouterr().out
-    assert "forward_kernel" in told
-    assert len(told) < 2000
+    printed = capsys.readouterr().out
+    assert "forward_kernel" in printed
+    assert len(printed) < 2000
 
 
 TOOL = """#!/bin/sh

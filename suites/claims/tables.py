@@ -277,7 +277,7 @@ def summarise_mutants(recorder: Recorder, mutants: Sequence[Mutant]) -> list[tup
     rows = mutant_rows(recorder, mutants)
     killed = (rows["outcome"] == "killed").sum()
     lines = [
-        f"{row['operator']}: {row['fault']}: {row['fate']} by {row['killed by'] or 'nothing'}"
+        f"{row['operator']}: {row['fault']}: {row['outcome']} by {row['killed by'] or 'nothing'}"
         for _, row in rows.iterrows()
     ]
     return [("planted faults", [*lines, f"{killed} of {len(rows)} killed"])]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Lets every test import reference/ and suites/ from the checkout, which are not installed."""
+"""Makes reference/ and suites/, which are not installed, importable in every test."""
 
 import sys
 from pathlib import Path

@@ -58,8 +58,9 @@ class BuildLibraries(Command):
         in_checkout = self.inplace or self.editable_mode
         progress = jobs.Progress(terminal=True)
         planned, skipped = _or_exit(libraries.plan, ROOT, csrc_digest, for_wheel=not in_checkout)
-        for device, reason in skipped.items():
-            progress.say(f"the {device.upper()} library is left out: {reason}")
+        for reason in dict.fromkeys(skipped.values()):
+            devices = " and ".join(name.upper() for name, why in skipped.items() if why == reason)
+            progress.say(f"built without the {devices} library: {reason}")
         out_dir = self._out_dir()
         if not in_checkout:
             shutil.rmtree(out_dir, ignore_errors=True)  # may hold what is now left out

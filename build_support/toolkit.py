@@ -19,7 +19,7 @@ OLDEST_ARCH = (8, 0)  # the kernels use bfloat16 and cp.async instructions
 
 @dataclass(frozen=True)
 class Toolkit:
-    """A CUDA toolkit: its root folder, its nvcc and its version as (major, minor)."""
+    """A CUDA toolkit: its root folder, its nvcc, and its version as (major, minor)."""
 
     root: Path
     nvcc: Path
@@ -36,7 +36,7 @@ class Toolkit:
         return [folder for folder in candidates if folder.is_dir()]
 
     def runtime_library(self) -> Path:
-        """The shared CUDA runtime, also where a package brings it without its unversioned link."""
+        """The shared CUDA runtime; pip packages lack the unversioned link."""
         for folder in self.library_dirs:
             found = sorted(folder.glob("libcudart.so*"))
             if found:
@@ -59,7 +59,7 @@ def _toolkit_at(root: Path) -> Toolkit | None:
 
 
 def _root_behind(nvcc: str) -> Path | None:
-    """The toolkit's real folder behind an nvcc, which may be a wrapper script: ask nvcc itself."""
+    """The toolkit folder of an nvcc, which may be a wrapper script, as nvcc itself reports it."""
     try:
         run = subprocess.run([nvcc, "--dryrun", "none.cu"], capture_output=True, text=True)
     except OSError:
@@ -69,7 +69,7 @@ def _root_behind(nvcc: str) -> Path | None:
 
 
 def candidate_roots() -> list[tuple[str, Path]]:
-    """Folders that may be a toolkit, as (where from, folder), in the order of trying."""
+    """Folders that may hold a toolkit, as (origin, folder), in the order of trying."""
     found: list[tuple[str, Path]] = []
     if home := os.environ.get("CUDA_HOME"):
         found.append(("CUDA_HOME", Path(home)))
@@ -82,7 +82,7 @@ def candidate_roots() -> list[tuple[str, Path]]:
 
 
 def find_toolkit(major: int) -> tuple[Toolkit | None, str]:
-    """The first toolkit of CUDA's `major` version, or none, and what was seen, in a sentence."""
+    """The first toolkit of CUDA `major` and its origin, or None and what was found instead."""
     seen = []
     for origin, root in candidate_roots():
         toolkit = _toolkit_at(root)
@@ -93,7 +93,10 @@ def find_toolkit(major: int) -> tuple[Toolkit | None, str]:
             seen.append(f"{origin}: CUDA {version} at {root}, but torch needs CUDA {major}.x")
         else:
             return toolkit, f"{origin}: {root}"
-    return None, "; ".join(seen) or "CUDA_HOME is not set, no nvcc on PATH, none from pip packages"
+    return None, "; ".join(seen) or (
+        "CUDA_HOME is not set, nvcc is not on PATH, and no pip package holds one: install a CUDA "
+        f"{major}.x toolkit, or its pip packages (docs/index.md lists them)"
+    )
 
 
 def arch_list(for_wheel: bool) -> str:
@@ -119,7 +122,7 @@ def _present_archs() -> list[str]:
 
 
 def gencode_flags(arch_list: str) -> list[str]:
-    """nvcc's flags for a list such as '8.0;9.0a;9.0+PTX' (as TORCH_CUDA_ARCH_LIST writes it).
+    """nvcc's flags for a list such as '8.0;9.0a;9.0+PTX', the format of TORCH_CUDA_ARCH_LIST.
 
     Raises:
         ValueError: an entry is not MAJOR.MINOR[a|f][+PTX].

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Checks an installed dcnv2 with nothing but torch: the operators run, and agree on both paths.
+"""Checks an installed dcnv2 that has only torch: the operators run, and both paths agree.
 
     python check_install.py [compiled | portable]
 
-`compiled` (the default) wants the CPU library loaded and compares its outputs and gradients with
-the portable path; `portable` wants it absent, and said so. Ends with status 1 and the reason if
-something is wrong.
+`compiled` (the default) requires the CPU library and compares its outputs and gradients with the
+portable path; `portable` requires that it is absent. Exits with 1 and the reason if something is
+wrong.
 """
 
 import sys
@@ -18,7 +18,7 @@ from dcnv2.ops import library, portable
 
 
 def operands(*sizes):
-    """Random doubles that want a gradient."""
+    """Random doubles that require a gradient."""
     generator = torch.Generator().manual_seed(0)
     return [
         torch.randn(size, dtype=torch.float64, generator=generator).requires_grad_()
@@ -27,7 +27,7 @@ def operands(*sizes):
 
 
 def compare(name, own, plain, inputs):
-    """Outputs and gradients of two functions must be the same."""
+    """Fail unless outputs and gradients of two functions are equal."""
     results = []
     for function in (own, plain):
         out = function(*inputs)
@@ -37,7 +37,7 @@ def compare(name, own, plain, inputs):
 
 
 def check_operators():
-    """The three operators, compiled or not, against the portable path."""
+    """Compare the three operators, compiled or not, with the portable path."""
     geometry = ((2, 1), (1, 2), (2, 1))
     inputs = operands((2, 6, 9, 8), (2, 36, 4, 11), (8, 3, 3, 2), (8,), (2, 18, 4, 11))
     compare(
@@ -60,7 +60,7 @@ def check_operators():
 
 
 def check_modules():
-    """A module trains, and a compiled one gives the same."""
+    """Train a module, and compare it with its compiled form."""
     layer = nn.ModulatedDeformConv2dPack(4, 6, 3, padding=1)
     x = torch.randn(2, 4, 7, 9)
     torch.optim.SGD(layer.parameters(), lr=0.1).step(lambda: layer(x).square().sum().backward())
@@ -70,11 +70,11 @@ def check_modules():
 
 
 def main(path="compiled"):
-    """Check all; returns the exit status."""
+    """Run every check and return the exit status."""
     print(doctor.report())
     cpu = library.LIBRARIES["cpu"]
     if cpu.loaded != (path == "compiled"):
-        print(f"wanted the {path} path, but the CPU library's state is: {cpu}", file=sys.stderr)
+        print(f"the {path} path is required, but the CPU library is: {cpu}", file=sys.stderr)
         return 1
     check_operators()
     check_modules()

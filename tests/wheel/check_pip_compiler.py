@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Builds a wheel with CUDA where there is no toolkit but pip's packages, and loads it.
+"""Builds a CUDA wheel with the toolkit from pip packages only, and loads it.
 
     python check_pip_compiler.py
 
-Installs the compiler's packages of torch's CUDA version beside torch, hides every other toolkit,
-builds for TORCH_CUDA_ARCH_LIST (one architecture unless it is set), and loads both libraries. Ends
-with status 1 and the reason if something is wrong; no GPU is needed.
+Installs the compiler packages of torch's CUDA version next to torch, hides every other toolkit,
+builds for TORCH_CUDA_ARCH_LIST (by default one architecture), and loads both libraries. Exits with
+1 and the reason if something is wrong. No GPU is needed.
 """
 
 import os
@@ -40,7 +40,7 @@ raise SystemExit(not all(found.loaded for found in library.LIBRARIES.values()))
 
 
 def hide_toolkits(folder):
-    """Leave CUDA_HOME and nvcc out; links under a folder stand in for what lies beside an nvcc."""
+    """Hide CUDA_HOME and nvcc; links replace the other programs in a folder of an nvcc on PATH."""
     os.environ.pop("CUDA_HOME", None)
     path = []
     for index, programs in enumerate(os.environ["PATH"].split(os.pathsep)):
@@ -59,7 +59,7 @@ def hide_toolkits(folder):
 
 
 def copy_sources(folder):
-    """Copy what a build reads, without what earlier ones made."""
+    """Copy the files that a build reads, without the products of earlier builds."""
     made = shutil.ignore_patterns("__pycache__", "lib")
     for name in SOURCES:
         if (ROOT / name).is_dir():
@@ -69,7 +69,7 @@ def copy_sources(folder):
 
 
 def main():
-    """Install, build, load; returns the exit status."""
+    """Install, build and load; return the exit status."""
     if torch.version.cuda is None:
         print(f"torch {torch.__version__} has no CUDA", file=sys.stderr)
         return 1

@@ -143,6 +143,7 @@ def _cuda_library(
 ) -> Library:
     gencode = gencode_flags(archs)
     hopper = ["-DDCNV2_SM90A"] if any("compute_90a" in flag for flag in gencode) else []
+    lineinfo = ["-lineinfo"] if os.environ.get("DCNV2_LINEINFO") == "1" else []  # for profilers
     cuda_headers = f"-isystem{toolkit.root / 'include'}"
     return Library(
         "dcnv2_cuda",
@@ -154,7 +155,7 @@ def _cuda_library(
             _text_macro("DCNV2_ARCH_LIST", archs),
         ],
         toolkit,
-        [*_language_flags(root), *_NVCC_FLAGS, *gencode],
+        [*_language_flags(root), *_NVCC_FLAGS, *lineinfo, *gencode],
     )
 
 

@@ -15,7 +15,8 @@ template <class T, class Sums>
 __global__ void store_weight_kernel(ConvArgs a, Sums sums) {
   __shared__ accumulator_t<T> square[kSquare][kSquare + 1];
   const ConvGeometry& g = a.g;
-  const int channels = int(g.group_in()), outputs = int(g.group_out()), rows = int(g.taps()) * channels;
+  const int channels = int(g.group_in()), outputs = int(g.group_out()),
+            rows = int(g.taps()) * channels;
   const int row0 = blockIdx.x * kSquare, o0 = blockIdx.y * kSquare, group = blockIdx.z;
 #pragma unroll
   for (int i = threadIdx.y; i < kSquare; i += kSquareThreads) {
@@ -36,7 +37,8 @@ __global__ void store_weight_kernel(ConvArgs a, Sums sums) {
 template <class T, class Sums>
 void launch_store_weight(const ConvArgs& a, const Sums& sums, cudaStream_t stream) {
   const ConvGeometry& g = a.g;
-  const dim3 grid(ceil_div(g.taps() * g.group_in(), kSquare), ceil_div(g.group_out(), kSquare), g.groups);
+  const dim3 grid(ceil_div(g.taps() * g.group_in(), kSquare), ceil_div(g.group_out(), kSquare),
+                  g.groups);
   store_weight_kernel<T, Sums><<<grid, dim3(kSquare, kSquareThreads), 0, stream>>>(a, sums);
   check(cudaGetLastError(), "grad_weight sum");
 }

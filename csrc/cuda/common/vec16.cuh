@@ -61,8 +61,8 @@ __device__ __forceinline__ uint32_t narrow_pair(float a, float b, __half) {
 
 template <class T>
 __device__ __forceinline__ uint4 make_vec16(const float (&v)[8], T type) {
-  return {narrow_pair(v[0], v[1], type), narrow_pair(v[2], v[3], type), narrow_pair(v[4], v[5], type),
-          narrow_pair(v[6], v[7], type)};
+  return {narrow_pair(v[0], v[1], type), narrow_pair(v[2], v[3], type),
+          narrow_pair(v[4], v[5], type), narrow_pair(v[6], v[7], type)};
 }
 __device__ __forceinline__ uint4 make_vec16(const float (&v)[4], float) {
   return {__float_as_uint(v[0]), __float_as_uint(v[1]), __float_as_uint(v[2]),

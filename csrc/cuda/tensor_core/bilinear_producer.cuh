@@ -56,8 +56,8 @@ struct RawSample {
   uint32_t dy, dx, mask;
 };
 // offset_at, mask_at: where the pixel's first channels lie; channel: of the mask.
-__device__ __forceinline__ RawSample prefetch_sample(const ConvArgs& a, int64_t offset_at, int64_t mask_at,
-                                                int channel) {
+__device__ __forceinline__ RawSample prefetch_sample(const ConvArgs& a, int64_t offset_at,
+                                                     int64_t mask_at, int channel) {
   RawSample raw{};
   const int64_t at = offset_at + 2 * channel * a.offset.stride_c;
   raw.dy = load_raw(a.offset, at);
@@ -69,12 +69,12 @@ __device__ __forceinline__ RawSample prefetch_sample(const ConvArgs& a, const Sa
   if (!id.valid) return {};
   const Pixel& p = id.pixel;
   return prefetch_sample(a, a.offset.index(p.n, 0, p.y, p.x), a.mask.index(p.n, 0, p.y, p.x),
-                    id.deform_group * int(a.g.taps()) + id.tap);
+                         id.deform_group * int(a.g.taps()) + id.tap);
 }
 
 // The sample of a place that is wanted, and its modulation, 1 without a mask.
 __device__ __forceinline__ Sample<float> consume_sample(const ConvArgs& a, const SampleId& id,
-                                                     const RawSample& raw, float& mask) {
+                                                        const RawSample& raw, float& mask) {
   const ConvGeometry& g = a.g;
   const Pixel& p = id.pixel;
   mask = a.mask.data != nullptr ? widen_raw(a.mask.dtype, raw.mask) : 1;
@@ -108,15 +108,16 @@ __device__ __forceinline__ Source make_source(const ConvArgs& a, const void* zer
           int(a.g.width) * pixel_bytes};
 }
 
-__device__ __forceinline__ SampleAddress make_address(const ConvArgs& a, const Source& source, int n,
-                                                const Sample<float>& s, float mask) {
+__device__ __forceinline__ SampleAddress make_address(const ConvArgs& a, const Source& source,
+                                                      int n, const Sample<float>& s, float mask) {
   const int height = int(a.g.height), width = int(a.g.width);
   if (s.nan || mask != mask) return {source.zeros, 0, 0, {NAN, 0, 0, 0}};
   if (!s.inside) return {source.zeros, 0, 0, {0, 0, 0, 0}};
   const Corners<float> c = make_corners(s, height, width);
   const int y = max(s.y, 0), x = max(s.x, 0);
   SampleAddress r;
-  r.at = source.input + int64_t(n * height + y) * source.line_bytes + int64_t(x) * source.pixel_bytes;
+  r.at =
+      source.input + int64_t(n * height + y) * source.line_bytes + int64_t(x) * source.pixel_bytes;
   r.right = s.x >= 0 && s.x + 1 < width ? source.pixel_bytes : 0;
   r.down = s.y >= 0 && s.y + 1 < height ? source.line_bytes : 0;
   r.weight = {c.valid[0] ? mask * c.weight[0] : 0, c.valid[1] ? mask * c.weight[1] : 0,
@@ -126,8 +127,9 @@ __device__ __forceinline__ SampleAddress make_address(const ConvArgs& a, const S
 
 // The same with the distances from the upper left pixel, the modulation and the corners that are on
 // the map (bit by bit) for weights, as gradients by the position want them.
-__device__ __forceinline__ SampleAddress make_slope_address(const ConvArgs& a, const Source& source, int n,
-                                                      const Sample<float>& s, float mask) {
+__device__ __forceinline__ SampleAddress make_slope_address(const ConvArgs& a, const Source& source,
+                                                            int n, const Sample<float>& s,
+                                                            float mask) {
   SampleAddress r = make_address(a, source, n, s, 1);
   const Corners<float> c = make_corners(s, int(a.g.height), int(a.g.width));
   const int on_map = c.valid[0] | c.valid[1] << 1 | c.valid[2] << 2 | c.valid[3] << 3;
@@ -141,16 +143,16 @@ enum class SampleKind { kWeights, kSlopes };
 
 template <SampleKind kKind>
 __device__ __forceinline__ SampleAddress consume_address(const ConvArgs& a, const Source& source,
-                                                const SampleId& id, const RawSample& raw) {
+                                                         const SampleId& id, const RawSample& raw) {
   if (!id.valid) return {source.zeros, 0, 0, {0, 0, 0, 0}};
   float mask;
   const Sample<float> sample = consume_sample(a, id, raw, mask);
   return kKind == SampleKind::kWeights ? make_address(a, source, id.pixel.n, sample, mask)
-                                 : make_slope_address(a, source, id.pixel.n, sample, mask);
+                                       : make_slope_address(a, source, id.pixel.n, sample, mask);
 }
 template <SampleKind kKind>
 __device__ __forceinline__ SampleAddress load_address(const ConvArgs& a, const Source& source,
-                                                const SampleId& id) {
+                                                      const SampleId& id) {
   return consume_address<kKind>(a, source, id, prefetch_sample(a, id));
 }
 
@@ -162,7 +164,8 @@ struct AddressTable {
 
   // where(turn, row): the sample to take. Not wanted ones read zeros.
   template <int kThreads, class Where>
-  __device__ void fill(const ConvArgs& a, const Source& source, int slots, int thread, Where where) {
+  __device__ void fill(const ConvArgs& a, const Source& source, int slots, int thread,
+                       Where where) {
     constexpr int kBatch = 2;
     for (int begin = thread; begin < slots * kRows; begin += kBatch * kThreads) {
       SampleId id[kBatch] = {};
@@ -191,8 +194,11 @@ struct AddressTable {
     const uint32_t at = table + (slot * kRows + row) * int(sizeof(int4));
     const uint4 p = load_shared(at), w = load_shared(at + int(sizeof(addresses)));
     const uint64_t to = uint64_t(p.y) << 32 | p.x;
-    return {reinterpret_cast<const char*>(to), int(p.z), int(p.w),
-            {__uint_as_float(w.x), __uint_as_float(w.y), __uint_as_float(w.z), __uint_as_float(w.w)}};
+    return {
+        reinterpret_cast<const char*>(to),
+        int(p.z),
+        int(p.w),
+        {__uint_as_float(w.x), __uint_as_float(w.y), __uint_as_float(w.z), __uint_as_float(w.w)}};
   }
   __device__ SampleAddress at(int slot, int row) const {
     const int4 p = addresses[slot * kRows + row];
@@ -262,8 +268,8 @@ struct SampleProducer {
 
   // All have values at once: what had none, ptxas 13.0 once took for what comes after it.
   CornerLoads<kSecond> second{};  // on its way from one step to the next,
-  uint32_t pending_smem = 0;   // to go here
-  uint32_t pending = 0;        // and fill the stage of this barrier
+  uint32_t pending_smem = 0;  // to go here
+  uint32_t pending = 0;  // and fill the stage of this barrier
 
   // load(corners, item): asks for the corners from that item on; open(): waits for the stage and begins copies
   // into it; slab, full: addresses of where the first item goes and of the stage's barrier.

@@ -31,7 +31,8 @@ struct ColumnSizes {
   int group, row;  // bytes of a deform group, and of a pixel's tap
 
   explicit ColumnSizes(const ConvArgs& a)
-      : group(int(a.g.deform_channels() * int64_t(element_size(a.dtype)) + int64_t(sizeof(float4)))),
+      : group(
+            int(a.g.deform_channels() * int64_t(element_size(a.dtype)) + int64_t(sizeof(float4)))),
         row(group * int(a.g.deform_groups)) {}
 };
 
@@ -48,7 +49,7 @@ bool columns_fit(const ConvArgs& a, Path path);
 
 // Takes the columns of a run, writes its grad_offset and grad_mask where they are asked for, and the
 // columns themselves where `columns` is not null. `packed_weight`: by columns_weight(a, path).
-void launch_columns(const ConvArgs& a, const ImageRange& images, Path path, const void* packed_weight,
-                    char* columns, cudaStream_t stream);
+void launch_columns(const ConvArgs& a, const ImageRange& images, Path path,
+                    const void* packed_weight, char* columns, cudaStream_t stream);
 
 }  // namespace dcnv2::cuda

@@ -33,13 +33,16 @@ __device__ void producer_warps(const ForwardArgs& f, ForwardSmem<M>& shared, int
   const int deform_channels = int(a.g.deform_channels());
   PipelineStorage<M>& pipeline = shared.pipeline;
   constexpr int kRowStep = kProducerThreads / kRowVecs;
-  SampleProducer<M, M::kTileRows / kRowStep, kRowStep * kRowBytes, PipelineStorage<M>::kSplitBytes, false> producer;
+  SampleProducer<M, M::kTileRows / kRowStep, kRowStep * kRowBytes, PipelineStorage<M>::kSplitBytes,
+                 false>
+      producer;
   PipelineState<PipelineStorage<M>::kStages> state;
   using Table = decltype(shared.table);
   const int row0 = thread / kRowVecs;
   const SharedAddresses smem(&shared);
   const uint32_t smem0 = smem(pipeline.a) + swizzled_offset(row0, thread % kRowVecs);
-  const uint32_t full = smem(pipeline.full), empty = smem(pipeline.empty), table = smem(&shared.table);
+  const uint32_t full = smem(pipeline.full), empty = smem(pipeline.empty),
+                 table = smem(&shared.table);
   const int vec_channel = thread % kRowVecs * kVecSize<T>;
   const bool copies = in_first_warp(thread);
   for (int t = blockIdx.x; t < f.grid.tiles(); t += gridDim.x) {
@@ -70,7 +73,8 @@ __device__ void producer_warps(const ForwardArgs& f, ForwardSmem<M>& shared, int
           const int within = k_tile * kRowElements<T> + vec_channel;  // of the weight group
           const bool valid = within < depth;
           const int64_t byte = valid ? int64_t(first + within) * int(sizeof(T)) : 0;
-          const char* weight = f.grid.weight + packed.tile(tile.group, k_tile * taps + tap0, tile.col0);
+          const char* weight =
+              f.grid.weight + packed.tile(tile.group, k_tile * taps + tap0, tile.col0);
           for (int tap = 0; tap < table_taps; ++tap, weight += packed.step_bytes()) {
             auto address = [&](int row) {
               SampleAddress r;
@@ -80,7 +84,8 @@ __device__ void producer_warps(const ForwardArgs& f, ForwardSmem<M>& shared, int
               } else {
                 r = load_address<SampleKind::kWeights>(
                     a, source,
-                    {pipeline.producer_rows.pixel(row), tap0 + tap, (first + within) / deform_channels,
+                    {pipeline.producer_rows.pixel(row), tap0 + tap,
+                     (first + within) / deform_channels,
                      valid && pipeline.producer_rows.exists(row)});
               }
               r.at += byte;
@@ -92,9 +97,12 @@ __device__ void producer_warps(const ForwardArgs& f, ForwardSmem<M>& shared, int
                 },
                 [&] {
                   Barrier::wait(empty + state.stage * int(sizeof(Barrier)), state.phase ^ 1);
-                  if (copies) copy_tile<M>(pipeline.b[state.stage], weight, sizeof(pipeline.b[0]), pipeline.full[state.stage]);
+                  if (copies)
+                    copy_tile<M>(pipeline.b[state.stage], weight, sizeof(pipeline.b[0]),
+                                 pipeline.full[state.stage]);
                 },
-                smem0 + state.stage * int(sizeof(pipeline.a[0])), full + state.stage * int(sizeof(Barrier)));
+                smem0 + state.stage * int(sizeof(pipeline.a[0])),
+                full + state.stage * int(sizeof(Barrier)));
             state.advance();
           }
         }
@@ -111,7 +119,7 @@ __global__ void __launch_bounds__(M::kMathThreads + M::kProducerThreads, 1)
     extern __shared__ __align__(kTileAlignment) char raw[];
     auto& shared = *reinterpret_cast<ForwardSmem<M>*>(raw);
     init_pipeline(shared.pipeline.full, shared.pipeline.empty, M::kProducerThreads / 32 * kArrivals,
-              M::kMathThreads / 32 * kArrivals);
+                  M::kMathThreads / 32 * kArrivals);
     if (threadIdx.x < M::kMathThreads) {
       M::warpgroup_reg_alloc();
       math_tiles<M>(f.grid, f.map, shared.pipeline);
@@ -125,19 +133,20 @@ __global__ void __launch_bounds__(M::kMathThreads + M::kProducerThreads, 1)
 template <class M, bool kShareAddresses>
 void launch(const ConvArgs& a, const PackedWeight& packed, void* workspace, cudaStream_t stream) {
   launch_pack_weight(a, packed, workspace, stream);
-  const ForwardArgs f{a,
-                      {packed, workspace, a.g.out_pixels(), M::kTileRows, M::kTileCols},
-                      {a.output, int(a.g.out_height), int(a.g.out_width), int(a.g.out_channels),
-                       a.bias, a.bias_stride},
-                      static_cast<const char*>(workspace) +
-                          packed.count() * sizeof(typename M::element)};
-  launch_persistent(forward_kernel<M, kShareAddresses>, f, f.grid.tiles(), M::kMathThreads + M::kProducerThreads,
-                    sizeof(ForwardSmem<M>), stream);
+  const ForwardArgs f{
+      a,
+      {packed, workspace, a.g.out_pixels(), M::kTileRows, M::kTileCols},
+      {a.output, int(a.g.out_height), int(a.g.out_width), int(a.g.out_channels), a.bias,
+       a.bias_stride},
+      static_cast<const char*>(workspace) + packed.count() * sizeof(typename M::element)};
+  launch_persistent(forward_kernel<M, kShareAddresses>, f, f.grid.tiles(),
+                    M::kMathThreads + M::kProducerThreads, sizeof(ForwardSmem<M>), stream);
   check(cudaGetLastError(), "fused forward");
 }
 
 bool share_addresses(const ConvArgs& a) {
-  return rows_share_addresses(a.g, a.dtype == Dtype::kFloat32 ? kRowElements<float> : kRowElements<__half>);
+  return rows_share_addresses(
+      a.g, a.dtype == Dtype::kFloat32 ? kRowElements<float> : kRowElements<__half>);
 }
 
 int forward_cols(const ConvArgs& a, Path path) {

@@ -14,7 +14,8 @@ namespace {
 // Every tile, in the order of both sides: visit(tile), with turn(group, tap0, taps) before the taps that a
 // table holds.
 template <class BeginTable, class F>
-__device__ __forceinline__ void visit_tiles(const GradOffsetArgs& f, int cols, BeginTable begin_table, F visit) {
+__device__ __forceinline__ void visit_tiles(const GradOffsetArgs& f, int cols,
+                                            BeginTable begin_table, F visit) {
   ColumnTile at{};
   for (at.group = 0; at.group < f.groups; ++at.group) {
     for (int tap0 = 0; tap0 < f.packed.taps; tap0 += kTableTaps) {
@@ -46,8 +47,8 @@ __device__ void math_warps(const GradOffsetArgs& f, S& shared) {
     const int channel = (group * f.tiles_per_group + within) * S::kCols;
     shared.empty[load_state.stage].wait(load_state.phase ^ 1);
     copy_tile_alone<M>(weight_stage(shared, f.k_tiles, load_state.stage),
-                    f.weight + f.packed.tile(0, k_tile * f.packed.taps + tap, channel), kStageBytes<M>,
-                    shared.full[load_state.stage]);
+                       f.weight + f.packed.tile(0, k_tile * f.packed.taps + tap, channel),
+                       kStageBytes<M>, shared.full[load_state.stage]);
     load_state.advance(f.stages);
     if (++k_tile < f.k_tiles) return;
     k_tile = 0;
@@ -68,7 +69,8 @@ __device__ void math_warps(const GradOffsetArgs& f, S& shared) {
     product.clear();
     for (int k_tile = 0; k_tile < f.k_tiles; ++k_tile) {
       shared.full[state.stage].wait(state.phase);
-      product.multiply(grad_tile(shared, k_tile), weight_stage(shared, f.k_tiles, state.stage), thread);
+      product.multiply(grad_tile(shared, k_tile), weight_stage(shared, f.k_tiles, state.stage),
+                       thread);
       release.mma_issued(state.stage);
       prefetch_weight();  // for the stage that is free by now
       __syncwarp();
@@ -102,7 +104,8 @@ __device__ void epilogue_warps(const GradOffsetArgs& f, S& shared, int thread) {
   OffsetMaskEpilogue<S> epilogue(f, shared, thread);
   constexpr int kRowStep = kThreads / kRowVecs;
   const int vec = thread % kRowVecs;
-  const int height = int(a.g.out_height), width = int(a.g.out_width), outputs = int(a.g.group_out());
+  const int height = int(a.g.out_height), width = int(a.g.out_width),
+            outputs = int(a.g.group_out());
   shared.rows.fill(blockIdx.x * kRows, f.pixels, height, width, thread, kThreads);
   named_barrier(kProducerBarrier, kThreads);
   if constexpr (!S::kShareAddresses) {
@@ -119,7 +122,8 @@ __device__ void epilogue_warps(const GradOffsetArgs& f, S& shared, int thread) {
     for (int k_tile = 0; k_tile < f.k_tiles; ++k_tile) {
       const int o = k_tile * kRowElements<T> + vec * kVecSize<T>;
       uint4 v{};
-      if (shared.rows.exists(row) && o < outputs) v = load_vec16(reinterpret_cast<const char*>(at + o));
+      if (shared.rows.exists(row) && o < outputs)
+        v = load_vec16(reinterpret_cast<const char*>(at + o));
       *reinterpret_cast<uint4*>(grad_tile(shared, k_tile) + swizzled_offset(row, vec)) = v;
     }
   }
@@ -133,7 +137,8 @@ __device__ void epilogue_warps(const GradOffsetArgs& f, S& shared, int thread) {
           named_barrier(kProducerBarrier, kThreads);  // nobody reads the old table
           shared.table.template fill<kThreads>(
               a, epilogue.source, taps, thread, [&](int tap, int row) -> SampleId {
-                return {batch_pixel(f, shared.rows, row), tap0 + tap, group, shared.rows.exists(row)};
+                return {batch_pixel(f, shared.rows, row), tap0 + tap, group,
+                        shared.rows.exists(row)};
               });
           named_barrier(kProducerBarrier, kThreads);
         }
@@ -148,7 +153,8 @@ __global__ void __launch_bounds__(M::kMathThreads + M::kProducerThreads, 1)
   if constexpr (M::kSupported) {
     extern __shared__ __align__(kTileAlignment) char raw[];
     auto& shared = *reinterpret_cast<OffsetMaskSmem<M, kShareAddresses>*>(raw);
-    constexpr int kMathArrivals = M::kMathThreads / 32 * kArrivals, kEpilogueArrivals = M::kProducerThreads / 32 * kArrivals;
+    constexpr int kMathArrivals = M::kMathThreads / 32 * kArrivals,
+                  kEpilogueArrivals = M::kProducerThreads / 32 * kArrivals;
     if (threadIdx.x == 0) {
       shared.grad_full.init(kEpilogueArrivals);
       for (int i = 0; i < 2; ++i) {
@@ -192,9 +198,8 @@ bool floats_fit_warpgroups(const ConvArgs& a, Path path) {
 template <class F>
 void dispatch_columns(const ConvArgs& a, Path path, F f) {
   if (floats_fit_warpgroups(a, path)) {
-    return dispatch_splits(a, [&](auto parts) {
-      f(Type<WgmmaTf32Rs<64, decltype(parts)::value>>{});
-    });
+    return dispatch_splits(a,
+                           [&](auto parts) { f(Type<WgmmaTf32Rs<64, decltype(parts)::value>>{}); });
   }
   if (a.dtype == Dtype::kFloat32) {
     return a.allow_tf32 ? f(Type<MmaSync<Tf32Product, 64, 64>>{})
@@ -214,13 +219,14 @@ template <class F>
 void dispatch_smem(const ConvArgs& a, Path path, F f) {
   dispatch_columns(a, path, [&](auto product) {
     using M = typename decltype(product)::type;
-    one_group_a_tile(a, path) ? f(Type<OffsetMaskSmem<M, true>>{}) : f(Type<OffsetMaskSmem<M, false>>{});
+    one_group_a_tile(a, path) ? f(Type<OffsetMaskSmem<M, true>>{})
+                              : f(Type<OffsetMaskSmem<M, false>>{});
   });
 }
 
 template <class S>
-void launch(const ConvArgs& a, const ImageRange& images, Path path, const void* packed_weight, char* columns,
-            cudaStream_t stream) {
+void launch(const ConvArgs& a, const ImageRange& images, Path path, const void* packed_weight,
+            char* columns, cudaStream_t stream) {
   using M = typename S::M;
   const PackedWeight packed = columns_weight(a, path);
   const int groups = S::kShareAddresses ? int(a.g.deform_groups) : 1;
@@ -267,8 +273,8 @@ PackedWeight columns_weight(const ConvArgs& a, Path path) {
   return backward_weight(a, column_tile(a, path), form);
 }
 
-void launch_columns(const ConvArgs& a, const ImageRange& images, Path path, const void* packed_weight,
-                    char* columns, cudaStream_t stream) {
+void launch_columns(const ConvArgs& a, const ImageRange& images, Path path,
+                    const void* packed_weight, char* columns, cudaStream_t stream) {
   dispatch_smem(a, path, [&](auto shared) {
     launch<typename decltype(shared)::type>(a, images, path, packed_weight, columns, stream);
   });

@@ -12,14 +12,14 @@ namespace dcnv2::cuda {
 namespace {
 
 constexpr int kProducerBarrier = 1;
-constexpr int kTableSteps = 4;      // steps whose readings the table holds
+constexpr int kTableSteps = 4;  // steps whose readings the table holds
 constexpr int kSplitPixels = 64;  // runs are cut at multiples of it
 
 // How a problem is cut: into tiles of some samples (pairs of a tap and a slab of channels) by some output
 // channels, of which the first `whole` have a block each, and the others one for each of their runs of pixels.
 struct SplitKPlan {
   int samples, outputs;  // of a tile
-  int channel_tile, channel_tiles;       // channels of a slab, slabs of a weight group
+  int channel_tile, channel_tiles;  // channels of a slab, slabs of a weight group
   int sample_tiles, output_tiles, tiles;
   int unsplit_tiles = 0, splits = 1;
 
@@ -32,18 +32,22 @@ struct SplitKPlan {
     channel_tile = a.dtype == Dtype::kFloat32 ? kRowElements<float> : kRowElements<__half>;
     channel_tiles = int(ceil_div(g.group_in(), channel_tile));
     outputs = tile_cols(a, path, g.group_out(), rows_share_addresses(g, channel_tile));
-    samples = outputs == 256 || uses_wgmma_tf32(a, path) ? 64 : 128;  // as dispatch_pixel_product has them
+    samples = outputs == 256 || uses_wgmma_tf32(a, path)
+                  ? 64
+                  : 128;  // as dispatch_pixel_product has them
     sample_tiles = int(ceil_div(g.taps() * channel_tiles, samples / channel_tile));
     output_tiles = int(ceil_div(g.group_out(), outputs));
     tiles = sample_tiles * output_tiles * int(g.groups);
-    const int64_t max_splits = std::clamp<int64_t>(ceil_div(g.out_pixels(), kSplitPixels) / kLeastSteps, 1, 64);
+    const int64_t max_splits =
+        std::clamp<int64_t>(ceil_div(g.out_pixels(), kSplitPixels) / kLeastSteps, 1, 64);
     // Whole waves of whole tiles or none, and the number of runs that keeps most multiprocessors busy
     double best = 0;
     for (int unsplit : {0, tiles / kMultiprocessors * kMultiprocessors}) {
       for (int r = 1; r <= max_splits; ++r) {
         const int64_t rest = int64_t(tiles - unsplit) * r;
         if (r > 1 && (unsplit + rest) * samples * outputs * 4 > max_bytes) break;
-        const double waves = unsplit / kMultiprocessors + double(ceil_div(rest, kMultiprocessors)) / r;
+        const double waves =
+            unsplit / kMultiprocessors + double(ceil_div(rest, kMultiprocessors)) / r;
         const double used = tiles / (waves * kMultiprocessors);
         if (used > best + 0.02) {
           best = used;
@@ -61,7 +65,7 @@ struct SplitKPlan {
 struct GradWeightArgs {
   ConvArgs conv;
   SplitKPlan plan;
-  float* partial;     // [blocks, samples of a tile, output channels of a tile]
+  float* partial;  // [blocks, samples of a tile, output channels of a tile]
   const char* zeros;  // [in_channels]
   int pixels;
 };
@@ -81,7 +85,8 @@ struct GradWeightSmem {
   static constexpr int kAtomBytes = kPixels * kRowBytes;
   static constexpr int kSamples = M::kSwapAB ? M::kTileCols : M::kTileRows;
   static constexpr int kOutputs = M::kSwapAB ? M::kTileRows : M::kTileCols;
-  static constexpr int kSampleAtoms = kSamples / kRowElements<T>, kOutputAtoms = kOutputs / kRowElements<T>;
+  static constexpr int kSampleAtoms = kSamples / kRowElements<T>,
+                       kOutputAtoms = kOutputs / kRowElements<T>;
   static constexpr int kSplitBytes = kSampleAtoms * kAtomBytes;
   static constexpr int kStages = sizeof(T) == 4 ? 2 : 3;  // as many as there is room for
 
@@ -147,7 +152,8 @@ struct Lookups {
   __device__ SampleId place(int entry, const Pixel& pixel, bool exists) const {
     const Pair pair = pair_at(f, tile.pair0 + entry % S::kRows / S::kPixels);
     const int channel = tile.group * int(f.conv.g.group_in()) + pair.channel_tile * kRowElements<T>;
-    return {pixel, pair.tap, channel / int(f.conv.g.deform_channels()), exists && pair.channel_tile < f.plan.channel_tiles};
+    return {pixel, pair.tap, channel / int(f.conv.g.deform_channels()),
+            exists && pair.channel_tile < f.plan.channel_tiles};
   }
   template <bool kSamples>
   __device__ void prefetch(int step0, SamplePixels<kEntries>& pixels) {
@@ -164,7 +170,8 @@ struct Lookups {
     }
   }
   template <class Table>
-  __device__ void store(const Source& source, const SamplePixels<kEntries>& pixels, Table& table) const {
+  __device__ void store(const Source& source, const SamplePixels<kEntries>& pixels,
+                        Table& table) const {
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
       const int entry = thread + i * M::kProducerThreads;
@@ -180,7 +187,8 @@ template <class M>
 __device__ __forceinline__ int sample_offset(int pixel, int vec) {
   using T = typename M::element;
   if constexpr (!M::kSwapAB) return swizzled_offset(pixel, vec);
-  return pixel / kRowElements<T> * (GradWeightSmem<M>::kSamples * kRowBytes) + transposed_offset(pixel % kRowElements<T>, vec);
+  return pixel / kRowElements<T> * (GradWeightSmem<M>::kSamples * kRowBytes) +
+         transposed_offset(pixel % kRowElements<T>, vec);
 }
 template <class M>
 __device__ __forceinline__ int grad_row(int pixel) {
@@ -249,17 +257,19 @@ __device__ void producer_warps(const GradWeightArgs& f, GradWeightSmem<M>& share
       };
       const T* grad_row = grad + int64_t(max(at_pixel, 0)) * int(a.g.out_channels);
       producer.step([&](auto& corners, int item) { corners.load(item, 1, address); },
-                  [&] {
-                    Barrier::wait(empty + state.stage * int(sizeof(Barrier)), state.phase ^ 1);
+                    [&] {
+                      Barrier::wait(empty + state.stage * int(sizeof(Barrier)), state.phase ^ 1);
 #pragma unroll
-                    for (int j = 0; j < kOutputAtoms; ++j) {
-                      const int o = tile.output0 + j * kRowElements<T> + vec * kVecSize<T>;
-                      const bool there = exists && o < outputs;
-                      cp_async_vec16(grad_smem + state.stage * int(sizeof(shared.grads[0])) + j * S::kAtomBytes,
-                                 grad_row + (there ? o : 0), !there);
-                    }
-                  },
-                  sample_smem + state.stage * int(sizeof(shared.samples[0])), full + state.stage * int(sizeof(Barrier)));
+                      for (int j = 0; j < kOutputAtoms; ++j) {
+                        const int o = tile.output0 + j * kRowElements<T> + vec * kVecSize<T>;
+                        const bool there = exists && o < outputs;
+                        cp_async_vec16(grad_smem + state.stage * int(sizeof(shared.grads[0])) +
+                                           j * S::kAtomBytes,
+                                       grad_row + (there ? o : 0), !there);
+                      }
+                    },
+                    sample_smem + state.stage * int(sizeof(shared.samples[0])),
+                    full + state.stage * int(sizeof(Barrier)));
       state.advance();
     }
   }
@@ -278,7 +288,8 @@ __device__ void math_warps(const GradWeightArgs& f, GradWeightSmem<M>& shared) {
     shared.full[state.stage].wait(state.phase);
     M::fence_proxy_async();
     if constexpr (M::kSwapAB) {
-      product.template multiply_swapped<S::kSplitBytes>(shared.grads[state.stage], shared.samples[state.stage], thread);
+      product.template multiply_swapped<S::kSplitBytes>(shared.grads[state.stage],
+                                                        shared.samples[state.stage], thread);
     } else {
       product.multiply_transposed(shared.samples[state.stage], shared.grads[state.stage], thread);
     }
@@ -289,7 +300,8 @@ __device__ void math_warps(const GradWeightArgs& f, GradWeightSmem<M>& shared) {
 
   // From a sample to the next, and from an output channel to the next
   constexpr int kSampleStep = S::kOutputs, kOutputStep = 1;
-  constexpr int kRowStride = M::kSwapAB ? kOutputStep : kSampleStep, kColStride = M::kSwapAB ? kSampleStep : kOutputStep;
+  constexpr int kRowStride = M::kSwapAB ? kOutputStep : kSampleStep,
+                kColStride = M::kSwapAB ? kSampleStep : kOutputStep;
   float* sums = f.partial + int64_t(blockIdx.x) * (S::kSamples * S::kOutputs);
 #pragma unroll
   for (int i = 0; i < M::kThreadRows; ++i) {
@@ -314,7 +326,7 @@ __global__ void __launch_bounds__(M::kMathThreads + M::kProducerThreads, 1)
     extern __shared__ __align__(kTileAlignment) char raw[];
     auto& shared = *reinterpret_cast<GradWeightSmem<M>*>(raw);
     init_pipeline(shared.full, shared.empty, M::kProducerThreads / 32 * kArrivals,
-              M::kMathThreads / 32 * kArrivals);
+                  M::kMathThreads / 32 * kArrivals);
     if (threadIdx.x < M::kMathThreads) {
       M::warpgroup_reg_alloc();
       math_warps<M>(f, shared);
@@ -333,9 +345,12 @@ struct TileSums {
 
   __device__ float operator()(int group, int row, int o) const {
     const int tap = row / depth, c = row % depth, pair = c / plan.channel_tile * taps + tap;
-    const int pairs = plan.samples / plan.channel_tile, sample = pair % pairs * plan.channel_tile + c % plan.channel_tile;
-    const int tile = (group * plan.sample_tiles + pair / pairs) * plan.output_tiles + o / plan.outputs;
-    const float* at = partial + (int64_t(tile) * plan.samples + sample) * plan.outputs + o % plan.outputs;
+    const int pairs = plan.samples / plan.channel_tile,
+              sample = pair % pairs * plan.channel_tile + c % plan.channel_tile;
+    const int tile =
+        (group * plan.sample_tiles + pair / pairs) * plan.output_tiles + o / plan.outputs;
+    const float* at =
+        partial + (int64_t(tile) * plan.samples + sample) * plan.outputs + o % plan.outputs;
     float sum = *at;
     if (tile < plan.unsplit_tiles) return sum;
     const int64_t step = int64_t(plan.split_tiles()) * plan.samples * plan.outputs;

@@ -24,8 +24,8 @@ struct GradOffsetArgs {
   int k_tiles;         // of output channels
   int tiles_per_group;     // channel tiles of one deform group; of all where groups share tiles
   int stages;            // of weight
-  int group_shift;       // log2 of the chunks of a deform group, where lanes have samples of their own
-  int groups;            // deform groups taken one after the other; 1 where they share tiles
+  int group_shift;  // log2 of the chunks of a deform group, where lanes have samples of their own
+  int groups;  // deform groups taken one after the other; 1 where they share tiles
 };
 
 // Where the pixels of a tile's rows lie in the views: elements of their first channels, and bytes of their first
@@ -34,7 +34,8 @@ template <int kRows>
 struct RowPlaces {
   int64_t offset[kRows], mask[kRows], grad_offset[kRows], grad_mask[kRows], columns[kRows];
 
-  __device__ void fill(const GradOffsetArgs& f, const RowPixels<kRows>& rows, int thread, int threads) {
+  __device__ void fill(const GradOffsetArgs& f, const RowPixels<kRows>& rows, int thread,
+                       int threads) {
     const ConvArgs& a = f.conv;
     for (int row = thread; row < kRows; row += threads) {
       if (!rows.exists(row)) continue;
@@ -54,7 +55,8 @@ template <class Product, bool kShare>
 struct OffsetMaskSmem {
   using M = Product;
   using T = typename M::element;
-  static constexpr bool kShareAddresses = kShare;  // whether the lanes of a row have the same sample
+  static constexpr bool kShareAddresses =
+      kShare;  // whether the lanes of a row have the same sample
   static constexpr int kRows = M::kTileRows, kCols = M::kTileCols;
   static constexpr int kStages = 8;  // at most
   static constexpr int kAtoms = kCols / kRowElements<T>;
@@ -98,7 +100,7 @@ __device__ __forceinline__ int column_offset(int row, int vec) {
 // The pixels of a run of images, as if it were the whole batch: with their place in it.
 template <int kRows>
 __device__ __forceinline__ Pixel batch_pixel(const GradOffsetArgs& f, const RowPixels<kRows>& rows,
-                                           int row) {
+                                             int row) {
   Pixel p = rows.pixel(row);
   p.n += f.first_image;
   return p;
@@ -116,7 +118,8 @@ enum Output { kGradY, kGradX, kGradMask, kOutputs };
 
 // One of them from the dot products of the gradient of the sample's value with its corners; `w`: as
 // make_slope_address has it.
-__device__ __forceinline__ float sample_gradient(const float4& w, const float (&dots)[4], int output) {
+__device__ __forceinline__ float sample_gradient(const float4& w, const float (&dots)[4],
+                                                 int output) {
   Sample<float> s{};
   s.ly = w.x;
   s.lx = w.y;
@@ -178,7 +181,8 @@ struct ThreadDots {
 template <class T, int kItems>
 struct TensorDots {
   static_assert(kItems <= 2);
-  float sum[4][4] = {};  // [corner]; of row lane / 4, columns lane % 4 * 2 and the next; of 8 rows further
+  float sum[4][4] =
+      {};  // [corner]; of row lane / 4, columns lane % 4 * 2 and the next; of 8 rows further
 
   template <int kItem>
   __device__ void add(const uint4& grad, const uint4 (&corners)[4]) {
@@ -199,9 +203,10 @@ struct TensorDots {
     const int lane = threadIdx.x % 32, first = lane / kRowVecs * 9;
 #pragma unroll
     for (int corner = 0; corner < 4; ++corner) {
-      float(&d)[2] = reinterpret_cast<float(&)[2]>(sum[corner][2 * item]);
+      float (&d)[2] = reinterpret_cast<float (&)[2]>(sum[corner][2 * item]);
       const float mine = lane / 4 % 2 ? d[1] : d[0];
-      sums[corner] = __shfl_sync(0xffffffffu, mine, first) + __shfl_sync(0xffffffffu, mine, first + 4);
+      sums[corner] =
+          __shfl_sync(0xffffffffu, mine, first) + __shfl_sync(0xffffffffu, mine, first + 4);
       d[0] = d[1] = 0;
     }
   }
@@ -221,15 +226,17 @@ struct OffsetMaskEpilogue {
   S& shared;
   const Source source;
   const int thread, vec, row0;
-  const int lanes;  // that a deform group has, a power of 2, where it has fewer channels than a slab
-  std::conditional_t<kShareAddresses && sizeof(T) == 2, TensorDots<T, kItems>, ThreadDots<T, kItems>>
+  const int
+      lanes;  // that a deform group has, a power of 2, where it has fewer channels than a slab
+  std::conditional_t<kShareAddresses && sizeof(T) == 2, TensorDots<T, kItems>,
+                     ThreadDots<T, kItems>>
       dots;
 
   // One sample at one slab of a tile, on its way.
   using Item = CornerLoads<1>;
   Item even, odd;
   ColumnTile current;  // whose last item may be on its way
-  bool active = false;    // whether it is
+  bool active = false;  // whether it is
   RawSample ahead[kAtoms][kItems] = {};  // of the next tile, where lanes have samples of their own
 
   __device__ OffsetMaskEpilogue(const GradOffsetArgs& f, S& shared, int thread)
@@ -246,7 +253,8 @@ struct OffsetMaskEpilogue {
 #pragma unroll
     for (int atom = 0; atom < kAtoms; ++atom) {
 #pragma unroll
-      for (int i = 0; i < kItems; ++i) prefetch(ahead[atom][i], ColumnTile{}, atom, row0 + i * kRowStep);
+      for (int i = 0; i < kItems; ++i)
+        prefetch(ahead[atom][i], ColumnTile{}, atom, row0 + i * kRowStep);
     }
   }
 
@@ -305,10 +313,10 @@ struct OffsetMaskEpilogue {
         r = shared.table.at(tile.tap % kTableTaps, row);
         if (!valid) r = {source.zeros, 0, 0, r.weight};
       } else {
-        r = consume_address<SampleKind::kSlopes>(a, source,
-                                        {batch_pixel(f, shared.rows, row), tile.tap, 0,
-                                         valid && shared.rows.exists(row)},
-                                        ahead[kAtom][kItem]);
+        r = consume_address<SampleKind::kSlopes>(
+            a, source,
+            {batch_pixel(f, shared.rows, row), tile.tap, 0, valid && shared.rows.exists(row)},
+            ahead[kAtom][kItem]);
       }
       if (valid) r.at += channel * int(sizeof(T));
       return r;
@@ -359,7 +367,8 @@ struct OffsetMaskEpilogue {
     for (int i = 0; i < kItems; ++i) {
       float v[4];
       dots.take(i, kRowVecs, v);
-      for (int corner = 0; corner < 4; ++corner) sums[corner] = i == mine ? v[corner] : sums[corner];
+      for (int corner = 0; corner < 4; ++corner)
+        sums[corner] = i == mine ? v[corner] : sums[corner];
     }
     if (mine >= kItems || vec % 4 >= kOutputs || !shared.rows.exists(row)) return;
     const Pixel p = batch_pixel(f, shared.rows, row);
@@ -399,7 +408,8 @@ struct OffsetMaskEpilogue {
   }
   // The same where a chunk is all that a group has: two lanes store what is one's, then what is the other's, whole
   // sectors, which each alone would store by halves. All lanes of a warp take part.
-  __device__ void store_columns(int row, int channel, const uint4& column, const float4& weight) const {
+  __device__ void store_columns(int row, int channel, const uint4& column,
+                                const float4& weight) const {
     const uint4 weights = as_chunk(corner_weights(weight));
     const bool odd = vec % 2;
     const uint4 given = from_neighbour(either(odd, column, weights));

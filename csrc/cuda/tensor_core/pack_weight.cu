@@ -34,8 +34,9 @@ __global__ void pack_weight_kernel(ConvArgs a, PackedWeight packed, T* to) {
   if (col < packed.cols && depth < packed.depth) {
     const int out = packed.cols_are_out ? col : depth, in = packed.cols_are_out ? depth : col;
     const int kernel_w = int(a.g.kernel_w);
-    const T* from = static_cast<const T*>(a.weight.data) +
-                    a.weight.index(group * a.g.group_out() + out, in, tap / kernel_w, tap % kernel_w);
+    const T* from =
+        static_cast<const T*>(a.weight.data) +
+        a.weight.index(group * a.g.group_out() + out, in, tap / kernel_w, tap % kernel_w);
     const int64_t step = packed.cols_are_out ? a.weight.stride_c : a.weight.stride_n;
 #pragma unroll
     for (int i = 0; i < kVecSize<T>; ++i) values[i] = from[i * step];
@@ -60,21 +61,18 @@ __global__ void pack_weight_kernel(ConvArgs a, PackedWeight packed, T* to) {
   *reinterpret_cast<uint4*>(at) = *reinterpret_cast<const uint4*>(values);
 }
 
-int k_tile_size_of(const ConvArgs& a) { return a.dtype == Dtype::kFloat32 ? kRowElements<float> : kRowElements<__half>; }
+int k_tile_size_of(const ConvArgs& a) {
+  return a.dtype == Dtype::kFloat32 ? kRowElements<float> : kRowElements<__half>;
+}
 
 PackedWeight packed_weight(const ConvArgs& a, int cols, int depth, int tile_cols, bool cols_are_out,
                            OperandForm form) {
   const int k_tile_size = k_tile_size_of(a);
-  return {int(a.g.groups),
-          cols,
-          depth,
-          int(a.g.taps()),
-          tile_cols,
-          int(ceil_div(cols, tile_cols)) * tile_cols,
-          k_tile_size,
-          int(ceil_div(depth, k_tile_size)),
-          cols_are_out,
-          form};
+  return {int(a.g.groups), cols,
+          depth,           int(a.g.taps()),
+          tile_cols,       int(ceil_div(cols, tile_cols)) * tile_cols,
+          k_tile_size,     int(ceil_div(depth, k_tile_size)),
+          cols_are_out,    form};
 }
 
 }  // namespace
@@ -87,13 +85,14 @@ PackedWeight backward_weight(const ConvArgs& a, int tile_cols, OperandForm form)
   return packed_weight(a, int(a.g.group_in()), int(a.g.group_out()), tile_cols, false, form);
 }
 
-void launch_pack_weight(const ConvArgs& a, const PackedWeight& packed, void* to, cudaStream_t stream) {
+void launch_pack_weight(const ConvArgs& a, const PackedWeight& packed, void* to,
+                        cudaStream_t stream) {
   dispatch_vec16(a.dtype, [&](auto element) {
     using T = decltype(element);
     const int64_t vecs = packed.count() / packed.form.parts / kVecSize<T>;
     const int64_t threads = std::max(vecs, a.g.in_channels);
-    pack_weight_kernel<T><<<ceil_div(threads, kThreads), kThreads, 0, stream>>>(
-        a, packed, static_cast<T*>(to));
+    pack_weight_kernel<T>
+        <<<ceil_div(threads, kThreads), kThreads, 0, stream>>>(a, packed, static_cast<T*>(to));
   });
   check(cudaGetLastError(), "pack weight");
 }

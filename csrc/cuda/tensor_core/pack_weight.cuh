@@ -18,7 +18,7 @@ struct OperandForm {
 // gradients of what is sampled). Sizes are those of one weight group.
 struct PackedWeight {
   int groups, cols, depth, taps;
-  int tile_cols;    // columns whose parts stand one behind the other
+  int tile_cols;  // columns whose parts stand one behind the other
   int padded_cols;  // a multiple of them
   int k_tile_size, k_tiles;  // elements of depth a step; how many of those
   bool cols_are_out;
@@ -38,6 +38,7 @@ struct PackedWeight {
 PackedWeight forward_weight(const ConvArgs& a, int tile_cols, OperandForm form);
 PackedWeight backward_weight(const ConvArgs& a, int tile_cols, OperandForm form);
 // Writes packed.count() elements, and in_channels zeros behind them.
-void launch_pack_weight(const ConvArgs& a, const PackedWeight& packed, void* to, cudaStream_t stream);
+void launch_pack_weight(const ConvArgs& a, const PackedWeight& packed, void* to,
+                        cudaStream_t stream);
 
 }  // namespace dcnv2::cuda

@@ -86,7 +86,8 @@ void dispatch_k_major_product(const ConvArgs& a, Path path, int cols, F f) {
   if (!uses_wgmma_tf32(a, path)) return dispatch_product(a, path, cols, f);
   dispatch_splits(a, [&](auto parts) {
     constexpr int kSplits = decltype(parts)::value;
-    cols == 64 ? f(Type<WgmmaTf32<kRows, 64, kSplits>>{}) : f(Type<WgmmaTf32<kRows, 128, kSplits>>{});
+    cols == 64 ? f(Type<WgmmaTf32<kRows, 64, kSplits>>{})
+               : f(Type<WgmmaTf32<kRows, 128, kSplits>>{});
   });
 }
 

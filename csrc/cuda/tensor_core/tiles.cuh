@@ -60,23 +60,26 @@ struct PipelineStorage {
 
   char a[kStages][M::kSplits * kSplitBytes];
   char b[kStages][M::kSplits * kCols * kRowBytes];
-  RowPixels<kRows> producer_rows, consumer_rows;  // each side has its own: they work on different tiles
-  alignas(kVec16Bytes) float bias[kCols];     // of the tile that is multiplied
+  RowPixels<kRows> producer_rows,
+      consumer_rows;  // each side has its own: they work on different tiles
+  alignas(kVec16Bytes) float bias[kCols];  // of the tile that is multiplied
   Barrier full[kStages], empty[kStages];
 };
 
 // The pixels of a tile for the filling threads; they meet before and after.
 template <class M>
 __device__ __forceinline__ void load_tile_pixels(PipelineStorage<M>& pipeline, const TileGrid& grid,
-                                           const OutputMap& map, int row0, int thread) {
+                                                 const OutputMap& map, int row0, int thread) {
   named_barrier(kProducerBarrier, M::kProducerThreads);
-  pipeline.producer_rows.fill(row0, grid.pixels, map.height, map.width, thread, M::kProducerThreads);
+  pipeline.producer_rows.fill(row0, grid.pixels, map.height, map.width, thread,
+                              M::kProducerThreads);
   named_barrier(kProducerBarrier, M::kProducerThreads);
 }
 
 // The multiplying threads: every step of every tile of this block.
 template <class M>
-__device__ void math_tiles(const TileGrid& grid, const OutputMap& map, PipelineStorage<M>& pipeline) {
+__device__ void math_tiles(const TileGrid& grid, const OutputMap& map,
+                           PipelineStorage<M>& pipeline) {
   using T = typename M::element;
   const int thread = threadIdx.x;
   M product;
@@ -85,11 +88,14 @@ __device__ void math_tiles(const TileGrid& grid, const OutputMap& map, PipelineS
   for (int t = blockIdx.x; t < grid.tiles(); t += gridDim.x) {
     const OutputTile tile = output_tile_at<M>(grid, t);
     named_barrier(kMathBarrier, M::kMathThreads);  // the last tile is stored
-    pipeline.consumer_rows.fill(tile.row0, grid.pixels, map.height, map.width, thread, M::kMathThreads);
+    pipeline.consumer_rows.fill(tile.row0, grid.pixels, map.height, map.width, thread,
+                                M::kMathThreads);
     const int columns = grid.packed.cols - tile.col0;  // from the tile's first on
     for (int column = thread; column < M::kTileCols; column += M::kMathThreads) {
       pipeline.bias[column] =
-          column < columns ? map.template bias_of<T>(tile.group * grid.packed.cols + tile.col0 + column) : 0;
+          column < columns
+              ? map.template bias_of<T>(tile.group * grid.packed.cols + tile.col0 + column)
+              : 0;
     }
     named_barrier(kMathBarrier, M::kMathThreads);
 

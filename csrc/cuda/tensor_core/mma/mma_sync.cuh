@@ -11,7 +11,8 @@ namespace dcnv2::cuda {
 
 // A chunk of a row in the parts in which M's operands stand, each kSplitBytes behind the one before.
 template <class M, int kSplitBytes>
-__device__ __forceinline__ void store_operand(uint32_t to, const float (&v)[kVecSize<typename M::element>]) {
+__device__ __forceinline__ void store_operand(uint32_t to,
+                                              const float (&v)[kVecSize<typename M::element>]) {
   using T = typename M::element;
   if constexpr (M::kRoundOnStore) {
     uint4 high, low;
@@ -142,7 +143,7 @@ struct MmaSync {
       for (int j = 0; j < kColTiles; j += 2) {
         uint32_t b[4];
         ldmatrix_x4(b, b_base + swizzled_offset(col0 + j * 8 + lane % 8 + lane / 16 * 8,
-                                               vec + lane / 8 % 2));
+                                                vec + lane / 8 % 2));
         const uint32_t left[2] = {b[0], b[1]}, right[2] = {b[2], b[3]};
         for (int i = 0; i < 2; ++i) {
           Product::multiply(sum[i][j], a[i], left);
@@ -190,7 +191,7 @@ struct MmaSync {
     if constexpr (sizeof(element) == 2) {
       const int piece = lane / 8;
       ldmatrix_x4_trans(r, shared_address(place(depth + deeper(piece) * 8 + lane % 8,
-                                                       line + further(piece) * 8)));
+                                                line + further(piece) * 8)));
     } else {
 #pragma unroll
       for (int piece = 0; piece < 4; ++piece) {
@@ -215,7 +216,7 @@ struct MmaSync {
     return thread / 32 % kNWarps * kWarpCols + (j * 4 + thread % 4) * kVecSize<element>;
   }
   __device__ float2 pair(int i, int j) const {
-    const float(&tile)[4] = sum[i / 2][j];
+    const float (&tile)[4] = sum[i / 2][j];
     return {tile[i % 2 * 2], tile[i % 2 * 2 + 1]};
   }
 };

@@ -37,7 +37,9 @@ __device__ __forceinline__ void arrive_for_warp(uint32_t barrier) {
   __syncwarp();
   if (threadIdx.x % 32 < kArrivals) Barrier::arrive(barrier);
 }
-__device__ __forceinline__ void arrive_for_warp(Barrier& barrier) { arrive_for_warp(shared_address(&barrier)); }
+__device__ __forceinline__ void arrive_for_warp(Barrier& barrier) {
+  arrive_for_warp(shared_address(&barrier));
+}
 
 // Starts a copy by one warp, which must arrive at `full` after it: by the chip where M is for one that can, else by
 // the warp's lanes.
@@ -100,7 +102,7 @@ struct ConsumerRelease {
 // So often threads arrive at every full barrier, and at every empty one.
 template <int kStages>
 __device__ __forceinline__ void init_pipeline(Barrier (&full)[kStages], Barrier (&empty)[kStages],
-                                          int filling, int multiplying) {
+                                              int filling, int multiplying) {
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
       full[i].init(filling);

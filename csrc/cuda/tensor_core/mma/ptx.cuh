@@ -38,7 +38,8 @@ __device__ __forceinline__ uint4 load_shared(uint32_t at) {
   return v;
 }
 __device__ __forceinline__ void store_shared(uint32_t at, const uint4& v) {
-  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(v.x), "r"(v.y), "r"(v.z),
+               "r"(v.w)
                : "memory");
 }
 
@@ -65,7 +66,8 @@ struct Barrier {
 
   // The same by the barrier's address.
   static __device__ __forceinline__ void arrive(uint32_t at) {
-    asm volatile("{\n .reg .b64 state;\n mbarrier.arrive.shared.b64 state, [%0];\n}" ::"r"(at) : "memory");
+    asm volatile("{\n .reg .b64 state;\n mbarrier.arrive.shared.b64 state, [%0];\n}" ::"r"(at)
+                 : "memory");
   }
   // Waits until the phase of this parity has ended.
   static __device__ __forceinline__ void wait(uint32_t at, uint32_t parity) {
@@ -74,14 +76,16 @@ struct Barrier {
         "{\n .reg .pred done;\n"
         "retry:\n"
         " mbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n"
-        " @!done bra retry;\n}" ::"r"(at), "r"(parity)
+        " @!done bra retry;\n}" ::"r"(at),
+        "r"(parity)
         : "memory");
 #else
     asm volatile(
         "{\n .reg .pred done;\n"
         "retry:\n"
         " mbarrier.test_wait.parity.shared.b64 done, [%0], %1;\n"
-        " @!done bra retry;\n}" ::"r"(at), "r"(parity)
+        " @!done bra retry;\n}" ::"r"(at),
+        "r"(parity)
         : "memory");
 #endif
   }
@@ -97,13 +101,14 @@ __device__ __forceinline__ void fence_proxy_async() {
 
 // Announces `bytes` contiguous bytes (both sides 16-byte aligned) at `full` and has them copied into
 // shared memory. By one whole warp; from compute capability 9.0.
-__device__ __forceinline__ void bulk_copy_g2s(void* to, const void* from, int bytes, Barrier& full) {
+__device__ __forceinline__ void bulk_copy_g2s(void* to, const void* from, int bytes,
+                                              Barrier& full) {
 #if __CUDA_ARCH__ >= 900
   asm volatile(
       "{\n .reg .pred one;\n elect.sync _|one, 0xffffffff;\n"
       " @one mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%3], %2;\n"
-      " @one cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];\n}" ::
-          "r"(shared_address(to)),
+      " @one cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, "
+      "[%3];\n}" ::"r"(shared_address(to)),
       "l"(from), "r"(bytes), "r"(shared_address(&full.word))
       : "memory");
 #endif
@@ -128,11 +133,14 @@ __device__ __forceinline__ void cp_async_vec16(uint32_t to, const void* from, bo
                "r"(zeros ? 0 : 16)
                : "memory");
 }
-__device__ __forceinline__ void cp_async_wait_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+__device__ __forceinline__ void cp_async_wait_all() {
+  asm volatile("cp.async.wait_all;" ::: "memory");
+}
 // This thread arrives at a barrier once all copies that it started have come.
 __device__ __forceinline__ void cp_async_mbarrier_arrive(Barrier& barrier) {
-  asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(&barrier.word))
-               : "memory");
+  asm volatile(
+      "cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(&barrier.word))
+      : "memory");
 }
 
 // Moves registers between the roles of a block; each warpgroup of a role calls it, where the chip can.
@@ -163,25 +171,25 @@ __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], uint32_t at)
                : "r"(at));
 }
 
-#define DCNV2_MMA(SHAPE_AND_TYPES)                                                              \
-  asm volatile("mma.sync.aligned." SHAPE_AND_TYPES                                              \
-               " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"               \
-               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                 \
+#define DCNV2_MMA(SHAPE_AND_TYPES)                                                \
+  asm volatile("mma.sync.aligned." SHAPE_AND_TYPES                                \
+               " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                   \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
 
 // d[16, 8] += a[16, 16] * b[8, 16]^T by one warp.
 __device__ __forceinline__ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4],
-                                                const uint32_t (&b)[2], __half) {
+                                             const uint32_t (&b)[2], __half) {
   DCNV2_MMA("m16n8k16.row.col.f32.f16.f16.f32");
 }
 __device__ __forceinline__ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4],
-                                                const uint32_t (&b)[2], __nv_bfloat16) {
+                                             const uint32_t (&b)[2], __nv_bfloat16) {
   DCNV2_MMA("m16n8k16.row.col.f32.bf16.bf16.f32");
 }
 
 // d[16, 8] += a[16, 8] * b[8, 8]^T by one warp.
 __device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4],
-                                              const uint32_t (&b)[2]) {
+                                                 const uint32_t (&b)[2]) {
   DCNV2_MMA("m16n8k8.row.col.f32.tf32.tf32.f32");
 }
 __device__ __forceinline__ uint32_t to_tf32(float v) {
@@ -222,32 +230,36 @@ __device__ __forceinline__ void warpgroup_fence_operand(float (&d)[kCount]) {
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
       "+f"(d[i + 6]), "+f"(d[i + 7])
 #define DCNV2_R32(d, i) DCNV2_R8(d, i), DCNV2_R8(d, i + 8), DCNV2_R8(d, i + 16), DCNV2_R8(d, i + 24)
-#define DCNV2_N32                                                                             \
+#define DCNV2_N32                                                                              \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, " \
   "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define DCNV2_N64                                                                                  \
-  DCNV2_N32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "   \
-            "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define DCNV2_WGMMA(TYPE, COLS, LIST, A, B, MAJOR_A, MAJOR_B, ...)                          \
-  asm volatile("{\n .reg .pred add;\n setp.ne.b32 add, 1, 0;\n"                              \
-               " wgmma.mma_async.sync.aligned.m64n" COLS "k16.f32." TYPE "." TYPE " {" LIST "}, " \
-               A ", " B ", add, 1, 1, " MAJOR_A ", " MAJOR_B ";\n}"                           \
-               : __VA_ARGS__                                                                \
-               : "l"(a), "l"(b), "n"(int(kA)), "n"(int(kB)))
+#define DCNV2_N64                                                                          \
+  DCNV2_N32                                                                                \
+      ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define DCNV2_WGMMA(TYPE, COLS, LIST, A, B, MAJOR_A, MAJOR_B, ...)                                \
+  asm volatile(                                                                                   \
+      "{\n .reg .pred add;\n setp.ne.b32 add, 1, 0;\n"                                            \
+      " wgmma.mma_async.sync.aligned.m64n" COLS "k16.f32." TYPE "." TYPE " {" LIST "}, " A ", " B \
+      ", add, 1, 1, " MAJOR_A ", " MAJOR_B ";\n}"                                                 \
+      : __VA_ARGS__                                                                               \
+      : "l"(a), "l"(b), "n"(int(kA)), "n"(int(kB)))
 
 #define DCNV2_WGMMA_TF32(COLS, LIST, A, B, ...)                                          \
-  asm volatile("{\n .reg .pred add;\n setp.ne.b32 add, 1, 0;\n"                           \
-               " wgmma.mma_async.sync.aligned.m64n" COLS "k8.f32.tf32.tf32 {" LIST "}, " A \
-               ", " B ", add, 1, 1;\n}"                                                  \
-               : __VA_ARGS__                                                             \
-               : "l"(a), "l"(b))
+  asm volatile(                                                                          \
+      "{\n .reg .pred add;\n setp.ne.b32 add, 1, 0;\n"                                   \
+      " wgmma.mma_async.sync.aligned.m64n" COLS "k8.f32.tf32.tf32 {" LIST "}, " A ", " B \
+      ", add, 1, 1;\n}"                                                                  \
+      : __VA_ARGS__                                                                      \
+      : "l"(a), "l"(b))
 
 #define DCNV2_WGMMA_RS(COLS, LIST, A0, A1, A2, A3, B, ...)                                  \
-  asm volatile("{\n .reg .pred add;\n setp.ne.b32 add, 1, 0;\n"                                \
-               " wgmma.mma_async.sync.aligned.m64n" COLS "k8.f32.tf32.tf32 {" LIST "}, {" A0 ", " A1 \
-               ", " A2 ", " A3 "}, " B ", add, 1, 1;\n}"                                          \
-               : __VA_ARGS__                                                                  \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+  asm volatile(                                                                             \
+      "{\n .reg .pred add;\n setp.ne.b32 add, 1, 0;\n"                                      \
+      " wgmma.mma_async.sync.aligned.m64n" COLS "k8.f32.tf32.tf32 {" LIST "}, {" A0 ", " A1 \
+      ", " A2 ", " A3 "}, " B ", add, 1, 1;\n}"                                             \
+      : __VA_ARGS__                                                                         \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
 
 // d[64, cols] += a[64, 32 bytes] * b[32 bytes, cols] by one warpgroup, cols twice the length of d's array. Of
 // floats it sees the upper 19 bits, and operands lie along the depth.
@@ -281,7 +293,8 @@ __device__ __forceinline__ void wgmma(float (&d)[32], uint64_t a, uint64_t b) {
 // The same of floats, with a in registers: of rows lane / 4 and 8 further, at depth lane % 4, then 4 further.
 __device__ __forceinline__ void wgmma_rs(float (&d)[64], const uint32_t (&a)[4], uint64_t b) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  DCNV2_WGMMA_RS("128", DCNV2_N64, "%64", "%65", "%66", "%67", "%68", DCNV2_R32(d, 0), DCNV2_R32(d, 32));
+  DCNV2_WGMMA_RS("128", DCNV2_N64, "%64", "%65", "%66", "%67", "%68", DCNV2_R32(d, 0),
+                 DCNV2_R32(d, 32));
 #endif
 }
 __device__ __forceinline__ void wgmma_rs(float (&d)[32], const uint32_t (&a)[4], uint64_t b) {

@@ -10,11 +10,13 @@
 namespace dcnv2::cuda {
 
 constexpr int kRowBytes = 128;
-constexpr int kTileAlignment = 8 * kRowBytes;  // of a tile, for the permutation to begin at its row 0
+constexpr int kTileAlignment =
+    8 * kRowBytes;  // of a tile, for the permutation to begin at its row 0
 constexpr int kRowVecs = kRowBytes / kVec16Bytes;
 
 template <class T>
-constexpr int kRowElements = kRowBytes / int(sizeof(T));  // elements of a row: 64 halves or 32 floats
+constexpr int kRowElements =
+    kRowBytes / int(sizeof(T));  // elements of a row: 64 halves or 32 floats
 
 // Byte offset of a chunk of a row in a tile.
 __device__ __forceinline__ int swizzled_offset(int row, int vec) {

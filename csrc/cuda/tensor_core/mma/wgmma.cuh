@@ -14,8 +14,9 @@ struct Wgmma {
   using element = T;
   static constexpr int kTileRows = kRows, kTileCols = kCols;
   static constexpr int kSplits = 1;
-  static constexpr bool kRoundOnStore = false;  // whether operands are rounded by those who store them
-  static constexpr bool kSwapAB = false;   // whether grad_weight's samples are the product's columns
+  static constexpr bool kRoundOnStore =
+      false;  // whether operands are rounded by those who store them
+  static constexpr bool kSwapAB = false;  // whether grad_weight's samples are the product's columns
   static constexpr bool kBulkCopy = true;  // whether the chip copies tiles by itself
   static constexpr int kMathThreads = 128, kProducerThreads = 512, kStages = 4;
   static constexpr bool kSupported = kHasWgmma;
@@ -24,9 +25,12 @@ struct Wgmma {
   // What the filling threads give, from the 96 that all begin with, must cover what these take, or
   // the block waits for ever.
   static constexpr int kMathRegisters = 160, kProducerRegisters = 80, kLaunchRegisters = 96;
-  static_assert(kMathThreads * (kMathRegisters - kLaunchRegisters) <= kProducerThreads * (kLaunchRegisters - kProducerRegisters));
+  static_assert(kMathThreads * (kMathRegisters - kLaunchRegisters) <=
+                kProducerThreads * (kLaunchRegisters - kProducerRegisters));
   static __device__ void warpgroup_reg_alloc() { cuda::warpgroup_reg_alloc<kMathRegisters>(); }
-  static __device__ void warpgroup_reg_dealloc() { cuda::warpgroup_reg_dealloc<kProducerRegisters>(); }
+  static __device__ void warpgroup_reg_dealloc() {
+    cuda::warpgroup_reg_dealloc<kProducerRegisters>();
+  }
 
   float sum[kMTiles][kNTiles][kPartCols / 2] = {};
 
@@ -58,9 +62,9 @@ struct Wgmma {
       for (int i = 0; i < kMTiles; ++i) {
 #pragma unroll
         for (int j = 0; j < kNTiles; ++j) {
-          wgmma<T, Major::kK, Major::kK>(
-              sum[i][j], tile_descriptor(a + i * 64 * kRowBytes + byte, 0),
-              tile_descriptor(b + j * kPartCols * kRowBytes + byte, 0));
+          wgmma<T, Major::kK, Major::kK>(sum[i][j],
+                                         tile_descriptor(a + i * 64 * kRowBytes + byte, 0),
+                                         tile_descriptor(b + j * kPartCols * kRowBytes + byte, 0));
         }
       }
     }
@@ -98,11 +102,9 @@ struct Wgmma {
     return i / 2 * 64 + thread / 32 * 16 + thread % 32 / 4 + i % 2 * 8;
   }
   __device__ static int column(int thread) { return thread % 4 * 2; }
-  __device__ static int vec_column(int thread, int j) {
-    return (j * 4 + thread % 4) * kVecSize<T>;
-  }
+  __device__ static int vec_column(int thread, int j) { return (j * 4 + thread % 4) * kVecSize<T>; }
   __device__ float2 pair(int i, int j) const {
-    const float(&part)[kPartCols / 2] = sum[i / 2][j / (kPartCols / 8)];
+    const float (&part)[kPartCols / 2] = sum[i / 2][j / (kPartCols / 8)];
     const int at = j % (kPartCols / 8) * 4 + i % 2 * 2;
     return {part[at], part[at + 1]};
   }

@@ -17,14 +17,18 @@ struct WgmmaTf32Sums {
   static constexpr bool kRoundOnStore = true;
   static constexpr bool kBulkCopy = true;
   static constexpr int kTileRows = kRows, kTileCols = kCols;
-  static constexpr int kMathThreads = 128 * kWarpgroupCount, kProducerThreads = 512 / kWarpgroupCount;
+  static constexpr int kMathThreads = 128 * kWarpgroupCount,
+                       kProducerThreads = 512 / kWarpgroupCount;
   static constexpr bool kSupported = kHasWgmma;
   static constexpr int kMTiles = kRows / 64 / kWarpgroupCount;
   static constexpr int kLaunchRegisters = kWarpgroupCount == 1 ? 96 : 128;
   static constexpr int kMathRegisters = 160, kProducerRegisters = kWarpgroupCount == 1 ? 80 : 96;
-  static_assert(kMathThreads * (kMathRegisters - kLaunchRegisters) <= kProducerThreads * (kLaunchRegisters - kProducerRegisters));
+  static_assert(kMathThreads * (kMathRegisters - kLaunchRegisters) <=
+                kProducerThreads * (kLaunchRegisters - kProducerRegisters));
   static __device__ void warpgroup_reg_alloc() { cuda::warpgroup_reg_alloc<kMathRegisters>(); }
-  static __device__ void warpgroup_reg_dealloc() { cuda::warpgroup_reg_dealloc<kProducerRegisters>(); }
+  static __device__ void warpgroup_reg_dealloc() {
+    cuda::warpgroup_reg_dealloc<kProducerRegisters>();
+  }
 
   float sum[kMTiles][kCols / 2] = {};
 
@@ -50,9 +54,11 @@ struct WgmmaTf32Sums {
     return i / 2 * 64 + thread / 32 * 16 + thread % 32 / 4 + i % 2 * 8;
   }
   __device__ static int column(int thread) { return thread % 4 * 2; }
-  __device__ static int vec_column(int thread, int j) { return (j * 4 + thread % 4) * kVecSize<float>; }
+  __device__ static int vec_column(int thread, int j) {
+    return (j * 4 + thread % 4) * kVecSize<float>;
+  }
   __device__ float2 pair(int i, int j) const {
-    const float(&down)[kCols / 2] = sum[i / 2];
+    const float (&down)[kCols / 2] = sum[i / 2];
     return {down[j * 4 + i % 2 * 2], down[j * 4 + i % 2 * 2 + 1]};
   }
 };
@@ -62,10 +68,13 @@ template <int kRows, int kCols, int kOperandSplits>
 struct WgmmaTf32 : WgmmaTf32Sums<kRows, kCols, kOperandSplits, kRows / 64> {
   using Sums = WgmmaTf32Sums<kRows, kCols, kOperandSplits, kRows / 64>;
   static constexpr bool kSwapAB = false;
-  static constexpr int kStages = kRows == 64 ? 4 : Sums::kSplits * kCols > 128 ? 2 : 3;  // as many as there is room for
+  static constexpr int kStages = kRows == 64                   ? 4
+                                 : Sums::kSplits * kCols > 128 ? 2
+                                                               : 3;  // as many as there is room for
 
   __device__ void multiply(const char* tile_a, const char* tile_b, int thread) {
-    const uint32_t a = shared_address(tile_a) + thread / 128 * 64 * kRowBytes, b = shared_address(tile_b);
+    const uint32_t a = shared_address(tile_a) + thread / 128 * 64 * kRowBytes,
+                   b = shared_address(tile_b);
     float step[kCols / 2] = {};
     wgmma_fence();
     if constexpr (Sums::kSplits == 2) {
@@ -81,7 +90,7 @@ struct WgmmaTf32 : WgmmaTf32Sums<kRows, kCols, kOperandSplits, kRows / 64> {
 #pragma unroll
     for (int byte = 0; byte < kRowBytes; byte += 32) {
       wgmma<float, Major::kK, Major::kK>(step, tile_descriptor(a + byte, 0),
-                                                 tile_descriptor(b + byte, 0));
+                                         tile_descriptor(b + byte, 0));
     }
   }
 };
@@ -113,7 +122,8 @@ struct WgmmaTf32Rs : WgmmaTf32Sums<kRows, 64, kOperandSplits, 1> {
     const uint32_t a = shared_address(atoms_a) + line / kRowElements<float> * kAtomBytes +
                        swizzled_offset(swapped_row(thread % 4), within / kVecSize<float>) +
                        within % kVecSize<float> * int(sizeof(float));
-    constexpr uint32_t kEightLines = 2 * kVec16Bytes;  // two chunks further, whatever the permutation
+    constexpr uint32_t kEightLines =
+        2 * kVec16Bytes;  // two chunks further, whatever the permutation
     multiply_units<kTileK / kRowElements<float>>(
         shared_address(tiles_b), kSplitBytes, [&](int down, int depth, uint32_t (&v)[4]) {
           const uint32_t at = a + down * 64 / kRowElements<float> * kAtomBytes + depth * kRowBytes;
@@ -129,7 +139,8 @@ struct WgmmaTf32Rs : WgmmaTf32Sums<kRows, 64, kOperandSplits, 1> {
   // the depth from there on. While some products run, the operands of the next are taken.
   template <int kTiles, class Load>
   __device__ __forceinline__ void multiply_units(uint32_t b, int split_bytes, Load load) {
-    constexpr int kTileBytes = 64 * kRowBytes, kEights = kRowElements<float> / 8;  // steps of a product's depth
+    constexpr int kTileBytes = 64 * kRowBytes,
+                  kEights = kRowElements<float> / 8;  // steps of a product's depth
     constexpr int kAtOnce = kEights / 2, kHalves = 2 * kTiles * Sums::kMTiles;
     uint32_t high[2][kAtOnce][4], low[2][kAtOnce][4];
     auto take = [&](int half) {
@@ -140,7 +151,8 @@ struct WgmmaTf32Rs : WgmmaTf32Sums<kRows, 64, kOperandSplits, 1> {
         load(down, tile * kRowElements<float> + (half % 2 * kAtOnce + i) * 8, v);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-          split_tf32<Sums::kSplits>(__uint_as_float(v[j]), high[half % 2][i][j], low[half % 2][i][j]);
+          split_tf32<Sums::kSplits>(__uint_as_float(v[j]), high[half % 2][i][j],
+                                    low[half % 2][i][j]);
         }
       }
     };

@@ -141,11 +141,12 @@ FUSED = [
     ),
     _file(
         "a tile of the weight's gradient that blocks share taken for a whole one",
-        "fused_grad_weight.cu",
+        "split_k_plan.cuh",
         "if (tile < plan.unsplit_tiles) return sum;",
         "if (tile < plan.unsplit_tiles + 1) return sum;",
         "wgmma",
         "test_conv_definition.py::test_gradient_of_a_large_weight_is_exact_for_whole_numbers",
+        built="fused_grad_weight.cu",
     ),
     _file(
         "float32's pixels of grad_output not where the product reads them",

@@ -1,66 +1,26 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// grad_weight as a matrix product over pixels: channels sampled at a tap, times grad_output. Some of a
-// block's warps sample, the others multiply. Blocks that would not fill the chip share tiles: they cut the
-// pixels into runs, whose number depends on the shape alone, and whose sums are added in order.
+// grad_weight as an implicit GEMM over pixels: samples^T[taps * channels, pixels] *
+// grad_output[pixels, outputs]. Producer warps sample and copy grad_output, math warps multiply.
+// Every block writes the sums of its tile and split; store_weight.cuh adds the splits in order.
+//
+// kSwapAB: a wgmma of floats reads operands from shared memory along the depth only, but both
+// operands here are contiguous along the other axis. With kSwapAB the product is transposed,
+// grad_output^T * samples: grad_output becomes the A operand, which math warps load into registers
+// in any layout, and the producers store the samples transposed. So the tile's rows are output
+// channels and its columns samples, where the other products have rows of samples.
 #include "cuda/common/store_weight.cuh"
-#include "cuda/tensor_core/tile_config.cuh"
-#include "cuda/tensor_core/mma/pipeline.cuh"
 #include "cuda/tensor_core/bilinear_producer.cuh"
+#include "cuda/tensor_core/mma/pipeline.cuh"
+#include "cuda/tensor_core/split_k_plan.cuh"
+#include "cuda/tensor_core/tile_config.cuh"
 
 namespace dcnv2::cuda {
 
 namespace {
 
-constexpr int kProducerBarrier = 1;
-constexpr int kTableSteps = 4;  // steps whose readings the table holds
-constexpr int kSplitPixels = 64;  // runs are cut at multiples of it
+constexpr int kTableSteps = 4;  // steps whose sample addresses one table holds
 
-// How a problem is cut: into tiles of some samples (pairs of a tap and a slab of channels) by some output
-// channels, of which the first `whole` have a block each, and the others one for each of their runs of pixels.
-struct SplitKPlan {
-  int samples, outputs;  // of a tile
-  int channel_tile, channel_tiles;  // channels of a slab, slabs of a weight group
-  int sample_tiles, output_tiles, tiles;
-  int unsplit_tiles = 0, splits = 1;
-
-  SplitKPlan(const ConvArgs& a, Path path) {
-    constexpr int64_t kMaxBytes = int64_t(48) << 20;  // of partial sums
-    constexpr int kMultiprocessors = 132, kLeastSteps = 8;
-    const ConvGeometry& g = a.g;
-    const int64_t columns = g.out_pixels() * g.taps() * g.in_channels * element_size(a.dtype);
-    const int64_t max_bytes = std::min(kMaxBytes, columns / 4);
-    channel_tile = a.dtype == Dtype::kFloat32 ? kRowElements<float> : kRowElements<__half>;
-    channel_tiles = int(ceil_div(g.group_in(), channel_tile));
-    outputs = tile_cols(a, path, g.group_out(), rows_share_addresses(g, channel_tile));
-    samples = outputs == 256 || uses_wgmma_tf32(a, path)
-                  ? 64
-                  : 128;  // as dispatch_pixel_product has them
-    sample_tiles = int(ceil_div(g.taps() * channel_tiles, samples / channel_tile));
-    output_tiles = int(ceil_div(g.group_out(), outputs));
-    tiles = sample_tiles * output_tiles * int(g.groups);
-    const int64_t max_splits =
-        std::clamp<int64_t>(ceil_div(g.out_pixels(), kSplitPixels) / kLeastSteps, 1, 64);
-    // Whole waves of whole tiles or none, and the number of runs that keeps most multiprocessors busy
-    double best = 0;
-    for (int unsplit : {0, tiles / kMultiprocessors * kMultiprocessors}) {
-      for (int r = 1; r <= max_splits; ++r) {
-        const int64_t rest = int64_t(tiles - unsplit) * r;
-        if (r > 1 && (unsplit + rest) * samples * outputs * 4 > max_bytes) break;
-        const double waves =
-            unsplit / kMultiprocessors + double(ceil_div(rest, kMultiprocessors)) / r;
-        const double used = tiles / (waves * kMultiprocessors);
-        if (used > best + 0.02) {
-          best = used;
-          unsplit_tiles = unsplit;
-          splits = r;
-        }
-      }
-    }
-  }
-  __host__ __device__ int split_tiles() const { return tiles - unsplit_tiles; }
-  int blocks() const { return unsplit_tiles + split_tiles() * splits; }
-  int64_t partial_bytes() const { return int64_t(blocks()) * samples * outputs * 4; }
-};
+// ---- Types
 
 struct GradWeightArgs {
   ConvArgs conv;
@@ -70,41 +30,47 @@ struct GradWeightArgs {
   int pixels;
 };
 
-// What the samples of some steps have in common with the other operand, in shared memory: their pixels, and
-// where those lie in grad_output, counted in pixels; -1: not among the samples.
+// ---- Shared memory
+
+// The pixels of the steps that one table serves.
 template <int kEntries>
 struct SamplePixels {
   Pixel pixel[kEntries];
-  int at[kEntries];
+  int at[kEntries];  // index of the pixel in grad_output; -1 past the last pixel
 };
 
 template <class M>
 struct GradWeightSmem {
   using T = typename M::element;
-  static constexpr int kPixels = M::kTileK;  // of a step
+  static constexpr int kPixels = M::kTileK;             // depth of a step
   static constexpr int kAtomBytes = kPixels * kRowBytes;
   static constexpr int kSamples = M::kSwapAB ? M::kTileCols : M::kTileRows;
   static constexpr int kOutputs = M::kSwapAB ? M::kTileRows : M::kTileCols;
-  static constexpr int kSampleAtoms = kSamples / kRowElements<T>,
-                       kOutputAtoms = kOutputs / kRowElements<T>;
+  // Swizzle atoms of [kPixels, 128 bytes] that a stage of each operand has
+  static constexpr int kSampleAtoms = kSamples / kRowElements<T>;
+  static constexpr int kOutputAtoms = kOutputs / kRowElements<T>;
   static constexpr int kSplitBytes = kSampleAtoms * kAtomBytes;
-  static constexpr int kStages = sizeof(T) == 4 ? 2 : 3;  // as many as there is room for
+  static constexpr int kStages = sizeof(T) == 4 ? 2 : 3;  // what 227 KiB have room for
 
   char samples[kStages][M::kSplits * kSplitBytes];
   char grads[kStages][kOutputAtoms * kAtomBytes];
   static constexpr int kRows = kSampleAtoms * kPixels;  // samples of a step
-  // One is read while the other is filled.
+  // Double buffered: one table is read while the next is filled
   AddressTable<SampleKind::kWeights, kRows, kTableSteps> table[2];
   SamplePixels<kTableSteps * kRows> pixels[2];
   Barrier full[kStages], empty[kStages];
 };
 
-// What a block computes: some (tap, slab) pairs by some output channels, over a run of pixels.
+// ---- Tile scheduler
+
+// One tile and split: some pairs of a tap and a channel tile, times some output channels, summed
+// over a range of pixels.
 struct WeightTile {
   int pair0, output0, group;
-  int first, steps;  // pixel, steps of pixels
+  int first, steps;  // first pixel, steps of kTileK pixels
 };
-// A tap and a slab: the taps of a slab follow one another, so that a block samples the same pixels anew.
+// The taps of a channel tile follow one another, so a block samples the same pixels again and finds
+// them in the cache.
 struct Pair {
   int tap, channel_tile;
 };
@@ -135,21 +101,24 @@ __device__ __forceinline__ WeightTile block_tile(const GradWeightArgs& f) {
   return t;
 }
 
-// The pixels that a thread looks up for the table, a table ahead, and their samples where rows share them: asked
-// for while others are taken.
+// ---- Producer warps
+
+// Fills the tables: a thread's share of the entries. Offsets and masks are loaded one table ahead,
+// so that the loads overlap the sampling of the current table.
 template <class M>
 struct Lookups {
   using T = typename M::element;
   using S = GradWeightSmem<M>;
   static constexpr int kEntries = kTableSteps * S::kRows;
-  static constexpr int kEach = (kEntries + M::kProducerThreads - 1) / M::kProducerThreads;
+  static constexpr int kEntriesPerThread =
+      (kEntries + M::kProducerThreads - 1) / M::kProducerThreads;
 
   const GradWeightArgs& f;
   const WeightTile& tile;
   const int thread;
-  RawSample raw[kEach];
+  RawSample raw[kEntriesPerThread];
 
-  __device__ SampleId place(int entry, const Pixel& pixel, bool exists) const {
+  __device__ SampleId id_of(int entry, const Pixel& pixel, bool exists) const {
     const Pair pair = pair_at(f, tile.pair0 + entry % S::kRows / S::kPixels);
     const int channel = tile.group * int(f.conv.g.group_in()) + pair.channel_tile * kRowElements<T>;
     return {pixel, pair.tap, channel / int(f.conv.g.deform_channels()),
@@ -159,30 +128,30 @@ struct Lookups {
   __device__ void prefetch(int step0, SamplePixels<kEntries>& pixels) {
     const int height = int(f.conv.g.out_height), width = int(f.conv.g.out_width);
 #pragma unroll
-    for (int i = 0; i < kEach; ++i) {
+    for (int i = 0; i < kEntriesPerThread; ++i) {
       const int entry = thread + i * M::kProducerThreads;
       if (entry >= kEntries) break;
       const int index = tile.first + (step0 + entry / S::kRows) * S::kPixels + entry % S::kPixels;
       const Pixel p = strip_pixel(index, height, width);
       pixels.pixel[entry] = p;
       pixels.at[entry] = index < f.pixels ? (p.n * height + p.y) * width + p.x : -1;
-      if (kSamples) raw[i] = prefetch_sample(f.conv, place(entry, p, index < f.pixels));
+      if (kSamples) raw[i] = prefetch_sample(f.conv, id_of(entry, p, index < f.pixels));
     }
   }
   template <class Table>
   __device__ void store(const Source& source, const SamplePixels<kEntries>& pixels,
                         Table& table) const {
 #pragma unroll
-    for (int i = 0; i < kEach; ++i) {
+    for (int i = 0; i < kEntriesPerThread; ++i) {
       const int entry = thread + i * M::kProducerThreads;
       if (entry >= kEntries) break;
-      const SampleId at = place(entry, pixels.pixel[entry], pixels.at[entry] >= 0);
-      table.put(entry, consume_address<SampleKind::kWeights>(f.conv, source, at, raw[i]));
+      const SampleId id = id_of(entry, pixels.pixel[entry], pixels.at[entry] >= 0);
+      table.put(entry, consume_address<SampleKind::kWeights>(f.conv, source, id, raw[i]));
     }
   }
 };
 
-// Where a stage has a pixel: a chunk of its samples, and its grad_output in every slab.
+// Byte offset in a stage of a 16-byte vector of a pixel's samples, and the row of its grad_output.
 template <class M>
 __device__ __forceinline__ int sample_offset(int pixel, int vec) {
   using T = typename M::element;
@@ -215,7 +184,7 @@ __device__ void producer_warps(const GradWeightArgs& f, GradWeightSmem<M>& share
   const uint32_t grad_smem = smem(shared.grads) + swizzled_offset(grad_row<M>(row), vec);
   const uint32_t full = smem(shared.full), empty = smem(shared.empty);
 
-  // This thread's channels and tap in every slab
+  // This thread's channels and tap in each swizzle atom
   int tap[kSampleAtoms], channel[kSampleAtoms];
   bool valid[kSampleAtoms];
   for (int i = 0; i < kSampleAtoms; ++i) {
@@ -235,7 +204,7 @@ __device__ void producer_warps(const GradWeightArgs& f, GradWeightSmem<M>& share
     auto& pixels = shared.pixels[buffer];
     auto& table = shared.table[buffer];
     if (kShareAddresses) lookups.store(source, pixels, table);
-    named_barrier(kProducerBarrier, kThreads);  // the others of the two are read no more
+    named_barrier(kProducerBarrier, kThreads);  // the other buffers are no longer read
     lookups.template prefetch<kShareAddresses>(step0 + kTableSteps, shared.pixels[buffer ^ 1]);
     const int table_steps = min(kTableSteps, tile.steps - step0);
     for (int table_step = 0; table_step < table_steps; ++table_step) {
@@ -276,6 +245,8 @@ __device__ void producer_warps(const GradWeightArgs& f, GradWeightSmem<M>& share
   producer.commit_pending();
 }
 
+// ---- Math warps and epilogue
+
 template <class M>
 __device__ void math_warps(const GradWeightArgs& f, GradWeightSmem<M>& shared) {
   using S = GradWeightSmem<M>;
@@ -298,7 +269,7 @@ __device__ void math_warps(const GradWeightArgs& f, GradWeightSmem<M>& shared) {
   }
   release.finish(product);
 
-  // From a sample to the next, and from an output channel to the next
+  // Epilogue: the block's sums, [samples, outputs]. With kSwapAB the tile's rows are outputs.
   constexpr int kSampleStep = S::kOutputs, kOutputStep = 1;
   constexpr int kRowStride = M::kSwapAB ? kOutputStep : kSampleStep,
                 kColStride = M::kSwapAB ? kSampleStep : kOutputStep;
@@ -319,6 +290,8 @@ __device__ void math_warps(const GradWeightArgs& f, GradWeightSmem<M>& shared) {
   }
 }
 
+// ---- Kernel
+
 template <class M, bool kShareAddresses>
 __global__ void __launch_bounds__(M::kMathThreads + M::kProducerThreads, 1)
     grad_weight_kernel(__grid_constant__ const GradWeightArgs f) {
@@ -337,28 +310,7 @@ __global__ void __launch_bounds__(M::kMathThreads + M::kProducerThreads, 1)
   }
 }
 
-// What the blocks of a tile have added up.
-struct TileSums {
-  SplitKPlan plan;
-  const float* partial;
-  int taps, depth;
-
-  __device__ float operator()(int group, int row, int o) const {
-    const int tap = row / depth, c = row % depth, pair = c / plan.channel_tile * taps + tap;
-    const int pairs = plan.samples / plan.channel_tile,
-              sample = pair % pairs * plan.channel_tile + c % plan.channel_tile;
-    const int tile =
-        (group * plan.sample_tiles + pair / pairs) * plan.output_tiles + o / plan.outputs;
-    const float* at =
-        partial + (int64_t(tile) * plan.samples + sample) * plan.outputs + o % plan.outputs;
-    float sum = *at;
-    if (tile < plan.unsplit_tiles) return sum;
-    const int64_t step = int64_t(plan.split_tiles()) * plan.samples * plan.outputs;
-#pragma unroll 4
-    for (int split = 1; split < plan.splits; ++split) sum += at[split * step];
-    return sum;
-  }
-};
+// ---- Launch
 
 template <class M>
 void launch(const ConvArgs& a, const SplitKPlan& plan, void* workspace, cudaStream_t stream) {
@@ -368,7 +320,8 @@ void launch(const ConvArgs& a, const SplitKPlan& plan, void* workspace, cudaStre
   auto* partial = static_cast<float*>(workspace);
   char* zeros = static_cast<char*>(workspace) + plan.partial_bytes();
   check(cudaMemsetAsync(zeros, 0, g.in_channels * sizeof(T), stream), "zeros");
-  const GradWeightArgs f{a, plan, partial, zeros, int(g.out_pixels())};
+  const GradWeightArgs f{
+      .conv = a, .plan = plan, .partial = partial, .zeros = zeros, .pixels = int(g.out_pixels())};
   auto* kernel = grad_weight_kernel<M, true>;
   if constexpr (S::kOutputs == 64) {
     if (!rows_share_addresses(g, plan.channel_tile)) kernel = grad_weight_kernel<M, false>;

@@ -10,8 +10,6 @@
 
 namespace dcnv2::cuda {
 
-constexpr int kProducerBarrier = 1;  // of all who take dot products
-
 struct GradOffsetArgs {
   ConvArgs conv;
   PackedWeight packed;

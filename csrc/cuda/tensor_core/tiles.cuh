@@ -11,8 +11,6 @@
 
 namespace dcnv2::cuda {
 
-constexpr int kProducerBarrier = 1, kMathBarrier = 2;
-
 // The map that a product writes, [.., height, width, channels], and what is added to each pixel.
 struct OutputMap {
   void* data;

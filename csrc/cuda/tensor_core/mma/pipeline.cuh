@@ -6,6 +6,9 @@
 
 namespace dcnv2::cuda {
 
+// Named barriers; 0 is __syncthreads. In grad_offset_mask the epilogue warps use the first.
+constexpr int kProducerBarrier = 1, kMathBarrier = 2;
+
 // The stage that comes next and the parity that its barriers have by then.
 template <int kStages>
 struct PipelineState {

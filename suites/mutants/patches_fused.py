@@ -182,7 +182,7 @@ FUSED = [
     ),
     _file(
         "mask left out of the offset's gradient of a tile",
-        "offset_mask_epilogue.cuh",
+        "corner_dots.cuh",
         "return w.z * (output == kGradY",
         "return (output == kGradY",
         "wgmma",
@@ -190,7 +190,7 @@ FUSED = [
     ),
     _file(
         "corners off the map count in a slope",
-        "offset_mask_epilogue.cuh",
+        "corner_dots.cuh",
         "on_map >> corner & 1 ? dots[corner] : 0",
         "dots[corner]",
         "mma",
@@ -198,7 +198,7 @@ FUSED = [
     ),
     _file(
         "dot products of a chunk's first half alone",
-        "offset_mask_epilogue.cuh",
+        "corner_dots.cuh",
         "mma_m16n8k16(sum[corner], {0, grad.z, 0, grad.w}, {v.z, v.w}, T{});",
         "",
         "wgmma",
@@ -207,7 +207,7 @@ FUSED = [
     ),
     _file(
         "dot products of the tap before kept",
-        "offset_mask_epilogue.cuh",
+        "corner_dots.cuh",
         "      d[0] = d[1] = 0;\n",
         "",
         "mma",
@@ -266,7 +266,7 @@ FUSED = [
     ),
     _file(
         "weights of a column's neighbour stored beside it",
-        "offset_mask_epilogue.cuh",
+        "column_store.cuh",
         "from_neighbour(either(odd, column, weights))",
         "from_neighbour(either(odd, weights, column))",
         "wgmma",

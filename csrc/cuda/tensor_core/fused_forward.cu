@@ -29,8 +29,8 @@ struct ForwardSmem {
 // ---- Producer warps
 
 // Each group of eight threads samples the same rows at every step. With kShareAddresses no K tile
-// mixes two deform groups, so the sample addresses of a row are looked up once, in a table in shared
-// memory; otherwise each thread computes the address of its own 16-byte vector.
+// mixes two deform groups, so the sample addresses of a row are looked up once, in a table in
+// shared memory; otherwise each thread computes the address of its own 16-byte vector.
 template <class M, bool kShareAddresses>
 __device__ void producer_warps(const ForwardArgs& f, ForwardSmem<M>& shared, int thread) {
   // Types

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// grad_offset and grad_mask in the epilogue of a matrix product. Some warps multiply grad_output by the
-// weight of a tap, which gives the gradient of every sample; the other warps (offset_mask_epilogue.cuh) take the dot
-// products of those with the corners of the sample, sum them over the channels of a deform group, and
-// combine them by the derivatives of the interpolation.
+// grad_offset and grad_mask in the epilogue of a GEMM. Math warps multiply grad_output by the
+// weight of a tap, which is the gradient of every sample ("columns"). Epilogue warps
+// (offset_mask_epilogue.cuh) take the dot products of those with the corners of the samples, add
+// them up over the channels of a deform group, and combine them by the derivatives of the
+// interpolation. A block keeps grad_output of its pixels in shared memory; the first math warp
+// streams the weight.
 #include <bit>
 
 #include "cuda/tensor_core/offset_mask_epilogue.cuh"
@@ -11,8 +13,10 @@ namespace dcnv2::cuda {
 
 namespace {
 
-// Every tile, in the order of both sides: visit(tile), with turn(group, tap0, taps) before the taps that a
-// table holds.
+// ---- Tile scheduler
+
+// Calls visit(tile) for every tile, in the order of math and epilogue warps, and
+// begin_table(group, tap0, taps) before the taps whose sample addresses one table holds.
 template <class BeginTable, class F>
 __device__ __forceinline__ void visit_tiles(const GradOffsetArgs& f, int cols,
                                             BeginTable begin_table, F visit) {
@@ -32,13 +36,16 @@ __device__ __forceinline__ void visit_tiles(const GradOffsetArgs& f, int cols,
   }
 }
 
+// ---- Math warps
+
 template <class S>
 __device__ void math_warps(const GradOffsetArgs& f, S& shared) {
   using M = typename S::M;
   using T = typename M::element;
   const int thread = threadIdx.x;
   const int tiles = f.groups * f.packed.taps * f.tiles_per_group;
-  // The next step whose weight is to be asked for: the first warp runs ahead of the products
+  // Weight loads: the first warp runs f.stages - 1 steps ahead of the products. The next step to
+  // load:
   int k_tile = 0, within = 0, tap = 0, group = 0;
   PipelineState<S::kStages> load_state;
   const bool prefetches = in_first_warp(thread);
@@ -72,7 +79,7 @@ __device__ void math_warps(const GradOffsetArgs& f, S& shared) {
       product.multiply(grad_tile(shared, k_tile), weight_stage(shared, f.k_tiles, state.stage),
                        thread);
       release.mma_issued(state.stage);
-      prefetch_weight();  // for the stage that is free by now
+      prefetch_weight();  // into the stage that is free by now
       __syncwarp();
       state.advance(f.stages);
     }
@@ -95,6 +102,8 @@ __device__ void math_warps(const GradOffsetArgs& f, S& shared) {
   }
 }
 
+// ---- Epilogue warps
+
 template <class S>
 __device__ void epilogue_warps(const GradOffsetArgs& f, S& shared, int thread) {
   using M = typename S::M;
@@ -114,7 +123,7 @@ __device__ void epilogue_warps(const GradOffsetArgs& f, S& shared, int thread) {
     epilogue.prefetch_first();
   }
 
-  // The block's grad_output
+  // grad_output of the block's pixels, for the math warps
   const T* grad = static_cast<const T*>(a.grad_output);
   for (int row = thread / kRowVecs; row < kRows; row += kRowStep) {
     const Pixel p = batch_pixel(f, shared.rows, row);
@@ -134,7 +143,7 @@ __device__ void epilogue_warps(const GradOffsetArgs& f, S& shared, int thread) {
       [&](int group, int tap0, int taps) {
         epilogue.finish_tiles();
         if constexpr (S::kShareAddresses) {
-          named_barrier(kProducerBarrier, kThreads);  // nobody reads the old table
+          named_barrier(kProducerBarrier, kThreads);  // every thread has read the previous table
           shared.table.template fill<kThreads>(
               a, epilogue.source, taps, thread, [&](int tap, int row) -> SampleId {
                 return {batch_pixel(f, shared.rows, row), tap0 + tap, group,
@@ -147,14 +156,18 @@ __device__ void epilogue_warps(const GradOffsetArgs& f, S& shared, int thread) {
   epilogue.finish_tiles();
 }
 
+// ---- Kernel
+
 template <class M, bool kShareAddresses>
 __global__ void __launch_bounds__(M::kMathThreads + M::kProducerThreads, 1)
     grad_offset_mask_kernel(__grid_constant__ const GradOffsetArgs f) {
   if constexpr (M::kSupported) {
+    // Shared memory
     extern __shared__ __align__(kTileAlignment) char raw[];
     auto& shared = *reinterpret_cast<OffsetMaskSmem<M, kShareAddresses>*>(raw);
     constexpr int kMathArrivals = M::kMathThreads / 32 * kArrivals,
                   kEpilogueArrivals = M::kProducerThreads / 32 * kArrivals;
+    // Barriers
     if (threadIdx.x == 0) {
       shared.grad_full.init(kEpilogueArrivals);
       for (int i = 0; i < 2; ++i) {
@@ -173,7 +186,9 @@ __global__ void __launch_bounds__(M::kMathThreads + M::kProducerThreads, 1)
   }
 }
 
-bool one_group_a_tile(const ConvArgs& a, Path path) {
+// ---- Launch
+
+bool one_group_per_tile(const ConvArgs& a, Path path) {
   return a.g.deform_groups == 1 || a.g.deform_channels() % column_tile(a, path) == 0;
 }
 
@@ -181,20 +196,21 @@ int64_t deform_vecs(const ConvArgs& a) {
   return a.g.deform_channels() * int64_t(element_size(a.dtype)) / kVec16Bytes;
 }
 
-// Stages of weight that shared memory has room for; fewer than 2 do not do.
+// Stages of the weight that shared memory has room for; the kernel needs at least 2.
 template <class S>
 int max_stages(int k_tiles) {
   const int64_t room = shared_limit() - int64_t(shared_bytes<S>(k_tiles, 0));
   return int(std::clamp<int64_t>(room / kStageBytes<typename S::M>, 0, S::kStages));
 }
 
-// Whether warpgroups multiply floats: where shared memory holds grad_output and a weight in two parts.
+// Whether wgmma multiplies floats: shared memory must hold grad_output and both splits of the
+// weight.
 bool floats_fit_warpgroups(const ConvArgs& a, Path path) {
   return uses_wgmma_tf32(a, path) && a.g.out_channels <= 2 * kFewOutputs;
 }
 
-// Calls f(Type<M>) for the multiplying warps: of 128 pixels where a tile has the columns of one slab, which leave
-// too little work for 64 pixels' threads, else of 64.
+// Calls f(Type<M>) for the math warps. Tiles have 128 pixels where they are 64 channels wide, since
+// 64 pixels would be too little work for the threads, else 64 pixels.
 template <class F>
 void dispatch_columns(const ConvArgs& a, Path path, F f) {
   if (floats_fit_warpgroups(a, path)) {
@@ -214,13 +230,13 @@ void dispatch_columns(const ConvArgs& a, Path path, F f) {
                              : with_type(__nv_bfloat16{}, BFloat16Product{});
 }
 
-// Calls f(Type<Shared<M, whether lanes share readings>>).
+// Calls f(Type<OffsetMaskSmem<M, whether the lanes of a row share a sample>>).
 template <class F>
 void dispatch_smem(const ConvArgs& a, Path path, F f) {
   dispatch_columns(a, path, [&](auto product) {
     using M = typename decltype(product)::type;
-    one_group_a_tile(a, path) ? f(Type<OffsetMaskSmem<M, true>>{})
-                              : f(Type<OffsetMaskSmem<M, false>>{});
+    one_group_per_tile(a, path) ? f(Type<OffsetMaskSmem<M, true>>{})
+                                : f(Type<OffsetMaskSmem<M, false>>{});
   });
 }
 
@@ -232,19 +248,21 @@ void launch(const ConvArgs& a, const ImageRange& images, Path path, const void* 
   const int groups = S::kShareAddresses ? int(a.g.deform_groups) : 1;
   const int pixels = int(images.count * a.g.out_height * a.g.out_width);
   const char* weight = static_cast<const char*>(packed_weight);
-  const GradOffsetArgs f{a,
-                         packed,
-                         weight,
-                         weight + packed.count() * sizeof(typename M::element),
-                         columns,
-                         ColumnSizes(a).row,
-                         int(images.first),
-                         pixels,
-                         packed.k_tiles,
-                         int(ceil_div(a.g.in_channels / groups, M::kTileCols)),
-                         max_stages<S>(packed.k_tiles),
-                         std::countr_zero(uint64_t(deform_vecs(a))),
-                         groups};
+  const GradOffsetArgs f{
+      .conv = a,
+      .packed = packed,
+      .weight = weight,
+      .zeros = weight + packed.count() * sizeof(typename M::element),
+      .columns = columns,
+      .column_bytes = ColumnSizes(a).row,
+      .first_image = int(images.first),
+      .pixels = pixels,
+      .k_tiles = packed.k_tiles,
+      .tiles_per_group = int(ceil_div(a.g.in_channels / groups, M::kTileCols)),
+      .stages = max_stages<S>(packed.k_tiles),
+      .group_shift = std::countr_zero(uint64_t(deform_vecs(a))),
+      .groups = groups,
+  };
   launch_blocks(grad_offset_mask_kernel<M, S::kShareAddresses>, f,
                 int(ceil_div(pixels, M::kTileRows)), M::kMathThreads + M::kProducerThreads,
                 shared_bytes<S>(packed.k_tiles, f.stages), stream);
@@ -257,9 +275,10 @@ bool columns_fit(const ConvArgs& a, Path path) {
   const ConvGeometry& g = a.g;
   const int64_t vecs = deform_vecs(a);
   const bool lanes_fit = vecs == 1 || vecs == 2 || vecs == 4 || vecs == 8;
-  const bool apart = one_group_a_tile(a, path);
+  const bool apart = one_group_per_tile(a, path);
   if (path == Path::kSimt || g.groups != 1 || !(apart || lanes_fit)) return false;
-  if (apart && a.grad_input != nullptr) return false;  // it is a product of its own (grad_input.cu)
+  if (apart && a.grad_input != nullptr)
+    return false;  // it is a GEMM of its own (fused_grad_input.cu)
   const int k_tiles = columns_weight(a, path).k_tiles;
   bool fits = false;
   dispatch_smem(a, path, [&](auto shared) {

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Where sums for grad_weight go once all are there.
+// Writes the summed splits of grad_weight in the layout of the weight.
 #pragma once
 
 #include "cuda/common/common.cuh"
 
 namespace dcnv2::cuda {
 
-constexpr int kSquare = 32, kSquareThreads = 8;  // of sums; of threads along one side of it
+constexpr int kSquare = 32, kSquareThreads = 8;  // sums, and threads, along one side
 
-// Puts sums where the weight's layout wants them: a square of them by way of shared memory, read along the
-// outputs and written along the channels. Grid: squares of (tap, channel) rows, squares of outputs, groups.
-// sums(group, row, output) adds up what belongs to an element.
+// Transposes 32 x 32 sums through shared memory: they are read along the outputs and written along
+// the channels. Grid: squares of (tap, channel) rows, squares of outputs, groups. sums(group, row,
+// output) adds up the partial sums of an element.
 template <class T, class Sums>
 __global__ void store_weight_kernel(ConvArgs a, Sums sums) {
   __shared__ accumulator_t<T> square[kSquare][kSquare + 1];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Neighbouring channels in pieces of 16 bytes, as threads load and store them.
+// Vectors of 16 bytes of neighbouring channels, which threads load and store at once.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -13,9 +13,9 @@ namespace dcnv2::cuda {
 
 constexpr int kVec16Bytes = 16;
 template <class T>
-constexpr int kVecSize = kVec16Bytes / int(sizeof(T));  // elements of a chunk
+constexpr int kVecSize = kVec16Bytes / int(sizeof(T));  // elements of a vector
 
-// A chunk's elements as floats.
+// The elements as floats.
 __device__ __forceinline__ void widen_vec16(const uint4& vec, float (&v)[8], __nv_bfloat16) {
   const uint32_t words[4] = {vec.x, vec.y, vec.z, vec.w};
 #pragma unroll
@@ -40,7 +40,7 @@ __device__ __forceinline__ void widen_vec16(const uint4& vec, float (&v)[4], flo
   v[3] = __uint_as_float(vec.w);
 }
 
-// Those, times `weight`, added to `sum`.
+// sum += weight * vec.
 template <class T>
 __device__ __forceinline__ void fma_vec16(const uint4& vec, float weight, float (&sum)[kVecSize<T>],
                                           T type) {
@@ -69,12 +69,12 @@ __device__ __forceinline__ uint4 make_vec16(const float (&v)[4], float) {
           __float_as_uint(v[3])};
 }
 
-// A chunk that is read many times and never written by this kernel.
+// A vector that no thread writes during the kernel.
 __device__ __forceinline__ uint4 load_vec16(const char* at) {
   return __ldg(reinterpret_cast<const uint4*>(at));
 }
 
-// Calls f with a value of the element type that `dtype` names; float64 does not come in chunks.
+// Calls f with a value of the element type that `dtype` names; float64 has no vectors.
 template <class F>
 void dispatch_vec16(Dtype dtype, F f) {
   switch (dtype) {

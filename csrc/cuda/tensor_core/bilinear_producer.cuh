@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The sampling warps: they turn offsets into weights of four corners, and corners into a slab of
-// modulated samples in shared memory. Eight lanes share a row, so that a corner of 64 halves (or 32
-// floats) is one line of 128 bytes.
+// The sampling part of producer warps: offsets become addresses and weights of four corners, and
+// corners become modulated samples in shared memory. Eight lanes share a row, so a corner of 64
+// halves (or 32 floats) is one 128-byte line.
 #pragma once
 
 #include "cuda/common/common.cuh"
@@ -11,16 +11,16 @@
 
 namespace dcnv2::cuda {
 
-constexpr int kTableTaps = 9;  // taps whose corners a table holds at a time
+constexpr int kTableTaps = 9;  // taps whose sample addresses a table holds
 
-// One sample to take: an output pixel, a tap, a deform group. Not wanted: nothing is read.
+// One sample: an output pixel, a tap, a deform group. Nothing is read for an invalid one.
 struct SampleId {
   Pixel pixel;
   int tap, deform_group;
   bool valid;
 };
 
-// An element of a view as it lies, to be widened later: a load that nothing waits for yet.
+// An element of a view without conversion, so that nothing depends on the load yet.
 __device__ __forceinline__ uint32_t load_raw(const View4& view, int64_t at) {
   if (view.dtype == Dtype::kFloat32) return __ldg(static_cast<const uint32_t*>(view.data) + at);
   return __ldg(static_cast<const uint16_t*>(view.data) + at);
@@ -31,8 +31,8 @@ __device__ __forceinline__ float widen_raw(Dtype dtype, uint32_t raw) {
   return __uint_as_float(dtype == Dtype::kBFloat16 ? raw << 16 : raw);
 }
 
-// Row and column of a tap. For the at most 2^20 taps that paths.cpp lets in, a quotient of floats is exact
-// enough, and cheaper than one of integers.
+// Row and column of a tap. For the at most 2^20 taps that paths.cpp admits, the float quotient is
+// exact enough, and cheaper than an integer division.
 struct TapPosition {
   int row, column;
 };
@@ -51,11 +51,11 @@ __device__ __forceinline__ void store_narrow(const View4& view, int64_t at, floa
   }
 }
 
-// What a sample is made of, as it lies in memory: asked for, and not waited for yet.
+// The loaded but unconverted offset and mask of a sample.
 struct RawSample {
   uint32_t dy, dx, mask;
 };
-// offset_at, mask_at: where the pixel's first channels lie; channel: of the mask.
+// offset_at, mask_at: index of the pixel's first channel in each view; channel: of the mask.
 __device__ __forceinline__ RawSample prefetch_sample(const ConvArgs& a, int64_t offset_at,
                                                      int64_t mask_at, int channel) {
   RawSample raw{};
@@ -72,7 +72,7 @@ __device__ __forceinline__ RawSample prefetch_sample(const ConvArgs& a, const Sa
                          id.deform_group * int(a.g.taps()) + id.tap);
 }
 
-// The sample of a place that is wanted, and its modulation, 1 without a mask.
+// The sample of a valid id, and its modulation, 1 without a mask.
 __device__ __forceinline__ Sample<float> consume_sample(const ConvArgs& a, const SampleId& id,
                                                         const RawSample& raw, float& mask) {
   const ConvGeometry& g = a.g;
@@ -85,16 +85,16 @@ __device__ __forceinline__ Sample<float> consume_sample(const ConvArgs& a, const
                      float(x) + widen_raw(a.offset.dtype, raw.dx), int(g.height), int(g.width));
 }
 
-// Where a sample reads: the address of channel 0 of its upper left pixel, the bytes to the pixels on
-// the right and below, and the modulated weights of the corners. Corners off the map have no weight
-// and stand on one that is on it; a sample that is off the map altogether, or NaN, reads zeros.
+// What to load for a sample: the address of channel 0 of its upper left pixel, byte distances to
+// the pixels on the right and below, and the modulated weights of the corners. A corner off the map
+// has no weight and the address of one that is on it; a sample off the map, or NaN, reads zeros.
 struct SampleAddress {
   const char* at;
   int right, down;
   float4 weight;
 };
 
-// The input as sampling sees it, and a row of zeros of in_channels elements.
+// The input, and a row of in_channels zeros.
 struct Source {
   const char* input;
   const char* zeros;
@@ -125,8 +125,8 @@ __device__ __forceinline__ SampleAddress make_address(const ConvArgs& a, const S
   return r;
 }
 
-// The same with the distances from the upper left pixel, the modulation and the corners that are on
-// the map (bit by bit) for weights, as gradients by the position want them.
+// The same for gradients by the position: `weight` holds the distances from the upper left pixel,
+// the modulation, and one bit for each corner that is on the map.
 __device__ __forceinline__ SampleAddress make_slope_address(const ConvArgs& a, const Source& source,
                                                             int n, const Sample<float>& s,
                                                             float mask) {
@@ -138,7 +138,7 @@ __device__ __forceinline__ SampleAddress make_slope_address(const ConvArgs& a, c
   return r;
 }
 
-// What a reading holds: weights of the corners, or what gradients by the position want.
+// What SampleAddress::weight holds: weights of the corners, or what make_slope_address writes.
 enum class SampleKind { kWeights, kSlopes };
 
 template <SampleKind kKind>
@@ -156,13 +156,13 @@ __device__ __forceinline__ SampleAddress load_address(const ConvArgs& a, const S
   return consume_address<kKind>(a, source, id, prefetch_sample(a, id));
 }
 
-// The readings of a tile's rows at several turns: taps of the same pixels, or the next pixels.
+// Sample addresses of a tile's rows for several slots: taps of the same pixels, or the next pixels.
 template <SampleKind kKind, int kRows, int kSlots = kTableTaps>
 struct AddressTable {
   int4 addresses[kSlots * kRows];  // at (two words), right, down
   float4 weights[kSlots * kRows];
 
-  // where(turn, row): the sample to take. Not wanted ones read zeros.
+  // where(slot, row): the sample of an entry.
   template <int kThreads, class Where>
   __device__ void fill(const ConvArgs& a, const Source& source, int slots, int thread,
                        Where where) {
@@ -189,7 +189,7 @@ struct AddressTable {
     weights[entry] = r.weight;
   }
 
-  // The same by the table's address in shared memory.
+  // An entry, by the table's address in shared memory.
   static __device__ SampleAddress at(uint32_t table, int slot, int row) {
     const uint32_t at = table + (slot * kRows + row) * int(sizeof(int4));
     const uint4 p = load_shared(at), w = load_shared(at + int(sizeof(addresses)));
@@ -208,19 +208,19 @@ struct AddressTable {
   __device__ float4 weight(int slot, int row) const { return weights[slot * kRows + row]; }
 };
 
-// Whether a slab never holds channels of two deform groups, so that a table serves whole rows.
+// Whether no 128 bytes of channels span two deform groups, so that a row needs one address.
 inline bool rows_share_addresses(const ConvGeometry& g, int smem) {
   return g.deform_channels() % g.group_in() == 0 ||
          (g.deform_channels() % smem == 0 && g.group_in() % g.deform_channels() == 0);
 }
 
-// Some samples at one chunk, on their way.
+// Corner loads in flight: one 16-byte vector of kCount samples.
 template <int kCount>
 struct CornerLoads {
   uint4 value[kCount][4];
   float4 weight[kCount];
 
-  // Of the rows row0, row0 + row_step, ...; reading(row) tells where they are.
+  // Of the rows row0, row0 + row_step, ...; address(row) returns where to load.
   template <class GetAddress>
   __device__ void load(int row0, int row_step, GetAddress address) {
 #pragma unroll
@@ -259,20 +259,21 @@ struct CornerLoads<0> {
   __device__ void store(uint32_t, int) const {}
 };
 
-// Samples one step after the other: a thread's share of kItems rows. While the corners of some are added up,
-// those of others are on their way. kSplitBytes: from one part of the operand to the next in a stage; kCopies: the
-// thread copies more into the stage by itself.
+// Samples step by step: a thread's share of kItems rows. While the corners of some items are
+// interpolated, the loads of others are in flight, across steps too. kSplitBytes: distance of an
+// operand's splits in a stage; kCopies: the thread also issued cp.async into the stage.
 template <class M, int kItems, int kItemBytes, int kSplitBytes, bool kCopies>
 struct SampleProducer {
   static constexpr int kFirst = kItems / 2, kSecond = kItems - kFirst;
 
-  // All have values at once: what had none, ptxas 13.0 once took for what comes after it.
-  CornerLoads<kSecond> second{};  // on its way from one step to the next,
-  uint32_t pending_smem = 0;  // to go here
-  uint32_t pending = 0;  // and fill the stage of this barrier
+  // Initialised on purpose: ptxas 13.0 miscompiled the uninitialised registers.
+  CornerLoads<kSecond> second{};  // in flight from one step to the next,
+  uint32_t pending_smem = 0;  // stored here
+  uint32_t pending = 0;  // barrier of that stage; 0: none
 
-  // load(corners, item): asks for the corners from that item on; open(): waits for the stage and begins copies
-  // into it; slab, full: addresses of where the first item goes and of the stage's barrier.
+  // load(corners, item) issues the loads from that item on; acquire() waits for the stage and
+  // issues copies into it. smem, full: addresses of the first item's destination and of the stage's
+  // barrier.
   template <class Load, class Open>
   __device__ void step(Load load, Open open, uint32_t smem, uint32_t full) {
     CornerLoads<kFirst> first;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The gradients of offset and mask need the gradients of the samples, the "columns", a matrix product.
-// Where deform groups have so few channels that grad_input can't be a product of its own
-// (grad_input.cu), it gathers columns from memory: of a few images at a time, so that they stay in the
-// L2 cache or near it.
+// Columns are the gradients of the samples, a GEMM of grad_output and the weight. The gradients of
+// offset and mask are computed from them in its epilogue. Where deform groups have too few channels
+// for fused_grad_input.cu, columns also go to memory, a few images at a time so that they stay near
+// the L2 cache, and gather.cu sums them up to the gradient of the input.
 #pragma once
 
 #include "cuda/common/common.cuh"
@@ -10,11 +10,11 @@
 
 namespace dcnv2::cuda {
 
-// So many output channels leave room in shared memory for tiles of 128 pixels.
+// Up to this many output channels leave room in shared memory for tiles of 128 pixels.
 constexpr int kFewOutputs = 256;
 
-// Channels of a tile of columns: two slabs, or one where a deform group has few of them, or a second slab would
-// hold another group's.
+// Channels of a tile of columns: two swizzle atoms, or one where a second atom would be padding or
+// hold another group's channels.
 inline int column_tile(const ConvArgs& a, Path path) {
   constexpr int kOne = kRowElements<__half>;
   if (a.dtype == Dtype::kFloat32) return 2 * kRowElements<float>;
@@ -25,8 +25,8 @@ inline int column_tile(const ConvArgs& a, Path path) {
   return one ? kOne : 2 * kOne;
 }
 
-// Columns in memory are [pixels, taps, deform_groups], each a sample: its channels' gradients, then the four
-// weights with which they count at its corners, modulation included, which are read with them.
+// Columns in memory are [pixels, taps, deform_groups]. Each entry is the gradients of a sample's
+// channels, then the four modulated weights of its corners, which are read with them.
 struct ColumnSizes {
   int group, row;  // bytes of a deform group, and of a pixel's tap
 
@@ -36,19 +36,19 @@ struct ColumnSizes {
         row(group * int(a.g.deform_groups)) {}
 };
 
-// The weight as launch_columns wants it.
+// The packed weight for launch_columns.
 PackedWeight columns_weight(const ConvArgs& a, Path path);
 
-// A run of images.
+// A range of images.
 struct ImageRange {
   int64_t first, count;
 };
 
-// Whether launch_columns takes the problem: with columns in memory if there is a place for grad_input.
+// Whether launch_columns supports the problem; it stores columns if grad_input is requested.
 bool columns_fit(const ConvArgs& a, Path path);
 
-// Takes the columns of a run, writes its grad_offset and grad_mask where they are asked for, and the
-// columns themselves where `columns` is not null. `packed_weight`: by columns_weight(a, path).
+// Computes the columns of a range of images and writes the requested ones of grad_offset and
+// grad_mask, and the columns if `columns` is not null. packed_weight: by columns_weight(a, path).
 void launch_columns(const ConvArgs& a, const ImageRange& images, Path path,
                     const void* packed_weight, char* columns, cudaStream_t stream);
 

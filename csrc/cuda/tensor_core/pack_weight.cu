@@ -7,9 +7,9 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// One thread a chunk: 16 bytes along the depth of one column. Neighbours take the taps of a chunk, then
-// what lies next to it in a contiguous weight, so that a warp reads whole lines. Behind the weight come
-// the zeros that samples off the map read. The channels of a group are multiples of a chunk.
+// One thread per 16-byte vector along the depth of one column. Neighbouring threads take the taps
+// of a vector, then what is adjacent in a contiguous weight, so that a warp reads whole lines. The
+// zeros after the weight are what samples off the map read.
 template <class T>
 __global__ void pack_weight_kernel(ConvArgs a, PackedWeight packed, T* to) {
   const uint32_t vecs = packed.count() / packed.form.parts / kVecSize<T>;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The order in which the fused kernels walk the pixels of a map: strips of 16 columns, each from top
-// to bottom. 128 consecutive pixels are a block of 8 x 16, whose samples share cache lines, and no
-// pixel is padding, whatever the size.
+// The order in which the fused kernels visit the pixels of a map: strips of 16 columns, each from
+// top to bottom. 128 consecutive pixels are a block of 8 x 16, whose samples share cache lines, and
+// no pixel is padding whatever the size.
 #pragma once
 
 #include "geometry.h"
@@ -14,7 +14,7 @@ struct Pixel {
   int n, y, x;
 };
 
-// Where pixel `index` of that order lies in maps of height x width.
+// Pixel `index` of that order, in maps of height x width.
 DCNV2_HD Pixel strip_pixel(int index, int height, int width) {
   const int n = index / (height * width), within = index % (height * width);
   const int strip = within / (kStrip * height), left = strip * kStrip;
@@ -23,13 +23,13 @@ DCNV2_HD Pixel strip_pixel(int index, int height, int width) {
   return {n, rest / columns, left + rest % columns};
 }
 
-// The pixels behind the rows of a tile, in shared memory.
+// The pixels of a tile's rows, in shared memory.
 template <int kRows>
 struct RowPixels {
   int n[kRows];  // -1: the row is past the last pixel
   int y[kRows], x[kRows];
 
-  // Rows are the pixels row0 .. of the strip order of maps of height x width, `pixels` in all.
+  // The rows become the pixels row0, row0 + 1, ... of the strip order; there are `pixels` in all.
   __device__ void fill(int row0, int pixels, int height, int width, int thread, int threads) {
     for (int row = thread; row < kRows; row += threads) {
       const Pixel p = strip_pixel(row0 + row, height, width);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Which tile and which product a fused kernel takes, and how it is launched.
+// Which tile and which mma a fused kernel uses, and how it is launched.
 #pragma once
 
 #include <type_traits>
@@ -12,7 +12,7 @@
 
 namespace dcnv2::cuda {
 
-// Bytes of shared memory that a block of the current device may have.
+// Shared memory in bytes that a block of the current device may have.
 inline int shared_limit() {
   int device = 0, bytes = 0;
   check(cudaGetDevice(&device), "device");
@@ -20,12 +20,11 @@ inline int shared_limit() {
   return bytes;
 }
 
-// Chips with less shared memory than this take the narrowest tile only.
+// Chips with less shared memory than this use the narrowest tile only.
 constexpr int kWideTileBytes = 144 << 10;
 
-// Columns of a tile for a product of `cols` columns: few where there are few, else so many that what
-// fills the rows is shared by as many columns as possible without padding more of them. Where a row's
-// readings are not shared, the narrowest.
+// Widest N tile that adds no padding; 64 if N <= 64, if rows cannot share sample addresses, or if
+// shared memory is small.
 inline int tile_cols(const ConvArgs& a, Path path, int64_t cols, bool share_addresses) {
   if (cols <= 64 || !share_addresses || shared_limit() < kWideTileBytes) return 64;
   if (path == Path::kMma || a.dtype == Dtype::kFloat32) return 128;
@@ -43,13 +42,13 @@ inline bool uses_wgmma_tf32(const ConvArgs& a, Path path) {
   return a.dtype == Dtype::kFloat32 && path == Path::kWgmma;
 }
 
-// The form in which a product wants its packed weight.
+// The form in which the kernels read the packed weight.
 inline OperandForm operand_form(const ConvArgs& a, Path path) {
   const bool split = uses_wgmma_tf32(a, path);
   return {split && !a.allow_tf32 ? 2 : 1, split};
 }
 
-// Calls f(Type<M>) for the multiplying warps of tiles of `cols` columns, but for floats by warpgroups.
+// Calls f(Type<M>) for tiles of `cols` columns; not for floats by wgmma.
 template <class F>
 void dispatch_product(const ConvArgs& a, Path path, int cols, F f) {
   auto by_warps = [&](auto product) {
@@ -73,14 +72,14 @@ void dispatch_product(const ConvArgs& a, Path path, int cols, F f) {
   }
 }
 
-// Calls f(Int<kSplits>) for floats by warpgroups.
+// Calls f(Int<kSplits>) for floats by wgmma.
 template <class F>
 void dispatch_splits(const ConvArgs& a, F f) {
   a.allow_tf32 ? f(Int<1>{}) : f(Int<2>{});
 }
 
-// Calls f(Type<M>) for products whose operands lie along the depth, the forward and the gradient of the input: with
-// tiles of kRows rows for floats by warpgroups, which leave fewer threads to fill them if they are 128.
+// Calls f(Type<M>) for K-major products, the forward and the gradient of the input. kRows applies
+// to floats by wgmma, where tiles of 128 rows leave fewer producer threads.
 template <int kRows, class F>
 void dispatch_k_major_product(const ConvArgs& a, Path path, int cols, F f) {
   if (!uses_wgmma_tf32(a, path)) return dispatch_product(a, path, cols, f);
@@ -91,7 +90,7 @@ void dispatch_k_major_product(const ConvArgs& a, Path path, int cols, F f) {
   });
 }
 
-// The same for the gradient of the weight, of `cols` output channels.
+// The same for the gradient of the weight, with `cols` output channels per tile.
 template <class F>
 void dispatch_pixel_product(const ConvArgs& a, Path path, int cols, F f) {
   if (!uses_wgmma_tf32(a, path)) return dispatch_product(a, path, cols, f);
@@ -110,7 +109,7 @@ void launch_blocks(void (*kernel)(Args), const Args& args, int blocks, int threa
   kernel<<<blocks, threads, bytes, stream>>>(args);
 }
 
-// As many blocks as the device has multiprocessors, or fewer tiles.
+// Persistent launch: one block per multiprocessor, or one per tile if those are fewer.
 template <class Args>
 void launch_persistent(void (*kernel)(Args), const Args& args, int tiles, int threads,
                        size_t shared_bytes, cudaStream_t stream) {

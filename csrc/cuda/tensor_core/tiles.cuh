@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Products whose rows are the pixels of a map: the forward and the gradient of the input. Some of a
-// block's warps fill rows into a ring of shared memory, the others multiply them by the packed weight
-// and store the result.
+// GEMMs whose rows are the pixels of a map: the forward and the gradient of the input. Producer
+// warps fill the stages of a pipeline, math warps multiply them by the packed weight and store the
+// result.
 #pragma once
 
 #include "cuda/tensor_core/tile_config.cuh"
@@ -11,7 +11,7 @@
 
 namespace dcnv2::cuda {
 
-// The map that a product writes, [.., height, width, channels], and what is added to each pixel.
+// The result, [.., height, width, channels], and the bias that is added to each pixel.
 struct OutputMap {
   void* data;
   int height, width, channels;
@@ -24,7 +24,7 @@ struct OutputMap {
   }
 };
 
-// How the result is cut into tiles.
+// Partition of the result into tiles.
 struct TileGrid {
   PackedWeight packed;
   const char* weight;  // packed
@@ -39,13 +39,13 @@ struct TileGrid {
   __host__ __device__ int tiles() const { return pixel_tiles * col_tiles * packed.groups; }
 };
 
-// One tile of the result: its first pixel, its first column within its weight group.
+// A tile of the result: its first pixel, and its first column within its weight group.
 struct OutputTile {
   int row0, col0, group;
 };
 template <class M>
 __device__ __forceinline__ OutputTile output_tile_at(const TileGrid& grid, int index) {
-  // Tiles of the same pixels run side by side, so that they find what is sampled in the L2 cache.
+  // Tiles of the same pixels are neighbours in launch order, so they find their samples in L2.
   const int across = grid.col_tiles * grid.packed.groups;
   return {index / across * M::kTileRows, index % grid.col_tiles * M::kTileCols,
           index % across / grid.col_tiles};
@@ -59,12 +59,12 @@ struct PipelineStorage {
   char a[kStages][M::kSplits * kSplitBytes];
   char b[kStages][M::kSplits * kCols * kRowBytes];
   RowPixels<kRows> producer_rows,
-      consumer_rows;  // each side has its own: they work on different tiles
-  alignas(kVec16Bytes) float bias[kCols];  // of the tile that is multiplied
+      consumer_rows;  // they may work on different tiles
+  alignas(kVec16Bytes) float bias[kCols];  // of the math warps' tile
   Barrier full[kStages], empty[kStages];
 };
 
-// The pixels of a tile for the filling threads; they meet before and after.
+// Writes the pixels of a tile for the producers, between two barriers.
 template <class M>
 __device__ __forceinline__ void load_tile_pixels(PipelineStorage<M>& pipeline, const TileGrid& grid,
                                                  const OutputMap& map, int row0, int thread) {
@@ -74,7 +74,7 @@ __device__ __forceinline__ void load_tile_pixels(PipelineStorage<M>& pipeline, c
   named_barrier(kProducerBarrier, M::kProducerThreads);
 }
 
-// The multiplying threads: every step of every tile of this block.
+// Math warps: main loop and epilogue of every tile of this block.
 template <class M>
 __device__ void math_tiles(const TileGrid& grid, const OutputMap& map,
                            PipelineStorage<M>& pipeline) {
@@ -85,10 +85,10 @@ __device__ void math_tiles(const TileGrid& grid, const OutputMap& map,
   ConsumerRelease<M, PipelineStorage<M>::kStages> release{pipeline.empty};
   for (int t = blockIdx.x; t < grid.tiles(); t += gridDim.x) {
     const OutputTile tile = output_tile_at<M>(grid, t);
-    named_barrier(kMathBarrier, M::kMathThreads);  // the last tile is stored
+    named_barrier(kMathBarrier, M::kMathThreads);  // every warp has stored the previous tile
     pipeline.consumer_rows.fill(tile.row0, grid.pixels, map.height, map.width, thread,
                                 M::kMathThreads);
-    const int columns = grid.packed.cols - tile.col0;  // from the tile's first on
+    const int columns = grid.packed.cols - tile.col0;  // left from the tile's first
     for (int column = thread; column < M::kTileCols; column += M::kMathThreads) {
       pipeline.bias[column] =
           column < columns

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The multiplying warps: sums += A * B^T over one stage, with A [kRows, slab] and B [kCols, slab] as
-// smem_layout.cuh lays them out, or sums += A^T * B with operands that lie the other way. MmaSync runs from
-// sm_80 on, Wgmma (wgmma.cuh) and WgmmaTf32 (wgmma_tf32.cuh) on sm_90a.
+// The math warps before Hopper, by mma.sync: sums += A * B^T over one stage, with A [kRows, 128
+// bytes] and B [kCols, 128 bytes] in the layout of smem_layout.cuh, or sums += A^T * B for operands
+// that are contiguous along the other axis. From sm_80 on. Wgmma (wgmma.cuh) and WgmmaTf32
+// (wgmma_tf32.cuh) have the same interface on sm_90a.
 #pragma once
 
 #include "cuda/tensor_core/mma/pipeline.cuh"
@@ -9,7 +10,8 @@
 
 namespace dcnv2::cuda {
 
-// A chunk of a row in the parts in which M's operands stand, each kSplitBytes behind the one before.
+// Stores 16 bytes' worth of an operand, in the splits that M multiplies; each split's tile begins
+// kSplitBytes after the one before.
 template <class M, int kSplitBytes>
 __device__ __forceinline__ void store_operand(uint32_t to,
                                               const float (&v)[kVecSize<typename M::element>]) {
@@ -24,8 +26,9 @@ __device__ __forceinline__ void store_operand(uint32_t to,
   }
 }
 
-// The same for a chunk that stands across, in one column of four neighbouring rows: where the first of its floats
-// goes, and the stores, in an order by which a warp's lie in different banks. Tiles lie at multiples of 1 KiB.
+// The same for four floats that become one column of four neighbouring rows. transposed_offset():
+// where the first of them goes. The four stores take their rows in an order that depends on the
+// lane, so that the stores of a warp fall in different banks. Tiles begin at multiples of 1 KiB.
 __device__ __forceinline__ uint32_t transposed_offset(int column, int vec) {
   return swizzled_offset(vec * kVecSize<float>, column / kVecSize<float>) +
          column % kVecSize<float> * int(sizeof(float));
@@ -46,7 +49,7 @@ __device__ __forceinline__ void store_transposed(uint32_t to, const float (&v)[k
   }
 }
 
-// Chunk j of the sums of row i that a thread has, where the columns stand in the order of column_place().
+// Vector j of the sums of row i that a thread holds, for columns in the order of column_place().
 template <class M, int kCount>
 __device__ __forceinline__ void read_sums(const M& product, int i, int j, float (&v)[kCount]) {
 #pragma unroll
@@ -57,7 +60,7 @@ __device__ __forceinline__ void read_sums(const M& product, int i, int j, float 
   }
 }
 
-// How operands of a type are multiplied: d[16, 8] += a[16, 32 bytes] * b[8, 32 bytes]^T.
+// One mma.sync for each type: d[16, 8] += a[16, 32 bytes] * b[8, 32 bytes]^T.
 struct HalfProduct {
   using element = __half;
   static __device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
@@ -71,7 +74,7 @@ struct BFloat16Product {
   }
 };
 
-// One product of operands rounded to 11 bits.
+// TF32: operands rounded to 11 significand bits.
 struct Tf32Product {
   using element = float;
   static __device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
@@ -81,8 +84,9 @@ struct Tf32Product {
     mma_m16n8k8_tf32(d, ra, rb);
   }
 };
-// Three products of operands split in two parts of 11 bits each: the accuracy of float32. The sum of
-// the small products is kept apart until the large one is added, so that it is not lost.
+// 3xTF32: operands split into two parts of 11 bits each, and three of the four products, which
+// gives the accuracy of float32. The small products are added up before the large one, so that they
+// are not lost.
 struct Float32Product {
   using element = float;
   static __device__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
@@ -97,7 +101,7 @@ struct Float32Product {
   }
 };
 
-// Eight warps of 32 rows each, and as many columns as that leaves them.
+// Eight warps, each with 32 rows and an equal share of the columns.
 template <class Product, int kRows, int kCols>
 struct MmaSync {
   using element = typename Product::element;
@@ -126,7 +130,7 @@ struct MmaSync {
 
   static __device__ void fence_proxy_async() {}  // the product reads as any load does
 
-  // The tiles may be overwritten once every multiplying thread has returned.
+  // The stage may be overwritten once every math thread has returned from multiply().
   static constexpr bool kAsync = false;
   __device__ void finish() {}
   __device__ void multiply(const char* tile_a, const char* tile_b, int thread) {
@@ -153,7 +157,8 @@ struct MmaSync {
     }
   }
 
-  // The same for A [kDepth, kRows] and B [kDepth, kCols], in slabs of [kDepth, 128 bytes].
+  // sums += A^T * B with A [kTileK, kRows] and B [kTileK, kCols], as swizzle atoms of [kTileK, 128
+  // bytes].
   static constexpr int kTileK = kProducerThreads / kRowVecs;
   __device__ void multiply_transposed(const char* atoms_a, const char* atoms_b, int thread) {
     const int lane = thread % 32, warp = thread / 32;
@@ -175,8 +180,9 @@ struct MmaSync {
     }
   }
 
-  // Four pieces of 8 lines by half a step's depth, of 16 lines from `line`: those of the first 8 lines
-  // come first (kByLines), or those of the first half of the depth.
+  // Loads fragments: four matrices of 8 lines by half a step's depth, from 16 lines that begin at
+  // `line`. Those of the first 8 lines come first (kByLines), or those of the first half of the
+  // depth.
   template <bool kByLines>
   static __device__ void load_transposed(uint32_t (&r)[4], const char* atoms, int depth, int line,
                                          int lane) {
@@ -201,9 +207,9 @@ struct MmaSync {
     }
   }
 
-  // The sums that a thread has: of kThreadRows rows, in each kThreadPairs pairs of columns, of which
-  // pair j begins at column(thread) + 8 * j; where the columns stand in the order of column_place(), in
-  // each kThreadChunks chunks, of which chunk j begins at chunk_column(thread, j).
+  // The accumulators of a thread: kThreadRows rows with kThreadPairs pairs of columns each. Pair j
+  // begins at column(thread) + 8 * j. For columns in the order of column_place() they form
+  // kThreadVecs vectors of 16 bytes, and vector j begins at vec_column(thread, j).
   static constexpr int kThreadRows = 4, kThreadPairs = kColTiles;
   static constexpr int kThreadVecs = kThreadPairs * 2 / kVecSize<element>;
   __device__ static int row(int thread, int i) {

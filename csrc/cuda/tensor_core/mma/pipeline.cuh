@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A ring of operand tiles between the warps that fill them and the warps that multiply them.
+// The pipeline between producer and math warps: full and empty mbarriers around the stages of
+// operand tiles.
 #pragma once
 
 #include "cuda/tensor_core/mma/ptx.cuh"
@@ -9,7 +10,7 @@ namespace dcnv2::cuda {
 // Named barriers; 0 is __syncthreads. In grad_offset_mask the epilogue warps use the first.
 constexpr int kProducerBarrier = 1, kMathBarrier = 2;
 
-// The stage that comes next and the parity that its barriers have by then.
+// The next stage and the phase parity of its barriers.
 template <int kStages>
 struct PipelineState {
   int stage = 0;
@@ -23,14 +24,15 @@ struct PipelineState {
   }
 };
 
-// Whether a thread is in the first warp of those that count from 0: in a form that tells the compiler that
-// whole warps agree, so that the others branch past what that warp does.
+// Whether a thread is in the first warp of those counted from 0. The shuffle tells the compiler
+// that the answer is uniform over a warp, so the other warps branch past that warp's work.
 __device__ __forceinline__ bool in_first_warp(int thread) {
   return __shfl_sync(0xffffffffu, thread / 32, 0) == 0;
 }
 
-// Lanes that arrive at a barrier for their warp. racecheck of compute-sanitizer does not see that __syncwarp() orders
-// what the others did before: what it judges is compiled to have each lane arrive for itself.
+// Lanes that arrive at an mbarrier for their warp. racecheck of compute-sanitizer does not see that
+// __syncwarp() orders what the other lanes did before, so the build that it checks has every lane
+// arrive.
 #ifdef DCNV2_EVERY_LANE_ARRIVES
 constexpr int kArrivals = 32;
 #else
@@ -44,8 +46,8 @@ __device__ __forceinline__ void arrive_for_warp(Barrier& barrier) {
   arrive_for_warp(shared_address(&barrier));
 }
 
-// Starts a copy by one warp, which must arrive at `full` after it: by the chip where M is for one that can, else by
-// the warp's lanes.
+// Starts a copy into shared memory by one warp, which must then arrive at `full`: one bulk copy
+// where M's chip has them, else cp.async by all lanes.
 template <class M>
 __device__ __forceinline__ void copy_tile(void* to, const void* from, int bytes, Barrier& full) {
   if constexpr (M::kBulkCopy) {
@@ -57,7 +59,7 @@ __device__ __forceinline__ void copy_tile(void* to, const void* from, int bytes,
   }
 }
 
-// The same by a warp that alone fills the stage: the barrier counts so many arrivals.
+// The same for a warp that fills the stage by itself; `full` counts kCopyArrivals arrivals.
 template <class M>
 constexpr int kCopyArrivals = M::kBulkCopy ? kArrivals : 32;
 template <class M>
@@ -71,15 +73,15 @@ __device__ __forceinline__ void copy_tile_alone(void* to, const void* from, int 
   }
 }
 
-// Arrives at a barrier for the warp, once what its lanes stored or copied is in place.
+// Arrives at a barrier for the warp, after its lanes' stores and copies are complete.
 template <class M>
 __device__ __forceinline__ void arrive_filled(uint32_t barrier) {
   if constexpr (!M::kBulkCopy) cp_async_wait_all();
   arrive_for_warp(barrier);
 }
 
-// Gives stages back to those who fill them, once a warp's product has read them: at once, or when the
-// next one has begun where products are in flight.
+// Releases stages to the producers once a warp's product has read them: at once, or, where wgmma
+// runs asynchronously, when the next product has been issued.
 template <class M, int kStages>
 struct ConsumerRelease {
   Barrier (&empty)[kStages];
@@ -93,7 +95,7 @@ struct ConsumerRelease {
       arrive_empty(stage);
     }
   }
-  // Waits for the last product.
+  // Waits for the last product and releases its stage.
   __device__ void finish(M& product) {
     product.finish();
     if (last >= 0) arrive_empty(last);
@@ -102,7 +104,7 @@ struct ConsumerRelease {
   __device__ void arrive_empty(int stage) { arrive_for_warp(empty[stage]); }
 };
 
-// So often threads arrive at every full barrier, and at every empty one.
+// Arrivals per phase: at each full barrier `filling`, at each empty one `multiplying`.
 template <int kStages>
 __device__ __forceinline__ void init_pipeline(Barrier (&full)[kStages], Barrier (&empty)[kStages],
                                               int filling, int multiplying) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The operand tiles of the fused kernels in shared memory: rows of 128 bytes, in which the eight
-// 16-byte chunks of row r are permuted by r mod 8. ldmatrix reads such rows without bank conflicts,
-// and wgmma knows the permutation as its 128-byte swizzle.
+// Layout of operand tiles in shared memory: rows of 128 bytes, in which the eight 16-byte vectors
+// of row r are permuted by r mod 8. This is wgmma's 128-byte swizzle, and ldmatrix reads it without
+// bank conflicts.
 #pragma once
 
 #include "cuda/common/vec16.cuh"
@@ -18,14 +18,14 @@ template <class T>
 constexpr int kRowElements =
     kRowBytes / int(sizeof(T));  // elements of a row: 64 halves or 32 floats
 
-// Byte offset of a chunk of a row in a tile.
+// Byte offset of a 16-byte vector of a row.
 __device__ __forceinline__ int swizzled_offset(int row, int vec) {
   return row * kRowBytes + ((vec ^ (row & 7)) << 4);
 }
 
-// What the tensor cores multiply of a float: with kSplits 1 the nearest number of 11 bits; with 2 that and the rest,
-// of which they see 11 bits. A NaN may get lost in the high part, and is in the low one then; an infinite number
-// leaves a NaN there.
+// Splits a float into what the tensor cores read of it. kSplits 1: the nearest number of 11 bits.
+// kSplits 2: 11 bits, and the rest, of which 11 bits count. A NaN may vanish from the high part and
+// is then in the low part; an infinity leaves a NaN there.
 template <int kSplits>
 __device__ __forceinline__ void split_tf32(float v, uint32_t& high, uint32_t& low) {
   if constexpr (kSplits == 1) {
@@ -44,7 +44,7 @@ __device__ __forceinline__ void split_tf32(const float (&v)[4], uint4& high, uin
   split_tf32<kSplits>(v[3], high.w, low.w);
 }
 
-// Addresses of what lies in a block's shared memory, as sums of one number.
+// 32-bit shared-memory addresses, as offsets from one base register.
 struct SharedAddresses {
   const char* start;
   uint32_t base;
@@ -56,8 +56,8 @@ struct SharedAddresses {
   }
 };
 
-// A tile's columns stand in an order in which each multiplying thread, which has pairs of every eighth
-// column, has whole chunks: the place of a column.
+// Where a column of B is stored. An mma leaves each thread pairs of every eighth column; in this
+// order of columns those pairs form whole 16-byte vectors.
 template <class T>
 __host__ __device__ constexpr int column_place(int column) {
   constexpr int kBlock = 4 * kVecSize<T>;  // of the four lanes that share a row of a product

@@ -1,29 +1,28 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Hopper's warpgroup products of halves with both operands in shared memory, m64n128k16 and m64n64k16.
-// Compile to nothing useful below sm_90a; the host never launches it there.
+// wgmma of halves with both operands in shared memory, m64n128k16 and m64n64k16. Empty below
+// sm_90a, where it is never launched.
 #pragma once
 
 #include "cuda/tensor_core/mma/mma_sync.cuh"
 
 namespace dcnv2::cuda {
 
-// The multiplying warps on Hopper: one warpgroup, with as many parts of 64 rows (kRows 128) or 128
-// columns (kCols 256) as the tile has. The block's other warps give it registers.
+// The math warps on Hopper: one warpgroup, which computes kMTiles * kNTiles products of 64 rows and
+// up to 128 columns. The producers free registers for it.
 template <class T, int kRows, int kCols>
 struct Wgmma {
   using element = T;
   static constexpr int kTileRows = kRows, kTileCols = kCols;
   static constexpr int kSplits = 1;
-  static constexpr bool kRoundOnStore =
-      false;  // whether operands are rounded by those who store them
-  static constexpr bool kSwapAB = false;  // whether grad_weight's samples are the product's columns
-  static constexpr bool kBulkCopy = true;  // whether the chip copies tiles by itself
+  static constexpr bool kRoundOnStore = false;  // whether producers round operands
+  static constexpr bool kSwapAB = false;  // see fused_grad_weight.cu
+  static constexpr bool kBulkCopy = true;  // cp.async.bulk
   static constexpr int kMathThreads = 128, kProducerThreads = 512, kStages = 4;
   static constexpr bool kSupported = kHasWgmma;
   static constexpr int kMTiles = kRows / 64, kNTiles = kCols > 128 ? kCols / 128 : 1;
   static constexpr int kPartCols = kCols / kNTiles;
-  // What the filling threads give, from the 96 that all begin with, must cover what these take, or
-  // the block waits for ever.
+  // Registers freed by producers (from kLaunchRegisters each) must cover what consumers allocate,
+  // or setmaxnreg deadlocks.
   static constexpr int kMathRegisters = 160, kProducerRegisters = 80, kLaunchRegisters = 96;
   static_assert(kMathThreads * (kMathRegisters - kLaunchRegisters) <=
                 kProducerThreads * (kLaunchRegisters - kProducerRegisters));
@@ -44,7 +43,7 @@ struct Wgmma {
 
   static __device__ void fence_proxy_async() { cuda::fence_proxy_async(); }
 
-  // A product is in flight until the next one has begun, and the last one until finish().
+  // A product runs until the next one is issued, and the last one until finish().
   static constexpr bool kAsync = true;
   __device__ void finish() {
     wgmma_wait<0>();
@@ -72,8 +71,8 @@ struct Wgmma {
     wgmma_wait<1>();
   }
 
-  // The same for operands that lie the other way: sums += A^T * B with A [kDepth, kRows] and
-  // B [kDepth, kCols] in slabs of [kDepth, 64 halves].
+  // sums += A^T * B with A [kTileK, kRows] and B [kTileK, kCols], as swizzle atoms of [kTileK, 64
+  // halves].
   static constexpr int kTileK = 64;
   __device__ void multiply_transposed(const char* atoms_a, const char* atoms_b, int) {
     constexpr int kAtomBytes = kTileK * kRowBytes, kStepBytes = 16 * kRowBytes;

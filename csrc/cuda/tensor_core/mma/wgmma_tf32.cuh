@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Hopper's warpgroup products of floats, of which the unit takes 11 bits: m64n128k8 and m64n64k8. With kSplits 1
-// the operands are rounded to that; with 2 they come in two parts, high and low, and three of the four products
-// give the accuracy of float32. Operands lie along the depth. As in wgmma.cuh, useful from sm_90a on.
+// wgmma of floats, m64n128k8 and m64n64k8, which reads 11 significand bits. kSplits 1: operands are
+// rounded to that (TF32). kSplits 2: operands come as a high and a low part, and three of the four
+// products give the accuracy of float32 (3xTF32). Operands are K-major. Empty below sm_90a.
 #pragma once
 
 #include "cuda/tensor_core/mma/mma_sync.cuh"
 
 namespace dcnv2::cuda {
 
-// The sums of one warpgroup, or of two that share the rows. What a step gives is summed up apart, the small products
-// first, and added to the rest by the threads: the unit's own sums are cut off, not rounded.
+// The accumulators of one warpgroup, or of two that share the rows. Each step is summed in its own
+// registers, small products first, and then added to the total in float32, since wgmma truncates
+// its own sums.
 template <int kRows, int kCols, int kOperandSplits, int kWarpgroupCount>
 struct WgmmaTf32Sums {
   using element = float;
@@ -63,7 +64,7 @@ struct WgmmaTf32Sums {
   }
 };
 
-// Both operands in shared memory, their parts one behind the other.
+// Both operands in shared memory, the low part of each after its high part.
 template <int kRows, int kCols, int kOperandSplits>
 struct WgmmaTf32 : WgmmaTf32Sums<kRows, kCols, kOperandSplits, kRows / 64> {
   using Sums = WgmmaTf32Sums<kRows, kCols, kOperandSplits, kRows / 64>;
@@ -95,14 +96,13 @@ struct WgmmaTf32 : WgmmaTf32Sums<kRows, kCols, kOperandSplits, kRows / 64> {
   }
 };
 
-// The rows' operand comes as plain floats, which the multiplying threads take into registers and split there;
-// that of the columns as above.
+// A comes as unsplit floats, which math threads load into registers and split there; B as above.
 template <int kRows, int kOperandSplits>
 struct WgmmaTf32Rs : WgmmaTf32Sums<kRows, 64, kOperandSplits, 1> {
   using Sums = WgmmaTf32Sums<kRows, 64, kOperandSplits, 1>;
   static constexpr bool kSwapAB = true;
 
-  // A [kRows, slab] as smem_layout.cuh lays it out.
+  // A [kRows, 128 bytes] in the layout of smem_layout.cuh.
   __device__ void multiply(const char* tile_a, const char* tile_b, int thread) {
     static_assert(kRows == 64);
     const int row = thread / 32 * 16 + thread % 16, vec = thread % 32 / 16;
@@ -112,8 +112,9 @@ struct WgmmaTf32Rs : WgmmaTf32Sums<kRows, 64, kOperandSplits, 1> {
     });
   }
 
-  // A [kDepth, kRows] in slabs of [kDepth, 128 bytes], whose rows stand where slab_row() says, so that those which
-  // the four lanes of a quad read lie in different banks; B in tiles of a slab's depth, kSplitBytes a part.
+  // A [kTileK, kRows] in swizzle atoms of [kTileK, 128 bytes]. Rows are stored where swapped_row()
+  // says, so that the rows that the four lanes of a quad read fall in different banks. B is in
+  // tiles of 32 floats of depth, with kSplitBytes from one split to the next.
   static constexpr int kTileK = Sums::kProducerThreads / kRowVecs, kAtomBytes = kTileK * kRowBytes;
   static __device__ int swapped_row(int k) { return (k & ~7) | (k & 3) << 1 | (k >> 2 & 1); }
   template <int kSplitBytes>
@@ -135,8 +136,9 @@ struct WgmmaTf32Rs : WgmmaTf32Sums<kRows, 64, kOperandSplits, 1> {
         });
   }
 
-  // One tile of B after the other, each times all rows. load(down, depth, v): what this thread has of A at eight of
-  // the depth from there on. While some products run, the operands of the next are taken.
+  // Multiplies all rows by one tile of B after the other. load(m_tile, depth, v) loads this
+  // thread's fragment of A for eight values of the depth. The next fragments are loaded while
+  // products run.
   template <int kTiles, class Load>
   __device__ __forceinline__ void multiply_units(uint32_t b, int split_bytes, Load load) {
     constexpr int kTileBytes = 64 * kRowBytes,

@@ -33,8 +33,8 @@ def interpolate(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
         [B, C, P].
     """
     height, width = image.shape[-2:]
-    # From one pixel outside on everything is zero, so coordinates may stop two pixels outside.
-    # This keeps infinity out of the arithmetic; NaN stays NaN.
+    # More than one pixel outside everything is zero, so coordinates are clamped to two pixels
+    # outside. This keeps infinity out of the arithmetic; NaN stays NaN.
     y, x = y.clamp(-2, height + 1), x.clamp(-2, width + 1)
     y0, x0 = y.floor(), x.floor()
     ly, lx = (y - y0)[:, None], (x - x0)[:, None]

@@ -14,7 +14,7 @@ from reference.rois import as_pair, as_table
 
 
 def _round_half_away(value: Tensor) -> Tensor:
-    """As C's round: halves go away from zero."""
+    """Round halves away from zero, as in C."""
     return copysign((value.abs() + 0.5).floor(), value)
 
 
@@ -70,7 +70,7 @@ def _pool(image: Tensor, y: Tensor, x: Tensor, group_size: int) -> Tensor:
     full = (classes, bins, bins, samples, samples)
     y, x = y.expand(full), x.expand(full)
     skipped = (y < -0.5) | (y > height - 0.5) | (x < -0.5) | (x > width - 0.5)
-    skipped = skipped & ~(y.isnan() | x.isnan())  # what is not a number is not off the map either
+    skipped = skipped & ~(y.isnan() | x.isnan())  # NaN is not outside the map
 
     # Output channel c of class k in bin (i, j) reads input channel (c*G + gh)*G + gw.
     place = arange(bins, device=image.device)
@@ -125,7 +125,7 @@ def deform_psroi_pool(
         y, x = psroi_points(roi, shift, bins, spatial_scale, part, sample_per_part, trans_std)
         pooled.append(_pool(input[int(roi[0])], y, x, group_size))
     if not pooled:
-        # A sum over nothing, but one that the operands still belong to.
+        # An empty sum that stays connected to the operands in the graph.
         shape = (0, input.shape[1] // group_size**2, bins, bins)
         nothing = zeros(shape, dtype=input.dtype, device=input.device)
         return nothing + 0 * sum(t.sum() for t in (input, offset, mask) if t is not None)

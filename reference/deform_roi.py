@@ -53,12 +53,12 @@ def roi_points(
 
 
 def _pool(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Mean over the samples of each bin; [C, ph, pw]. A sample off the map is zero and counts."""
+    """Mean over the samples of each bin; [C, ph, pw]. A sample outside the map counts as zero."""
     channels, height, width = image.shape
     out_h, out_w, grid_h, _ = y.shape
     grid_w = x.shape[3]
     off = (y < -1) | (y > height) | (x < -1) | (x > width)
-    off = off & ~(y.isnan() | x.isnan())  # what is not a number is not off the map either
+    off = off & ~(y.isnan() | x.isnan())  # NaN is not outside the map
     full = (out_h, out_w, grid_h, grid_w)
     points = (1, out_h * out_w * grid_h * grid_w)
     values = interpolate_clamped(
@@ -102,7 +102,7 @@ def deform_roi_pool(
         y, x = roi_points(roi, shift, bins, spatial_scale, sampling_ratio, gamma)
         pooled.append(_pool(input[int(roi[0])], y, x))
     if not pooled:
-        # A sum over nothing, but one that the operands still belong to.
+        # An empty sum that stays connected to the operands in the graph.
         nothing = zeros(0, input.shape[1], *bins, dtype=input.dtype, device=input.device)
         return nothing + 0 * sum(t.sum() for t in (input, offset, mask) if t is not None)
     out = stack(pooled)

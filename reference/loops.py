@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The operators once more, loop by loop in NumPy, for tiny shapes: what checks the reference.
+"""The operators again, as loops in NumPy for tiny shapes, to check the reference.
 
 The formulation is another one on purpose: no floor, no corners, but the sum over *all* pixels q of
 the map, weighted by the kernel G(q, p) = max(0, 1-|q_y-p_y|) · max(0, 1-|q_x-p_x|) of Deformable

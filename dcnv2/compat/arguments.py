@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the modules of this package share: names of arguments, and checks of group counts."""
+"""Shared by the modules of this package: aliases of arguments, and checks of group counts."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def takes_aliases(function: F) -> F:
-    """Let the number of deform groups go by the name that any of the projects has for it.
+    """Accept every project's name for the number of deform groups.
 
     Raises:
-        TypeError: on a call that gives the number twice.
+        TypeError: at a call that gives the number twice.
     """
     parameters = inspect.signature(function).parameters
     (own,) = (name for name in GROUP_NAMES if name in parameters)
@@ -39,10 +39,10 @@ def takes_aliases(function: F) -> F:
 def check_groups(
     input: Tensor, offset: Tensor, weight: Tensor, groups: int, deform_groups: int
 ) -> None:
-    """Raise unless the group counts that are given are those that follow from the shapes.
+    """Check that the given group counts match the shapes.
 
     Raises:
-        ValueError: they are not.
+        ValueError: they do not.
     """
     if input.shape[1] != groups * weight.shape[1]:
         raise ValueError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""BasicSR, EDVR and chengdazhi's Deformable-Convolution-V2-PyTorch, whose order BasicSR keeps."""
+"""BasicSR, EDVR and chengdazhi's Deformable-Convolution-V2-PyTorch: one argument order."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def deform_conv(
     deformable_groups: int = 1,
     im2col_step: int = 64,
 ) -> Tensor:
-    """Convolve without masks, in this order; shapes are those of `dcnv2.ops.deform_conv2d`.
+    """Convolve without masks, in this argument order; shapes: `dcnv2.ops.deform_conv2d`.
 
     Raises:
         ValueError: a group count is not that of the shapes.
@@ -57,7 +57,7 @@ def modulated_deform_conv(
     groups: int = 1,
     deformable_groups: int = 1,
 ) -> Tensor:
-    """Convolve with masks, in this order; shapes are those of `dcnv2.ops.deform_conv2d`.
+    """Convolve with masks, in this argument order; shapes: `dcnv2.ops.deform_conv2d`.
 
     Raises:
         ValueError: a group count is not that of the shapes.

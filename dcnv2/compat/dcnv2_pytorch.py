@@ -35,7 +35,7 @@ def dcn_v2_conv(
     dilation: Size,
     deformable_groups: int,
 ) -> Tensor:
-    """Convolve with masks, in this order; shapes are those of `dcnv2.ops.deform_conv2d`.
+    """Convolve with masks, in this argument order; shapes: `dcnv2.ops.deform_conv2d`.
 
     Raises:
         ValueError: deformable_groups is not that of the shapes.
@@ -45,7 +45,7 @@ def dcn_v2_conv(
 
 
 class DCNv2(ModulatedDeformConv):
-    """A modulated deformable convolution; stride and padding must be given, the bias always is."""
+    """A modulated deformable convolution with required stride and padding; it always has a bias."""
 
     @takes_aliases
     def __init__(
@@ -93,7 +93,7 @@ class DCN(DCNv2):
         )
 
     def init_offset(self) -> None:
-        """Zero the branch, so that offsets start at 0 and masks at a half."""
+        """Zero the branch, so that offsets start at 0 and masks at 0.5."""
         self.conv_offset_mask.reset_parameters()
 
     def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
@@ -116,7 +116,7 @@ def dcn_v2_pooling(
     sample_per_part: int = 4,
     trans_std: float = 0.0,
 ) -> Tensor:
-    """Pool as `dcnv2.ops.deform_psroi_pool` does; with `no_trans` offsets play no part.
+    """Pool as `dcnv2.ops.deform_psroi_pool` does; `no_trans` ignores the offsets.
 
     Raises:
         ValueError: the input has not output_dim * group_size^2 channels.

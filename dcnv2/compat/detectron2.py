@@ -18,7 +18,7 @@ Activation = Callable[[Tensor], Tensor] | None
 
 
 class DeformConv(layers.PlainDeformConv):
-    """A deformable convolution (v1), then `norm` and `activation` if given; `bias` only as False.
+    """A deformable convolution (v1), then `norm` and `activation` if given; `bias` must be False.
 
     state_dict: `weight`, `norm.*`.
     """

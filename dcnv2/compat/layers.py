@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Layers that several projects have, to which each adds its own names and defaults."""
+"""Layers shared by several projects, each of which adds its own names and defaults."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ class _FixedGroups(DeformConv2d):
         return self.deform_groups
 
     def reset_parameters(self) -> None:
-        """Draw the weight as nn.Conv2d does; the bias is zero."""
+        """Initialise the weight as nn.Conv2d does, and the bias with zero."""
         super().reset_parameters()
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
     def convolve(self, input: Tensor, offset: Tensor, mask: Tensor | None) -> Tensor:
-        """Convolve, with the layer's own number of deform groups and no other."""
+        """Convolve with the layer's number of deform groups."""
         check_groups(input, offset, self.weight, self.groups, self.deform_groups)
         options = (self.stride, self.padding, self.dilation)
         return deform_conv2d(input, offset, self.weight, self.bias, *options, mask)
 
     def extra_repr(self) -> str:
-        """Return what the module's line says besides its name."""
+        """Return the arguments that repr() shows."""
         return f"{super().extra_repr()}, deform_groups={self.deform_groups}"
 
 
@@ -191,7 +191,7 @@ class ModulatedDeformConvPack(ModulatedDeformConv2dPack):
         )
 
     def reset_parameters(self) -> None:
-        """Draw the weight as nn.Conv2d does; the bias is zero."""
+        """Initialise the weight as nn.Conv2d does, and the bias with zero."""
         super().reset_parameters()
         if self.bias is not None:
             nn.init.zeros_(self.bias)

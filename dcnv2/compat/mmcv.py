@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""mmcv.ops: its deformable convolutions and RoI poolings, and its registry's names for them."""
+"""mmcv.ops: deformable convolutions, RoI pooling, and their names in mmcv's registry."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def deform_conv2d(
     """Convolve without masks, in mmcv's order; shapes are those of `dcnv2.ops.deform_conv2d`.
 
     Raises:
-        ValueError: a group count is not that of the shapes, or `bias` is true: mmcv has none here.
+        ValueError: a group count does not match the shapes, or `bias` is true.
     """
     if bias:
-        raise ValueError("bias must be False: add one to the output")
+        raise ValueError("bias must be False; add a bias to the output instead")
     check_groups(input, offset, weight, groups, deform_groups)
     return _deform_conv2d(input, offset, weight, None, stride, padding, dilation)
 
@@ -94,7 +94,7 @@ def deform_roi_pool(
     sampling_ratio: int = 0,
     gamma: float = 0.1,
 ) -> Tensor:
-    """Pool as `dcnv2.ops.deform_roi_pool` does; mmcv writes no offset as an empty tensor too."""
+    """Pool as `dcnv2.ops.deform_roi_pool` does; an empty offset means none, as in mmcv."""
     if offset is not None and offset.numel() == 0 and len(rois) != 0:
         offset = None
     options = (output_size, spatial_scale, sampling_ratio, gamma)
@@ -102,7 +102,7 @@ def deform_roi_pool(
 
 
 class DeformRoIPool(nn.Module):
-    """Deformable RoI pooling whose offsets are given: forward(input, rois, offset=None)."""
+    """Deformable RoI pooling with given offsets: forward(input, rois, offset=None)."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class ModulatedDeformRoIPoolPack(DeformRoIPoolPack):
 
 
 def register(registry: Any = None) -> None:
-    """Put our layers behind the names `DCN` and `DCNv2` of configurations (`dict(type='DCNv2')`).
+    """Register our layers as `DCN` and `DCNv2` for configurations (`dict(type='DCNv2')`).
 
     Call it once, before a model is built; MMDetection, MMSegmentation and MMagic then build ours.
 
@@ -180,8 +180,8 @@ def register(registry: Any = None) -> None:
     Raises:
         ModuleNotFoundError: no registry is given, and neither package is installed.
     """
-    with suppress(ImportError):  # no mmcv, or one without operators
-        import_module("mmcv.ops")  # registers its own, and would refuse names that are taken
+    with suppress(ImportError):  # mmcv is missing, or has no operators
+        import_module("mmcv.ops")  # first, because mmcv refuses to register a name twice
     if registry is None:
         try:
             registry = import_module("mmengine.registry").MODELS

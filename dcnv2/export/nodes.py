@@ -19,7 +19,7 @@ _DTYPES = {"FLOAT": torch.float32, "FLOAT16": torch.float16, "DOUBLE": torch.flo
 
 def _known(name: str, size: int | None) -> int:
     if size is None:
-        raise ValueError(f"{name} must be known when exporting; give an example of that shape")
+        raise ValueError(f"{name} must be known at export; use an example of that shape")
     return size
 
 
@@ -34,7 +34,7 @@ def deform_conv(
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> Any:
-    """DeformConv, in the widest dtype of its operands: places may be float32 beside a half."""
+    """DeformConv in the widest dtype of its operands: offsets may be float32 for a half input."""
     out_channels, group_channels, height, width = (
         _known("the weight's shape", size) for size in build.sizes(weight)
     )
@@ -43,7 +43,7 @@ def deform_conv(
     own, wide = build.dtype(input), build.dtype(offset)
     mixed = own != wide or (not build.absent(mask) and build.dtype(mask) != own)
     if build.absent(bias) and not build.absent(mask) and own in _DTYPES:
-        # Without it an empty name stands before the mask's, which TensorRT's parser stumbles over.
+        # An omitted bias is an empty name before the mask's, which TensorRT's parser rejects.
         bias = build.constant(torch.zeros(out_channels, dtype=_DTYPES[own]))
     operands = [input, weight, offset, bias, mask]
     if mixed:
@@ -74,15 +74,15 @@ class _Numbers:
         return self.build.constant(torch.as_tensor(numbers, dtype=self.dtype))
 
     def whole(self, numbers: Any) -> Any:
-        """A constant of whole numbers."""
+        """An int64 constant."""
         return self.build.constant(torch.as_tensor(numbers, dtype=torch.int64))
 
     def cast(self, value: Any) -> Any:
-        """A value in this dtype."""
+        """A value cast to this dtype."""
         return self.build.Cast(value, to=self.code)
 
     def index(self, value: Any) -> Any:
-        """A value as whole numbers."""
+        """A value cast to int64."""
         return self.build.Cast(value, to=INT64)
 
     def scale(self, value: Any, factor: float) -> Any:
@@ -90,7 +90,7 @@ class _Numbers:
         return self.build.Mul(value, self.value(factor))
 
     def size(self, value: Any, axis: int) -> Any:
-        """A size, as a whole number."""
+        """A size, as int64."""
         return self.build.Gather(self.build.Shape(value), self.whole(axis), axis=0)
 
     def take(self, value: Any, axis: int, index: int) -> Any:
@@ -98,14 +98,14 @@ class _Numbers:
         return self.build.Gather(value, self.whole(index), axis=axis)
 
     def any(self, *conditions: Any) -> Any:
-        """Where some condition holds."""
+        """Where any of the conditions holds."""
         found = conditions[0]
         for condition in conditions[1:]:
             found = self.build.Or(found, condition)
         return found
 
     def round(self, value: Any) -> Any:
-        """Halves away from zero, as C rounds."""
+        """Round halves away from zero, as in C."""
         build = self.build
         return build.Mul(
             build.Sign(value), build.Floor(build.Add(build.Abs(value), self.value(0.5)))
@@ -121,8 +121,8 @@ def _boxes(numbers: _Numbers, input: Any, rois: Any) -> tuple[Any, list[Any]]:
     images = numbers.cast(numbers.size(input, 0))
     outside = numbers.any(
         build.Less(image, zero), build.Not(build.Less(image, images))
-    )  # NaN is not less than anything
-    for corner in corners:  # what is not finite is not zero when taken from itself
+    )  # comparisons with NaN are false
+    for corner in corners:  # a non-finite value minus itself is not zero
         outside = build.Or(outside, build.Not(build.Equal(build.Sub(corner, corner), zero)))
     image = numbers.index(build.Where(outside, zero, image))
     return image, [build.Where(outside, numbers.value(float("nan")), c) for c in corners]
@@ -135,8 +135,8 @@ def _read(
     first: Any,  # whole number of the map that a bin reads, to broadcast with the places
     y: Any,  # [R, K, ph, pw, S], as all that follow: may have 1 where it does not change
     x: Any,
-    outside: Any,  # samples that read nothing
-    count: Any,  # samples that are averaged, to broadcast
+    outside: Any,  # samples that count as zero or are skipped
+    count: Any,  # number of averaged samples, broadcastable
 ) -> Any:
     """The means of bilinear samples [R, K, ph, pw, C/K/cells], clamped to the map."""
     build = numbers.build
@@ -187,7 +187,7 @@ def _finish(
 
 
 def _samples(numbers: _Numbers, side: int, shift: float) -> tuple[Any, Any]:
-    """Where samples lie in a bin, as shares of it: along y and x, [side * side] each."""
+    """Positions of samples in a bin, as fractions of it: along y and x, [side * side] each."""
     steps = (torch.arange(side, dtype=torch.float64) + shift) / side
     y, x = torch.meshgrid(steps, steps, indexing="ij")
     return numbers.value(y.flatten()), numbers.value(x.flatten())
@@ -231,7 +231,9 @@ def deform_roi_pool(
         ValueError: sampling_ratio is 0: how many samples a bin takes would depend on the boxes.
     """
     if sampling_ratio < 1:
-        raise ValueError("sampling_ratio must be fixed for ONNX, such as 2; 0 depends on the boxes")
+        raise ValueError(
+            "ONNX export needs a fixed sampling_ratio, such as 2; 0 depends on the boxes"
+        )
     numbers = _Numbers(build, input)
     image, corners = _boxes(numbers, input, rois)
     x1, y1, x2, y2 = (
@@ -275,7 +277,7 @@ def deform_psroi_pool(
     sample_per_part: int,
     trans_std: float,
 ) -> Any:
-    """Deformable position-sensitive RoI pooling as the papers' authors have it."""
+    """Deformable position-sensitive RoI pooling, as in the code of the papers' authors."""
     numbers = _Numbers(build, input)
     bins, half = output_size, numbers.value(0.5)
     image, corners = _boxes(numbers, input, rois)

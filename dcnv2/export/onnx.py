@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What both of PyTorch's ONNX exporters put in the place of our operators, and of torchvision's."""
+"""Translations of our operators and torchvision's for both of PyTorch's ONNX exporters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 import dcnv2.ops  # noqa: F401 - defines the operators
 from dcnv2.export import nodes
 
-OPSET = 19  # the first that has DeformConv; 22 added bfloat16 to it and changed nothing else
+OPSET = 19  # the first with DeformConv; opset 22 only added bfloat16
 
 
 def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
@@ -96,7 +96,7 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
 
 
 def register_symbolics(opset: int = OPSET) -> None:
-    """Tell torch.onnx.export(dynamo=False) what stands for the operators, from `opset` on.
+    """Register translations of the operators with torch.onnx.export(dynamo=False), from `opset` on.
 
     It has dcnv2's three operators and torchvision's deform_conv2d. RoI pooling needs a fixed
     sampling_ratio.
@@ -105,7 +105,9 @@ def register_symbolics(opset: int = OPSET) -> None:
         ValueError: opset is below 19, which has no DeformConv.
     """
     if opset < OPSET:
-        raise ValueError(f"opset must be {OPSET} or later, which has DeformConv; got {opset}")
+        raise ValueError(
+            f"opset must be {OPSET} or later, because DeformConv is new in it; got {opset}"
+        )
     from torch.onnx import register_custom_op_symbolic  # type: ignore[attr-defined]
     from torch.onnx.symbolic_helper import parse_args
 
@@ -118,7 +120,7 @@ def register_symbolics(opset: int = OPSET) -> None:
         register_custom_op_symbolic(name, parse_args(*kinds)(symbolic), opset)
 
 
-# ---- for the exporter that traces; parse_args reads the names of the parameters
+# ---- for the tracing exporter; parse_args reads the names of the parameters
 
 
 def _trace_conv(
@@ -155,7 +157,7 @@ def _trace_torchvision_conv(
     use_mask: bool,
 ) -> Any:
     geometry = ((stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w))
-    if not use_mask:  # there is one, which is empty
+    if not use_mask:  # the operand exists but is empty
         mask = g.op("prim::Constant")
         mask.setType(torch._C.NoneType.get())
     return nodes.deform_conv(_Graph(g), input, offset, weight, bias, mask, *geometry)
@@ -202,7 +204,7 @@ def _has_torchvision() -> bool:
 
 
 class _Script:
-    """Nodes for the exporter that reads torch.export's graph."""
+    """Nodes for the exporter that reads the graph of torch.export."""
 
     def __init__(self) -> None:
         from onnxscript import opset19
@@ -218,14 +220,14 @@ class _Script:
         return operator
 
     def constant(self, values: torch.Tensor) -> Any:
-        """Return a tensor that is known."""
+        """Return a constant tensor."""
         from onnx.numpy_helper import from_array
 
         return self._opset.Constant(value=from_array(values.numpy()))
 
     @staticmethod
     def sizes(value: Any) -> list[int | None]:
-        """Return a value's sizes, None for those that are not known."""
+        """Return a value's sizes, None for unknown ones."""
         return [size if isinstance(size, int) else None for size in value.shape]
 
     @staticmethod
@@ -235,18 +237,18 @@ class _Script:
 
     @staticmethod
     def absent(value: Any) -> bool:
-        """Return whether an optional operand is not there."""
+        """Return whether an optional operand is missing."""
         return value is None
 
 
 class _Graph:
-    """Nodes for the exporter that traces."""
+    """Nodes for the tracing exporter."""
 
     def __init__(self, graph: Any) -> None:
         self._graph = graph
 
     def typed(self, value: Any, like: Any, sizes: Sequence[int | None]) -> Any:
-        """Say what is known of a result; else the sizes of the example are taken for constant."""
+        """Set the known type of a result; otherwise the example's sizes become constants."""
         value.setType(like.type().with_sizes(list(sizes)))
         return value
 
@@ -263,12 +265,12 @@ class _Graph:
         return emit
 
     def constant(self, values: torch.Tensor) -> Any:
-        """Return a tensor that is known."""
+        """Return a constant tensor."""
         return self._graph.op("Constant", value_t=values)
 
     @staticmethod
     def sizes(value: Any) -> list[int | None]:
-        """Return a value's sizes, None for those that are not known."""
+        """Return a value's sizes, None for unknown ones."""
         found = value.type().sizes() if value.isCompleteTensor() else value.type().varyingSizes()
         return list(found)
 
@@ -281,5 +283,5 @@ class _Graph:
 
     @staticmethod
     def absent(value: Any) -> bool:
-        """Return whether an optional operand is not there."""
+        """Return whether an optional operand is missing."""
         return value is None or value.node().mustBeNone()

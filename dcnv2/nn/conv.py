@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Deformable convolutions as modules; all hold their kernel as nn.Conv2d does."""
+"""Deformable convolutions as modules; weight and bias have the shapes of nn.Conv2d."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dcnv2.ops import checks, deform_conv2d
 
 
 class DeformConv2d(nn.Module):
-    """A deformable convolution whose offsets are given with each input.
+    """A deformable convolution that receives its offsets with each input.
 
     The signature, the initial weights and the state_dict (`weight`, `bias`) are torchvision's.
 
@@ -24,7 +24,7 @@ class DeformConv2d(nn.Module):
         out_channels: O.
         kernel_size: taps: one number, or (kh, kw).
         stride: step between outputs: one number, or (y, x).
-        padding: zeros round the input: one number, or (y, x).
+        padding: zeros around the input: one number, or (y, x).
         dilation: step between taps: one number, or (y, x).
         groups: groups of the convolution; deform groups follow from the offset's shape.
         bias: whether there is a bias.
@@ -64,14 +64,14 @@ class DeformConv2d(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw weight and bias as nn.Conv2d does."""
+        """Initialise weight and bias as nn.Conv2d does."""
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
             bound = 1 / math.sqrt(self.weight[0].numel())
             nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, input: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Convolve; the operands and errors are those of `dcnv2.ops.deform_conv2d`.
+        """Convolve; operands and errors are those of `dcnv2.ops.deform_conv2d`.
 
         Args:
             input: [N, C, H, W].
@@ -85,7 +85,7 @@ class DeformConv2d(nn.Module):
         return deform_conv2d(input, offset, self.weight, self.bias, *options, mask)
 
     def extra_repr(self) -> str:
-        """Return what the module's line says besides its name."""
+        """Return the arguments that repr() shows."""
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
             f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}, "
@@ -96,13 +96,13 @@ class DeformConv2d(nn.Module):
 class _Pack(DeformConv2d):
     """A deformable convolution with the convolution that predicts its offsets.
 
-    `conv_offset` sees the same input at the same places (stride, padding and dilation included) and
-    starts at zero, so training starts at the plain convolution's places. Weights of an nn.Conv2d
-    load with strict=False, which leaves `conv_offset` as it is. A checkpoint may also have the
-    branch as `conv_offset_mask`; other names see `dcnv2.convert_state_dict`.
+    `conv_offset` reads the same input with the same stride, padding and dilation. It starts at
+    zero, so training starts at the regular sampling grid. Weights of an nn.Conv2d load with
+    strict=False, which leaves `conv_offset` unchanged. Checkpoints may name the branch
+    `conv_offset_mask`; for other names see `dcnv2.convert_state_dict`.
     """
 
-    _fields = 2  # numbers that are predicted for each tap
+    _fields = 2  # predicted values per tap
 
     def __init__(
         self,
@@ -147,13 +147,13 @@ class _Pack(DeformConv2d):
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def limit(self, offset: Tensor) -> Tensor:
-        """Return offsets that stay within max_offset: nearly as they were where small."""
+        """Return offsets bounded by max_offset; small offsets hardly change."""
         if self.max_offset is None:
             return offset
         return self.max_offset * torch.tanh(offset / self.max_offset)
 
     def extra_repr(self) -> str:
-        """Return what the module's line says besides its name."""
+        """Return the arguments that repr() shows."""
         limit = "" if self.max_offset is None else f", max_offset={self.max_offset}"
         return f"{super().extra_repr()}, deform_groups={self.deform_groups}{limit}"
 
@@ -162,7 +162,7 @@ class DeformConv2dPack(_Pack):
     """A deformable convolution (v1) that predicts its offsets from its input.
 
     Args: as `DeformConv2d`, and
-        deform_groups: G, groups of channels with offsets of their own.
+        deform_groups: G, number of channel groups with separate offsets.
         max_offset: soft bound of the offsets in pixels, max_offset * tanh(offset / max_offset).
 
     state_dict: `weight`, `bias`, `conv_offset.weight` [2*G*kh*kw, C, kh, kw] in the offsets' order,
@@ -182,10 +182,11 @@ class ModulatedDeformConv2dPack(_Pack):
     """A modulated deformable convolution (v2) that predicts offsets and masks from its input.
 
     Args: as `DeformConv2d`, and
-        deform_groups: G, groups of channels with offsets and masks of their own.
-        mask_scale: the mask is mask_scale * sigmoid. The paper's 1 starts at half the plain
-            convolution (arXiv 1811.11168, section 3.2); 2, as in the code that its authors
-            released, starts exactly at it, so a trained net is converted unchanged.
+        deform_groups: G, number of channel groups with separate offsets and masks.
+        mask_scale: the mask is mask_scale * sigmoid. With 1, as in section 3.2 of
+            arXiv 1811.11168, the layer starts at half the output of a regular convolution. With 2,
+            as in the authors' released code, it starts at the full output, so a trained network is
+            converted without a change of its outputs.
         max_offset: as `DeformConv2dPack`.
 
     state_dict: `weight`, `bias`, `conv_offset.weight` [3*G*kh*kw, C, kh, kw]: first the offsets in
@@ -234,5 +235,5 @@ class ModulatedDeformConv2dPack(_Pack):
         return super().forward(input, *self.predict(input))
 
     def extra_repr(self) -> str:
-        """Return what the module's line says besides its name."""
+        """Return the arguments that repr() shows."""
         return f"{super().extra_repr()}, mask_scale={self.mask_scale}"

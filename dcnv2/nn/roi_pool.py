@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Deformable RoI pooling as modules that predict their own offsets, in both conventions."""
+"""Deformable RoI pooling modules that predict their own offsets, for both pooling operators."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from dcnv2.ops import checks, deform_psroi_pool, deform_roi_pool
 
 
 class _Pack(nn.Module):
-    """Pool, look at what came, say by fully connected layers how to pool, and pool again."""
+    """Pool, predict offsets from the pooled features with fully connected layers, pool again."""
 
-    _fields = 2  # numbers that are predicted for each bin
+    _fields = 2  # predicted values per bin
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class _RoIPack(_Pack):
         return deform_roi_pool(input, rois, offset, mask, *options)
 
     def extra_repr(self) -> str:
-        """Return what the module's line says besides its name."""
+        """Return the arguments that repr() shows."""
         return (
             f"output_size={self.output_size}, channels={self.channels}, "
             f"spatial_scale={self.spatial_scale}, sampling_ratio={self.sampling_ratio}, "
@@ -88,18 +88,18 @@ class _RoIPack(_Pack):
 
 
 class DeformRoIPoolPack(_RoIPack):
-    """Deformable RoI pooling that predicts its offsets from plainly pooled features.
+    """Deformable RoI pooling that predicts its offsets from regularly pooled features.
 
-    The branch is that of arXiv 1811.11168, section 3.2: two hidden layers drawn from N(0, 0.01),
-    and a last one that starts at zero, so training starts at plain RoI pooling.
+    The branch is that of arXiv 1811.11168, section 3.2: two hidden layers, initialised from
+    N(0, 0.01^2), and a last layer that starts at zero, so training starts at regular RoI pooling.
 
     Args:
-        output_size: bins a side: one number, or (ph, pw).
+        output_size: number of bins per axis: one number, or (ph, pw).
         channels: C of the features.
-        spatial_scale: pixels of the features for one of the image.
-        sampling_ratio: samples a side in each bin; 0 takes one for every pixel of the bin.
+        spatial_scale: pixels of the features per pixel of the image.
+        sampling_ratio: samples per bin and axis; 0 uses one per pixel of the bin.
         gamma: scale of the offsets, which are in units of gamma times the box's size.
-        hidden_channels: width of the two hidden layers; 0 leaves them out, as DCNv1 had it.
+        hidden_channels: width of the two hidden layers; 0 omits them, as in DCNv1.
 
     state_dict: `offset_fc.{0,2,4}.{weight,bias}`, or `offset_fc.0` alone; the last one gives
     [2, ph, pw], x first.
@@ -162,7 +162,7 @@ class _PSRoIPack(_Pack):
         )
 
     def extra_repr(self) -> str:
-        """Return what the module's line says besides its name."""
+        """Return the arguments that repr() shows."""
         return (
             f"output_size={self.output_size}, channels={self.channels}, "
             f"spatial_scale={self.spatial_scale}, group_size={self.group_size}, "
@@ -171,23 +171,23 @@ class _PSRoIPack(_Pack):
 
 
 class DeformPSRoIPoolPack(_PSRoIPack):
-    """`DeformRoIPoolPack` in the convention of the papers' authors (`deform_psroi_pool`).
+    """`DeformRoIPoolPack` for the pooling of the papers' authors, `deform_psroi_pool`.
 
     Args:
-        output_size: P, bins a side.
+        output_size: P, number of bins per axis.
         channels: C of the features.
-        spatial_scale: pixels of the features for one of the image.
-        group_size: cells a side that have channels of their own.
-        sample_per_part: samples a side in each bin.
+        spatial_scale: pixels of the features per pixel of the image.
+        group_size: number of cells per axis with separate channels.
+        sample_per_part: samples per bin and axis.
         trans_std: scale of the offsets, which are in units of trans_std times the box's size.
-        hidden_channels: width of the two hidden layers; 0 leaves them out.
+        hidden_channels: width of the two hidden layers; 0 omits them.
 
     state_dict: as `DeformRoIPoolPack`.
     """
 
 
 class ModulatedDeformPSRoIPoolPack(_PSRoIPack):
-    """`ModulatedDeformRoIPoolPack` in the convention of the papers' authors.
+    """`ModulatedDeformRoIPoolPack` for the pooling of the papers' authors.
 
     Args: as `DeformPSRoIPoolPack`. state_dict: as `ModulatedDeformRoIPoolPack`.
     """

@@ -12,8 +12,8 @@ _MIXTURES = f"{_CLAIMS}/test_pytorch.py::test_autocast_takes_every_mixture_of_dt
 _MIXED_POOLS = f"{_CLAIMS}/test_pytorch.py::test_autocast_of_pools_takes_every_mixture_of_dtypes"
 _CHECKS = f"{_TESTS}/ops/test_checks.py::test_a_wrong_operand_is_named"
 _MODULES = f"{_TESTS}/nn/test_conv_modules.py"
-_START = f"{_MODULES}::test_a_converted_convolution_starts_as_it_was_or_at_its_half"
-_PARTS = f"{_MODULES}::test_pack_is_its_parts"
+_START = f"{_MODULES}::test_a_converted_convolution_starts_at_its_full_or_half_output"
+_PARTS = f"{_MODULES}::test_pack_equals_its_branch_and_its_operator"
 
 
 def _file(file, name, old, new, detected_by) -> Patch:
@@ -208,13 +208,13 @@ PACKAGE = [
         "mask and weight exchanged in BasicSR's order",
         "    mask: Tensor,\n    weight: Tensor,\n",
         "    weight: Tensor,\n    mask: Tensor,\n",
-        f"{_TESTS}/compat/test_compat.py::test_functions_in_each_order",
+        f"{_TESTS}/compat/test_compat.py::test_functions_have_each_projects_argument_order",
     ),
     _file(
         "export/nodes.py",
         "exported without its bias",
         "if build.absent(bias) and not build.absent(mask) and own in _DTYPES:",
         "if not build.absent(mask) and own in _DTYPES:",
-        f"{_TESTS}/export/test_onnx_conv.py::test_a_net_of_all_layers",
+        f"{_TESTS}/export/test_onnx_conv.py::test_onnxruntime_equals_pytorch_for_a_net_of_all_layers",
     ),
 ]

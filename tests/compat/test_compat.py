@@ -48,18 +48,18 @@ PACKS = [
 
 
 @pytest.mark.parametrize(("ours", "theirs"), PACKS)
-def test_packs_take_positions_and_checkpoints(ours, theirs):
+def test_packs_accept_positional_arguments_and_checkpoints(ours, theirs):
     x, theirs = torch.randn(2, 6, 9, 8), theirs(*FULL)
     torch.testing.assert_close(_copied(ours(*FULL), theirs)(x), theirs(x))
 
 
-def test_a_pack_that_looks_elsewhere():
+def test_a_pack_predicts_offsets_from_other_features():
     x, feat, theirs = torch.randn(2, 6, 9, 8), torch.randn(2, 6, 9, 8), basicsr.DCNv2Pack(*FULL)
     ours = _copied(compat.basicsr.DCNv2Pack(*FULL), theirs)
     torch.testing.assert_close(ours(x, feat), theirs(x, feat))
 
 
-def test_charlesshangs_layers_take_positions_and_checkpoints():
+def test_charlesshangs_layers_accept_positional_arguments_and_checkpoints():
     # in, out, kernel, stride, padding, dilation, deformable groups: no groups between
     x, arguments = torch.randn(2, 6, 9, 8), (6, 8, 3, 2, 1, 1, 3)
     theirs = dcn_v2.DCN(*arguments)
@@ -72,14 +72,14 @@ def test_charlesshangs_layers_take_positions_and_checkpoints():
         compat.dcnv2_pytorch.DCN(6, 8, 3)
 
 
-def test_charlesshangs_layer_follows_its_dilation():
+def test_charlesshangs_layer_applies_its_dilation():
     layer = compat.dcnv2_pytorch.DCN(6, 8, 3, 1, 2, 2)
     plain = nn.functional.conv2d(torch.ones(1, 6, 7, 9), layer.weight, None, 1, 2, 2)
     torch.testing.assert_close(layer(torch.ones(1, 6, 7, 9)), 0.5 * plain)
 
 
 @pytest.mark.parametrize("modulated", [True, False])
-def test_detectron2s_layers_norm_and_activate(modulated):
+def test_detectron2s_layers_apply_norm_and_activation(modulated):
     name = "ModulatedDeformConv" if modulated else "DeformConv"
     x, offset, mask, _, _ = _operands()
     options = {"bias": False, "activation": torch.relu}
@@ -90,7 +90,7 @@ def test_detectron2s_layers_norm_and_activate(modulated):
     assert "norm.running_mean" in ours.state_dict()
 
 
-def test_functions_in_each_order():
+def test_functions_have_each_projects_argument_order():
     x, offset, mask, weight, bias = operands = _operands()
     geometry = ((2, 1), (1, 2), (2, 1), 2, 3)
     wanted, plain = _expected(*operands), _expected(x, offset, None, weight, None)
@@ -118,7 +118,7 @@ def test_functions_in_each_order():
 
 
 @pytest.mark.parametrize("name", GROUP_NAMES)
-def test_every_name_of_deform_groups_is_taken(name):
+def test_every_name_of_deform_groups_is_accepted(name):
     options = {"stride": 1, "padding": 1, name: 3}
     for kind in (
         compat.mmcv.DeformConv2dPack,
@@ -136,7 +136,7 @@ def test_every_name_of_deform_groups_is_taken(name):
         compat.mmcv.DeformConv2d(6, 8, 3, deform_groups=1, offset_groups=1)
 
 
-def test_group_counts_that_are_not_those_of_the_shapes_are_refused():
+def test_group_counts_that_contradict_the_shapes_are_errors():
     x, offset, mask, weight, bias = _operands()
     with pytest.raises(ValueError, match="= 24 channels for G = 2 deform groups, got 36"):
         compat.mmcv.modulated_deform_conv2d(x, offset, mask, weight, bias, (2, 1), (1, 2), 1, 2, 2)
@@ -155,7 +155,7 @@ def test_a_bias_starts_at_zero():
 # ---- RoI pooling
 
 
-def test_mmcvs_pools():
+def test_mmcvs_pools_equal_ours():
     x, offset = torch.randn(2, 5, 9, 11), torch.randn(3, 2, 3, 4)
     options = ((3, 4), 0.5, 2, 0.2)
     wanted = deform_roi_pool(x, ROIS, offset, None, *options)
@@ -180,7 +180,7 @@ def test_mmcvs_pools():
     torch.testing.assert_close(modulated(x, ROIS), wanted)
 
 
-def test_charlesshangs_pools():
+def test_charlesshangs_pools_equal_ours():
     x, offset = torch.randn(2, 8, 9, 11), torch.randn(3, 2, 3, 3)
     wanted = deform_psroi_pool(x, ROIS, offset, None, 3, 0.5, 2, 3, 3, 0.2)
     options = (0.5, 3, 2, False, 2, 3, 3, 0.2)

@@ -38,7 +38,7 @@ class _Net(nn.Module):
 
 
 @pytest.mark.parametrize(("exporter", "opset"), [EXPORTERS[0], EXPORTERS[2]])
-def test_a_net_of_all_layers(tmp_path, exporter, opset):
+def test_onnxruntime_equals_pytorch_for_a_net_of_all_layers(tmp_path, exporter, opset):
     model, path = _Net().eval(), tmp_path / "net.onnx"
     example = torch.randn(2, 6, 11, 9)
     export_onnx(model, (example,), {"x": [0, 2, 3]}, path, exporter, opset)
@@ -49,7 +49,7 @@ def test_a_net_of_all_layers(tmp_path, exporter, opset):
         torch.testing.assert_close(run(x)[0], model(x), rtol=1e-4, atol=1e-4)
 
 
-def test_opset_22(tmp_path):
+def test_opset_22_is_supported(tmp_path):
     torch.manual_seed(0)
     model, path = DeformConv2dPack(4, 6, **GEOMETRY).eval(), tmp_path / "layer.onnx"
     nn.init.normal_(model.conv_offset.weight, std=0.3)
@@ -70,7 +70,7 @@ class _Mixed(nn.Module):
 
 
 @pytest.mark.parametrize(("exporter", "opset"), [EXPORTERS[0], EXPORTERS[2]])
-def test_float32_offsets_beside_halves_stay_float32(tmp_path, exporter, opset):
+def test_float32_offsets_stay_float32_with_half_inputs(tmp_path, exporter, opset):
     model, path = _Mixed().eval(), tmp_path / "mixed.onnx"
     operands = (torch.randn(1, 4, 3, 700).half(), torch.randn(1, 18, 3, 700))
     export_onnx(model, operands, {"x": [], "offset": []}, path, exporter, opset)
@@ -81,14 +81,16 @@ def test_float32_offsets_beside_halves_stay_float32(tmp_path, exporter, opset):
     torch.testing.assert_close(out, model(*operands), rtol=1e-2, atol=1e-2)
 
 
-def test_an_opset_without_the_operator_is_refused():
-    with pytest.raises(ValueError, match="opset must be 19 or later, which has DeformConv"):
+def test_an_opset_without_deform_conv_is_an_error():
+    with pytest.raises(
+        ValueError, match="opset must be 19 or later, because DeformConv is new in it"
+    ):
         export.register_symbolics(18)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float16])
 @pytest.mark.parametrize(("exporter", "opset"), [EXPORTERS[0], EXPORTERS[2]])
-def test_the_nodes_are_such_as_tensorrt_parses(tmp_path, exporter, opset, kind):
+def test_nodes_meet_the_requirements_of_tensorrts_parser(tmp_path, exporter, opset, kind):
     """Its importer wants operands of one type, the same padding at both ends, and no empty name."""
 
     torch.manual_seed(0)

@@ -55,7 +55,7 @@ class _PSRoIPool(nn.Module):
 
 @pytest.mark.parametrize(("exporter", "opset"), [EXPORTERS[0], EXPORTERS[2]])
 @pytest.mark.parametrize("pool", [_RoIPool, _PSRoIPool])
-def test_pools_for_any_number_of_boxes(tmp_path, monkeypatch, pool, exporter, opset):
+def test_pools_accept_any_number_of_boxes(tmp_path, monkeypatch, pool, exporter, opset):
     torch.manual_seed(0)
     model, path = pool().eval(), tmp_path / "pool.onnx"
     export_onnx(model, model.operands(2, (9, 11), 4), AXES, path, exporter, opset)
@@ -92,7 +92,7 @@ class _Branches(nn.Module):
     ],
     ids=["plain", "modulated"],
 )
-def test_modules(tmp_path, packs):
+def test_pooling_modules_export(tmp_path, packs):
     model, path = _Branches(*packs).eval(), tmp_path / "modules.onnx"
     axes = {"x": [0, 2, 3], "rois": [0]}
     export_onnx(model, (torch.randn(2, 4, 9, 11), ROIS[:4]), axes, path, "trace", 19)
@@ -105,8 +105,8 @@ class _Adaptive(nn.Module):
         return deform_roi_pool(x, rois)
 
 
-def test_an_adaptive_number_of_samples_is_refused(tmp_path):
-    with pytest.raises(Exception, match="sampling_ratio must be fixed for ONNX"):
+def test_adaptive_sampling_is_an_error(tmp_path):
+    with pytest.raises(Exception, match="ONNX export needs a fixed sampling_ratio"):
         export_onnx(
             _Adaptive(), (torch.randn(2, 4, 9, 11), ROIS[:2]), {"x": [], "rois": [0]},
             tmp_path / "adaptive.onnx", "trace", 19,
@@ -143,7 +143,7 @@ class _OneImage(nn.Module):
         return tuple(self.detector([image])[0].values())
 
 
-def test_a_mask_rcnn_gives_the_same_boxes(tmp_path):
+def test_a_mask_rcnn_returns_the_same_boxes(tmp_path):
     model, path = _OneImage(_detector()).eval(), tmp_path / "mask_rcnn.onnx"
     export_onnx(model, (torch.rand(3, 64, 48),), {"image": [1, 2]}, path, "trace", 19)
     assert "DeformConv" in operators(path, 19)

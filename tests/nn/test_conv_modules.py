@@ -20,7 +20,7 @@ def _with_random_offsets(pack, std=0.3):
     return pack
 
 
-def test_deform_conv2d_takes_torchvisions_arguments_and_weights():
+def test_deform_conv2d_accepts_torchvisions_arguments_and_weights():
     theirs = torchvision.ops.DeformConv2d(6, 8, groups=2, **GEOMETRY)
     ours = DeformConv2d(6, 8, groups=2, **GEOMETRY)
     ours.load_state_dict(theirs.state_dict())
@@ -34,7 +34,7 @@ def test_deform_conv2d_takes_torchvisions_arguments_and_weights():
     torch.testing.assert_close(ours(input, offset), theirs(input, offset))
 
 
-def test_initial_weights_are_those_of_conv2d():
+def test_initial_weights_equal_those_of_conv2d():
     torch.manual_seed(3)
     theirs = nn.Conv2d(6, 8, groups=2, **GEOMETRY)
     torch.manual_seed(3)
@@ -65,7 +65,7 @@ def test_state_dict_keys_and_shapes(pack, fields, bias):
         (ModulatedDeformConv2dPack, {"mask_scale": 2.0}, 1.0),
     ],
 )
-def test_a_converted_convolution_starts_as_it_was_or_at_its_half(pack, options, share):
+def test_a_converted_convolution_starts_at_its_full_or_half_output(pack, options, share):
     conv = nn.Conv2d(6, 8, groups=2, bias=False, **GEOMETRY)
     deformed = pack(6, 8, groups=2, deform_groups=3, bias=False, **GEOMETRY, **options)
     keys = deformed.load_state_dict(conv.state_dict(), strict=False)
@@ -75,7 +75,7 @@ def test_a_converted_convolution_starts_as_it_was_or_at_its_half(pack, options, 
     torch.testing.assert_close(deformed(input), share * conv(input))
 
 
-def test_pack_is_its_parts():
+def test_pack_equals_its_branch_and_its_operator():
     pack = _with_random_offsets(
         ModulatedDeformConv2dPack(6, 8, groups=2, deform_groups=3, mask_scale=1.5, **GEOMETRY)
     )
@@ -90,7 +90,7 @@ def test_pack_is_its_parts():
 
 
 @pytest.mark.parametrize("pack", PACKS)
-def test_every_parameter_learns_from_the_first_step(pack):
+def test_every_parameter_has_a_gradient_in_the_first_step(pack):
     module = pack(6, 8, deform_groups=2, **GEOMETRY)
     module(torch.randn(2, 6, 9, 8)).square().sum().backward()
     for name, parameter in module.named_parameters():
@@ -98,7 +98,7 @@ def test_every_parameter_learns_from_the_first_step(pack):
 
 
 @pytest.mark.parametrize("pack", PACKS)
-def test_offsets_learn_though_the_input_and_the_kernel_are_frozen(pack):
+def test_offsets_have_a_gradient_with_frozen_input_and_kernel(pack):
     module = _with_random_offsets(pack(6, 8, **GEOMETRY))
     module.weight.requires_grad_(False)
     module(torch.randn(2, 6, 9, 8)).sum().backward()
@@ -106,7 +106,7 @@ def test_offsets_learn_though_the_input_and_the_kernel_are_frozen(pack):
 
 
 @pytest.mark.parametrize("pack", PACKS)
-def test_autocast_gives_halves_and_float32_gradients(pack):
+def test_autocast_returns_halves_and_float32_gradients(pack):
     module = _with_random_offsets(pack(6, 8, **GEOMETRY))
     input = torch.randn(2, 6, 9, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -123,7 +123,7 @@ def test_modules_move_to_any_dtype(pack, dtype):
     assert module(torch.randn(2, 6, 9, 8, dtype=dtype)).dtype == dtype
 
 
-def test_channels_last_passes_through():
+def test_channels_last_is_kept():
     module = ModulatedDeformConv2dPack(6, 8, **GEOMETRY).to(memory_format=torch.channels_last)
     input = torch.randn(2, 6, 9, 8)
     out = module(input.contiguous(memory_format=torch.channels_last))
@@ -133,7 +133,7 @@ def test_channels_last_passes_through():
     torch.testing.assert_close(out, module(input))
 
 
-def test_a_pack_compiles_without_a_break():
+def test_a_pack_compiles_without_a_graph_break():
     module = _with_random_offsets(ModulatedDeformConv2dPack(6, 8, **GEOMETRY))
     torch._dynamo.reset()
     compiled = torch.compile(module, fullgraph=True, dynamic=True, backend="aot_eager")
@@ -141,7 +141,7 @@ def test_a_pack_compiles_without_a_break():
     torch.testing.assert_close(compiled(input), module(input))
 
 
-def test_wrong_channel_counts_are_named():
+def test_errors_name_wrong_channel_counts():
     with pytest.raises(ValueError, match="in_channels must be positive and divisible by groups"):
         DeformConv2d(6, 8, 3, groups=4)
     with pytest.raises(ValueError, match="out_channels must be positive and divisible by groups"):
@@ -152,7 +152,7 @@ def test_wrong_channel_counts_are_named():
         DeformConv2d(6, 8, "3")
 
 
-def test_repr_says_what_differs():
+def test_repr_shows_the_options():
     text = repr(ModulatedDeformConv2dPack(6, 8, 3, deform_groups=2, mask_scale=2.0))
     assert "6, 8, kernel_size=(3, 3)" in text
     assert "deform_groups=2, mask_scale=2.0" in text

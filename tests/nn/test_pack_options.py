@@ -34,12 +34,12 @@ def test_max_offset_bounds_large_offsets_and_keeps_small_ones(pack):
 
 
 @pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_bound_that_is_none_is_refused(limit):
+def test_an_invalid_max_offset_is_an_error(limit):
     with pytest.raises(ValueError, match="max_offset must be positive and finite"):
         DeformConv2dPack(4, 6, 3, max_offset=limit)
 
 
-def test_without_hidden_layers_the_branch_is_one_zero_fc():
+def test_without_hidden_layers_the_branch_is_one_zero_layer():
     module = DeformRoIPoolPack(7, 256, hidden_channels=0)
     assert {name: tuple(p.shape) for name, p in module.named_parameters()} == {
         "offset_fc.0.weight": (98, 7 * 7 * 256),  # 1.23 M weights, as in DCNv1
@@ -51,7 +51,7 @@ def test_without_hidden_layers_the_branch_is_one_zero_fc():
 @pytest.mark.parametrize(
     ("pack", "share"), [(DeformPSRoIPoolPack, 1.0), (ModulatedDeformPSRoIPoolPack, 0.5)]
 )
-def test_authors_pooling_starts_plain_and_learns(pack, share):
+def test_authors_pooling_starts_at_regular_pooling_and_has_gradients(pack, share):
     torch.manual_seed(0)
     options = {"spatial_scale": 0.5, "group_size": 2, "sample_per_part": 3, "trans_std": 0.2}
     module = pack(3, 8, hidden_channels=16, **options)
@@ -65,6 +65,6 @@ def test_authors_pooling_starts_plain_and_learns(pack, share):
     assert all(p.grad is not None and p.grad.any() for p in module.parameters())
 
 
-def test_authors_pooling_wants_channels_for_its_groups():
+def test_authors_pooling_checks_channels_against_groups():
     with pytest.raises(ValueError, match=r"divisible by group_size\^2 = 9, got 8"):
         DeformPSRoIPoolPack(3, 8, group_size=3)

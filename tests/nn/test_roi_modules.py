@@ -32,7 +32,7 @@ def test_state_dict_keys_and_shapes(pack, fields):
 
 
 @pytest.mark.parametrize("pack", PACKS)
-def test_hidden_layers_are_drawn_from_a_narrow_gaussian_and_the_last_is_zero(pack):
+def test_hidden_layers_start_from_a_narrow_gaussian_and_the_last_at_zero(pack):
     torch.manual_seed(0)
     module = pack(7, 32)
     first, second, last = (module.offset_fc[i] for i in (0, 2, 4))
@@ -44,12 +44,12 @@ def test_hidden_layers_are_drawn_from_a_narrow_gaussian_and_the_last_is_zero(pac
 
 
 @pytest.mark.parametrize(("pack", "share"), [*zip(PACKS, (1.0, 0.5), strict=True)])
-def test_training_starts_at_plain_pooling_or_its_half(pack, share):
+def test_training_starts_at_regular_pooling_or_its_half(pack, share):
     plain = deform_roi_pool(_features(), ROIS, None, None, (3, 4), *OPTIONS.values())
     torch.testing.assert_close(_make(pack)(_features(), ROIS), share * plain)
 
 
-def test_pack_is_its_parts():
+def test_pack_equals_its_branch_and_its_operator():
     module = _make(ModulatedDeformRoIPoolPack)
     nn.init.normal_(module.offset_fc[4].weight)
     input, options = _features(), ((3, 4), *OPTIONS.values())
@@ -64,7 +64,7 @@ def test_pack_is_its_parts():
 
 
 @pytest.mark.parametrize("pack", PACKS)
-def test_every_parameter_learns_though_the_features_are_frozen(pack):
+def test_every_parameter_has_a_gradient_with_frozen_features(pack):
     module = _make(pack)
     nn.init.normal_(module.offset_fc[4].weight, std=0.01)
     module(_features(), ROIS).square().sum().backward()
@@ -81,7 +81,7 @@ def test_adaptive_sampling_and_lists_of_boxes(pack):
 
 
 @pytest.mark.parametrize("pack", PACKS)
-def test_no_boxes_give_no_bins_and_zero_gradients(pack):
+def test_no_boxes_return_no_bins_and_zero_gradients(pack):
     module = _make(pack)
     out = module(_features(), ROIS[:0])
     assert out.shape == (0, 5, 3, 4)
@@ -103,6 +103,6 @@ def test_autocast_keeps_the_features_dtype(pack, dtype):
 
 
 @pytest.mark.parametrize("pack", PACKS)
-def test_half_modules_take_float32_boxes(pack):
+def test_half_modules_accept_float32_boxes(pack):
     out = _make(pack).half()(_features().half(), ROIS)
     assert out.dtype == torch.float16

@@ -41,7 +41,7 @@ def _gradients(model, call=None):
     return {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
-def test_deterministic_algorithms_are_taken_as_they_are():
+def test_deterministic_algorithms_change_nothing():
     model = _Net()
     wanted = _gradients(model)
     torch.use_deterministic_algorithms(True)
@@ -54,7 +54,7 @@ def test_deterministic_algorithms_are_taken_as_they_are():
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
-def test_activation_checkpointing_gives_the_same_gradients(reentrant):
+def test_activation_checkpointing_keeps_the_gradients(reentrant):
     model = _Net()
     wanted = _gradients(model)
 
@@ -96,7 +96,7 @@ def one_rank(tmp_path):
     dist.destroy_process_group()
 
 
-def test_distributed_data_parallel_wraps(one_rank):
+def test_distributed_data_parallel_trains_a_net(one_rank):
     model = _Net()
     wanted = _gradients(model)
     wrapped = DistributedDataParallel(copy.deepcopy(model))
@@ -105,7 +105,7 @@ def test_distributed_data_parallel_wraps(one_rank):
     torch.testing.assert_close(found, wanted)
 
 
-def test_fully_sharded_data_parallel_wraps(one_rank):
+def test_fully_sharded_data_parallel_trains_a_net(one_rank):
     model = _Net()
     wanted = _gradients(model)
     sharded = copy.deepcopy(model)

@@ -84,7 +84,7 @@ BORDER = [
 
 @pytest.mark.parametrize(("place", "value", "slope"), BORDER)
 @pytest.mark.parametrize("axis", [0, 1])
-def test_value_and_slope_at_the_border(place, value, slope, axis):
+def test_value_and_derivative_at_the_border(place, value, slope, axis):
     column = torch.tensor([2.0, 3.0, 5.0], dtype=torch.float64)
     image = column.view(1, 1, 3, 1) if axis == 0 else column.view(1, 1, 1, 3)
     out_size = (3, 1) if axis == 0 else (1, 3)
@@ -97,7 +97,7 @@ def test_value_and_slope_at_the_border(place, value, slope, axis):
     assert grad[0, axis].view(-1)[0].item() == slope
 
 
-def test_nan_offset_reaches_only_the_outputs_that_use_it():
+def test_nan_offset_affects_only_the_outputs_that_use_it():
     input, offset, weight, bias, mask = (t.requires_grad_() for t in _conv_operands())
     with torch.no_grad():
         offset[1, 2 * (6 + 4), 2, 1] = float("nan")  # deform group 1, so channels 2 and 3
@@ -120,7 +120,7 @@ def test_deform_roi_pool_slope_is_zero_where_clamped():
     assert grad.view(2).tolist() == [1.0, 0.0]
 
 
-def test_pools_take_boxes_per_image():
+def test_pools_accept_boxes_per_image():
     input, rois, offset, mask = _pool_operands(1)
     boxes = [rois[:1, 1:], rois[1:, 1:]]
     for pool in (reference.deform_roi_pool, reference.deform_psroi_pool):

@@ -33,7 +33,7 @@ def _x_offset(value, bins):
         (SQUARE, (0, 0, 3, 3), [[1.9375, 4.75], [7.5625, 10.375]]),
     ],
 )
-def test_centred_pool_gives_published_values(image, box, want):
+def test_centred_pool_equals_published_values(image, box, want):
     got = reference.deform_roi_pool(image[None, None], _roi(*box), output_size=2, sampling_ratio=2)
     torch.testing.assert_close(got[0, 0], torch.tensor(want, dtype=torch.float64))
 
@@ -45,7 +45,7 @@ def test_centred_pool_gives_published_values(image, box, want):
         (SQUARE, (0, 0, 3, 3), [[1.75, 5.0], [8.25, 11.5]]),
     ],
 )
-def test_psroi_pool_gives_published_values(image, box, want):
+def test_psroi_pool_equals_published_values(image, box, want):
     got = reference.deform_psroi_pool(
         image[None, None], _roi(*box), output_size=2, sample_per_part=2
     )

@@ -19,9 +19,9 @@ from suites.problems.strategies import CONV_OPTIONS, POOL_OPTIONS
 
 PICTURE = "correctness_error_ratios.png"
 _PROOF = {  # reports whose headlines say what a verdict is worth; of a device's folder
-    "mutants": "Faulty naive implementations",
-    "package_mutants": "Faults in the package's Python",
-    "{place}source_mutants": "Faults in the sources of the library",
+    "mutants": "Mutants of the naive implementations",
+    "package_mutants": "Mutants of the package's Python",
+    "{place}source_mutants": "Mutants of the library's sources",
     "{place}sanitizers": "The library under sanitizers",
 }
 
@@ -238,7 +238,7 @@ def _covered(recorder: Recorder) -> pd.DataFrame:
 
 
 def mutant_rows(recorder: Recorder, mutants: Sequence[Mutant]) -> pd.DataFrame:
-    """A row for each planted fault, with the claims that found it."""
+    """A row for each mutant, with the claims that detect it."""
     rows = []
     for mutant in mutants:
         kills = recorder.kills[mutant.key]
@@ -246,7 +246,7 @@ def mutant_rows(recorder: Recorder, mutants: Sequence[Mutant]) -> pd.DataFrame:
         rows.append(
             {
                 "operator": mutant.op,
-                "fault": mutant.name,
+                "mutant": mutant.name,
                 "seen": mutant.origin,
                 "outcome": "killed" if kills else "**survived**",
                 "claims": len(claims),
@@ -258,7 +258,7 @@ def mutant_rows(recorder: Recorder, mutants: Sequence[Mutant]) -> pd.DataFrame:
 
 
 def claim_rows(recorder: Recorder, mutants: Sequence[Mutant]) -> pd.DataFrame:
-    """How many faults each claim finds, and how many it alone."""
+    """How many mutants each claim detects, and how many only it detects."""
     found = {m.key: {claim for claim, _ in recorder.kills[m.key]} for m in mutants}
     claims = sorted({case.claim for case in recorder.cases.values()})
     rows = [
@@ -277,14 +277,14 @@ def summarise_mutants(recorder: Recorder, mutants: Sequence[Mutant]) -> list[tup
     rows = mutant_rows(recorder, mutants)
     killed = (rows["outcome"] == "killed").sum()
     lines = [
-        f"{row['operator']}: {row['fault']}: {row['outcome']} by {row['killed by'] or 'nothing'}"
+        f"{row['operator']}: {row['mutant']}: {row['outcome']} by {row['killed by'] or 'nothing'}"
         for _, row in rows.iterrows()
     ]
-    return [("planted faults", [*lines, f"{killed} of {len(rows)} killed"])]
+    return [("mutants", [*lines, f"{killed} of {len(rows)} killed"])]
 
 
 def write_mutants(recorder: Recorder, mutants: Sequence[Mutant], directory: Path) -> Path:
-    """Write mutants.md and mutants.csv, of a run that stopped at the first claim to find a fault.
+    """Write mutants.md and mutants.csv, of a run that stopped once a claim detected a mutant.
 
     Returns:
         Path of the Markdown file.
@@ -294,15 +294,15 @@ def write_mutants(recorder: Recorder, mutants: Sequence[Mutant], directory: Path
     rows = mutant_rows(recorder, mutants)
     total = pd.DataFrame(
         [
-            {"operator": op, "faults": len(group), "killed": (group["outcome"] == "killed").sum()}
+            {"operator": op, "mutants": len(group), "killed": (group["outcome"] == "killed").sum()}
             for op, group in rows.groupby("operator", sort=False)
         ]
     )
     return report.write_report(
         "mutants",
         rows.drop(columns=["claims"]),
-        title="Planted faults",
-        sections={"Faults": rows.drop(columns=["message", "claims"])},
+        title="Mutants",
+        sections={"Mutants": rows.drop(columns=["message", "claims"])},
         headline=total,
         directory=directory,
     )
@@ -311,7 +311,7 @@ def write_mutants(recorder: Recorder, mutants: Sequence[Mutant], directory: Path
 def write_claims(
     recorder: Recorder, mutants: Sequence[Mutant], profile: str, directory: Path
 ) -> Path:
-    """Write mutants_by_claim.md and .csv, of a run in which every claim judged every fault.
+    """Write mutants_by_claim.md and .csv, of a run in which every claim ran on every mutant.
 
     Returns:
         Path of the Markdown file.
@@ -324,8 +324,8 @@ def write_claims(
         [
             {
                 "profile": profile,
-                "claims that find a fault": (claims["kills"] > 0).sum(),
-                "faults found": (rows["claims"] > 0).sum(),
+                "claims that detect a mutant": (claims["kills"] > 0).sum(),
+                "mutants detected": (rows["claims"] > 0).sum(),
                 "by one claim alone": (rows["claims"] == 1).sum(),
                 "by five or more": (rows["claims"] >= 5).sum(),
             }
@@ -334,8 +334,8 @@ def write_claims(
     return report.write_report(
         "mutants_by_claim",
         rows.drop(columns=["outcome", "message"]),
-        title="Which claims find which planted faults",
-        sections={"Claims": claims, "Faults": rows.drop(columns=["seen", "outcome", "message"])},
+        title="Which claims detect which mutants",
+        sections={"Claims": claims, "Mutants": rows.drop(columns=["seen", "outcome", "message"])},
         headline=found,
         directory=directory,
     )

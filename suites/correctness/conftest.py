@@ -71,14 +71,14 @@ def pytest_addoption(parser):
         nargs="?",
         const="first",
         choices=("first", "all"),
-        help="judge planted faults instead, each of which some claim must kill: until the first "
+        help="run mutants instead, each of which some claim must detect: until the first "
         "one does, or by all claims",
     )
     group.addoption(
         "--mutant",
         action="append",
         metavar="TEXT",
-        help="of the planted faults those alone that have this in their name, repeatable",
+        help="run only mutants with this in their name, repeatable",
     )
     group.addoption(
         "--report",
@@ -124,7 +124,7 @@ def pytest_configure(config):
         judging.PROFILE["shrink"] = False
         config.mutants = [m for m in MUTANTS if any(text in m.key for text in asked or [""])]
         if not config.mutants:
-            raise pytest.UsageError(f"no planted fault has one of {asked} in its name")
+            raise pytest.UsageError(f"no mutant has one of {asked} in its name")
         chosen = (*UNCHANGED, *config.mutants)
         config.targets = [registry.Target(mutant, "cpu") for mutant in chosen]
         return

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Judges the package with faults planted in its own Python, one fault at a time.
+"""Runs the tests on the package with one mutant of its own Python at a time.
 
     python -m suites.mutants.package
     python -m suites.mutants.package --only "tangents of zero" --report reports
 
-Each fault is planted in a copy of the package and its tests, and the test that must find it runs
-there, in a process of its own, as many at once as there are cores. A fault that it does not find
-fails the run, as does a patch that no longer fits.
+Each mutant is made in a copy of the package and its tests, and the test that must detect it runs
+there in a process of its own, one for each core at a time. The command fails if a mutant is not
+detected or a patch does not fit the sources.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TIMEOUT_S = 600
 
 
 def copy_project(folder: Path) -> None:
-    """Bring what the tests need into a folder; compiled libraries are linked."""
+    """Copy what the tests need to a folder; compiled libraries are linked."""
     for name in _COPIED:
         ignored = shutil.ignore_patterns("__pycache__", "lib")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
@@ -44,9 +44,14 @@ def copy_project(folder: Path) -> None:
             (folder / name).symlink_to(ROOT / name)
 
 
+def source_path(patch: Patch) -> str:
+    """The path of a mutant's file."""
+    return f"dcnv2/{patch.path}"
+
+
 def run_test(detected_by: str, patch: Patch | None = None) -> subprocess.CompletedProcess:
-    """Run a test on a copy of the project, with a fault in it if any."""
-    with tempfile.TemporaryDirectory(prefix="dcnv2_fault_") as place:
+    """Run a test on a copy of the project, or of a mutant of it."""
+    with tempfile.TemporaryDirectory(prefix="dcnv2_mutant_") as place:
         folder = Path(place)
         copy_project(folder)
         if patch is not None:
@@ -54,16 +59,8 @@ def run_test(detected_by: str, patch: Patch | None = None) -> subprocess.Complet
             file.write_text(patch.apply(file.read_text()))
         return subprocess.run(
             [
-                *(
-                    sys.executable,
-                    "-m",
-                    "pytest",
-                    detected_by,
-                    "-x",
-                    "-q",
-                    "-p",
-                    "no:cacheprovider",
-                ),
+                *(sys.executable, "-m", "pytest", detected_by),
+                *("-x", "-q", "-p", "no:cacheprovider"),
                 *(("--backend=dcnv2",) if detected_by.startswith("suites/correctness") else ()),
             ],
             cwd=folder,
@@ -75,18 +72,18 @@ def run_test(detected_by: str, patch: Patch | None = None) -> subprocess.Complet
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Judge all faults; returns the exit code."""
+    """Run all mutants; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m suites.mutants.package",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", action="append", metavar="NAME", help="faults by name or file")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="faults at a time")
+    parser.add_argument("--only", action="append", metavar="NAME", help="mutants by name or file")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="mutants at a time")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write package_mutants.md there")
     options = parser.parse_args(words)
 
-    rows = _run_all(choose(parser, PACKAGE, "dcnv2", options.only), options.jobs)
+    rows = _run_all(choose(parser, PACKAGE, source_path, options.only), options.jobs)
     if not rows:
         return 1
     table = pd.DataFrame(rows)
@@ -98,18 +95,20 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _run_all(chosen: Sequence[Patch], jobs: int) -> list[dict]:
-    """A row for each fault; none if the project as it is does not hold."""
+    """A row for each mutant; none if a test fails without one."""
     rows = []
     with ThreadPoolExecutor(jobs) as pool:
         detecting = list(dict.fromkeys(patch.detected_by for patch in chosen))
         for detected_by, done in zip(detecting, pool.map(run_test, detecting), strict=True):
             if done.returncode != _PASSED or " passed" not in done.stdout:
                 print(done.stdout[-3000:], done.stderr[-3000:])
-                print(f"{detected_by} does not hold without a fault: no fault can be judged")
+                print(f"{detected_by} fails without a mutant: no mutant can be run")
                 return []
         for row in pool.map(_row, chosen):
             rows.append(row)
-            print("{fault} ({file}): {outcome} in {seconds} s: {message}".format(**row), flush=True)
+            print(
+                "{mutant} ({file}): {outcome} in {seconds} s: {message}".format(**row), flush=True
+            )
     return rows
 
 
@@ -117,8 +116,8 @@ def _row(patch: Patch) -> dict:
     start = time.monotonic()
     outcome, message = outcome_of(run_test(patch.detected_by, patch), patch)
     return {
-        "fault": patch.name,
-        "file": f"dcnv2/{patch.path}",
+        "mutant": patch.name,
+        "file": source_path(patch),
         "outcome": outcome,
         "killed by": patch.detected_by.partition("::test_")[2].replace("_", " "),
         "message": message,
@@ -133,9 +132,9 @@ def _write(table: pd.DataFrame, folder: Path) -> None:
     path = report.write_report(
         "package_mutants",
         table,
-        title="Faults planted in the package's Python",
-        sections={"Faults": table.drop(columns=["seconds"])},
-        headline=pd.DataFrame([{"faults": len(table), "killed": killed}]),
+        title="Mutants of the package's Python",
+        sections={"Mutants": table.drop(columns=["seconds"])},
+        headline=pd.DataFrame([{"mutants": len(table), "killed": killed}]),
         directory=folder,
     )
     print(f"wrote {path}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Faults planted in the sources of the compiled libraries: what a patch is, and applying it."""
+"""Mutants of the sources of the compiled libraries: what a patch is, and how it is applied."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Claims by the places of their tests.
+# Claims, by the paths of their tests.
 _CONV, _GRADIENTS, _POOLS = "test_conv_definition.py", "test_conv_gradients.py", "test_pools.py"
 EQUALS = f"{_CONV}::test_equals_the_reference"
 WIDE = f"{_CONV}::test_channels_in_whole_vectors_equal_the_reference"
@@ -58,20 +58,20 @@ def find_source(place: str, csrc: Path = ROOT / "csrc") -> Path:
 
 @dataclass(frozen=True)
 class Patch:
-    """One fault: a text in a source file, and what stands there instead.
+    """One mutant: a text in a source file, and the text that replaces it.
 
     Attributes:
         name: what is wrong, in a few words.
-        path: the file, below csrc/, or below dcnv2/ for a fault of the package.
-        old: a text that the file holds once.
+        path: the file, for `find_source`, or below dcnv2/ for a mutant of the package.
+        old: a text that is in the file once.
         new: the faulty text.
         detected_by: the claim that must find it, as a test's place below suites/correctness, or in
             the project for a fault of the package.
-        cpu: sources in csrc/cpu to compile anew with the faulty file; none: not for the CPU.
-        cuda: the same of csrc/cuda. A header's fault is planted in one pass alone.
-        kernels: of CUDA, those (mma, wgmma) that are judged; by default the library chooses.
-        emulated: whether CUDA's kernels show it on the host too.
-        message: what the failure must say, for a fault that the library itself is to name.
+        cpu: sources in csrc/cpu to compile with the faulty file; none if it is not for the CPU.
+        cuda: the same for csrc/cuda. With a faulty header, only one pass is compiled.
+        kernels: the CUDA path (mma, wgmma) that runs; by default the library chooses.
+        emulated: whether the emulated CUDA kernels show it too.
+        message: what the failure's message must contain, where the library has to report it.
     """
 
     name: str
@@ -86,23 +86,23 @@ class Patch:
     message: str = ""
 
     def sources(self, device: str) -> tuple[Path, ...]:
-        """The sources to compile anew, below csrc/."""
+        """The sources to compile, below csrc/."""
         names = self.cpu if device == "cpu" else self.cuda
         return tuple(find_source(f"{device}/{name}") for name in names)
 
     def apply(self, text: str) -> str:
-        """The file's text with the fault.
+        """The mutant's text of the file.
 
         Raises:
-            ValueError: if the text to replace is not there once.
+            ValueError: if the text to replace is not in the file exactly once.
         """
         found = text.count(self.old)
         if found != 1:
             raise ValueError(f"{self.name}: {self.path} has {found} times {self.old!r}, wanted 1")
         return text.replace(self.old, self.new)
 
-    def plant(self, folder: Path, csrc: Path = ROOT / "csrc") -> Path:
-        """A copy of the sources, in a folder, with the fault in it; returns the copy's csrc/."""
+    def mutate(self, folder: Path, csrc: Path = ROOT / "csrc") -> Path:
+        """Copy the sources to a folder and apply the patch there; returns the copy's csrc/."""
         copy = folder / "csrc"
         shutil.copytree(csrc, copy, dirs_exist_ok=True)
         file = copy / find_source(self.path, csrc)

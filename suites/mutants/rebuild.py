@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Builds a compiled library aside: unchanged, with a planted fault, for a sanitizer, or emulated.
+"""Builds a compiled library aside: unchanged, as a mutant, for a sanitizer, or emulated.
 
-Only the sources that a fault names are compiled; the other objects are those of the unchanged
+Only the sources that a patch names are compiled; the other objects are those of the unchanged
 build, which is kept in build/aside/ and renewed when a source changes.
 """
 
@@ -22,18 +22,18 @@ from suites.mutants.patches import ROOT, Patch
 ASIDE = ROOT / "build" / "aside"
 
 
-class _Faulty:
-    """Builds of whatever kind, with a fault for as long as it is judged."""
+class _Mutable:
+    """A build of any kind whose mutants exist only while they are used."""
 
     @contextmanager
-    def faulty(self, patch: Patch, device: str) -> Iterator[Path]:
-        """The library with a fault, as `with_fault` makes it."""
-        with tempfile.TemporaryDirectory(prefix="dcnv2_fault_") as folder:
-            yield self.with_fault(patch, device, Path(folder))
+    def mutant(self, patch: Patch, device: str) -> Iterator[Path]:
+        """A mutant of the library, as `build_mutant` builds it."""
+        with tempfile.TemporaryDirectory(prefix="dcnv2_mutant_") as folder:
+            yield self.build_mutant(patch, device, Path(folder))
 
 
 @dataclass(frozen=True)
-class Build(_Faulty):
+class Build(_Mutable):
     """A finished build of one library.
 
     Attributes:
@@ -54,14 +54,14 @@ class Build(_Faulty):
         _run([*command, "-c", str(csrc / source), "-o", str(made)])
         return made
 
-    def with_fault(self, patch: Patch, device: str, folder: Path) -> Path:
-        """The library with a fault, linked in a folder; its path.
+    def build_mutant(self, patch: Patch, device: str, folder: Path) -> Path:
+        """Build a mutant of the library in a folder; returns its path.
 
         Raises:
             ValueError: if the patch no longer fits the sources.
             RuntimeError: if it does not compile.
         """
-        csrc = patch.plant(folder)
+        csrc = patch.mutate(folder)
         made = {}
         for source in patch.sources(device):
             made[libraries.object_name(source)] = self.compile(source, folder, csrc)
@@ -77,11 +77,11 @@ class Build(_Faulty):
 
 
 @dataclass(frozen=True)
-class EmulatedBuild(_Faulty):
-    """The kernels of CUDA, built for the host.
+class EmulatedBuild(_Mutable):
+    """The CUDA kernels, built for the host.
 
-    What is inline in a changed header is shared by all sources there, so a fault may reach further
-    than on a GPU.
+    Inline functions of a changed header are shared by all sources there, so a mutant may affect
+    more than on a GPU.
 
     Attributes:
         path: the shared library.
@@ -89,8 +89,8 @@ class EmulatedBuild(_Faulty):
 
     path: Path
 
-    def with_fault(self, patch: Patch, device: str, folder: Path) -> Path:
-        """The emulated library with a fault, linked in a folder; its path.
+    def build_mutant(self, patch: Patch, device: str, folder: Path) -> Path:
+        """Build a mutant of the emulated library in a folder; returns its path.
 
         Raises:
             ValueError: if the patch no longer fits the sources.
@@ -98,14 +98,14 @@ class EmulatedBuild(_Faulty):
         """
         from suites.backends.emulator.build import build_changed
 
-        return build_changed(patch.plant(folder), patch.sources("cuda"), folder)
+        return build_changed(patch.mutate(folder), patch.sources("cuda"), folder)
 
 
 def build(device: str) -> Build | EmulatedBuild:
-    """The unchanged library of a device, built aside, from the objects of the checkout if any.
+    """The unchanged library of a device, built aside, from the checkout's objects if there are any.
 
     Args:
-        device: cpu, cuda, or emulated: CUDA's kernels on the host.
+        device: cpu, cuda, or emulated (the CUDA kernels on the host).
 
     Raises:
         RuntimeError: if it cannot be built here.
@@ -125,8 +125,8 @@ def build(device: str) -> Build | EmulatedBuild:
 def build_sanitized() -> Build:
     """The CPU library under AddressSanitizer and UndefinedBehaviorSanitizer.
 
-    Anything that they find ends the process. Conversions of numbers that do not fit count too: an
-    offset may be anything.
+    Any finding ends the process. Conversions of out-of-range floats are findings too, since an
+    offset can have any value.
 
     Raises:
         RuntimeError: if it cannot be built here.
@@ -139,10 +139,10 @@ def build_sanitized() -> Build:
 
 
 def build_for_racecheck() -> Build:
-    """The CUDA library with what racecheck wants: line numbers, and barriers that it can follow.
+    """The CUDA library for racecheck: with line numbers, and barriers that it can follow.
 
-    One lane of a warp arrives at a barrier for all, after `__syncwarp()`, whose order racecheck
-    does not see where the compiler makes a branch of it. Here each lane arrives for itself.
+    Normally one lane of a warp arrives at a barrier for all, after `__syncwarp()`. racecheck does
+    not see that order where the compiler turns it into a branch, so here each lane arrives itself.
 
     Raises:
         RuntimeError: if it cannot be built here.

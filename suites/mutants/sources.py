@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Judges the compiled libraries with faults planted in their sources, one fault at a time.
+"""Runs the suite on the compiled libraries with one mutant of their sources at a time.
 
     python -m suites.mutants.sources                      # the CPU library
-    python -m suites.mutants.sources --device emulated    # CUDA's kernels, without a GPU
+    python -m suites.mutants.sources --device emulated    # the CUDA kernels, without a GPU
     python -m suites.mutants.sources --device cuda --report reports/h200
     python -m suites.mutants.sources --only "mask never applied"
 
-Each faulty library is built aside, and the claim that must find the fault judges it in a process of
-its own, as many at once as there are cores. A fault that it does not find fails the run, as does a
-patch that no longer fits. Where there is a GPU but no compiler:
-
-    python -m suites.mutants.sources --device cuda --build faults.tar.xz     # where there is one
-    python -m suites.mutants.sources --device cuda --built faults.tar.xz --report reports/h200
+Each mutant is built aside (nvcc and a C++ compiler are needed where it runs), and the claim that
+must detect it runs in a process of its own, one for each core at a time. The command fails if a
+mutant is not detected or a patch does not fit the sources.
 """
 
 from __future__ import annotations
@@ -21,16 +18,14 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 
-from suites.mutants.packed import Packed, pack
-from suites.mutants.patches import ROOT, Patch
+from suites.mutants.patches import ROOT, Patch, find_source
 from suites.mutants.patches_cpu import CPU
 from suites.mutants.patches_cuda import CUDA
 from suites.mutants.patches_fused import FUSED
@@ -44,14 +39,14 @@ _TIMEOUT_S = 600
 
 
 def patches(device: str) -> list[Patch]:
-    """The faults that concern a library."""
+    """The mutants of a library."""
     every = (*SHARED, *CPU, *CUDA, *FUSED, *INDEX, *LAUNCH)
     found = [p for p in every if p.sources("cpu" if device == "cpu" else "cuda")]
     return [p for p in found if device != "emulated" or p.emulated]
 
 
 def backend(patch: Patch, device: str) -> str:
-    """The suite's name for what a fault is judged as."""
+    """The suite's name of the backend that a mutant runs as."""
     if device == "emulated":
         return f"emulated-{patch.kernels or 'simt'}"
     return f"dcnv2-{patch.kernels}" if patch.kernels else "dcnv2"
@@ -60,7 +55,7 @@ def backend(patch: Patch, device: str) -> str:
 def run_claim(
     library: Path, device: str, profile: str, backend: str, claim: str
 ) -> subprocess.CompletedProcess:
-    """Let a claim judge a library built aside, until it first fails."""
+    """Run a claim on a library built aside, until it first fails."""
     place = ROOT / "suites" / "correctness" / claim
     return subprocess.run(
         [
@@ -76,10 +71,10 @@ def run_claim(
 
 
 def outcome_of(done: subprocess.CompletedProcess, patch: Patch) -> tuple[str, str]:
-    """What became of a fault, and in whose words: the patch may say which ones it must be.
+    """Whether a mutant was detected, and the message: the patch may say what it must contain.
 
     Raises:
-        RuntimeError: if pytest did not come to judge.
+        RuntimeError: if pytest did not run the claim.
     """
     if done.returncode == _PASSED:
         return "**survived**", ""
@@ -96,40 +91,29 @@ def outcome_of(done: subprocess.CompletedProcess, patch: Patch) -> tuple[str, st
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Judge all faults of a library; returns the exit code."""
+    """Run all mutants of a library; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m suites.mutants.sources",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--device", choices=("cpu", "cuda", "emulated"), default="cpu")
-    parser.add_argument("--only", action="append", metavar="NAME", help="faults by name or file")
+    parser.add_argument("--only", action="append", metavar="NAME", help="mutants by name or file")
     parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count(), help="faults at a time; default: one a core"
+        "--jobs", type=int, default=os.cpu_count(), help="mutants at a time; default: one per core"
     )
     parser.add_argument(
         "--profile", choices=("unshrunk", "brief"), default="unshrunk", help="of the suite"
     )
-    parser.add_argument("--build", type=Path, metavar="FILE", help="build the libraries alone")
-    parser.add_argument("--built", type=Path, metavar="FILE", help="judge libraries so built")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write source_mutants.md there")
     options = parser.parse_args(words)
 
-    chosen = choose(parser, patches(options.device), "csrc", options.only)
-    with tempfile.TemporaryDirectory(prefix="dcnv2_faults_") as folder:
-        if options.build:
-            built = build(options.device)
-            pack(built, chosen, options.device, options.build, Path(folder), options.jobs)
-            print(f"wrote {options.build}, {options.build.stat().st_size >> 20} MiB")
-            return 0
-        if options.built:
-            unchanged = Packed(options.built, options.device, Path(folder))
-            packed = [patch for patch in chosen if patch.name in unchanged.faults]
-            print(f"{len(packed)} of {len(chosen)} faults are in {options.built}")
-            chosen = packed
-        else:
-            unchanged = build(options.device)
-        rows = _run_all(unchanged, options.device, options.profile, chosen, options.jobs)
+    chosen = choose(parser, patches(options.device), source_path, options.only)
+    try:
+        unchanged = build(options.device)
+    except RuntimeError as error:
+        parser.error(f"mutants are compiled here: {error}")
+    rows = _run_all(unchanged, options.device, options.profile, chosen, options.jobs)
     if not rows:
         return 1
     table = pd.DataFrame(rows)
@@ -140,29 +124,39 @@ def main(words: Sequence[str] | None = None) -> int:
     return int(killed < len(table))
 
 
-def asked(patch: Patch, folder: str, only: Sequence[str] | None) -> bool:
-    """Whether a fault is among those asked for, by its name or how its file's path begins."""
-    place = f"{folder}/{patch.path}"
-    return not only or patch.name in only or any(place.startswith(o) for o in only)
+def source_path(patch: Patch) -> str:
+    """The path of a mutant's file."""
+    return f"csrc/{find_source(patch.path).as_posix()}"
+
+
+def asked(patch: Patch, path: str, only: Sequence[str] | None) -> bool:
+    """Whether a mutant is asked for, by its name or by the beginning of its file's path."""
+    return not only or patch.name in only or any(path.startswith(o) for o in only)
+
+
+def print_row(row: dict) -> None:
+    """Print the outcome of a mutant."""
+    what, outcome = f"{row['mutant']} ({row['file']})", f"{row['outcome']} in {row['seconds']} s"
+    print(f"{what}: {outcome}: {row['message']}", flush=True)
 
 
 def choose(
     parser: argparse.ArgumentParser,
-    faults: Sequence[Patch],
-    folder: str,
+    every: Sequence[Patch],
+    path_of: Callable[[Patch], str],
     only: Sequence[str] | None,
 ) -> list[Patch]:
-    """The faults that are asked for; a command line that asks for none is in error."""
-    chosen = [patch for patch in faults if asked(patch, folder, only)]
+    """The mutants that are asked for; it is an error to ask for none."""
+    chosen = [patch for patch in every if asked(patch, path_of(patch), only)]
     if not chosen:
-        parser.error(f"no fault has a name, or a file that begins as, one of {only}")
+        parser.error(f"no mutant has a name, or a file whose path begins, as one of {only}")
     return chosen
 
 
 def _run_all(
     unchanged, device: str, profile: str, chosen: Sequence[Patch], jobs: int
 ) -> list[dict]:
-    """A row for each fault; none if the unchanged library does not hold."""
+    """A row for each mutant; none if a claim fails for the unchanged library."""
     needed = dict.fromkeys((backend(patch, device), patch.detected_by) for patch in chosen)
     rows = []
     with ThreadPoolExecutor(jobs) as pool:
@@ -170,23 +164,25 @@ def _run_all(
         for asked, done in zip(needed, healthy, strict=True):
             if done.returncode != _PASSED or " passed" not in done.stdout:
                 print(done.stdout[-3000:], done.stderr[-3000:])
-                print(f"{asked} does not hold for the unchanged library: no fault can be judged")
+                print(f"{asked} fails for the unchanged library: no mutant can be run")
                 return []
         for row in pool.map(lambda patch: _row(patch, unchanged, device, profile), chosen):
             rows.append(row)
-            print("{fault} ({file}): {outcome} in {seconds} s: {message}".format(**row), flush=True)
+            print(
+                "{mutant} ({file}): {outcome} in {seconds} s: {message}".format(**row), flush=True
+            )
     return rows
 
 
 def _row(patch: Patch, unchanged, device: str, profile: str) -> dict:
     start = time.monotonic()
-    with unchanged.faulty(patch, device) as library:
+    with unchanged.mutant(patch, device) as library:
         done = run_claim(library, device, profile, backend(patch, device), patch.detected_by)
     outcome, message = outcome_of(done, patch)
     return {
         "device": device,
-        "fault": patch.name,
-        "file": f"csrc/{patch.path}",
+        "mutant": patch.name,
+        "file": source_path(patch),
         "outcome": outcome,
         "killed by": patch.detected_by.partition("::test_")[2].replace("_", " "),
         "message": message,
@@ -198,12 +194,12 @@ def _write(table: pd.DataFrame, device: str, folder: Path) -> None:
     from suites.reporting import report
 
     killed = (table["outcome"] == "killed").sum()
-    headline = pd.DataFrame([{"library": device, "faults": len(table), "killed": killed}])
+    headline = pd.DataFrame([{"library": device, "mutants": len(table), "killed": killed}])
     path = report.write_report(
         "source_mutants",
         table,
-        title="Faults planted in the sources",
-        sections={"Faults": table.drop(columns=["device", "seconds"])},
+        title="Mutants of the sources",
+        sections={"Mutants": table.drop(columns=["device", "seconds"])},
         headline=headline,
         directory=folder,
     )

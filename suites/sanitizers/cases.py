@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Small problems on CUDA for a slow observer: every kernel, non-finite offsets, strided operands.
+"""Small problems on CUDA for slow tools: every kernel, non-finite offsets, strided operands.
 
 `python -m suites.sanitizers.cases` runs them, forward and backward, and holds each result to its
 tolerance. `suites.sanitizers.run` runs this under compute-sanitizer.
@@ -26,7 +26,7 @@ FAST = ConvProblem(
 )  # fmt: skip
 STRIDED = (("input", "strided"), ("offset", "transposed"), ("grad_output", "expanded"))
 ROI_KINDS = ("inside", "huge", "outside", "inverted", "degenerate", "border")
-# More regions, pixels and channels than a block takes at a time, and no multiples of that.
+# More RoIs, pixels and channels than a block processes at a time, and no multiples of that.
 OVERSIZED = RoIProblem(
     channels=67, height=9, width=19, bins=(3, 5), samples=0,
     rois=(*65 * ("inside", "outside", "border", "inverted"), "whole", "huge"),
@@ -83,9 +83,9 @@ def check(backend: str, problem: Problem, device: str = "cuda") -> list[str]:
 def main(words: Sequence[str] | None = None) -> int:
     """Run all, or some; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m suites.sanitizers.cases", description=__doc__)
-    parser.add_argument("--library", metavar="PATH", help="let dcnv2 be one built aside")
-    parser.add_argument("--backend", metavar="NAME", help="its problems alone")
-    parser.add_argument("--offsets", metavar="KIND", help="problems with these alone")
+    parser.add_argument("--library", metavar="PATH", help="run this build of the library")
+    parser.add_argument("--backend", metavar="NAME", help="run only its problems")
+    parser.add_argument("--offsets", metavar="KIND", help="run only problems with these offsets")
     options = parser.parse_args(words)
     if options.library:
         use_library(options.library)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The CUDA library under compute-sanitizer: finding the tool, running it, reading what it found."""
+"""The CUDA library under compute-sanitizer: find the tool, run it, read its output."""
 
 from __future__ import annotations
 
@@ -10,27 +10,25 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from suites.mutants.packed import Packed, pack
 from suites.mutants.patches import ROOT, Patch
 from suites.mutants.patches_races import RACES
+from suites.mutants.rebuild import Build
 
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 _NAME = "compute-sanitizer"
 _ERROR = 86  # the exit code that the tool is asked to end with
-# Of a block: more than any kernel has. The tool counts those in the code, where a loop makes more.
+# Per block: more than any kernel has. The tool counts those in the code, but loops create more.
 _BARRIERS = 32
 _MOST_PRINTED = 2000
-_OVERFLOW = "Detected overflow of tracked"  # of barriers: what it says then may be wrong
-# Two kinds of line of racecheck: a place, and one that races with it.
+_OVERFLOW = "Detected overflow of tracked"  # of barriers: its findings may then be wrong
+# racecheck prints an access in one line, and those that race with it in the next ones.
 _RACE = re.compile(r"= (\w+): (?:Potential )?Race reported between (\w+) access at (.+)")
 _WITH = re.compile(r"=  +and (\w+) access at (.+?) \[(\d+) hazards?\]")
 _PLACE = re.compile(r"(?P<kernel>.+)\+(?P<offset>0x[0-9a-f]+)(?: in (?:.*/)?(?P<line>[^/]+:\d+))?$")
@@ -39,36 +37,36 @@ _COMMON = re.compile(r"dcnv2::cuda::|<unnamed>::|\(anonymous namespace\)::|\((?:
 
 @dataclass(frozen=True)
 class Run:
-    """What a tool was run on, what it and the problems said, and how they ended."""
+    """A tool, the output of its run with that of the problems, and the exit code."""
 
     tool: str
-    said: str
+    output: str
     code: int
 
     @property
     def summary(self) -> str:
-        """The tool's last words; empty if there are none."""
-        found = re.search(r"(?:ERROR|RACECHECK) SUMMARY: (.+)", self.said)
+        """The tool's summary; empty if there is none."""
+        found = re.search(r"(?:ERROR|RACECHECK) SUMMARY: (.+)", self.output)
         return found[1] if found else ""
 
     def row(self) -> dict:
-        """Of the report: right if the tool finished, judged problems, and found nothing."""
-        judged = re.search(r"^(\d+) problems judged", self.said, flags=re.MULTILINE)
+        """Its row of the report: right if the tool finished, ran problems, and found nothing."""
+        judged = re.search(r"^(\d+) problems judged", self.output, flags=re.MULTILINE)
         found = self.summary or f"no summary, exit code {self.code}"
-        lost = _OVERFLOW in self.said
+        lost = _OVERFLOW in self.output
         return {
             "sanitizers": self.tool,
             "judged": judged[0] if judged else "**nothing**",
-            "found": f"{found}; barriers it lost track of" if lost else found,
+            "found": f"{found}; it lost track of barriers" if lost else found,
             "right": self.code == 0 and bool(judged) and bool(self.summary) and not lost,
         }
 
-    def planted_row(self, patch: Patch) -> dict:
-        """Of the report, where a race was planted: right if it was found."""
+    def mutant_row(self, patch: Patch) -> dict:
+        """Its row of the report for a mutant with a race: right if the race was found."""
         reported = bool(re.match(r"[1-9]\d* hazard", self.summary))
         return {
             "sanitizers": self.tool,
-            "judged": f"planted: {patch.name}",
+            "judged": f"mutant: {patch.name}",
             "found": self.summary or "**nothing**",
             "right": reported,
         }
@@ -92,14 +90,14 @@ def find(asked: str | None = None) -> str:
         found = next(filter(None, map(shutil.which, places)), None)
     if found is None:
         raise RuntimeError(
-            f"no {asked or _NAME}: neither of a package nvidia-cuda-sanitizer-api, nor on PATH, "
-            "nor in CUDA_HOME/bin"
+            f"no {asked or _NAME}: it is neither in the package nvidia-cuda-sanitizer-api, nor on "
+            "PATH, nor in CUDA_HOME/bin"
         )
     return found
 
 
 def version(sanitizer: str) -> str:
-    """What the tool says that it is."""
+    """The version that the tool prints."""
     said = subprocess.run([sanitizer, "--version"], capture_output=True, text=True).stdout
     found = re.search(r"Version (\S+)", said)
     return found[1] if found else "unknown"
@@ -108,7 +106,7 @@ def version(sanitizer: str) -> str:
 def run_tools(
     sanitizer: str, tools: Sequence[str], timeout_s: float, libraries: Mapping[str, Path]
 ) -> list[Run]:
-    """Run the small problems under some tools, all at once: on a tool's own library, if any."""
+    """Run the small problems under some tools at once; a tool may have a library of its own."""
 
     def one(tool: str) -> Run:
         words = ["--library", str(libraries[tool])] if tool in libraries else []
@@ -118,34 +116,17 @@ def run_tools(
         return list(pool.map(one, tools))
 
 
-def run_racecheck(sanitizer: str, races: Packed, timeout_s: float) -> list[Run]:
-    """Run racecheck on the libraries with planted races."""
+def run_racecheck(sanitizer: str, built: Build, timeout_s: float) -> list[tuple[Run, Patch]]:
+    """Run racecheck on the mutants with a race, built as the library for racecheck is."""
 
-    def one(patch: Patch) -> Run:
-        with races.faulty(patch, "cuda") as library:
-            alone = ["--library", str(library), "--backend", f"dcnv2-{patch.kernels}"]
-            return _under(sanitizer, "racecheck", [*alone, "--offsets", "small"], timeout_s)
+    def one(patch: Patch) -> tuple[Run, Patch]:
+        with built.mutant(patch, "cuda") as library:
+            words = ["--library", str(library), "--backend", f"dcnv2-{patch.kernels}"]
+            run = _under(sanitizer, "racecheck", [*words, "--offsets", "small"], timeout_s)
+        return run, patch
 
     with ThreadPoolExecutor(len(RACES)) as pool:
         return list(pool.map(one, RACES))
-
-
-@contextmanager
-def races_from(file: Path | None) -> Iterator[Packed]:
-    """The libraries that racecheck judges: of a file that `build_races` wrote, or built now."""
-    with tempfile.TemporaryDirectory(prefix="dcnv2_races_") as folder:
-        if file is None:
-            file = Path(folder, "races.tar.xz")
-            build_races(file)
-        yield Packed(file, "cuda", Path(folder))
-
-
-def build_races(file: Path) -> None:
-    """Build the library for racecheck, and those with planted races, into a file."""
-    from suites.mutants.rebuild import build_for_racecheck
-
-    with tempfile.TemporaryDirectory(prefix="dcnv2_races_") as folder:
-        pack(build_for_racecheck(), RACES, "cuda", file, Path(folder), os.cpu_count() or 1)
 
 
 def _under(sanitizer: str, tool: str, words: Sequence[str], timeout_s: float) -> Run:
@@ -154,14 +135,14 @@ def _under(sanitizer: str, tool: str, words: Sequence[str], timeout_s: float) ->
     if tool in ("racecheck", "synccheck"):
         command += ["--num-cuda-barriers", str(_BARRIERS)]
     command += [sys.executable, "-m", "suites.sanitizers.cases", *words]
-    # A block of its own for every tensor: what lies beside it is nobody's.
+    # Each tensor in an allocation of its own: an access beside it is then an error.
     own = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    said, code = _within(command, {**os.environ, **own}, timeout_s)
-    return Run(tool, said, code)
+    output, code = _within(command, {**os.environ, **own}, timeout_s)
+    return Run(tool, output, code)
 
 
 def _within(command: list[str], env: dict[str, str], timeout_s: float) -> tuple[str, int]:
-    """Run a command and what it starts; after so long end all of it, with what it said so far."""
+    """The output and exit code of a command; after `timeout_s`, it and its children are killed."""
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -172,18 +153,18 @@ def _within(command: list[str], env: dict[str, str], timeout_s: float) -> tuple[
         start_new_session=True,
     )
     try:
-        said, _ = process.communicate(timeout=timeout_s)
+        output, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        said, _ = process.communicate()
-        said += f"\nERROR: ended after {timeout_s:.0f} s\n"
-    return said, process.returncode
+        output, _ = process.communicate()
+        output += f"\nERROR: ended after {timeout_s:.0f} s\n"
+    return output, process.returncode
 
 
-def hazards(said: str) -> pd.DataFrame:
-    """What racecheck reported, a row for each two places of a kernel that race."""
+def hazards(output: str) -> pd.DataFrame:
+    """The hazards that racecheck reported, a row for each two places of a kernel that race."""
     rows, first = [], None
-    for line in said.splitlines():
+    for line in output.splitlines():
         if found := _RACE.search(line):
             first = found.groups()
         elif first and (found := _WITH.search(line)):
@@ -205,7 +186,7 @@ def hazards(said: str) -> pd.DataFrame:
 
 
 def _place(text: str) -> tuple[str, str]:
-    """A kernel's name without what all have in common, and where in it: a line, else an offset."""
+    """A kernel's name without the parts that all share, and the line in it, or else the offset."""
     found = _PLACE.match(text)
     if not found:
         return "", text

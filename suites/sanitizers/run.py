@@ -4,15 +4,16 @@
     python -m suites.sanitizers cpu                      # AddressSanitizer, UndefinedBehavior-
     python -m suites.sanitizers cpu --profile brief      # ... in a minute or two
     python -m suites.sanitizers cuda --report reports/h200     # compute-sanitizer, all its tools
-    python -m suites.sanitizers cuda --build races.tar.xz      # what racecheck wants, beforehand
-    python -m suites.sanitizers cuda --built races.tar.xz      # with that, where no compiler is
 
-On the CPU the library is built anew, aside, and first has to be found out: libraries with planted
-memory faults must end with a sanitizer's report. On CUDA `suites.sanitizers.cases` runs under
-memcheck, racecheck, initcheck and synccheck at once, every allocation by itself; of planted races
-racecheck must report each. racecheck does not see what `__syncwarp()` orders where the compiler
-makes a branch of it: it judges the same sources, compiled to have every lane of a warp arrive at a
-barrier for itself instead of one for all. What a tool finds is written whole, beside the report.
+On the CPU, the library is built aside with the sanitizers. They are tested first: mutants with
+memory errors must end with a sanitizer's report. On CUDA, `suites.sanitizers.cases` runs under
+memcheck, racecheck, initcheck and synccheck at once, with an allocation of its own for each tensor.
+racecheck must also report each of the mutants that have a race.
+
+racecheck cannot follow the order that `__syncwarp()` establishes where the compiler turns it into a
+branch. It runs on a build of the same sources in which each lane of a warp arrives at a barrier
+itself, so it needs nvcc; `--tool` chooses tools that do not. The complete output of a tool that
+finds something is written next to the report.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import pandas as pd
 
 from suites.mutants.patches import ROOT
 from suites.mutants.patches_memory import MEMORY
-from suites.mutants.patches_races import RACES
+from suites.mutants.rebuild import build_for_racecheck, build_sanitized
 from suites.sanitizers import cuda
 from suites.sanitizers.cuda import TOOLS, Run
 
@@ -52,13 +53,13 @@ def environment() -> dict[str, str]:
     runtime = _runtime("libasan.so")
     if runtime is None:
         raise RuntimeError("this compiler has no AddressSanitizer (libasan.so)")
-    # AddressSanitizer looks for the C++ runtime's throw once, at its start, and Python has none:
-    # without it the first exception that any extension throws ends the process.
+    # AddressSanitizer looks up the C++ runtime's `throw` once, at its start, and Python does not
+    # load that runtime: without it, the first exception of an extension ends the process.
     cxx = _runtime("libstdc++.so.6") or _runtime("libc++.so.1")
     return {
         **os.environ,
         "LD_PRELOAD": " ".join(filter(None, (runtime, cxx))),
-        "ASAN_OPTIONS": "detect_leaks=0",  # Python leaves plenty, on purpose
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python does not free everything at its end
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
         "OMP_NUM_THREADS": "2",
     }
@@ -87,16 +88,16 @@ def under_sanitizers(library: Path, words: Sequence[str]) -> subprocess.Complete
 
 
 def finding(output: str) -> str:
-    """What a sanitizer reported, in its words; empty if nothing."""
+    """What a sanitizer reported; empty if nothing."""
     found = _FOUND.search(output)
     return (found[1] or found[2]) if found else ""
 
 
 def digest(output: str) -> str:
-    """What an output says that can be long, first things first.
+    """The telling lines of an output that can be long, then its end.
 
-    A sanitizer's own lines stand above the stack that they are about, and pytest's above its
-    summary: their ends alone hide the cause.
+    The cause is above the end: a sanitizer prints it before the stack, and pytest before its
+    summary.
     """
     lines, parts = output.splitlines(), []
     for heading, words in (("the sanitizer", _OWN_WORDS), ("the tests", _TEST_WORDS)):
@@ -106,16 +107,14 @@ def digest(output: str) -> str:
 
 
 def check_cpu(profile: str) -> tuple[pd.DataFrame, str]:
-    """Rows of what was judged and planted, and the output of the suite if it did not hold."""
-    from suites.mutants.rebuild import build_sanitized
-
+    """Rows of the mutants and of the suite, and the output of the suite if a claim failed."""
     built, rows = build_sanitized(), []
     for patch in MEMORY:
-        with tempfile.TemporaryDirectory(prefix="dcnv2_fault_") as folder:
-            library = built.with_fault(patch, "cpu", Path(folder))
+        with tempfile.TemporaryDirectory(prefix="dcnv2_mutant_") as folder:
+            library = built.build_mutant(patch, "cpu", Path(folder))
             claim = str(ROOT / "suites" / "correctness" / patch.detected_by)
             found = finding(under_sanitizers(library, [claim, "-x", "-s"]).stdout)
-        rows.append(_row(f"planted: {patch.name}", found or "**nothing**", bool(found)))
+        rows.append(_row(f"mutant: {patch.name}", found or "**nothing**", bool(found)))
     with tempfile.TemporaryDirectory() as folder:
         suite = ["suites/correctness", "--profile", profile, "--report", folder]
         done = under_sanitizers(built.path, suite)
@@ -135,42 +134,38 @@ def _row(judged: str, found: str, right: bool) -> dict:
 
 
 def check_cuda(options: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, Run]]:
-    """Rows of the tools and of planted races, and what those said that are not right."""
+    """Rows of the tools and of the mutants with a race, and the runs that are not right."""
     tools = tuple(options.tool or TOOLS)
     sanitizer = cuda.find(options.sanitizer)
-    if "racecheck" in tools:
-        with cuda.races_from(options.built) as races:
-            own = {"racecheck": races.path}
-            runs = cuda.run_tools(sanitizer, tools, options.timeout, own)
-            found = cuda.run_racecheck(sanitizer, races, options.timeout)
-        planted = list(zip(found, RACES, strict=True))
-    else:
-        runs, planted = cuda.run_tools(sanitizer, tools, options.timeout, {}), []
+    built = build_for_racecheck() if "racecheck" in tools else None
+    own = {"racecheck": built.path} if built else {}
+    runs = cuda.run_tools(sanitizer, tools, options.timeout, own)
     rows = [run.row() for run in runs]
     wrong = {run.tool: run for run, row in zip(runs, rows, strict=True) if not row["right"]}
-    for number, (run, patch) in enumerate(planted):
-        rows.append(run.planted_row(patch))
+    races = cuda.run_racecheck(sanitizer, built, options.timeout) if built else []
+    for number, (run, patch) in enumerate(races):
+        rows.append(run.mutant_row(patch))
         if not rows[-1]["right"]:
-            wrong[f"racecheck_planted_{number}"] = run
+            wrong[f"racecheck_mutant_{number}"] = run
     return pd.DataFrame(rows).assign(tool=cuda.version(sanitizer)), wrong
 
 
-def tell(wrong: dict[str, Run], folder: Path) -> dict[str, pd.DataFrame]:
-    """Write all that was said into a file a tool, and print the gist; tables of hazards by tool."""
+def report_wrong(wrong: dict[str, Run], folder: Path) -> dict[str, pd.DataFrame]:
+    """Write the output of each tool to a file, and print a digest; tables of hazards by tool."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = {}
     for stale in folder.glob("sanitizer_*.txt"):
         stale.unlink()
     for name, run in wrong.items():
         file = folder / f"sanitizer_{name}.txt"
-        file.write_text(run.said)
-        found = cuda.hazards(run.said)
-        print(f"---- {name}: {run.summary or 'no summary'}; all of it is in {file}")
+        file.write_text(run.output)
+        found = cuda.hazards(run.output)
+        print(f"---- {name}: {run.summary or 'no summary'}; the complete output is in {file}")
         if len(found):
             tables[name] = found
             print(found.to_string(index=False))
         else:
-            print(digest(run.said))
+            print(digest(run.output))
     return tables
 
 
@@ -192,15 +187,8 @@ def main(words: Sequence[str] | None = None) -> int:
         metavar="PATH",
         help="of CUDA; default: a package's, or the toolkit's",
     )
-    parser.add_argument(
-        "--build", type=Path, metavar="FILE", help="build what racecheck wants, no more"
-    )
-    parser.add_argument("--built", type=Path, metavar="FILE", help="what was so built")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write sanitizers.md there")
     options = parser.parse_args(words)
-    if options.build:
-        cuda.build_races(options.build)
-        return 0
     tables: dict[str, pd.DataFrame] = {}
     if options.device == "cpu":
         rows, found = check_cpu(options.profile)
@@ -210,7 +198,7 @@ def main(words: Sequence[str] | None = None) -> int:
     else:
         rows, wrong = check_cuda(options)
         print(rows.to_string(index=False))
-        tables = tell(wrong, options.report or ROOT / "build" / "sanitizers")
+        tables = report_wrong(wrong, options.report or ROOT / "build" / "sanitizers")
     if options.report:
         from suites.reporting import report
 

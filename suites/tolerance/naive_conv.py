@@ -3,7 +3,7 @@
 
 It has two uses. In the precision of a kernel it says how far rounding alone takes a correct
 implementation from the truth (`suites.tolerance.tolerance`). And every step is a method, so a
-planted fault replaces one step (`suites.mutants`). It shares nothing with `reference/`.
+mutant replaces one step (`suites.mutants`). It shares nothing with `reference/`.
 """
 
 from __future__ import annotations

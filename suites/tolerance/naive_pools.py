@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Both deformable RoI poolings once more, step by step, so that a fault can replace a step.
+"""Both deformable RoI poolings once more, step by step, so that a mutant can replace a step.
 
 Differentiable by autograd; in float32 or better inside. It shares nothing with `reference/`.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The faults planted in the sources still fit them, and name claims that are there."""
+"""The patches of the mutants fit the sources and name claims that exist."""
 
 import argparse
 import dataclasses
@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from suites.mutants import packed, sources
+from suites.mutants import package, sources
 from suites.mutants.patches import ROOT, Patch, find_source
 from suites.mutants.patches_cpu import CPU
 from suites.mutants.patches_cuda import CUDA
@@ -43,13 +43,13 @@ def test_detected_by_names_a_claim_of_the_suite(detected_by):
     assert f"def {function}(" in (ROOT / "suites" / "correctness" / file).read_text()
 
 
-def test_each_library_has_faults_of_its_own_name():
+def test_mutants_of_each_library_have_distinct_names():
     for device in ("cpu", "cuda"):
         names = [patch.name for patch in sources.patches(device)]
         assert len(names) == len(set(names)) >= 20
 
 
-def test_faults_of_tensor_core_kernels_are_judged_on_the_path_that_takes_them():
+def test_mutants_of_tensor_core_kernels_run_on_their_path():
     assert {patch.kernels for patch in FUSED} == {"", "mma", "wgmma"}
     by_path = {p.kernels: p for p in FUSED}
     assert sources.backend(by_path["mma"], "cuda") == "dcnv2-mma"
@@ -58,49 +58,35 @@ def test_faults_of_tensor_core_kernels_are_judged_on_the_path_that_takes_them():
     assert sources.backend(SHARED[0], "emulated") == "emulated-simt"
 
 
-def test_faults_are_asked_for_by_name_or_by_file():
-    chosen = [
-        p for p in ALL if sources.asked(p, "csrc", ["csrc/cuda/offset_mask", "padding added"])
-    ]
-    assert {p.path for p in chosen} == {"cuda/offset_mask_epilogue.cuh", "geometry.h"}
-    assert all(sources.asked(p, "csrc", None) for p in ALL)
+def test_mutants_are_chosen_by_name_or_by_file():
+    first, other = SHARED[0], CPU[0]
+    folder = sources.source_path(other).rpartition("/")[0]
     parser = argparse.ArgumentParser()
-    assert sources.choose(parser, ALL, "csrc", None) == ALL
+    chosen = sources.choose(parser, ALL, sources.source_path, [folder, first.name])
+    assert {first, other} <= set(chosen)
+    assert all(sources.source_path(p).startswith(folder) or p.name == first.name for p in chosen)
+    assert sources.choose(parser, ALL, sources.source_path, None) == ALL
     with pytest.raises(SystemExit):
-        sources.choose(parser, ALL, "csrc", ["no such fault"])
+        sources.choose(parser, ALL, sources.source_path, ["no such mutant"])
 
 
-class Copies:
-    """Stands for a build: each library is a text."""
+def test_without_a_compiler_the_error_is_one_sentence(monkeypatch, capsys):
+    def build(device):
+        raise RuntimeError(f"the {device} library can't be built here: no nvcc")
 
-    def __init__(self, folder):
-        self.path = folder / "whole.so"
-        self.path.write_text("whole")
-
-    def with_fault(self, patch, device, folder):
-        library = folder / "faulty.so"
-        library.write_text(f"{device}: {patch.name}")
-        return library
+    monkeypatch.setattr(sources, "build", build)
+    with pytest.raises(SystemExit):
+        sources.main(["--device", "cuda"])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith("mutants are compiled here: the cuda library can't be built here: no nvcc")
 
 
-def test_packed_libraries_come_out_as_they_went_in(tmp_path, monkeypatch):
-    for name in ("made", "unpacked", "refused"):
-        (tmp_path / name).mkdir()
-    file, some = tmp_path / "deep" / "faults.tar.xz", CUDA[:3]
-    packed.pack(Copies(tmp_path), some, "cuda", file, tmp_path / "made", jobs=2)
-    found = packed.Packed(file, "cuda", tmp_path / "unpacked")
-    assert found.path.read_text() == "whole"
-    for patch in some:
-        with found.faulty(patch, "cuda") as library:
-            assert library.read_text() == f"cuda: {patch.name}"
-    with pytest.raises(ValueError, match=CUDA[3].name), found.faulty(CUDA[3], "cuda"):
-        pass
-    monkeypatch.setattr(packed, "csrc_digest", lambda *_: "others")
-    with pytest.raises(ValueError, match="other sources"):
-        packed.Packed(file, "cuda", tmp_path / "refused")
+def test_paths_in_a_report_are_those_of_the_sources():
+    assert all((ROOT / sources.source_path(patch)).is_file() for patch in ALL)
+    assert all((ROOT / package.source_path(patch)).is_file() for patch in PACKAGE)
 
 
-def test_a_text_that_is_not_there_once_is_an_error():
+def test_a_text_that_is_not_in_the_file_exactly_once_is_an_error():
     patch = Patch("any", "geometry.h", "a", "b", "test_x.py::test_y")
     assert patch.apply("xay") == "xby"
     for text in ("xy", "xaya"):
@@ -108,10 +94,10 @@ def test_a_text_that_is_not_there_once_is_an_error():
             patch.apply(text)
 
 
-def test_planting_leaves_the_sources_alone(tmp_path):
+def test_a_mutant_leaves_the_sources_unchanged(tmp_path):
     patch = SHARED[0]
     before = (CSRC / find_source(patch.path)).read_text()
-    copy = patch.plant(tmp_path)
+    copy = patch.mutate(tmp_path)
     assert (copy / find_source(patch.path)).read_text() == patch.apply(before)
     assert (CSRC / find_source(patch.path)).read_text() == before
 
@@ -124,11 +110,11 @@ def test_planting_leaves_the_sources_alone(tmp_path):
         (-11, "", ("killed", "the process died with exit code -11")),
     ],
 )
-def test_fates(code, output, want):
+def test_outcomes(code, output, want):
     assert sources.outcome_of(subprocess.CompletedProcess([], code, output, ""), CPU[0]) == want
 
 
-def test_a_fault_that_the_library_must_name_is_not_killed_in_other_words():
+def test_a_mutant_that_the_library_must_report_is_not_killed_by_another_message():
     patch = dataclasses.replace(CPU[0], message="out of bricks")
     for said, want in (("dcnv2: out of bricks", "killed"), ("output is off", "**not reported**")):
         output = f"E       assert False\nE       RuntimeError: {said}\n"
@@ -137,6 +123,6 @@ def test_a_fault_that_the_library_must_name_is_not_killed_in_other_words():
         assert (said in message) == (want == "killed")
 
 
-def test_a_run_that_judged_nothing_is_no_verdict():
+def test_a_run_without_a_claim_is_an_error():
     with pytest.raises(RuntimeError, match="no such option"):
         sources.outcome_of(subprocess.CompletedProcess([], 4, "", "no such option"), CPU[0])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What sanitizers say is understood, and what they are given to judge is sound."""
+"""The output of sanitizers is read right, and the problems that they run are right."""
 
 import itertools
 
@@ -52,7 +52,7 @@ def test_the_cause_comes_before_a_long_stack():
         ),
     ],
 )
-def test_a_tool_is_believed_only_with_its_summary_and_the_problems(code, output, right):
+def test_a_tool_counts_only_with_its_summary_and_the_problems(code, output, right):
     assert Run("memcheck", output, code).row()["right"] is right
 
 
@@ -84,20 +84,20 @@ def test_hazards_are_grouped_by_kernel_and_places():
     assert not len(hazards("0 errors"))
 
 
-def test_a_planted_race_must_be_reported():
+def test_the_race_of_a_mutant_must_be_reported():
     patch = RACES[0]
-    assert Run("racecheck", RACY, 86).planted_row(patch)["right"]
+    assert Run("racecheck", RACY, 86).mutant_row(patch)["right"]
     for said in ("", "RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)"):
-        row = Run("racecheck", said, 0).planted_row(patch)
+        row = Run("racecheck", said, 0).mutant_row(patch)
         assert (row["right"], patch.name in row["judged"]) == (False, True)
 
 
-def test_all_that_a_tool_said_is_kept(tmp_path, capsys):
+def test_the_complete_output_of_a_tool_is_kept(tmp_path, capsys):
     long = Run("racecheck", RACY + "x" * 100_000, 86)
     (tmp_path / "sanitizer_memcheck.txt").write_text("of an earlier run")
-    tables = run.tell({"racecheck": long}, tmp_path)
+    tables = run.report_wrong({"racecheck": long}, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["sanitizer_racecheck.txt"]
-    assert (tmp_path / "sanitizer_racecheck.txt").read_text() == long.said
+    assert (tmp_path / "sanitizer_racecheck.txt").read_text() == long.output
     assert len(tables["racecheck"]) == 3
     printed = capsys.readouterr().out
     assert "forward_kernel" in printed
@@ -130,7 +130,7 @@ def test_the_report_names_the_tool_and_its_version(tool, tmp_path, capsys):
     assert "found" in capsys.readouterr().out
 
 
-def test_the_tool_of_a_package_comes_before_the_toolkit_s(tool, tmp_path, monkeypatch):
+def test_the_package_s_tool_is_preferred_to_the_toolkit_s(tool, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     paths = {"purelib": str(tmp_path / "site")}
     monkeypatch.setattr(cuda.sysconfig, "get_paths", lambda: paths)
@@ -145,23 +145,23 @@ def test_the_tool_of_a_package_comes_before_the_toolkit_s(tool, tmp_path, monkey
         cuda.find("/none")
 
 
-def test_a_tool_that_hangs_is_ended_with_its_words_and_what_it_started():
+def test_a_tool_that_hangs_is_killed_with_its_children_and_its_output_kept():
     said, code = cuda._within(["sh", "-c", "echo begun; sleep 60 & wait"], {}, 0.5)
     assert said == "begun\n\nERROR: ended after 0 s\n"
     assert Run("memcheck", said, code).row()["right"] is False
 
 
 @pytest.mark.parametrize("patch", [*MEMORY, *RACES], ids=lambda p: p.name)
-def test_memory_faults_and_races_fit_the_sources(patch):
+def test_mutants_with_memory_errors_and_races_fit_the_sources(patch):
     text = (ROOT / "csrc" / find_source(patch.path)).read_text()
     assert patch.apply(text) != text
 
 
-def test_small_problems_are_judged_right_on_a_cpu():
+def test_small_problems_are_right_on_a_cpu():
     assert [cases.check("dcnv2", p, "cpu") for _, p in SMALL] == [[]] * len(SMALL)
 
 
-def test_small_problems_reach_every_path_and_extreme_offset():
+def test_small_problems_cover_every_path_and_kind_of_offset():
     assert {b for b, _ in SMALL} == {"dcnv2", "dcnv2-simt", "dcnv2-mma", "dcnv2-wgmma"}
     for kind in ("conv2d", "roi_pool", "psroi_pool"):
         drawn = {p.offsets for _, p in SMALL if p.op == f"deform_{kind}"}

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.images import BadImageError
+from dcnv2.data.worker_signals import SignalSafeLoader
 
 log = logging.getLogger("dcnv2")
 
@@ -166,7 +167,7 @@ def train_loader(
         skip_bad: See `Seeded`.
     """
     sampler = StepSampler(dataset.aspect_ratios(), batch_size, seed, start, stop, rank, world_size)
-    return DataLoader(
+    return SignalSafeLoader(
         Seeded(dataset, skip_bad),
         batch_sampler=sampler,
         num_workers=workers,
@@ -185,7 +186,7 @@ def eval_loader(
     pin_memory: bool = False,
 ) -> DataLoader[Any]:
     """Returns batches `(images, targets)` that hold each image once, over all ranks, in order."""
-    return DataLoader(
+    return SignalSafeLoader(
         dataset,
         batch_size=batch_size,
         sampler=range(rank, len(dataset), world_size),

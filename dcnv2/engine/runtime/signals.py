@@ -1,43 +1,58 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Ending a run early without losing anything."""
+"""Signals that ask a run to stop: they are noted, and the run ends after it has saved."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
+from types import FrameType
 from typing import Any
 
+from dcnv2.data.worker_signals import STOP_SIGNALS
+
 EXIT_STOPPED = 75
-"""Exit status of a run that was asked to end, and can be resumed (EX_TEMPFAIL of sysexits.h)."""
+"""Exit status of a run that a signal stopped and that can be resumed (EX_TEMPFAIL, sysexits.h)."""
+
+# A job's processes often get one request twice: from the scheduler, and passed on by torchrun.
+SAME_REQUEST_S = 2.0
 
 
 class RunStoppedError(Exception):
-    """A run ended between two updates because a signal asked for it; its state is saved."""
+    """A run ended between two updates because of a signal; its state was saved."""
 
 
 class StopSignals:
-    """Notes SIGTERM and SIGINT instead of dying of them; a context manager.
+    """Notes SIGTERM, SIGINT and SIGHUP instead of dying of them; a context manager.
 
-    A second signal acts as it did before. Elsewhere than in the main thread, where Python allows
-    no handlers, nothing changes.
+    A signal that comes more than SAME_REQUEST_S seconds after the first has its usual effect.
+    SIGHUP stays ignored where it was, as under nohup. Python allows handlers in the main thread
+    only; in other threads nothing changes.
+
+    Attributes:
+        received: the first signal, None before.
     """
-
-    SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        self._before: dict[signal.Signals, Any] = {}
+        self._received_s = 0.0
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+            for number in STOP_SIGNALS:
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._handlers[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        self._handlers.clear()
 
-    def _note(self, number: int, _frame: object) -> None:
-        self.received = signal.Signals(number)
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self.received is None:
+            self.received, self._received_s = signal.Signals(number), time.monotonic()
+        elif time.monotonic() - self._received_s > SAME_REQUEST_S:
+            signal.signal(number, self._handlers[number])
+            signal.raise_signal(number)

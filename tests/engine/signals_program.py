@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Trains in process groups that get a signal; see test_signals.py.
+
+The groups are forked from a process that has imported everything: importing takes longest.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from dcnv2 import cli
+from dcnv2.engine.runtime.checkpoint import last_checkpoint
+from dcnv2.engine.training import trainer  # noqa: F401  imported before the forks
+
+# signal, loader processes per rank, ranks
+CASES = [
+    (signal.SIGTERM, 1, 1),
+    (signal.SIGTERM, 2, 1),
+    (signal.SIGINT, 1, 1),
+    (signal.SIGHUP, 1, 1),
+    (signal.SIGTERM, 1, 2),
+    (signal.SIGTERM, 2, 2),
+]
+LIMIT_S = 240
+
+
+def main(config: str, output: Path) -> None:
+    """Runs all cases at once; writes the exit statuses and the newest checkpoint of each."""
+    torch.set_num_threads(1)
+    runs = {}
+    for number, workers, ranks in CASES:
+        name = f"{number.name}_{workers}_{ranks}"
+        words = ["train", config, f"--name={name}", f"--data.workers={workers}"]
+        runs[name] = number, start(words, ranks)
+    notes = {}
+    for name, (number, ranks) in runs.items():
+        wait_for(output / name / "checkpoints" / "step_00000002")
+        os.killpg(ranks[0], number)
+        notes[name] = {
+            "statuses": [os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]) for rank in ranks],
+            "saved": last_checkpoint(output / name / "checkpoints").name,
+            "log": (output / name / "log.txt").read_text(),
+            "left": group_exists(ranks[0]),
+        }
+    (output / "notes.json").write_text(json.dumps(notes))
+
+
+def start(words: list[str], ranks: int) -> list[int]:
+    """Forks the ranks of a run into one process group, the first of which leads it."""
+    with socket.create_server(("localhost", 0)) as server:
+        port = server.getsockname()[1]
+    children = []
+    for rank in range(ranks):
+        child = os.fork()
+        if child == 0:
+            os.setpgid(0, children[0] if children else 0)
+            if ranks > 1:  # what torchrun sets
+                os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_PORT": str(port)}
+                os.environ |= {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "localhost"}
+                os.environ["TORCHELASTIC_RUN_ID"] = "signals"
+            try:
+                os._exit(cli.main(words))
+            except BaseException as error:
+                print(f"{words}: {type(error).__name__}: {error}", file=sys.stderr)
+                os._exit(1)
+        children.append(child)
+    return children
+
+
+def wait_for(path: Path) -> None:
+    """Returns when the path exists."""
+    end = time.monotonic() + LIMIT_S
+    while not path.exists():
+        assert time.monotonic() < end, path
+        time.sleep(0.05)
+
+
+def group_exists(leader: int) -> bool:
+    """Whether a process of the group is left; loader processes may take seconds to end."""
+    for _ in range(100):
+        try:
+            os.killpg(leader, 0)
+        except ProcessLookupError:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A signal to a whole process group ends a run with status 75 after it has saved."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from signals_program import CASES, wait_for
+from toy_runs import toy_config
+
+from dcnv2.data.shapes import write_shapes
+from dcnv2.engine.config import to_yaml
+from dcnv2.engine.runtime import signals
+from dcnv2.engine.runtime.checkpoint import last_checkpoint
+from dcnv2.engine.runtime.signals import EXIT_STOPPED, StopSignals
+
+HERE = Path(__file__).parent
+PATHS = [str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(PATHS), "OMP_NUM_THREADS": "1"}
+LAST = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory):
+    """A configuration that trains until it is stopped, and the folder of its runs."""
+    output = tmp_path_factory.mktemp("runs")
+    root = write_shapes(output / "shapes", train=4, val=1, size=64)
+    parts = {"mask": {"enabled": False}, "mimic": {"enabled": False}}
+    train = {"steps": LAST, "checkpoint_every": 2, "keep_checkpoints": 1}
+    config = output / "toy.yaml"
+    config.write_text(to_yaml(toy_config(root, output, model=parts, train=train)))
+    return str(config), output
+
+
+@pytest.fixture(scope="module")
+def stopped(endless):
+    """What signals_program.py wrote about each case."""
+    config, output = endless
+    words = [sys.executable, str(HERE / "signals_program.py"), config, str(output)]
+    done = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((output / "notes.json").read_text())
+
+
+@pytest.mark.parametrize(("number", "workers", "ranks"), CASES)
+def test_a_signal_to_the_process_group_saves_and_exits_75(stopped, number, workers, ranks):
+    notes = stopped[f"{number.name}_{workers}_{ranks}"]
+    assert notes["statuses"] == [EXIT_STOPPED] * ranks, notes["log"][-2000:]
+    step = int(notes["saved"].removeprefix("step_"))
+    assert f"stopped after step {step} of {LAST}, which is saved" in notes["log"]
+    assert not notes["left"], "loader processes end with their run"
+
+
+@pytest.mark.parametrize("torchrun", [False, True], ids=["one_rank", "torchrun"])
+def test_timeout_saves_the_run(endless, torchrun):
+    config, output = endless
+    name = f"timeout_{torchrun}"
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words = ["timeout", "--preserve-status", "-s", "TERM", "600", sys.executable]
+    words += [*(launcher if torchrun else ()), "-m", "dcnv2", "train", config]
+    words += [f"--name={name}", "--data.workers=1"]
+    with subprocess.Popen(
+        words, env=ENVIRONMENT, start_new_session=True, stderr=subprocess.PIPE
+    ) as run:
+        wait_for(output / name / "checkpoints" / "step_00000002")
+        run.terminate()  # `timeout` passes it on to the run, and then to its whole process group
+        _, errors = run.communicate(timeout=120)
+    if not torchrun:  # which has a status of its own
+        assert run.returncode == EXIT_STOPPED, errors[-3000:]
+    step = int(last_checkpoint(output / name / "checkpoints").name.removeprefix("step_"))
+    log = (output / name / "log.txt").read_text()
+    assert f"stopped after step {step} of {LAST}, which is saved" in log, errors[-3000:]
+
+
+def test_a_later_signal_has_its_usual_effect(monkeypatch):
+    calls = []
+    before = signal.signal(signal.SIGTERM, lambda *_: calls.append("usual handler"))
+    try:
+        with StopSignals() as stop:
+            assert stop.received is None
+            for _ in range(3):  # the launcher passes on what the scheduler sent
+                signal.raise_signal(signal.SIGTERM)
+            assert (stop.received, calls) == (signal.SIGTERM, [])
+            monkeypatch.setattr(signals, "SAME_REQUEST_S", 0.0)
+            time.sleep(0.001)
+            signal.raise_signal(signal.SIGTERM)
+            assert len(calls) == 1
+        signal.raise_signal(signal.SIGTERM)
+        assert len(calls) == 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_hangups_stay_ignored_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as stop:
+            signal.raise_signal(signal.SIGHUP)
+        assert stop.received is None
+    finally:
+        signal.signal(signal.SIGHUP, before)

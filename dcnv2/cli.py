@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The command line: parse, call, print. Heavy imports happen inside the commands."""
+"""The command line: parses words, calls the library, prints.
+
+Each command imports what it needs, so that `dcnv2 --help` stays fast.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-# Import names of what `dcnv2[detection]` installs.
+from dcnv2 import __version__
+
+# Import names of the packages that `dcnv2[detection]` installs.
 DETECTION_EXTRA = {
     *("torchvision", "numpy", "PIL", "pycocotools", "jsonargparse", "yaml", "rich", "safetensors"),
     *("tensorboard", "pandas", "tabulate", "matplotlib", "faster_coco_eval"),
 }
-# How many problems of a data set are printed.
+# Number of problems of a data set that `data check` prints.
 SHOWN_PROBLEMS = 50
-# Words for the configuration. Taken out first: argparse takes one with a space for an operand.
+# Configuration values. They are removed before parsing: argparse would take a value with a space
+# for a positional argument.
 OVERRIDE = re.compile(r"--(name|output|device|\w+\.[\w.]+)=")
 CONFIG_HELP = "a YAML file, a run folder, or the name of a configuration or model in the package"
 
@@ -28,23 +34,25 @@ def main(words: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-        The exit status: 1 for an error that the user can mend, 75 for a run that a signal ended and
-        that can be resumed, and 141, as by SIGPIPE, where nobody reads on what is printed.
+        The exit status: 1 for an error that the user can fix, 75 for a run that a signal stopped
+        and that can be resumed, and 141, as after SIGPIPE, if the reader of the output is gone.
     """
     parser = build_parser()
     words = sys.argv[1:] if words is None else words
     overrides = [word for word in words if OVERRIDE.match(word)]
     options, unknown = parser.parse_known_args([word for word in words if word not in overrides])
     overrides += unknown
+    if options.command is None:
+        parser.error(f"wanted a command: {', '.join(_command_names(parser))}")
     if overrides and not options.configured:
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")
     options.overrides = overrides
     try:
         status = options.command(options) or 0
-        sys.stdout.flush()  # here, where a reader such as `head` may be gone, not on the way out
+        sys.stdout.flush()  # raises here, not at exit, if a reader such as `head` is gone
         return status
     except BrokenPipeError:
-        # Nor may Python find out when it flushes once more as it ends.
+        # Python flushes again at exit, which must not raise.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except ModuleNotFoundError as error:
@@ -52,7 +60,8 @@ def main(words: Sequence[str] | None = None) -> int:
         if options.debug or package not in DETECTION_EXTRA:
             raise
         print(
-            f'dcnv2: {package} is not installed: pip install -e ".[detection]" where dcnv2 lies',
+            f"dcnv2: {package} is not installed; in dcnv2's source folder, run: "
+            'pip install -e ".[detection]"',
             file=sys.stderr,
         )
         return 1
@@ -68,17 +77,22 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _record_for_torchrun(error: Exception) -> None:
-    if "torch" in sys.modules:  # else no rank has begun
+    if "torch" in sys.modules:  # otherwise no rank has started
         from dcnv2.engine.runtime.distributed import record_for_torchrun
 
         record_for_torchrun(error)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; each sets `command` and whether it takes `--key=value` words."""
+    """Returns the parser of all commands.
+
+    Each command sets `command`, its function, and `configured`, whether it accepts `--key=value`.
+    """
     parser = argparse.ArgumentParser(prog="dcnv2", description="Deformable Convolution V2.")
+    parser.set_defaults(command=None)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(metavar="COMMAND")
 
     def add(
         name: str,
@@ -86,85 +100,107 @@ def build_parser() -> argparse.ArgumentParser:
         text: str,
         configured: bool = False,
         group: Any = commands,
+        aliases: Sequence[str] = (),
     ) -> argparse.ArgumentParser:
-        sub: argparse.ArgumentParser = group.add_parser(name, help=text, description=text)
+        sub: argparse.ArgumentParser = group.add_parser(
+            name, help=text, description=text, aliases=aliases
+        )
         sub.set_defaults(command=command, configured=configured)
         if configured:
             sub.add_argument("config", help=CONFIG_HELP)
-            sub.epilog = "Any value of the configuration can be set, as in --train.steps=100."
+            sub.epilog = "Every value of the configuration can be set, as in --train.steps=100."
         return sub
 
-    add("doctor", _doctor, "Say which path each operator takes here, and why.")
+    add("doctor", _doctor, "Show which implementation of each operator is used here, and why.")
     sub = add("train", _train, "Train and evaluate a detector.", configured=True)
     sub.add_argument(
         "--resume",
         nargs="?",
         const="yes",
         choices=("yes", "auto"),
-        help="go on from the newest whole checkpoint; auto begins where there is none",
+        help="continue from the newest intact checkpoint; auto starts a new run if there is none",
     )
     sub = add("eval", _eval, "Evaluate a checkpoint.", configured=True)
-    sub.add_argument("--checkpoint", type=Path, help="by default the run's newest")
-    sub.add_argument("--csv", type=Path, help="write the row of results there too")
-    sub.add_argument("--out", type=Path, help="folder for tables, pictures and COCO's JSON")
-    sub.add_argument("--evaluator", choices=("pycocotools", "fast"), help="short for --eval.*")
-    sub.add_argument("--proposals", action="store_true", help="recall of the RPN's proposals")
+    sub.add_argument("--checkpoint", type=Path, help="default: the newest of the run")
+    sub.add_argument("--csv", type=Path, help="also write the row of results to this file")
+    sub.add_argument("--out", type=Path, help="folder for tables, plots and COCO results")
+    sub.add_argument("--evaluator", choices=("pycocotools", "fast"), help="eval.evaluator")
+    sub.add_argument("--proposals", action="store_true", help="score the proposals by recall")
     sub = add("predict", _predict, "Detect objects in images.", configured=True)
-    sub.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders, glob patterns")
-    sub.add_argument("--checkpoint", type=Path, help="by default the run's newest")
-    sub.add_argument("--out", type=Path, help="by default predictions/ in the run's folder")
-    sub.add_argument("--threshold", type=float, help="least score, short for --eval.*")
-    sub.add_argument("--no-overlays", action="store_true", help="write JSON and CSV alone")
-    sub = add("offsets", _offsets, "Draw where deformable layers look.", configured=True)
+    sub.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders or glob patterns")
+    sub.add_argument("--checkpoint", type=Path, help="default: the newest of the run")
+    sub.add_argument("--out", type=Path, help="default: predictions/ in the run's folder")
+    sub.add_argument("--threshold", type=float, help="minimum score (eval.draw_threshold)")
+    sub.add_argument("--no-overlays", action="store_true", help="write JSON and CSV only")
+    sub = add("offsets", _offsets, "Draw where deformable layers sample.", configured=True)
     sub.add_argument("images", nargs="+", metavar="IMAGE")
-    sub.add_argument("--layer", help="name of the last layer followed, by default the last of all")
-    sub.add_argument("--depth", type=int, default=3, help="how many layers are followed back")
+    sub.add_argument("--layer", help="name of the last layer to follow, default: the last one")
+    sub.add_argument("--depth", type=int, default=3, help="number of layers to follow back")
     sub.add_argument(
         "--point",
         type=_point,
         action="append",
         metavar="X,Y",
-        help="a place in pixels, may be given again; by default two objects and the background",
+        help="a point in pixels, repeatable; default: two objects and the background",
     )
-    sub.add_argument("--checkpoint", type=Path, help="by default the run's newest")
-    sub.add_argument("--out", type=Path, default=Path("offsets.png"), help="the picture")
+    sub.add_argument("--checkpoint", type=Path, help="default: the newest of the run")
+    sub.add_argument("--out", type=Path, default=Path("offsets.png"), help="the picture to write")
 
-    sub = add("pack", _pack, "Make a run small enough to share.", configured=True)
-    sub.add_argument("out", type=Path, help="folder to write, which gives the model its name")
-    sub.add_argument("--checkpoint", type=Path, help="by default the run's newest")
+    sub = add(
+        *("export-run", _export_run, "Copy the model and records of a run, small enough to share."),
+        configured=True,
+        aliases=["pack"],
+    )
+    sub.add_argument("out", type=Path, help="folder to write; its name becomes the model's name")
+    sub.add_argument("--checkpoint", type=Path, help="default: the newest of the run")
 
-    sub = add("configs", _configs, "List the configurations: parameters, operations, published AP.")
+    sub = add("configs", _configs, "List configurations: parameters, operations, published AP.")
     sub.add_argument("words", nargs="*", metavar="WORD", help="only names that contain every word")
-    sub = add("convert", _convert, "Rename another project's checkpoint for our layers.")
-    sub.add_argument("source", type=Path, help="what torch.save wrote, or .safetensors")
-    sub.add_argument("target", type=Path, help=".safetensors, or .pth for torch.save")
+    sub = add("convert", _convert, "Convert another project's checkpoint to our names.")
+    sub.add_argument("source", type=Path, help="a file of torch.save, or .safetensors")
+    sub.add_argument("target", type=Path, help="file to write: .safetensors, or .pth")
     _add_data(add, commands)
     return parser
 
 
 def _add_data(add: Callable[..., argparse.ArgumentParser], commands: Any) -> None:
-    parser = commands.add_parser("data", help="Make or check a data set.")
-    data = parser.add_subparsers(required=True)
-    sub = add("shapes", _data_shapes, "Draw the embedded set as a COCO folder.", group=data)
+    parser = commands.add_parser("data", help="Generate or check a data set.")
+    data = parser.add_subparsers(required=True, metavar="COMMAND")
+    sub = add(
+        "shapes",
+        _data_shapes,
+        "Generate the data set of shapes as COCO.",
+        group=data,
+    )
     sub.add_argument("root", type=Path)
-    sub.add_argument("--train", type=int, default=2000, help="images to train on")
-    sub.add_argument("--val", type=int, default=200, help="images held out")
+    sub.add_argument("--train", type=int, default=2000, help="number of training images")
+    sub.add_argument("--val", type=int, default=200, help="number of validation images")
     sub.add_argument("--size", type=int, default=128, help="side of the images in pixels")
     sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--classes", type=lambda text: text.split(","), help="names, with commas")
-    sub = add("check", _data_check, "List what is wrong with a COCO or VOC folder.", group=data)
+    sub.add_argument("--classes", type=lambda text: text.split(","), help="comma-separated names")
+    sub = add("check", _data_check, "List the problems of a COCO or VOC folder.", group=data)
     sub.add_argument("root", type=Path)
     sub.add_argument(
-        "split", nargs="*", help="such as train2017, or an annotation file; by default all"
+        "split", nargs="*", help="such as train2017, or an annotation file; default: all"
     )
-    sub.add_argument("--csv", type=Path, help="write the problems there, a row each")
-    sub.add_argument("--no-masks", action="store_true", help="don't look at segmentations")
-    sub = add("minival", _data_minival, "Split COCO's val2014 as val2017 has it.", group=data)
+    sub.add_argument("--csv", type=Path, help="write the problems to this file, one row each")
+    sub.add_argument("--no-masks", action="store_true", help="ignore segmentations")
+    sub = add(
+        "minival",
+        _data_minival,
+        "Split COCO's val2014 into minival and rest.",
+        group=data,
+    )
     sub.add_argument("root", type=Path)
+
+
+def _command_names(parser: argparse.ArgumentParser) -> list[str]:
+    actions = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return [name for action in actions for name in action.choices]
 
 
 def _point(text: str) -> tuple[float, float]:
-    """`x,y` as (y, x)."""
+    """Parses `x,y`; returns (y, x)."""
     try:
         x, y = (float(part) for part in text.split(","))
     except ValueError:
@@ -193,7 +229,7 @@ def _train(options: argparse.Namespace) -> int | None:
         _record_for_torchrun(stopped)
         print(f"dcnv2: {stopped}", file=sys.stderr)
         return EXIT_STOPPED
-    if row is not None:  # else the first rank has it
+    if row is not None:  # only rank 0 has results
         print(row.T.to_string(header=False))
         check_expected(row, config.eval.expected)
     return None
@@ -207,7 +243,7 @@ def _eval(options: argparse.Namespace) -> None:
     words = [f"--eval.evaluator={options.evaluator}"] if options.evaluator else []
     config = load_config(options.config, [*options.overrides, *words])
     result = evaluate_checkpoint(config, options.checkpoint, options.proposals)
-    if result is None:  # another rank has it
+    if result is None:  # only rank 0 has results
         return
     if options.csv is not None:
         result.row.to_csv(options.csv, index=False)
@@ -251,12 +287,12 @@ def _offsets(options: argparse.Namespace) -> None:
     print(options.out)
 
 
-def _pack(options: argparse.Namespace) -> None:
+def _export_run(options: argparse.Namespace) -> None:
     from dcnv2.engine.config import load_config
-    from dcnv2.engine.inference.export_run import pack
+    from dcnv2.engine.inference.export_run import export_run
 
     config = load_config(options.config, options.overrides)
-    print(pack(config, options.out, options.checkpoint))
+    print(export_run(config, options.out, options.checkpoint))
 
 
 def _configs(options: argparse.Namespace) -> None:

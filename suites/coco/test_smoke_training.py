@@ -38,7 +38,7 @@ def test_every_operator_trains_with_finite_losses(name, shapes, tmp_path):
     trainer.model.train()
     batches = train_batches(trainer.train_set, trainer.config, 0, trainer.comm)
     for batch in islice(batches, 3):
-        values = trainer.update(*batch)
+        values = trainer.train_step.update(*batch)
         assert all(math.isfinite(value) for value in values.values())
     gradients = {name: p.grad for name, p in trainer.model.named_parameters()}
     assert not [name for name, grad in gradients.items() if grad is None]
@@ -51,8 +51,8 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(shapes, tmp_path):
     parts = _config("dcnv2", shapes, tmp_path, name="parts", **words)
     trainer = Trainer(parts)
     trainer.model.train()
-    trainer.update(*next(iter(train_batches(trainer.train_set, parts, 0, trainer.comm))))
-    trainer.save()
+    trainer.train_step.update(*next(iter(train_batches(trainer.train_set, parts, 0, trainer.comm))))
+    trainer.checkpointer.save()
     train(parts, resume=True)
     wanted, got = Trainer(whole, resume=True).model, Trainer(parts, resume=True).model
     for (name, one), other in zip(
@@ -73,7 +73,7 @@ def test_twins_on_kernels_and_on_the_reference_have_equal_losses(shapes, tmp_pat
         trainer.model.double().train()
         batches = train_batches(trainer.train_set, config, 0, trainer.comm)
         for images, targets in islice(batches, TWIN_STEPS):
-            yield trainer.update([image.double() for image in images], targets)
+            yield trainer.train_step.update([image.double() for image in images], targets)
 
     fast = list(losses())
     calls = []

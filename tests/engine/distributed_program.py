@@ -38,7 +38,7 @@ def spoil(trainer: Trainer, name: str) -> None:
     """Has something go wrong on rank 1 alone."""
     if trainer.comm.rank == 0:
         return
-    update = trainer.update
+    update = trainer.train_step.update
 
     def troubled(images, targets):
         if trainer.step == 1 and name in ("stop", "skip"):
@@ -47,7 +47,7 @@ def spoil(trainer: Trainer, name: str) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return update(images, targets)
 
-    trainer.update = troubled
+    trainer.train_step.update = troubled
 
 
 if __name__ == "__main__":

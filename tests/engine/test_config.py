@@ -2,6 +2,8 @@
 """Configurations: files, bases, overrides, and the messages for wrong ones."""
 
 import dataclasses
+import re
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
@@ -15,6 +17,7 @@ from dcnv2.engine.config import (
     to_yaml,
 )
 from dcnv2.engine.config.loading import CONFIGS, find_config
+from dcnv2.engine.config.ranges import RANGES
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -139,6 +142,44 @@ def test_a_configuration_that_is_changed_leaves_the_next_alone():
 def test_unknown_names_get_near_ones():
     with pytest.raises(FileNotFoundError, match="near names: smoke/dcnv2"):
         find_config("smoke/dcnv3")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("optim.clip_norm", -1.0, "more than 0"),
+        ("optim.milestones", [30, 10], "ascending steps"),
+        ("train.eval_every", -1, "at least 0"),
+        ("model.box.nms", -1.0, "at least 0 and at most 1"),
+        ("optim.weight_decay", -1e-4, "at least 0"),
+        ("optim.momentum", 2.0, "at least 0 and less than 1"),
+        ("data.train_limit", -5, "at least 1"),
+        ("model.rpn.aspect_ratios", [1.0, 0.0], "more than 0"),
+        ("model.rpn.anchor_sizes", [[16], [-32]], "at least 1"),
+        ("model.rpn.negative_iou", 0.9, "at most positive_iou = 0.7"),
+        ("eval.expected", {"box_AP": [0.4, -0.1]}, "tolerance of at least 0"),
+    ],
+)
+def test_numbers_outside_their_range_are_refused(key, value, message):
+    values = value
+    for name in reversed(key.split(".")):
+        values = {name: values}
+    with pytest.raises(ConfigError, match=rf"{re.escape(key)}.*wanted .*{re.escape(message)}"):
+        parse_values(values)
+
+
+def test_every_numeric_option_has_a_range():
+    numeric = {key for key, hint in _leaves(RunConfig) if re.search(r"\b(int|float)\b", str(hint))}
+    assert numeric == set(RANGES)
+
+
+def _leaves(kind, prefix=""):
+    for name, hint in get_type_hints(kind).items():
+        nested = next((t for t in (hint, *get_args(hint)) if dataclasses.is_dataclass(t)), None)
+        if nested is None:
+            yield prefix + name, hint
+        else:
+            yield from _leaves(nested, f"{prefix}{name}.")
 
 
 def test_every_field_is_documented_by_type():

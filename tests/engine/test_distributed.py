@@ -140,7 +140,10 @@ def test_torchrun_says_that_a_run_was_saved(shapes, tmp_path):
     assert done.returncode == 1
     table = done.stderr.partition("Root Cause")[2]
     assert f"exitcode  : {EXIT_STOPPED}" in table, "another may get torchrun's SIGTERM as it ends"
-    assert "RunStoppedError: stopped after step 4 of 1000, which is saved: --resume" in table
+    assert (
+        "RunStoppedError: stopped after step 4 of 1000, which is saved: continue with --resume"
+        in table
+    )
     assert last_checkpoint(config.folder / "checkpoints").name == "step_00000004"
 
 

@@ -53,7 +53,7 @@ def test_sources_are_files_folders_and_patterns(frames):
     ]
     for nothing in (frames / "*.jpg", frames.parent / "empty"):
         (frames.parent / "empty").mkdir(exist_ok=True)
-        with pytest.raises(FileNotFoundError, match="no image in it"):
+        with pytest.raises(FileNotFoundError, match="no images found"):
             find_images([str(nothing)])
 
 
@@ -130,7 +130,7 @@ def test_command_draws_where_a_layer_looks(trained, shapes, tmp_path, capsys):
 
 def test_a_packed_run_is_small_and_detects_alike(trained, shapes, tmp_path):
     out = tmp_path / "models" / "toy"
-    assert cli.main(["pack", str(trained.folder), str(out), "--data.root=data/shapes"]) == 0
+    assert cli.main(["export-run", str(trained.folder), str(out), "--data.root=data/shapes"]) == 0
     config = load_config(out)
     assert (config.name, config.data.root) == ("toy", "data/shapes")
     packed = weights_of(config)
@@ -140,7 +140,9 @@ def test_a_packed_run_is_small_and_detects_alike(trained, shapes, tmp_path):
     file = shapes / "images" / "val" / "000003.png"
     results = [Predictor(p, threshold=0.05)(file)[0] for p in (trained.folder, out)]
     torch.testing.assert_close(results[0]["scores"], results[1]["scores"], rtol=0.05, atol=1e-3)
-    assert cli.main(["pack", str(trained.folder), str(out)]) == 1, "nothing is overwritten"
+    assert cli.main(["pack", str(trained.folder), str(out)]) == 1, (
+        "an existing folder is not overwritten; `pack` is the former name"
+    )
 
 
 def test_the_shipped_model_finds_shapes_it_never_saw(tmp_path, monkeypatch):

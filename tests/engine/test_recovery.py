@@ -20,6 +20,7 @@ from dcnv2.engine.config import to_yaml
 from dcnv2.engine.evaluation import detections
 from dcnv2.engine.runtime.checkpoint import best_checkpoint, last_checkpoint, list_checkpoints
 from dcnv2.engine.runtime.signals import EXIT_STOPPED, RunStoppedError
+from dcnv2.engine.training.train_step import TrainStep
 from dcnv2.engine.training.trainer import Trainer, train
 
 HERE = Path(__file__).parent
@@ -84,7 +85,7 @@ def test_a_signal_saves_and_ends_with_a_status_of_its_own(
     config = toy_config(shapes, tmp_path, train={"steps": 4, "checkpoint_every": 4})
     path = tmp_path / "toy.yaml"
     path.write_text(to_yaml(config))
-    update = Trainer.update
+    update = TrainStep.update
 
     def signalled(self, *batch):
         if self.step == 2:
@@ -92,7 +93,7 @@ def test_a_signal_saves_and_ends_with_a_status_of_its_own(
         return update(self, *batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "update", signalled)
+        patch.setattr(TrainStep, "update", signalled)
         assert cli.main(["train", str(path)]) == EXIT_STOPPED
     assert last_checkpoint(config.folder / "checkpoints").name == "step_00000003"
     assert "--resume" in (config.folder / "log.txt").read_text()
@@ -125,18 +126,18 @@ def test_a_full_disk_leaves_the_checkpoint_before(shapes, tmp_path):
     config = toy_config(shapes, tmp_path, train={"steps": 2, "checkpoint_every": 1})
     train(config)
     trainer = Trainer(config, resume=True)
-    trainer.step += 1
+    trainer.train_step.step += 1
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
         with pytest.raises(OSError, match=r"step_00000003: checkpoint not written: .*[Ff]ile"):
-            trainer.save()
+            trainer.checkpointer.save()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     folder = config.folder / "checkpoints"
     assert last_checkpoint(folder).name == "step_00000002"
     assert not list(folder.glob(".writing_*")), "a full disk gets its room back"
-    assert trainer.save().name == "step_00000003"
+    assert trainer.checkpointer.save().name == "step_00000003"
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_written_again(shapes, tmp_path):

@@ -16,7 +16,7 @@ from dcnv2.data.shapes import write_shapes
 from dcnv2.engine.config import ConfigError, OptimConfig
 from dcnv2.engine.runtime.checkpoint import last_checkpoint, load_state, restore
 from dcnv2.engine.runtime.datasets import train_batches
-from dcnv2.engine.training import train_step as module
+from dcnv2.engine.training import train_step as step_module
 from dcnv2.engine.training.nonfinite import NonFiniteLossError, first_nonfinite_module
 from dcnv2.engine.training.optim import lr_factor, scale_lr
 from dcnv2.engine.training.trainer import Trainer, train
@@ -45,7 +45,7 @@ def test_options_change_the_first_loss_no_more_than_rounding(shapes, tmp_path, o
     plain = Trainer(toy_config(shapes, tmp_path, "plain"))
     other = Trainer(toy_config(shapes, tmp_path, "other", train=options))
     batch = _first_batch(plain)
-    expected, got = plain.update(*batch), other.update(*batch)
+    expected, got = plain.train_step.update(*batch), other.train_step.update(*batch)
     assert got["loss"] == pytest.approx(expected["loss"], rel=tolerance)
     changed = [p for p in other.model.parameters() if p.grad is not None]
     assert all(p.dtype == torch.float32 and p.isfinite().all() for p in changed)
@@ -55,10 +55,10 @@ def test_half_precision_scales_the_loss_and_resumes_the_scale(shapes, tmp_path, 
     config = toy_config(shapes, tmp_path, train={"precision": "float16", "steps": 2})
     trainer = Trainer(config)
     batch = _first_batch(trainer)
-    first = trainer.update(*batch)
+    first = trainer.train_step.update(*batch)
     assert first["loss_scale"] == 2.0**16
     before = [p.detach().clone() for p in trainer.model.parameters()]
-    weights = trainer.optimizer.param_groups[0]["params"]
+    weights = trainer.train_step.optimizer.param_groups[0]["params"]
     with monkeypatch.context() as patch:
         backward = torch.Tensor.backward
 
@@ -67,27 +67,27 @@ def test_half_precision_scales_the_loss_and_resumes_the_scale(shapes, tmp_path, 
             weights[0].grad.view(-1)[0] = float("inf")
 
         patch.setattr(torch.Tensor, "backward", overflow)
-        second = trainer.update(*batch)
+        second = trainer.train_step.update(*batch)
     assert second["skipped"] == 1
     assert all(torch.equal(p, q) for p, q in zip(trainer.model.parameters(), before, strict=True))
-    trainer.save()
+    trainer.checkpointer.save()
     state = load_state(last_checkpoint(config.folder / "checkpoints"))
     assert state["scaler"]["scale"] == 2.0**15
-    assert Trainer(config, resume=True).scaler.get_scale() == 2.0**15
+    assert Trainer(config, resume=True).train_step.scaler.get_scale() == 2.0**15
 
 
 def test_average_of_weights_is_kept_saved_and_preferred(shapes, tmp_path):
     config = toy_config(shapes, tmp_path, train={"ema_decay": 0.5, "steps": 3})
     trainer = Trainer(config)
     history = []
-    update = trainer.update
+    update = trainer.train_step.update
 
     def noting(*batch):
         values = update(*batch)
         history.append({k: v.clone() for k, v in trainer.model.state_dict().items()})
         return values
 
-    trainer.update = noting
+    trainer.train_step.update = noting
     trainer.run()
     checkpoint = last_checkpoint(config.folder / "checkpoints")
     average = load_file(checkpoint / "average.safetensors")
@@ -119,7 +119,7 @@ def test_poly_schedule_falls_by_its_power():
 def test_skipped_updates_leave_weights_and_are_counted(shapes, tmp_path, monkeypatch):
     config = toy_config(shapes, tmp_path, train={"steps": 4, "on_nonfinite": "skip"})
     trainer = Trainer(config)
-    update = trainer.update
+    update = trainer.train_step.update
     kept = []
 
     def troubled(images, targets):
@@ -132,7 +132,7 @@ def test_skipped_updates_leave_weights_and_are_counted(shapes, tmp_path, monkeyp
             return values
         return update(images, targets)
 
-    trainer.update = troubled
+    trainer.train_step.update = troubled
     trainer.run()
     assert kept == [True]
     metrics = pd.read_csv(config.folder / "metrics.csv")
@@ -142,8 +142,8 @@ def test_skipped_updates_leave_weights_and_are_counted(shapes, tmp_path, monkeyp
     record = json.loads(path.read_text())
     assert (record["step"], len(record["image_ids"]), len(record["seeds"])) == (1, 2, 2)
     assert record["first"] == f"image {record['image_ids'][0]} as it was loaded"
-    monkeypatch.setattr(module, "MAX_SKIPS", 1)
-    trainer.step, batch = 1, _first_batch(trainer)
+    monkeypatch.setattr(step_module, "MAX_SKIPS", 1)
+    trainer.train_step.step, batch = 1, _first_batch(trainer)
     with pytest.raises(NonFiniteLossError):
         troubled(*batch)
 
@@ -153,7 +153,7 @@ def test_bad_gradients_are_named(shapes, tmp_path):
     weight = trainer.model.roi_heads.box_predictor.cls_score.weight
     weight.register_hook(lambda gradient: gradient * float("nan"))
     with pytest.raises(NonFiniteLossError, match=r"norm is nan, of roi_heads.box_predictor.cls"):
-        trainer.update(*_first_batch(trainer))
+        trainer.train_step.update(*_first_batch(trainer))
 
 
 def test_the_first_bad_module_is_the_innermost_and_earliest():
@@ -187,7 +187,7 @@ def test_scales_are_the_images_own_whatever_the_batch(shapes, tmp_path):
     for seeds in ([1, 2, 3, 4], [11, 2, 13, 4]):
         for parts in (1, 2, 4):
             for part in range(parts):
-                trainer.draws.begin(seeds[part::parts], rest=part)
+                trainer.train_step.rng.seed_batch(seeds[part::parts], batch_seed=part)
                 trainer.model([images[0]] * (4 // parts), [dict(targets[0])] * (4 // parts))
         whole, *rest = sizes
         assert [*rest[0], *rest[1]] == [whole[i] for i in (0, 2, 1, 3)]

@@ -2,6 +2,7 @@
 """Training on a toy set: records, interruption, resuming, evaluation, prediction, command line."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 import torch
 from toy_runs import toy_config, weights_of
 
-from dcnv2 import cli
+from dcnv2 import __version__, cli
 from dcnv2.data.images import BadImageError
 from dcnv2.data.shapes import write_shapes
 from dcnv2.engine.config import to_yaml
@@ -21,6 +22,7 @@ from dcnv2.engine.runtime.checkpoint import last_checkpoint
 from dcnv2.engine.runtime.datasets import train_batches
 from dcnv2.engine.runtime.run_folder import CONTENTS
 from dcnv2.engine.training.nonfinite import NonFiniteLossError
+from dcnv2.engine.training.train_step import TrainStep
 from dcnv2.engine.training.trainer import Trainer, train
 
 
@@ -61,14 +63,14 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(make_config, monkeypatch
     train(whole)
     cut = make_config("cut", checkpoint_every=checkpoint_at)
     with monkeypatch.context() as patch:
-        update = Trainer.update
+        update = TrainStep.update
 
         def interrupted(self, *batch):
             if self.step == 3:
                 raise KeyboardInterrupt
             return update(self, *batch)
 
-        patch.setattr(Trainer, "update", interrupted)
+        patch.setattr(TrainStep, "update", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(cut)
     train(cut, resume=True)
@@ -109,9 +111,9 @@ def test_loss_weights_scale_the_terms(make_config):
     config = make_config()
     trainer = Trainer(config)
     batch = next(iter(train_batches(trainer.train_set, config, 0, trainer.comm)))
-    plain = Trainer(config).update(*batch)
+    plain = Trainer(config).train_step.update(*batch)
     config.train.loss_weights.loss_mask = 0.25
-    scaled = Trainer(config).update(*batch)
+    scaled = Trainer(config).train_step.update(*batch)
     assert scaled["loss_mask"] == pytest.approx(0.25 * plain["loss_mask"])
     assert scaled["loss_box_reg"] == plain["loss_box_reg"]
     assert scaled["loss"] == pytest.approx(plain["loss"] - 0.75 * plain["loss_mask"])
@@ -189,11 +191,21 @@ def test_command_line_trains_evaluates_and_predicts(make_config, shapes, tmp_pat
     assert cli.main(["data", "check", str(shapes), "train", "val"]) == 0
 
 
+def test_version_and_unknown_commands(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"dcnv2 {__version__}\n"
+    for words in (["trian"], []):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(words)
+        assert re.search("doctor.*train.*export-run", capsys.readouterr().err)
+
+
 def test_doctor_needs_no_detection_extras(tmp_path):
     """In a process where no extra can be imported, doctor works and train says what to install."""
     program = """
 import sys
-from dcnv2 import cli
+from dcnv2 import __version__, cli
 for name in cli.DETECTION_EXTRA - {"numpy"}:
     sys.modules[name] = None
 assert cli.main(["doctor"]) == 0

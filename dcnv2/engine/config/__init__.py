@@ -2,7 +2,6 @@
 """Configurations of runs: `load_config` reads one, `RunConfig` describes what it may contain."""
 
 from dcnv2.engine.config.loading import (
-    ConfigError,
     load_config,
     parse_values,
     pretrained,
@@ -18,6 +17,7 @@ from dcnv2.engine.config.options import (
     RunConfig,
     TrainConfig,
 )
+from dcnv2.engine.config.ranges import ConfigError
 
 __all__ = [
     "ConfigError",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Run configurations: dataclasses, YAML files that name a `base:`, and the command line.
+"""Reads run configurations: dataclasses, YAML files with a `base:`, and the command line.
 
-Precedence, weakest first: the dataclasses' defaults, the base file, the file, `--key=value`.
+Precedence, lowest first: the dataclasses' defaults, the base file, the file, `--key=value`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +18,12 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from dcnv2.engine.config.options import RunConfig, TrainConfig
+from dcnv2.engine.config.ranges import ConfigError, check_ranges
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 # Run folders of the trained models that come with the package.
 PRETRAINED = Path(__file__).parents[2] / "pretrained"
-# Words that leave a run what its file describes, so that the results expected there hold.
+# Options that do not change the training, so the results that the file expects remain valid.
 SAME_RUN = {
     *("name", "output", "device", "data.root", "data.workers", "data.on_bad"),
     *("train.seed", "train.log_every", "train.checkpoint_every", "train.keep_checkpoints"),
@@ -32,22 +32,19 @@ SAME_RUN = {
 }
 
 
-class ConfigError(ValueError):
-    """A configuration that cannot be used, with the key and the file that are wrong."""
-
-
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a configuration.
 
     Args:
         source: a YAML file, a run folder (wherever it was moved to), the name of a file in
             `dcnv2/configs`, or of a model in `dcnv2/pretrained`.
-        overrides: command-line words such as `--train.steps=100`. Those that make it another
-            training take away the results that the file expects.
+        overrides: command-line words such as `--train.steps=100`. If one changes the training,
+            the results that the file expects are removed.
 
     Raises:
         FileNotFoundError: no such file; the message lists near names.
-        ConfigError: an unknown key (with the nearest known one), or a value of a wrong type.
+        ConfigError: an unknown key (the message suggests the nearest known one), a value of a
+            wrong type, or a number outside its range.
     """
     path = find_config(source)
     values = read_yaml(path)
@@ -70,7 +67,7 @@ def _forget_expected(values: dict[str, Any]) -> None:
 
 
 def _batch_word(values: dict[str, Any], overrides: Sequence[str]) -> list[str]:
-    """Has the file's learning rate follow a batch that the command line alone makes another."""
+    """Scales the file's learning rate if the command line changes only the batch size."""
     given = _keys(overrides)
     if "train.batch_size" not in given or given & {"optim.lr", "optim.lr_batch"}:
         return []
@@ -83,31 +80,32 @@ def _batch_word(values: dict[str, Any], overrides: Sequence[str]) -> list[str]:
 def parse_values(
     values: dict[str, Any], overrides: Sequence[str] = (), source: str = "values"
 ) -> RunConfig:
-    """Builds the typed configuration from nested values and command-line words."""
+    """Builds the configuration from nested values and command-line words; see `load_config`."""
     check_keys(values, RunConfig, source)
     check_words(overrides)
     parser = _parser()
     try:
-        base = parser.parse_object(values)
-        parsed = parser.parse_args(list(overrides), namespace=base)
+        parsed = parser.parse_object(values)
+        if overrides:
+            parsed = parser.parse_args(list(overrides), namespace=parsed)
         config = RunConfig(**parser.instantiate(parsed))
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{source}: {reason}") from None
-    check_numbers(config)
+    check_ranges(config)
     return config
 
 
 @functools.cache
 def _parser() -> ArgumentParser:
-    """Made once: that takes as long as reading a file with it."""
+    """Cached: building it takes as long as reading a file."""
     parser = ArgumentParser(exit_on_error=False, default_env=False)
     parser.add_class_arguments(RunConfig)
     return parser
 
 
 def find_config(source: str | Path) -> Path:
-    """The file meant by a path, a run folder or a bare name."""
+    """Returns the file for a path, a run folder or a bare name."""
     path = Path(source)
     if path.is_file():
         return path
@@ -124,7 +122,7 @@ def find_config(source: str | Path) -> Path:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a file and what its `base:` (relative to it) names, merged."""
+    """Reads a file, merged over its `base:` file, whose path is relative to it."""
     try:
         values = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
@@ -140,7 +138,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if base_path.resolve() == path.resolve():
         raise ConfigError(f"{path}: base: {base} names itself")
     merged = read_yaml(base_path)
-    # What a file says of itself does not hold for what builds on it.
+    # These describe the base file itself, not the files that build on it.
     for key in ("name", "published"):
         merged.pop(key, None)
     _forget_expected(merged)
@@ -148,7 +146,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the leaves of `change` put over it; lists are replaced whole."""
+    """Returns `base` with the leaves of `change` over it; lists are replaced, not merged."""
     merged = dict(base)
     for key, value in change.items():
         if isinstance(value, dict) and isinstance(merged.get(key), dict):
@@ -158,18 +156,18 @@ def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 
 
 def shipped() -> list[str]:
-    """Names of the configurations that come with the package, without the bases."""
+    """Returns the names of the package's configurations, without the base files."""
     rows = (path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
     return sorted(row.with_suffix("").as_posix() for row in rows if row.parts[0] != "base")
 
 
 def pretrained() -> list[str]:
-    """Names of the trained models that come with the package."""
+    """Returns the names of the package's trained models."""
     return sorted(path.parent.name for path in PRETRAINED.glob("*/config.yaml"))
 
 
 def known_keys(kind: type, prefix: str = "") -> list[str]:
-    """Dotted names of all fields of a dataclass, nested ones included."""
+    """Returns the dotted names of all fields of a dataclass, nested ones included."""
     keys = []
     hints = get_type_hints(kind)
     for entry in dataclasses.fields(kind):
@@ -181,7 +179,7 @@ def known_keys(kind: type, prefix: str = "") -> list[str]:
 
 
 def check_keys(values: dict[str, Any], kind: type, source: str, prefix: str = "") -> None:
-    """Raises `ConfigError` at the first key that the dataclass has not, naming the nearest."""
+    """Raises `ConfigError` at the first key that the dataclass lacks."""
     hints = get_type_hints(kind)
     names = {entry.name for entry in dataclasses.fields(kind)}
     for key, value in values.items():
@@ -191,27 +189,6 @@ def check_keys(values: dict[str, Any], kind: type, source: str, prefix: str = ""
             if not isinstance(value, dict):
                 raise ConfigError(f"{source}: {prefix}{key}: wanted a mapping, got {value!r}")
             check_keys(value, hints[key], source, f"{prefix}{key}.")
-
-
-def check_numbers(config: RunConfig) -> None:
-    """Raises `ConfigError` where a number is not finite or a count is too small."""
-    counts = {"train.steps": 1, "train.batch_size": 1, "eval.batch_size": 1, "data.workers": 0}
-    counts |= {"train.log_every": 1, "train.checkpoint_every": 1, "train.keep_checkpoints": 1}
-    counts |= {"train.accumulate": 1}
-    for key in known_keys(RunConfig):
-        value: Any = config
-        for name in key.split("."):
-            value = getattr(value, name)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{key}: wanted a finite number, got {value}")
-        if key in counts and value < counts[key]:
-            raise ConfigError(f"{key}: wanted at least {counts[key]}, got {value}")
-    batch, parts = config.train.batch_size, config.train.accumulate
-    if batch % parts:
-        raise ConfigError(f"train.batch_size: {batch} does not divide by train.accumulate {parts}")
-    for name, band in config.eval.expected.items():
-        if len(band) != 2:
-            raise ConfigError(f"eval.expected.{name}: wanted [value, band], got {band}")
 
 
 def check_words(words: Sequence[str]) -> None:
@@ -226,7 +203,7 @@ def check_words(words: Sequence[str]) -> None:
 
 
 def nearest_key(dotted: str) -> str:
-    """A hint with the known key nearest to an unknown one: same parent first, then same leaf."""
+    """Suggests the known key nearest to an unknown one: same parent first, then same leaf."""
     known = known_keys(RunConfig)
     parent, _, leaf = dotted.rpartition(".")
     leaves = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == parent}
@@ -239,7 +216,7 @@ def nearest_key(dotted: str) -> str:
 
 
 def to_yaml(config: RunConfig) -> str:
-    """The configuration in full, as YAML that `load_config` reads back."""
+    """Returns the complete configuration as YAML that `load_config` accepts."""
     return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""COCO's numbers, by pycocotools or by faster-coco-eval, as tables."""
+"""COCO's metrics, computed by pycocotools or by faster-coco-eval."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from pycocotools.cocoeval import COCOeval
 AP_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 AR_NAMES = ("ARs", "ARm", "ARl")
 KINDS = {"bbox": "box", "segm": "mask"}
-# IoU 0.5, 0.55, ..., 0.95 -> those whose curves are kept.
+# Index into IoU 0.5, 0.55, ..., 0.95 -> IoU of the curves that are kept.
 CURVE_IOUS = {0: 0.5, 5: 0.75}
 
 
 @dataclass
 class Scores:
-    """What an evaluation found.
+    """Metrics of an evaluation.
 
     Attributes:
-        numbers: such as `box_AP`; NaN where there is nothing to find.
+        numbers: such as `box_AP`; NaN if there are no objects.
         per_class: rows of `class`, `kind`, `AP` and `AP50`.
         curves: rows of `kind`, `iou`, `recall` and `precision`, the mean over classes.
     """
@@ -52,18 +52,18 @@ def coco_scores(
 
     Args:
         truth: annotations.
-        results: in COCO's JSON form; may be empty.
-        image_ids: the images that were looked at; a false positive on any of them counts.
+        results: in COCO's result format; may be empty.
+        image_ids: the images that were evaluated; a false positive on any of them counts.
         kinds: `bbox`, `segm` or both.
-        class_agnostic: score proposals: classes do not count, and recall is also taken of 1000
-            boxes an image, instead of 1.
+        class_agnostic: score proposals: ignore classes, and measure recall at 1000 boxes per image
+            instead of 1.
         evaluator: `pycocotools` or `fast`.
 
     Returns:
-        COCO's twelve numbers a kind (`box_AP`, ..., `mask_ARl`), and tables.
+        COCO's twelve numbers per kind (`box_AP`, ..., `mask_ARl`), and tables.
 
     Raises:
-        ModuleNotFoundError: `fast` is asked for and faster-coco-eval is not installed.
+        ModuleNotFoundError: `evaluator` is `fast` and faster-coco-eval is not installed.
     """
     scores, per_class, curves = Scores(), [], []
     for kind in kinds:
@@ -79,7 +79,7 @@ def coco_scores(
         names = (*AP_NAMES, *(f"AR{count}" for count in counts), *AR_NAMES)
         for name, value in zip(names, scorer.stats, strict=False):
             scores.numbers[f"{KINDS[kind]}_{name}"] = float(value) if value >= 0 else np.nan
-        # [IoU, recall, class, area, max detections], -1 where there is no object
+        # [IoU, recall, class, area, max detections], -1 for a class without objects
         precision = np.asarray(scorer.eval["precision"])[:, :, :, 0, -1]
         curves.append(_curves(precision, KINDS[kind], scorer.params.recThrs))
         if not class_agnostic:
@@ -111,7 +111,7 @@ def _scorer(truth: COCO, results: list[dict[str, Any]], kind: str, evaluator: st
     with contextlib.redirect_stdout(io.StringIO()):
         if results:
             found = annotated.loadRes(results_of_kind(results, kind))
-        else:  # loadRes refuses an empty list; a model that finds nothing still has a score
+        else:  # loadRes rejects an empty list, but a model without detections still has a score
             found = own()
             found.dataset = {**truth.dataset, "annotations": []}
             found.createIndex()

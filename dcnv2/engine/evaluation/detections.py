@@ -18,10 +18,10 @@ MASK_THRESHOLD = 0.5
 def predict(
     model: nn.Module, images: Sequence[Tensor], device: torch.device
 ) -> list[dict[str, Any]]:
-    """Detections of uint8 images [3, H, W], on the CPU, best first.
+    """Detects objects in uint8 images [3, H, W]; results are on the CPU, best first.
 
     Returns:
-        One dict an image: `boxes` [K, 4], `labels` [K], `scores` [K] and, from a model with masks,
+        One dict per image: `boxes` [K, 4], `labels` [K], `scores` [K] and, from a model with masks,
         `masks` bool [K, H, W].
     """
     training = model.training
@@ -48,14 +48,14 @@ def detect(
     """Runs the model over batches of `(images, targets)`.
 
     Args:
-        model: a detector; it is put into evaluation mode and back into the mode it had.
+        model: a detector; it runs in evaluation mode and returns to its previous mode.
         batches: tuples of images (float [3, H, W] in [0, 1]) and targets with `image_id`.
         category_ids: COCO category of label 1, 2, ...
-        device: where the model is.
-        between: called after each batch; may raise to end early.
+        device: device of the model.
+        between: called after each batch; may raise to stop early.
 
     Returns:
-        Results in COCO's JSON form, and the ids of all images seen, detections or not.
+        Results in COCO's format, and the ids of all images, with or without detections.
     """
     training = model.training
     model.eval()
@@ -77,7 +77,7 @@ def detect(
 def coco_results(
     image_id: int, output: Mapping[str, Tensor], category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """The detections of one image in COCO's JSON form, masks as text of run lengths."""
+    """Returns the detections of one image in COCO's result format, masks run-length encoded."""
     boxes = output["boxes"].float().cpu()
     sizes = boxes[:, 2:] - boxes[:, :2]
     scores, labels = output["scores"].tolist(), output["labels"].tolist()
@@ -94,7 +94,7 @@ def coco_results(
     ]
     if "masks" in output:
         masks = output["masks"]
-        if masks.ndim == 4:  # [K, 1, H, W] in [0, 1], as models give them
+        if masks.ndim == 4:  # [K, 1, H, W] in [0, 1], from a model
             masks = masks[:, 0] > MASK_THRESHOLD
         masks = masks.to(torch.uint8).permute(1, 2, 0).cpu()
         for result, code in zip(results, rle.encode(np.asfortranarray(masks)), strict=True):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Evaluation: a model over a data set, on all ranks, to tables and COCO's JSON."""
+"""Evaluates a detector on a data set, on all ranks: tables, and results in COCO's format."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from dcnv2.models.detector import Detector
 
 log = logging.getLogger("dcnv2")
 
-# What says which checkpoint is the best: the first of these that a result has.
+# The metric that ranks checkpoints: the first of these that a result has.
 METRICS = ("mask_AP", "box_AP", "box_mAP50")
 
 
 class UnexpectedResultError(ValueError):
-    """A result is farther from what the configuration expects than it allows."""
+    """A result differs from the expected one by more than its tolerance."""
 
 
 @dataclass
 class Result:
-    """An evaluation.
+    """The result of an evaluation.
 
     Attributes:
-        row: one row of numbers, with `images` and `image_ms` (time an image).
-        scores: the same, and tables.
-        detections: in COCO's JSON form, boxes and masks together.
+        row: one row of numbers, including `images` and `image_ms` (time per image).
+        scores: the same numbers, and tables.
+        detections: in COCO's result format, boxes and masks together.
         has_masks: whether masks were scored, and are in `detections`.
     """
 
@@ -54,11 +54,11 @@ class Result:
 def check_categories(
     names: Sequence[str], num_classes: int, expected: Sequence[str] | None = None
 ) -> None:
-    """Compares the categories of a data set with those a model was made or trained for.
+    """Compares the categories of a data set with those of the model.
 
     Args:
         names: categories of the data set in label order.
-        num_classes: classes that the model tells apart.
+        num_classes: number of classes of the model.
         expected: categories that the checkpoint was trained with, if any.
 
     Raises:
@@ -76,12 +76,12 @@ def check_categories(
 
 
 def has_masks(config: ModelConfig) -> bool:
-    """Whether a detector learns masks, so that data must have them."""
+    """Whether a detector learns masks, so that its data must have them."""
     return config.mask.enabled and config.task == "detection"
 
 
 def best_metric(row: pd.DataFrame) -> str:
-    """The column that tells better results from worse: AP, or recall of proposals."""
+    """Returns the column that ranks results: AP, or recall of proposals."""
     proposals = "box_AR1000" in row
     return "box_AR1000" if proposals else next(name for name in METRICS if name in row)
 
@@ -97,10 +97,10 @@ def evaluate(
 
     Args:
         model: on this rank's device. Without RoI heads, its proposals are scored.
-        dataset: served without crowd regions; they are taken from its `coco()`.
+        dataset: without crowd regions in its items; the evaluation takes them from `coco()`.
         config: the run, for the metric, the batch size and the workers.
         comm: the processes that evaluate together.
-        between: called after each batch; may raise to end early.
+        between: called after each batch; may raise to stop early.
 
     Returns:
         The result on the first rank, None on the others.
@@ -115,7 +115,8 @@ def evaluate(
     image_ids = [image_id for _, ids in found for image_id in ids]
     repeated = [image_id for image_id, count in Counter(image_ids).items() if count > 1]
     if repeated or len(image_ids) != len(dataset):
-        raise RuntimeError(f"{len(image_ids)} of {len(dataset)} images seen, twice: {repeated[:5]}")
+        seen = f"{len(image_ids)} of {len(dataset)} images"
+        raise RuntimeError(f"evaluated {seen}, some more than once: {repeated[:5]}")
     proposals = model.roi_heads is None
     masks = dataset.masks and not proposals and model.roi_heads.has_mask()
     if config.eval.metric != "coco" and not proposals:
@@ -133,7 +134,7 @@ def evaluate(
 def evaluate_checkpoint(
     config: RunConfig, checkpoint: Path | None = None, proposals: bool = False
 ) -> Result | None:
-    """Evaluates a checkpoint on the validation split, with the other ranks where there are some.
+    """Evaluates a checkpoint on the validation split, together with the other ranks, if any.
 
     Args:
         config: the run.
@@ -160,10 +161,10 @@ def check_expected(row: pd.DataFrame, expected: Mapping[str, Sequence[float]]) -
 
     Args:
         row: one row of numbers.
-        expected: value and allowed distance by column.
+        expected: value and tolerance by column.
 
     Raises:
-        UnexpectedResultError: names each number that is too far off, or not there.
+        UnexpectedResultError: names each number that is missing or outside its tolerance.
     """
     faults = []
     for name, (value, band) in expected.items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Pascal VOC's mean average precision, as the challenges from 2007 to 2012 define it."""
+"""Pascal VOC's mean average precision, as defined by the challenges from 2007 to 2012."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def voc_scores(
     image_ids: Sequence[int],
     eleven_points: bool = False,
 ) -> Scores:
-    """Scores boxes by VOC's rules: IoU above 0.5, an object is found once, difficult ones not.
+    """Scores boxes by VOC's rules: IoU above 0.5, one match per object, difficult ones ignored.
 
     Args:
-        truth: annotations; `iscrowd` marks difficult objects, as `VocDataset` has it.
-        results: in COCO's JSON form.
-        image_ids: the images that were looked at.
+        truth: annotations; `iscrowd` marks difficult objects, as in `VocDataset`.
+        results: in COCO's result format.
+        image_ids: the images that were evaluated.
         eleven_points: precision at recalls 0, 0.1, ..., 1 (until 2007) instead of the area under
             the curve (from 2010 on).
 
     Returns:
-        `box_mAP50`, AP a class, and the mean curve over classes.
+        `box_mAP50`, AP per class, and the mean curve over classes.
     """
     chosen = set(image_ids)
     rows, curves = [], []
@@ -58,7 +58,7 @@ def voc_scores(
 def _curve(
     annotations: list[dict[str, Any]], found: list[dict[str, Any]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Recall and precision after each detection of a class, surest first."""
+    """Returns recall and precision after each detection of a class, by descending score."""
     of_image: dict[int, list[dict[str, Any]]] = {}
     for annotation in annotations:
         of_image.setdefault(annotation["image_id"], []).append(annotation)
@@ -70,7 +70,7 @@ def _curve(
         best = int(np.argmax(overlaps)) if overlaps else -1
         hit = best >= 0 and overlaps[best] > IOU_THRESHOLD
         if hit and objects[best]["iscrowd"]:
-            continue  # a difficult object: neither right nor wrong
+            continue  # a match with a difficult object counts neither as right nor as wrong
         first = hit and objects[best]["id"] not in taken
         if first:
             taken.add(objects[best]["id"])
@@ -82,7 +82,7 @@ def _curve(
 
 
 def _iou(first: Sequence[float], second: Sequence[float]) -> float:
-    """IoU of boxes x, y, width, height."""
+    """Returns the IoU of two boxes (x, y, width, height)."""
     width = min(first[0] + first[2], second[0] + second[2]) - max(first[0], second[0])
     height = min(first[1] + first[3], second[1] + second[3]) - max(first[1], second[1])
     common = max(width, 0.0) * max(height, 0.0)
@@ -90,13 +90,13 @@ def _iou(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def _at_eleven_points(recall: np.ndarray, precision: np.ndarray) -> float:
-    # k / 10 as it is written, not its rounded sums: a recall of 0.3 must reach the point 0.3.
+    # k / 10, not a sum of rounded tenths: a recall of 0.3 must reach the point 0.3.
     points = [precision[recall >= k / 10].max(initial=0.0) for k in range(11)]
     return float(np.mean(points))
 
 
 def _area(recall: np.ndarray, precision: np.ndarray) -> float:
-    """Area under the precision made to fall: at each recall the best one from there on."""
+    """Returns the area under the monotone envelope: the best precision at any higher recall."""
     edges = np.concatenate([[0.0], recall])
     best = np.maximum.accumulate(precision[::-1])[::-1]
     return float(np.sum(np.diff(edges) * best))

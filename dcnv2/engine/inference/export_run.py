@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A run made small enough to share: what is needed to use its model, and to believe it."""
+"""Exports a run in a form small enough to share: the model, and the records of its training."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from dcnv2.engine.runtime.run_folder import describe
 RECORDS = ("log.txt", "metrics.csv", "eval.csv", "eval_classes.csv")
 
 
-def pack(config: RunConfig, out: Path, checkpoint: Path | None = None) -> Path:
-    """Writes a run folder with one checkpoint in half precision, for inference alone.
+def export_run(config: RunConfig, out: Path, checkpoint: Path | None = None) -> Path:
+    """Writes a run folder with one checkpoint in half precision, for inference only.
 
     Args:
-        config: the run; where its data are is written down as it stands here.
-        out: folder to write, which must not exist. Its name becomes the run's.
+        config: the run.
+        out: folder to write, which must not exist. Its name becomes the run's name.
         checkpoint: by default the run's newest. Averaged weights are preferred.
 
     Returns:
         `out`.
 
     Raises:
-        FileExistsError: `out` is there.
+        FileExistsError: `out` exists.
     """
     model, meta = restore(config, checkpoint, torch.device("cpu"))
     target = out / "checkpoints" / f"{PREFIX}{meta['step']:08d}"
@@ -52,6 +52,6 @@ def pack(config: RunConfig, out: Path, checkpoint: Path | None = None) -> Path:
     contents = ("config.yaml", "checkpoints/", *RECORDS)
     (out / "README.md").write_text(describe(config, row, contents))
     config.output = "runs"
-    config.eval.expected = {}  # it will be tried on other data
+    config.eval.expected = {}  # users will evaluate it on other data
     (out / "config.yaml").write_text(to_yaml(config))
     return out

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""From a checkpoint and image files to detections: pictures, COCO's JSON, CSV, or tensors."""
+"""Detects objects with a checkpoint: in images from Python, and in files for the command line."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Predictor:
         print(result["boxes"], [predictor.names[label - 1] for label in result["labels"]])
 
     Args:
-        source: a run folder, or the name of a model that comes with the package.
+        source: a run folder, or the name of one of the package's models.
         checkpoint: by default the run's newest.
-        threshold: least score of what is returned.
+        threshold: minimum score of returned detections.
         device: such as `cuda`, or `auto`.
     """
 
@@ -58,13 +58,13 @@ class Predictor:
     def __call__(
         self, images: str | Path | Image.Image | np.ndarray | Tensor | Sequence[Any]
     ) -> list[dict[str, Tensor]]:
-        """Detects objects in one image or in several at once.
+        """Detects objects in one image or in a batch of images.
 
         Args:
             images: files, Pillow images, uint8 arrays [H, W, 3] or uint8 tensors [3, H, W], in RGB.
 
         Returns:
-            One dict an image with `boxes` [K, 4] (x1, y1, x2, y2 in pixels), `labels` [K] from 1,
+            One dict per image with `boxes` [K, 4] (x1, y1, x2, y2 in pixels), `labels` [K] from 1,
             `scores` [K] and, from a model with masks, `masks` bool [K, H, W]; best first.
         """
         if not isinstance(images, list | tuple):
@@ -79,11 +79,11 @@ class Predictor:
 
 
 def as_tensor(image: str | Path | Image.Image | np.ndarray | Tensor) -> Tensor:
-    """An image in any of the forms that `Predictor` takes as uint8 [3, H, W].
+    """Converts any kind of image that `Predictor` accepts to uint8 [3, H, W].
 
     Raises:
-        BadImageError: a file is missing or broken.
-        ValueError: an array or tensor of another form.
+        BadImageError: a file is missing or damaged.
+        ValueError: an array or tensor has another shape or dtype.
     """
     if isinstance(image, str | Path):
         image = read_rgb(image)
@@ -105,7 +105,7 @@ def prediction_sheet(
     config: RunConfig,
     device: torch.device,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Pictures of a data set with predictions, and with the truth: uint8 [3, H, W] each."""
+    """Draws images of a data set with predictions, and with the ground truth: uint8 [3, H, W]."""
     images = [as_tensor(dataset.table.files[index]) for index in indices]
     results = [predict(model, [image], device)[0] for image in images]
     threshold = config.eval.draw_threshold
@@ -121,12 +121,12 @@ def prediction_sheet(
 
 
 def find_images(sources: Sequence[str | Path]) -> list[Path]:
-    """The image files meant by files, folders (all in them, such as frames) and glob patterns.
+    """Returns the image files of files, folders and glob patterns.
 
-    Files of a folder or pattern come in the order of their names, numbers by value.
+    The files of a folder or pattern are sorted by name, numbers by value.
 
     Raises:
-        FileNotFoundError: a folder or pattern with no image in it.
+        FileNotFoundError: a folder or pattern has no images.
     """
     found: list[Path] = []
     for source in sources:
@@ -140,13 +140,13 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
             continue
         images = [p for p in matches if p.suffix.lower() in SUFFIXES]
         if not images:
-            raise FileNotFoundError(f"{source}: no image in it")
+            raise FileNotFoundError(f"{source}: no images found")
         found += sorted(images, key=_by_number)
     return found
 
 
 def _by_number(path: Path) -> list[Any]:
-    """A key that puts frame_9 before frame_10."""
+    """Sort key that puts frame_9 before frame_10."""
 
     parts = re.split(r"(\d+)", str(path))
     return [int(part) if index % 2 else part for index, part in enumerate(parts)]
@@ -161,23 +161,24 @@ def predict_files(
 ) -> Iterator[tuple[Path, str]]:
     """Detects objects in image files.
 
-    Writes `<name>.png` with the detections drawn from `eval.draw_threshold` on, a name that recurs
-    with a number; and when all are done `detections.json`, in COCO's form with images, categories
-    and annotations with scores, and `detections.csv`, a row a detection.
+    Writes `<name>.png` with the detections of at least `eval.draw_threshold`; repeated names get a
+    number. At the end writes `detections.json`, in COCO's format with images, categories and scored
+    annotations, and `detections.csv`, one row per detection.
 
     Args:
-        config: the run; `eval.batch_size` images are taken at a time.
-        sources: files, folders and patterns; all images are looked at before the first prediction.
-        out: folder to write to, made if missing.
+        config: the run; `eval.batch_size` images are predicted at a time.
+        sources: files, folders and patterns; all images are checked before the first prediction.
+        out: folder to write to; it is created if missing.
         checkpoint: by default the run's newest.
         overlays: write pictures.
 
     Yields:
-        For each image the picture (or the image, without overlays), and what is on it in words.
+        For each image the path of its picture (of the image itself without overlays), and a summary
+        of the detections.
 
     Raises:
-        FileNotFoundError: nothing matches.
-        BadImageError: a file is missing or broken.
+        FileNotFoundError: a source has no images.
+        BadImageError: a file is missing or damaged.
     """
     files = find_images(sources)
     for file in files:
@@ -191,14 +192,14 @@ def predict_files(
         batch = files[begin : begin + config.eval.batch_size]
         images = [as_tensor(file) for file in batch]
         for file, image, result in zip(batch, images, predictor(images), strict=True):
-            _note(document, file, image, result)
+            _add_result(document, file, image, result)
             picture = file
             if overlays:
                 picture = _unused(out / f"{file.stem}.png", written)
                 write_png(draw(image, result, predictor.names, threshold), str(picture))
             counts = Counter(predictor.names[label - 1] for label in result["labels"].tolist())
             words = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-            yield picture, words or f"nothing scored {threshold:g} or more"
+            yield picture, words or f"nothing with a score of at least {threshold:g}"
     (out / "detections.json").write_text(json.dumps(document))
     _table(document).to_csv(out / "detections.csv", index=False)
 
@@ -208,7 +209,9 @@ def _document(names: Sequence[str]) -> dict[str, Any]:
     return {"images": [], "categories": categories, "annotations": []}
 
 
-def _note(document: dict[str, Any], file: Path, image: Tensor, result: dict[str, Tensor]) -> None:
+def _add_result(
+    document: dict[str, Any], file: Path, image: Tensor, result: dict[str, Tensor]
+) -> None:
     """Adds an image and its detections to a COCO document."""
     image_id = len(document["images"]) + 1
     height, width = image.shape[1:]
@@ -223,7 +226,7 @@ def _note(document: dict[str, Any], file: Path, image: Tensor, result: dict[str,
 
 
 def _table(document: dict[str, Any]) -> pd.DataFrame:
-    """A row a detection: file, class, score, and the box's corners in pixels."""
+    """Returns one row per detection: file, class, score, and the box's corners in pixels."""
     files = {image["id"]: image["file_name"] for image in document["images"]}
     names = {category["id"]: category["name"] for category in document["categories"]}
     rows = [
@@ -241,7 +244,7 @@ def _table(document: dict[str, Any]) -> pd.DataFrame:
 
 
 def _unused(path: Path, written: set[Path]) -> Path:
-    """The path, or where it is taken one with a number; noted as written."""
+    """Returns the path, with a number if it was used before, and adds it to `written`."""
     name, number = path, 1
     while name in written:
         number += 1

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Checkpoints that are whole or absent.
+"""Checkpoints that are either complete or absent.
 
 A checkpoint is a folder `step_00001234` with `model.safetensors` (weights), `average.safetensors`
-(their moving average, where there is one), `state.pt` (optimiser and loss scale), `meta.json`, and
-`checksums.json` of all these. It is written under another name and renamed when complete and on the
-disk, so a run that dies while writing leaves the one before. Beside them `best.json` names the one
-with the best result.
+(their moving average, if the run keeps one), `state.pt` (optimiser and loss scale), `meta.json`,
+and `checksums.json` of all these. It is written under a temporary name, synced to the disk and then
+renamed, so a run that dies while writing keeps the previous checkpoint. `best.json`, next to the
+checkpoints, names the one with the best result.
 """
 
 from __future__ import annotations
@@ -47,24 +47,24 @@ def save_checkpoint(
     """Writes the checkpoint of `step`, and removes all but the newest `keep` and the best.
 
     Args:
-        folder: where checkpoints of the run live.
+        folder: the run's folder of checkpoints.
         step: number of updates done.
         model: its state_dict is saved contiguous, on the CPU.
         state: state_dicts by name, such as that of the optimiser; tensors and plain values.
-        meta: what else is needed to use the weights (JSON), such as class names.
-        keep: how many checkpoints stay.
+        meta: what else using the weights requires (JSON), such as class names.
+        keep: number of checkpoints to keep.
         average: a second state_dict of the model.
 
     Returns:
         The folder of the checkpoint.
 
     Raises:
-        OSError: it can't be written, as on a full disk; those before are as they were.
+        OSError: writing failed, for example on a full disk; older checkpoints are unchanged.
     """
     final = folder / f"{PREFIX}{step:08d}"
     folder.mkdir(parents=True, exist_ok=True)
     if final.exists():
-        # A resumed run comes by again in the same state.
+        # A resumed run reaches the step of an older checkpoint again, in the same state.
         if damage(final) is None:
             return final
         shutil.rmtree(final)
@@ -83,7 +83,7 @@ def save_checkpoint(
             _sync(path)
     except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
-        # torch and safetensors have their own words for what the system said.
+        # torch and safetensors raise their own types for errors of the file system.
         raise OSError(f"{final}: checkpoint not written: {error}") from error
     aside.rename(final)
     _sync(folder)
@@ -96,32 +96,29 @@ def prune(folder: Path, keep: int) -> None:
     best = best_checkpoint(folder)
     for old in list_checkpoints(folder)[:-keep]:
         if old != best:
-            # Renamed first: half a checkpoint must not look like a whole one.
+            # Renamed first: a partly deleted checkpoint must not look complete.
             gone = old.with_name(f".writing_{old.name}_gone")
             old.rename(gone)
             shutil.rmtree(gone)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints that were written to their end, oldest first."""
+    """Returns the checkpoints that were written completely, oldest first."""
     return sorted(p for p in folder.glob(PREFIX + "*") if (p / "meta.json").is_file())
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint whose checksums hold, or None; a damaged one is passed over, loudly."""
+    """Returns the newest checkpoint with correct checksums, or None; warns of damaged ones."""
     for path in reversed(list_checkpoints(folder)):
         fault = damage(path)
         if fault is None:
             return path
-        log.warning("%s: %s; looking for one before it", path, fault)
+        log.warning("%s: %s; trying the one before", path, fault)
     return None
 
 
 def mark_best(folder: Path, step: int, metric: str, value: float) -> bool:
-    """Makes the checkpoint of `step` the best one if `value` is higher than that of the best yet.
-
-    NaN is below everything.
-    """
+    """Marks the checkpoint of `step` as the best if `value` exceeds the best so far."""
     path = folder / "best.json"
     before = json.loads(path.read_text()) if path.is_file() else None
     if math.isnan(value) or (before is not None and before["value"] >= value):
@@ -134,7 +131,7 @@ def mark_best(folder: Path, step: int, metric: str, value: float) -> bool:
 
 
 def best_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint that `mark_best` named, if it is there."""
+    """Returns the checkpoint that `mark_best` marked, None if it does not exist."""
     path = folder / "best.json"
     if not path.is_file():
         return None
@@ -143,13 +140,13 @@ def best_checkpoint(folder: Path) -> Path | None:
 
 
 def write_checksums(checkpoint: Path) -> None:
-    """Notes the SHA-256 of every file of a checkpoint in `checksums.json`."""
+    """Writes the SHA-256 of every file of a checkpoint to `checksums.json`."""
     sums = {file.name: _digest(file) for file in sorted(checkpoint.iterdir())}
     (checkpoint / "checksums.json").write_text(json.dumps(sums, indent=1))
 
 
 def damage(checkpoint: Path) -> str | None:
-    """What is wrong with the files of a checkpoint, or None."""
+    """Returns what is wrong with the files of a checkpoint, or None."""
     path = checkpoint / "checksums.json"
     if not path.is_file():
         return "it has no checksums.json"
@@ -158,12 +155,12 @@ def damage(checkpoint: Path) -> str | None:
         if not file.is_file():
             return f"{name} is missing"
         if _digest(file) != digest:
-            return f"{name} is not what was written"
+            return f"{name} does not match its checksum"
     return None
 
 
 def load_meta(checkpoint: Path) -> dict[str, Any]:
-    """`meta.json` of a checkpoint: `step` and what was given to `save_checkpoint`."""
+    """Returns `meta.json` of a checkpoint: `step`, and `meta` of `save_checkpoint`."""
     path = checkpoint / "meta.json"
     if not path.is_file():
         raise FileNotFoundError(f"{checkpoint} is not a checkpoint: it has no meta.json")
@@ -171,22 +168,22 @@ def load_meta(checkpoint: Path) -> dict[str, Any]:
 
 
 def load_model(checkpoint: Path, model: nn.Module, name: str = WEIGHTS) -> None:
-    """Loads the weights, of any floating dtype; every tensor must be there and fit.
+    """Loads the weights, of any floating-point dtype; names and shapes must match the model's.
 
     Raises:
-        ValueError: the file is broken, or of another model; the message names the first tensor.
+        ValueError: the file is damaged or of another model; the message names the first tensor.
     """
     path = checkpoint / name
     try:
         weights = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path}: broken file ({error})") from None
+        raise ValueError(f"{path}: damaged file ({error})") from None
     own = model.state_dict()
     for key in sorted(weights.keys() | own.keys()):
         if key not in weights:
-            raise ValueError(f"{path}: has no {key}, which the configured model has")
+            raise ValueError(f"{path}: lacks {key} of the configured model")
         if key not in own:
-            raise ValueError(f"{path}: has {key}, which the configured model has not")
+            raise ValueError(f"{path}: has {key}, which the configured model lacks")
         if weights[key].shape != own[key].shape:
             raise ValueError(
                 f"{path}: {key} is {list(weights[key].shape)}, the configured model has "
@@ -196,7 +193,7 @@ def load_model(checkpoint: Path, model: nn.Module, name: str = WEIGHTS) -> None:
 
 
 def load_state(checkpoint: Path) -> dict[str, dict[str, Any]]:
-    """The state_dicts given to `save_checkpoint`."""
+    """Returns the state_dicts that `save_checkpoint` wrote."""
     return torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
 
 
@@ -208,13 +205,13 @@ def restore(
     Args:
         config: the run.
         checkpoint: its folder, or None for the run's newest. Averaged weights are preferred.
-        device: where the model goes.
+        device: device of the model.
 
     Returns:
-        The model, and the checkpoint's meta data.
+        The model, and the checkpoint's metadata.
 
     Raises:
-        FileNotFoundError: there is no such checkpoint, or none at all.
+        FileNotFoundError: the checkpoint does not exist, or the run has none.
     """
     if checkpoint is None:
         checkpoint = last_checkpoint(config.folder / "checkpoints")
@@ -239,7 +236,7 @@ def _digest(path: Path) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Has the system write a file or folder through to the disk."""
+    """Flushes a file or folder to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

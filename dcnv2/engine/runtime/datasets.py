@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""From the data part of a configuration to data sets and loaders."""
+"""Opens the data sets of a configuration and their loaders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger("dcnv2")
 
 
 def open_train(config: DataConfig, masks: bool) -> DetectionDataset:
-    """The training splits with their augmentation, crowd regions flagged for the detector."""
+    """Opens the training splits with augmentation; crowd regions are flagged for the detector."""
     transforms = train_transforms(config.flip, config.augment)
     splits = [config.train] if isinstance(config.train, str) else config.train
     parts = [
@@ -31,7 +31,7 @@ def open_train(config: DataConfig, masks: bool) -> DetectionDataset:
 
 
 def open_val(config: DataConfig, masks: bool) -> DetectionDataset:
-    """The validation split, images without objects included."""
+    """Opens the validation split, including images without objects."""
     return _open(config, config.val, eval_transforms(), masks, config.val_limit)
 
 
@@ -54,15 +54,16 @@ def _open(
         limit=limit,
     )
     for problem in dataset.problems:
-        log.warning("left out %s", problem)
+        log.warning("skipped %s", problem)
     return dataset
 
 
 def train_batches(
     dataset: DetectionDataset, config: RunConfig, start: int, comm: Communicator
 ) -> DataLoader[Any]:
-    """This rank's share of the batches of updates `start` to the last; the same ones whenever a run
-    starts there.
+    """Returns this rank's share of the batches from update `start` to the last.
+
+    A run that is resumed at `start` gets the batches of an uninterrupted run.
 
     Raises:
         ValueError: a batch does not divide by ranks and micro-batches.
@@ -90,7 +91,7 @@ def train_batches(
 def val_batches(
     dataset: DetectionDataset, config: RunConfig, comm: Communicator
 ) -> DataLoader[Any]:
-    """Each image once, over all ranks."""
+    """Returns batches that hold each image once over all ranks."""
     return eval_loader(
         dataset,
         config.eval.batch_size,

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Choosing a device."""
+"""Chooses the device of a run."""
 
 import torch
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; `auto` is CUDA where there is one, else the CPU.
+    """Returns the device of that name; `auto` is CUDA if available, else the CPU.
 
     Raises:
-        ValueError: the name means nothing to PyTorch, or there is no such device here.
+        ValueError: PyTorch does not know the name, or this machine has no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Processes that train together: those of torchrun, or this one alone."""
+"""The processes that train together: those that torchrun started, or this one only."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from dcnv2.engine.runtime.device import pick_device
 
 @dataclass(frozen=True)
 class Communicator:
-    """This process among those of a run.
+    """This process among those of a run, and the collectives that the run needs.
+
+    Every rank has to call a collective, in the same order. With one process they do nothing.
 
     Attributes:
-        device: where this one computes.
-        rank: its number; the first one, 0, writes what the run leaves behind.
-        world_size: how many there are.
+        device: where this process computes.
+        rank: its number; rank 0 writes the run's files.
+        world_size: number of processes.
     """
 
     device: torch.device
@@ -38,15 +40,22 @@ class Communicator:
         return self.rank == 0
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over all ranks, on each; NaN or infinite on each where it is on one."""
+        """Returns the elementwise mean over all ranks."""
         if self.world_size > 1:
             values = values.clone()
             dist.all_reduce(values)
             values /= self.world_size
         return values
 
+    def maximum(self, values: Tensor) -> Tensor:
+        """Returns the elementwise maximum over all ranks."""
+        if self.world_size > 1:
+            values = values.clone()
+            dist.all_reduce(values, dist.ReduceOp.MAX)
+        return values
+
     def gather(self, value: Any) -> list[Any] | None:
-        """The values of all ranks in order on the first one, None on the others."""
+        """Returns the values of all ranks in order on rank 0, None on the others."""
         if self.world_size == 1:
             return [value]
         values = [None] * self.world_size if self.is_main else None
@@ -54,7 +63,7 @@ class Communicator:
         return values
 
     def broadcast(self, value: Any) -> Any:
-        """The first rank's value, on each."""
+        """Returns rank 0's value on every rank."""
         if self.world_size == 1:
             return value
         box = [value]
@@ -63,31 +72,33 @@ class Communicator:
 
 
 def record_for_torchrun(error: BaseException) -> None:
-    """Has torchrun's table of failures show the error that is being handled, if torchrun is there.
+    """Adds the error to the table of failures that torchrun prints, if torchrun started this rank.
 
-    Its own exit status is 1 whatever the ranks' are: that table tells a run that was saved from one
-    that broke.
+    torchrun exits with 1 whatever the ranks return; only this table tells a saved run from a
+    failed one.
     """
     if dist.is_torchelastic_launched():
         get_error_handler().record_exception(error)
 
 
-# Gloo's threads need the interpreter to let go of a collective's tensors, and a group that is
-# destroyed waits for its threads without giving the interpreter away: after a last collective that
-# has only just ended, for ever. Asleep, this thread gives it away.
-_LET_GO_SECONDS = 0.2
+# destroy_process_group joins gloo's threads while it holds the GIL, and those threads need the GIL
+# to release the tensors of a collective that has just ended: a deadlock. Sleeping releases the GIL.
+_RELEASE_GIL_S = 0.2
 
 
 @contextlib.contextmanager
 def init_distributed(device: str, timeout_minutes: float = 30.0) -> Iterator[Communicator]:
-    """Joins the processes that torchrun started, by NCCL on CUDA, else by gloo; or none.
+    """Joins the processes that torchrun started, with NCCL on CUDA and gloo elsewhere.
 
     Args:
-        device: as for `pick_device`; a CUDA rank takes the device of its local number.
-        timeout_minutes: how long to wait for other ranks before an error.
+        device: as for `pick_device`; a CUDA rank takes the device of its local rank.
+        timeout_minutes: how long a collective waits for other ranks before it raises.
+
+    Yields:
+        The communicator; that of a single process if torchrun did not start this one.
 
     Raises:
-        ValueError: no such device.
+        ValueError: there is no such device.
     """
     chosen = pick_device(device)
     if not dist.is_torchelastic_launched():
@@ -99,7 +110,7 @@ def init_distributed(device: str, timeout_minutes: float = 30.0) -> Iterator[Com
         if local >= torch.cuda.device_count():
             raise ValueError(
                 f"local rank {local} has no GPU: this machine has {torch.cuda.device_count()}; "
-                "start as many processes with --nproc-per-node"
+                "start one process per GPU with --nproc-per-node"
             )
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
@@ -107,5 +118,5 @@ def init_distributed(device: str, timeout_minutes: float = 30.0) -> Iterator[Com
     try:
         yield Communicator(chosen, dist.get_rank(), dist.get_world_size())
     finally:
-        time.sleep(_LET_GO_SECONDS)
+        time.sleep(_RELEASE_GIL_S)
         dist.destroy_process_group()

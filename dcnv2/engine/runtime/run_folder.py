@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A run's folder, made so that a person understands it at a glance."""
+"""The folder of a run: its configuration, environment, and a page that explains the files."""
 
 from __future__ import annotations
 
@@ -17,35 +17,34 @@ from dcnv2 import doctor
 from dcnv2.engine.config import RunConfig, to_yaml
 
 CONTENTS = {
-    "config.yaml": "the configuration as it was resolved: `dcnv2 train` and others take it, or "
-    "this folder",
-    "environment.txt": "command, versions, machine, and which kernels were used",
-    "log.txt": "what was said, with times",
-    "metrics.csv": "losses, rate, pace, memory and offsets in training, a row every few steps",
-    "eval.csv": "a row an evaluation",
-    "eval_classes.csv": "average precision by class, of the newest evaluation, as all below",
+    "config.yaml": "the complete configuration; commands accept this file, or this folder",
+    "environment.txt": "command, versions, machine, and the implementations of the operators",
+    "log.txt": "the log, with times",
+    "metrics.csv": "losses, learning rate, speed, memory and offsets; one row every few steps",
+    "eval.csv": "results, one row per evaluation",
+    "eval_classes.csv": "average precision by class; this and what follows: newest evaluation",
     "curves.csv": "precision at each recall",
-    "detections_bbox.json": "the boxes that were found, as COCO's server takes them",
-    "detections_segm.json": "the masks that were found, as COCO's server takes them",
-    "pictures/": "predictions on some images, precision over recall, precision by object size",
-    "checkpoints/": "the newest, and the best as `best.json` names it",
-    "tensorboard/": "the same as curves: `tensorboard --logdir` this folder",
+    "detections_bbox.json": "the detected boxes in COCO's result format",
+    "detections_segm.json": "the detected masks in COCO's result format",
+    "pictures/": "predictions on some images, precision-recall curves, precision by object size",
+    "checkpoints/": "the newest, and the best, which `best.json` names",
+    "tensorboard/": "metrics and results as curves: `tensorboard --logdir` this folder",
 }
 PACKAGES = ("torch", "torchvision", "numpy", "pycocotools", "safetensors")
 
 
 def begin_folder(config: RunConfig) -> None:
-    """Makes a run's folder, with its configuration, environment and a page that explains it."""
+    """Creates a run's folder with its configuration, environment and explaining page."""
     folder = config.folder
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "config.yaml", to_yaml(config))
-    write_whole(folder / "environment.txt", environment())
+    write_atomically(folder / "config.yaml", to_yaml(config))
+    write_atomically(folder / "environment.txt", environment())
     if not (folder / "README.md").exists():
-        write_whole(folder / "README.md", describe(config))
+        write_atomically(folder / "README.md", describe(config))
 
 
 def environment() -> str:
-    """The command, versions, and what `dcnv2 doctor` says."""
+    """Returns the command, versions, and the report of `dcnv2 doctor`."""
     versions = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
     lines = [
         shlex.join(sys.argv),
@@ -60,12 +59,12 @@ def environment() -> str:
 def describe(
     config: RunConfig, row: pd.DataFrame | None = None, contents: Collection[str] = CONTENTS
 ) -> str:
-    """The page: what was trained on what, the newest result, and what each file is.
+    """Returns the page: model and data, the newest result, and the purpose of each file.
 
     Args:
         config: the run.
-        row: one row of results, if there are some.
-        contents: names of the files that are explained.
+        row: one row of results, None before the first evaluation.
+        contents: names of the files to explain.
     """
     model, data, options = config.model, config.data, config.train
     backbone = model.backbone
@@ -87,13 +86,13 @@ def describe(
         }
         lines += ["", f"| {' | '.join(texts)} |", f"|{'---:|' * len(texts)}"]
         lines += [f"| {' | '.join(texts.values())} |"]
-    lines += ["", "| file | what it is |", "|---|---|"]
+    lines += ["", "| file | contents |", "|---|---|"]
     lines += [f"| `{name}` | {text} |" for name, text in CONTENTS.items() if name in contents]
     return "\n".join(lines) + "\n"
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file aside and renames it: a reader, or a run that goes on, sees it whole."""
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a temporary file and renames it, so that no reader sees a partial file."""
     aside = path.with_name(f".{path.name}.writing")
     with aside.open("w") as file:
         file.write(text)

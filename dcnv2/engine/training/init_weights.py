@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Weights to start from: a run of ours, or an old checkpoint of maskrcnn-benchmark's form.
+"""Initial weights: from a run, or from an old checkpoint in maskrcnn-benchmark's format.
 
-Old checkpoints are pickles; they are read with `weights_only`, so that they can't run code. Names
-are those of maskrcnn-benchmark and of what was built on it. Its detectors saw BGR in 0 to 255 minus
-a mean, so the first kernel is turned to RGB; with `model.image_mean: [0.4815, 0.4547, 0.4038]` and
-`model.image_std: [0.003922, 0.003922, 0.003922]` the net then sees the same numbers. Its boxes had
-a width of x2 - x1 + 1: results are near the old ones, not equal.
+Old checkpoints are pickles; they are read with `weights_only`, which runs no code. Their names are
+those of maskrcnn-benchmark and of projects that build on it. Its detectors take BGR in 0 to 255
+minus a mean, so the first kernel's channels are reversed; with `model.image_mean: [0.4815, 0.4547,
+0.4038]` and `model.image_std: [0.003922, 0.003922, 0.003922]` the input is then the same. Its boxes
+have a width of x2 - x1 + 1, so results are close to the old ones but not equal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dcnv2.engine.runtime.checkpoint import AVERAGE, WEIGHTS, last_checkpoint
 
 log = logging.getLogger("dcnv2")
 
-# Old names -> ours, tried on every name in this order.
+# Patterns of old names and their replacements, applied in this order.
 RENAMES = (
     (r"^module\.", ""),
     (r"^backbone\.body\.stem\.", "backbone.body."),
@@ -40,12 +40,12 @@ COUNTED = (
     (r"^backbone\.fpn\.fpn_layer(\d)\.", "backbone.fpn.layer_blocks.{}.0."),
     (r"^roi_heads\.mask\.feature_extractor\.mask_fcn(\d)\.", "roi_heads.mask_head.{}.0."),
 )
-# Buffers that our modules compute themselves.
+# Buffers that our modules compute.
 DROPPED = re.compile(r"anchor_generator\.cell_anchors|num_batches_tracked$")
 
 
 def rename(name: str) -> str:
-    """Our name of a tensor of maskrcnn-benchmark's."""
+    """Returns our name for one of maskrcnn-benchmark's."""
     for pattern, replacement in RENAMES:
         name = re.sub(pattern, replacement, name)
     for pattern, template in COUNTED:
@@ -62,14 +62,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         path: a run folder, a checkpoint folder, a `.safetensors` file, or an old `.pth`.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        ValueError: the file holds no weights, or more than weights and plain values.
+        FileNotFoundError: the path does not exist.
+        ValueError: the file holds no weights, or objects besides weights and plain values.
     """
     if path.is_dir():
         folder = last_checkpoint(path / "checkpoints") or path
         files = [folder / name for name in (AVERAGE, WEIGHTS) if (folder / name).is_file()]
         if not files:
-            raise FileNotFoundError(f"{path}: no checkpoint in it")
+            raise FileNotFoundError(f"{path}: holds no checkpoint")
         return load_file(files[0])
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of weights")
@@ -91,13 +91,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_init_weights(path: str | Path, model: nn.Module) -> tuple[list[str], list[str]]:
-    """Loads what fits of some weights into a model, and logs what does not.
+    """Loads the weights whose names and shapes match the model's, and logs the others.
 
     Returns:
-        Names of the model's tensors that stay as they were, and of those read that fit nowhere.
+        Names of the model's tensors that were not loaded, and of the file's that were not used.
 
     Raises:
-        ValueError: nothing fits. See `read_weights` for others.
+        ValueError: no tensor fits. See `read_weights` for others.
     """
     weights, own = read_weights(Path(path)), model.state_dict()
     fitting = {
@@ -108,7 +108,7 @@ def load_init_weights(path: str | Path, model: nn.Module) -> tuple[list[str], li
     missing, unused = sorted(own.keys() - fitting.keys()), sorted(weights.keys() - fitting.keys())
     model.load_state_dict(fitting, strict=False)
     log.info("%s: loaded %d of %d tensors", path, len(fitting), len(own))
-    for text, names in (("as they were", missing), ("not used", unused)):
+    for text, names in (("not loaded", missing), ("not used", unused)):
         if names:
             shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             log.info("%d tensors are %s: %s", len(names), text, shown)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Where the first value that is not finite came from."""
+"""Finds where the first NaN or infinite value came from."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ class NonFiniteLossError(FloatingPointError):
 
 
 def first_nonfinite_module(model: nn.Module, forward: Callable[[], Any]) -> str | None:
-    """Names what first had a value that is not finite.
+    """Names the origin of a non-finite value.
 
     Args:
-        model: whose parameters and modules are looked at.
-        forward: runs the model once more as it ran when the value was seen.
+        model: whose parameters and modules are inspected.
+        forward: runs the model again as it ran when the value was found.
 
     Returns:
-        A parameter, else the first innermost module, in the order in which they end, that gives
-        such a value for inputs without one; None where all are sound.
+        The first non-finite parameter; otherwise the first innermost module, in the order in which
+        they finish, that returns a non-finite value for finite inputs; None if there is neither.
     """
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
             return f"parameter {name}"
-    guilty: list[str] = []
+    found: list[str] = []
     handles = []
 
     def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def look(_module: nn.Module, inputs: Any, output: Any) -> None:
-            if not guilty and not _sound(output) and _sound(inputs):
-                guilty.append(name)
+        def check(_module: nn.Module, inputs: Any, output: Any) -> None:
+            if not found and not _all_finite(output) and _all_finite(inputs):
+                found.append(name)
 
-        return look
+        return check
 
     for name, module in model.named_modules():
         handles.append(module.register_forward_hook(watch(name or "the model")))
@@ -46,11 +46,11 @@ def first_nonfinite_module(model: nn.Module, forward: Callable[[], Any]) -> str 
     finally:
         for handle in handles:
             handle.remove()
-    return f"module {guilty[0]}" if guilty else None
+    return f"module {found[0]}" if found else None
 
 
 def nonfinite_gradients(model: nn.Module) -> list[str]:
-    """Names of the parameters whose gradients are not finite."""
+    """Returns the names of the parameters with a non-finite gradient."""
     return [
         name
         for name, parameter in model.named_parameters()
@@ -58,7 +58,7 @@ def nonfinite_gradients(model: nn.Module) -> list[str]:
     ]
 
 
-def _sound(value: Any) -> bool:
+def _all_finite(value: Any) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in _tensors(value))
 
 
@@ -72,5 +72,5 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, list | tuple):
         for entry in value:
             yield from _tensors(entry)
-    elif hasattr(value, "tensors"):  # an ImageList
+    elif hasattr(value, "tensors"):  # torchvision's ImageList
         yield value.tensors

@@ -54,7 +54,7 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """SGD with momentum, or AdamW, over `parameter_groups`."""
+    """Returns SGD with momentum, or AdamW, over `parameter_groups`."""
     groups = parameter_groups(model, config)
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
@@ -62,10 +62,10 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
 
 
 def lr_factor(step: int, total_steps: int, config: OptimConfig) -> float:
-    """Factor on the learning rate of the update with index `step` (from 0).
+    """Returns the factor on the learning rate of the update with index `step` (from 0).
 
-    Linear warm-up from `warmup_factor` to 1, then `gamma` per milestone passed, or a half cosine or
-    a power from 1 to 0 over the steps after the warm-up.
+    Linear warm-up from `warmup_factor` to 1; then `gamma` per milestone passed, or a half cosine or
+    a power law from 1 to 0 over the remaining steps.
     """
     warmup = config.warmup_steps
     if step < warmup:
@@ -79,10 +79,10 @@ def lr_factor(step: int, total_steps: int, config: OptimConfig) -> float:
 
 
 def scale_lr(config: OptimConfig, batch_size: int) -> tuple[OptimConfig, str]:
-    """The options with the rate for this batch, and what was done in words.
+    """Returns the options with the learning rate for this batch size, and a text that explains it.
 
-    The rate is proportional to the batch (Goyal et al., arXiv 1706.02677), where `lr_batch` says
-    which one it is meant for.
+    If `lr_batch`, the batch size that `lr` is for, is set, the rate is scaled in proportion to the
+    batch size (Goyal et al., arXiv 1706.02677).
     """
     if config.lr_batch is None:
         return config, f"learning rate {config.lr:g} as configured, for {batch_size} images a step"
@@ -94,8 +94,10 @@ def scale_lr(config: OptimConfig, batch_size: int) -> tuple[OptimConfig, str]:
 def set_lr(
     optimizer: torch.optim.Optimizer, step: int, total_steps: int, config: OptimConfig
 ) -> None:
-    """Writes the rate of update `step` into the groups: a function of the step alone, so resuming
-    needs no scheduler state."""
+    """Sets the learning rate of update `step` in all groups.
+
+    It depends only on the step, so resuming needs no scheduler state.
+    """
     factor = lr_factor(step, total_steps, config)
     for group in optimizer.param_groups:
         scale = config.offset_lr_factor if group["name"] == "offset" else 1.0

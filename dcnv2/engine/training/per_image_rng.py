@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Random draws of the detector that depend on the image alone, not on its batch."""
+"""Random numbers of the detector that depend only on the image, not on its batch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from dcnv2.models.detector import Detector
 
 
 def set_seed(seed: int, device: torch.device | None = None) -> None:
-    """Seeds the CPU's generator and that of a CUDA device alone.
+    """Seeds the CPU's generator and that of one CUDA device.
 
-    `torch.manual_seed` looks for every kind of device, which takes a millisecond.
+    `torch.manual_seed` also queries every other kind of device, which takes a millisecond.
     """
     torch.default_generator.manual_seed(seed)
     if device is not None and device.type == "cuda":
@@ -23,10 +23,9 @@ def set_seed(seed: int, device: torch.device | None = None) -> None:
 
 
 class PerImageRng:
-    """Has a detector draw scales and samples for each image from a seed of the image's own.
+    """Makes a detector draw scales, anchors and proposals of each image from the image's own seed.
 
-    An image is then resized to the same size, and has the same anchors and proposals sampled,
-    whichever rank, micro-batch and place in it an update's images are split to.
+    An image is then resized and sampled in the same way on every rank and in every micro-batch.
 
     Args:
         model: a detector; its samplers and its choice among several sizes are wrapped.
@@ -38,14 +37,14 @@ class PerImageRng:
         self._resized = 0
         self._choose = model.transform.torch_choice
         model.transform.torch_choice = self._choose_size
-        model.rpn.fg_bg_sampler = _Sampler(model.rpn.fg_bg_sampler, self, 1)
+        model.rpn.fg_bg_sampler = _PerImageSampler(model.rpn.fg_bg_sampler, self, 1)
         if model.roi_heads is not None:
-            model.roi_heads.fg_bg_sampler = _Sampler(model.roi_heads.fg_bg_sampler, self, 2)
+            model.roi_heads.fg_bg_sampler = _PerImageSampler(model.roi_heads.fg_bg_sampler, self, 2)
 
-    def begin(self, seeds: Sequence[int], rest: int) -> None:
-        """Sets the seeds of the next batch's images, and that of all other draws."""
-        self.seeds, self._resized = seeds, 0
-        set_seed(rest, self._device)
+    def seed_batch(self, image_seeds: Sequence[int], batch_seed: int) -> None:
+        """Sets the seeds of the next batch's images, and the seed of all other random numbers."""
+        self.seeds, self._resized = image_seeds, 0
+        set_seed(batch_seed, self._device)
 
     def _choose_size(self, sizes: Sequence[int]) -> int:
         if len(sizes) == 1:
@@ -56,18 +55,24 @@ class PerImageRng:
             return self._choose(sizes)
 
 
-class _Sampler:
-    """A sampler of torchvision's, called image by image."""
+class _PerImageSampler:
+    """Calls one of torchvision's samplers image by image.
 
-    def __init__(self, sampler: Any, draws: PerImageRng, use: int) -> None:
-        self.sampler, self.draws, self.use = sampler, draws, use
+    Args:
+        sampler: of positive and negative anchors or proposals.
+        rng: has the images' seeds.
+        stream: added to the seed, so that two samplers draw different numbers.
+    """
+
+    def __init__(self, sampler: Any, rng: PerImageRng, stream: int) -> None:
+        self.sampler, self.rng, self.stream = sampler, rng, stream
 
     def __call__(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         positive, negative = [], []
         devices = [labels[0].device] if labels and labels[0].is_cuda else []
         with torch.random.fork_rng(devices=devices):
-            for label, seed in zip(labels, self.draws.seeds, strict=True):
-                set_seed(seed + self.use, label.device)
+            for label, seed in zip(labels, self.rng.seeds, strict=True):
+                set_seed(seed + self.stream, label.device)
                 chosen = self.sampler([label])
                 positive += chosen[0]
                 negative += chosen[1]

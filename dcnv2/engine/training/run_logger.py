@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a run leaves behind while it trains: progress bar, log.txt, CSV tables, TensorBoard."""
+"""Records a run while it trains: progress bar, log.txt, CSV tables, TensorBoard."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import resource
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -24,48 +21,23 @@ from torchvision.io import write_png
 from dcnv2.engine.config import RunConfig
 from dcnv2.engine.evaluation.coco_eval import results_of_kind
 from dcnv2.engine.evaluation.evaluate import Result
-from dcnv2.engine.runtime.run_folder import describe, write_whole
+from dcnv2.engine.runtime.run_folder import describe, write_atomically
+from dcnv2.engine.training.csv_rows import append_row, drop_rows_after
 from dcnv2.engine.visualization.eval_curves import draw_curves, draw_sizes
 from dcnv2.models.offsets import OffsetStatistics
 
 log = logging.getLogger("dcnv2")
 
 
-class Meter:
-    """Sums of values since the last row of metrics; they travel in checkpoints."""
-
-    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
-        self.sums: dict[str, float] = dict(state["sums"]) if state else {}
-        self.counts: dict[str, int] = dict(state["counts"]) if state else {}
-
-    def add(self, values: Mapping[str, float]) -> None:
-        """Adds the values of one step."""
-        for key, value in values.items():
-            self.sums[key] = self.sums.get(key, 0.0) + value
-            self.counts[key] = self.counts.get(key, 0) + 1
-
-    def take(self) -> dict[str, float]:
-        """Returns the means, but of `skipped` the sum, and starts anew."""
-        values = {key: value / self.counts[key] for key, value in self.sums.items()}
-        if "skipped" in values:
-            values["skipped"] = self.sums["skipped"]
-        self.sums, self.counts = {}, {}
-        return values
-
-    def state(self) -> dict[str, Any]:
-        """What the constructor takes."""
-        return {"sums": self.sums, "counts": self.counts}
-
-
 class RunLogger:
     """Writes the records of a run; a context manager.
 
-    On resume, records after update `start` are dropped, so that the files read as if the run had
-    never stopped.
+    A resumed run removes the records after update `start`, so that the files are the same as those
+    of an uninterrupted run.
 
     Args:
         folder: the run's folder.
-        start: updates done before.
+        start: number of updates done before.
         config: the run.
     """
 
@@ -89,7 +61,7 @@ class RunLogger:
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         screen: logging.Handler
         if console.is_terminal:
-            # Beside a bar, a line every few steps would only scroll by.
+            # The progress bar shows the metrics, so only warnings need a line.
             screen = RichHandler(logging.WARNING, console, show_path=False)
         else:
             screen = logging.StreamHandler()
@@ -100,7 +72,7 @@ class RunLogger:
         for handler in self._handlers:
             log.addHandler(handler)
         for name in ("metrics.csv", "eval.csv"):
-            forget_rows(self.folder / name, self.start)
+            drop_rows_after(self.folder / name, self.start)
         self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.start + 1)
         self._progress.start()
         return self
@@ -116,20 +88,21 @@ class RunLogger:
             log.removeHandler(handler)
             handler.close()
 
-    def row(
+    def log_metrics(
         self,
         step: int,
         values: Mapping[str, float],
         offsets: Mapping[str, OffsetStatistics] | None = None,
     ) -> None:
-        """Records training metrics: a row of metrics.csv, TensorBoard, the log, the bar.
+        """Records training metrics in metrics.csv, TensorBoard, the log and the progress bar.
 
         Args:
-            step: updates done.
-            values: means since the last row; `data_ms` and `step_ms` among them.
-            offsets: of each deformable layer at this step; the row has their mean and largest.
+            step: number of updates done.
+            values: means since the last row, including `data_ms` and `step_ms`.
+            offsets: statistics of each deformable layer at this step; the row has their mean and
+                maximum over layers.
         """
-        values = {**values, **self._pace(values)}
+        values = {**values, **self._throughput(values)}
         layers = list((offsets or {}).values())
         if layers:
             values |= {
@@ -151,12 +124,12 @@ class RunLogger:
         )
         self._progress.update(self._task, completed=step, status=status)
 
-    def _pace(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Images a second over all ranks, the share of time spent waiting for data, peak memory."""
+    def _throughput(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Images per second over all ranks, share of time spent waiting for data, peak memory."""
         total_ms = values["data_ms"] + values["step_ms"]
         if torch.cuda.is_initialized():
             peak_bytes = torch.cuda.max_memory_allocated()
-        else:  # in KiB, but in bytes on macOS
+        else:  # ru_maxrss is in KiB, on macOS in bytes
             unit = 1 if sys.platform == "darwin" else 1024
             peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         return {
@@ -166,24 +139,24 @@ class RunLogger:
         }
 
     def has_result(self, step: int) -> bool:
-        """Whether eval.csv has a row of that step."""
+        """Whether eval.csv has a row for this step."""
         path = self.folder / "eval.csv"
         return path.exists() and step in pd.read_csv(path)["step"].tolist()
 
-    def result(self, result: Result, pictures: Sequence[torch.Tensor]) -> None:
-        """Records an evaluation.
+    def log_result(self, result: Result, pictures: Sequence[torch.Tensor]) -> None:
+        """Records an evaluation in eval.csv, TensorBoard and the log.
 
-        A row of eval.csv; of the newest alone eval_classes.csv, curves.csv, detections_*.json and
-        the pictures; TensorBoard and the log.
+        eval_classes.csv, curves.csv, detections_*.json and the pictures are overwritten: they are
+        those of the newest evaluation.
 
         Args:
-            result: its row has `step`.
+            result: its row includes `step`.
             pictures: uint8 [3, H, W], predictions on some images.
         """
         values = {str(key): value for key, value in result.row.iloc[0].items()}
         step = int(values.pop("step"))
-        # The last step is evaluated again where a finished run is resumed: one row a step.
-        forget_rows(self.folder / "eval.csv", step - 1)
+        # Resuming a finished run evaluates its last step again: replace that row.
+        drop_rows_after(self.folder / "eval.csv", step - 1)
         append_row(self.folder / "eval.csv", {"step": step, **values})
         write_result(self.folder, result)
         folder = self.folder / "pictures"
@@ -192,46 +165,18 @@ class RunLogger:
             self._board.add_image(f"val/{index}", picture, step)
         for key, value in values.items():
             self._board.add_scalar(f"val/{key}", value, step)
-        write_whole(self.folder / "README.md", describe(self.config, result.row))
+        write_atomically(self.folder / "README.md", describe(self.config, result.row))
         shown = {k: v for k, v in values.items() if k.endswith(("_AP", "_AP50", "_mAP50"))}
         log.info("step %d: %s", step, " ".join(f"{k} {v:.4f}" for k, v in shown.items()))
 
 
 def write_result(folder: Path, result: Result) -> None:
-    """Writes tables, pictures of curves and sizes, and detections in COCO's JSON."""
+    """Writes tables, plots of precision, and detections in COCO's result format."""
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     result.scores.per_class.to_csv(folder / "eval_classes.csv", index=False)
     result.scores.curves.to_csv(folder / "curves.csv", index=False)
     for kind in ("bbox", "segm") if result.has_masks else ("bbox",):
         found = json.dumps(results_of_kind(result.detections, kind))
-        write_whole(folder / f"detections_{kind}.json", found)
+        write_atomically(folder / f"detections_{kind}.json", found)
     draw_curves(result.scores.curves, folder / "pictures" / "precision_recall.png")
     draw_sizes(result.scores.numbers, folder / "pictures" / "sizes.png")
-
-
-def append_row(path: Path, values: Mapping[str, float]) -> None:
-    """Appends a row to a CSV file, in the order of its heading; a new column is added to all."""
-    text = path.read_text() if path.exists() else ""
-    columns = text.split("\n", 1)[0].split(",") if text else []
-    fresh = [key for key in values if key not in columns]
-    if fresh and columns:
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-        text = table.reindex(columns=[*columns, *fresh], fill_value="").to_csv(index=False)
-        write_whole(path, text)
-    columns += fresh
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        if not text:
-            writer.writeheader()
-        writer.writerow(values)
-
-
-def forget_rows(path: Path, start: int) -> None:
-    """Drops the rows of steps after `start`, and one that was not written to its end."""
-    if not path.exists():
-        return
-    head, *rows = path.read_text().split("\n")[:-1] or [""]
-    width = len(head.split(","))
-    whole = [row for row in rows if len(row.split(",")) == width]
-    kept = [row for row in whole if int(row.split(",")[0]) <= start]
-    write_whole(path, "".join(f"{line}\n" for line in [head, *kept] if line))

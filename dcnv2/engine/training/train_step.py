@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One step of training: forward, backward, and what to do about values that are not finite."""
+"""One update of the weights: forward, backward, optimiser, and how to handle non-finite values."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dcnv2.engine.config import RunConfig
 from dcnv2.engine.runtime.distributed import Communicator
-from dcnv2.engine.runtime.signals import StopSignals
+from dcnv2.engine.runtime.rank_flags import RankFlags
 from dcnv2.engine.training.init_weights import load_init_weights
 from dcnv2.engine.training.nonfinite import (
     NonFiniteLossError,
@@ -28,36 +29,36 @@ from dcnv2.engine.training.optim import build_optimizer, scale_lr, set_lr
 from dcnv2.engine.training.per_image_rng import PerImageRng
 from dcnv2.models import build_model
 from dcnv2.models.detector import Detector
-from dcnv2.models.offsets import OffsetMonitor
 
 log = logging.getLogger("dcnv2")
 
-# That many skipped updates on end stop a run that skips.
+# A run that skips non-finite updates ends after this many consecutive ones.
 MAX_SKIPS = 100
-AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+AUTOCAST_DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class TrainStep:
-    """A model with its optimiser, on one of the ranks that train together.
+    """A model with its optimiser on one rank; `update` does one step of the training.
 
     Args:
         config: the run.
-        comm: this process among them.
-        pretrained: start from ImageNet's or other weights, where the configuration names some.
+        comm: this process among those that train together.
+        pretrained: load the initial weights that the configuration names (ImageNet, `train.init`).
 
     Attributes:
-        step: updates done.
-        stop_asked: whether a rank got a signal to end before the last update.
+        step: number of updates done.
+        model: the detector.
+        ddp_model: the detector as `DistributedDataParallel`; with one process the detector itself.
+        average: moving average of the weights, None without `train.ema_decay`.
+        lr_text: how the learning rate follows from the configuration.
     """
 
     def __init__(self, config: RunConfig, comm: Communicator, pretrained: bool) -> None:
         self.config, self.comm, self.device = config, comm, comm.device
-        self.folder = config.folder
         self.optim, self.lr_text = scale_lr(config.optim, config.train.batch_size)
-        self.step, self.skips, self.stop_asked = 0, 0, False
-        self.signals = StopSignals()
+        self.step, self.skips = 0, 0
         options = config.train
-        if options.deterministic:  # cuBLAS reproduces its sums in a workspace of its own only
+        if options.deterministic:  # cuBLAS is reproducible only with a workspace of fixed size
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(options.deterministic)
         torch.manual_seed(options.seed)
@@ -74,32 +75,32 @@ class TrainStep:
         self.optimizer = build_optimizer(self.model, self.optim)
         half = options.precision == "float16"
         self.scaler = torch.GradScaler(self.device.type, enabled=half)
-        self.draws = PerImageRng(self.model)
-        self.offsets = OffsetMonitor(self.model)
+        self.rng = PerImageRng(self.model)
         if options.compile is not None:
             for part in self.model.dense_parts():
                 part.compile(backend=options.compile)
-        self.wrapped: Detector | DistributedDataParallel = self.model
+        self.ddp_model: Detector | DistributedDataParallel = self.model
         if comm.world_size > 1:
             devices = [self.device] if self.device.type == "cuda" else None
-            self.wrapped = DistributedDataParallel(self.model, device_ids=devices)
+            self.ddp_model = DistributedDataParallel(self.model, device_ids=devices)
 
     def update(
         self, images: Sequence[Tensor], targets: Sequence[dict[str, Any]]
     ) -> dict[str, float]:
-        """One step of the optimiser.
+        """Does one step of the optimiser.
 
         Args:
-            images: float [3, H, W] in [0, 1], this rank's share.
-            targets: dicts of `boxes`, `labels`, `masks`, and `seed` of the image's own draws.
+            images: float [3, H, W] in [0, 1], this rank's share of the batch.
+            targets: dicts of `boxes`, `labels`, `masks`, and `seed` of the image's random numbers.
 
         Returns:
-            Means over all ranks: `loss`, its weighted terms, `lr`, `grad_norm`, and `skipped` (1
-            where the update was left out, then alone with `lr`).
+            Means over all ranks: `loss`, its weighted terms, `lr`, `grad_norm`, and `skipped`. A
+            skipped update has only `lr` and `skipped` = 1.
 
         Raises:
-            NonFiniteLossError: names the first bad term of the loss, and the module where it came
-                from; weights stay as they were. Not where the run skips such updates.
+            NonFiniteLossError: names the first non-finite term of the loss and the module that
+                produced it; the weights are unchanged. Runs with `on_nonfinite: skip` raise it
+                only after MAX_SKIPS skipped updates in a row.
         """
         options, parts = self.config.train, self.config.train.accumulate
         set_lr(self.optimizer, self.step, options.steps, self.optim)
@@ -108,28 +109,27 @@ class TrainStep:
         faults = []
         for part in range(parts):
             batch = images[part::parts], targets[part::parts]
-            between = self.comm.world_size > 1 and part + 1 < parts
-            with self.wrapped.no_sync() if between else contextlib.nullcontext():
-                values, fault = self._pass(*batch, part)
-            sums = {key: sums.get(key, 0.0) + value / parts for key, value in values.items()}
+            more_follow = self.comm.world_size > 1 and part + 1 < parts
+            with self.ddp_model.no_sync() if more_follow else contextlib.nullcontext():
+                terms, fault = self._forward_backward(*batch, part)
+            sums = {key: sums.get(key, 0.0) + value / parts for key, value in terms.items()}
             faults += [fault] if fault else []
-        self.stop_asked = sums.pop("stop_asked") > 0
-        report = {"lr": self.optimizer.param_groups[0]["lr"], "skipped": 0.0}
+        values = {"lr": self.optimizer.param_groups[0]["lr"], "skipped": 0.0}
         if not faults:
-            report |= {"loss": sum(sums.values()), **sums, "grad_norm": self._gradient_norm()}
-            faults += self._bad_norm(report["grad_norm"])
+            values |= {"loss": sum(sums.values()), **sums, "grad_norm": self._clip_gradient()}
+            faults += self._check_norm(values["grad_norm"])
         if faults and not self.scaler.is_enabled():
-            self._skip(faults[0])
-            report = {"lr": report["lr"], "skipped": 1.0}
+            self._skip_or_raise(faults[0])
+            values = {"lr": values["lr"], "skipped": 1.0}
         else:
-            report |= self._apply(report.get("grad_norm"))
+            values |= self._step_optimizer(values.get("grad_norm"))
         self.step += 1
-        return report
+        return values
 
-    def _pass(
+    def _forward_backward(
         self, images: Sequence[Tensor], targets: Sequence[dict[str, Any]], part: int
     ) -> tuple[dict[str, float], str | None]:
-        """Forward and backward of a micro-batch: the terms' means over ranks, and what is wrong."""
+        """Returns the terms of a micro-batch's loss, averaged over ranks, and a fault or None."""
         options = self.config.train
         images = [image.to(self.device, non_blocking=True) for image in images]
         moved = [
@@ -138,35 +138,38 @@ class TrainStep:
         ]
 
         def forward(model: nn.Module) -> dict[str, Tensor]:
-            # All that is random is drawn from the step's and the images' own seeds: a resumed run
-            # draws what the uninterrupted one would, with no generator state to save.
+            # All random numbers follow from the seeds of the step and of the images, so a resumed
+            # run needs no saved generator state to draw the same ones.
             share = part * self.comm.world_size + self.comm.rank
             seeds = [int(target.get("seed", 0)) for target in targets]
-            self.draws.begin(seeds, (options.seed * 1_000_003 + self.step) * 4099 + share)
-            dtype = AUTOCAST[options.precision]
+            self.rng.seed_batch(seeds, (options.seed * 1_000_003 + self.step) * 4099 + share)
+            dtype = AUTOCAST_DTYPES[options.precision]
             with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
                 return model(images, [dict(target) for target in moved])
 
         weights = vars(options.loss_weights)
-        terms = {name: weights[name] * loss for name, loss in forward(self.wrapped).items()}
+        terms = {name: weights[name] * loss for name, loss in forward(self.ddp_model).items()}
         own = torch.stack([*terms.values()])
-        # What is not finite on one rank is so in every rank's mean: all take the same way on.
-        asked = own.new_tensor([float(self.signals.received is not None)])
-        means = self.comm.mean(torch.cat([own.detach(), asked])).tolist()
-        values = dict(zip((*terms, "stop_asked"), means, strict=True))
-        fault = next((f"{k} is {v}" for k, v in values.items() if v - v != 0), None)
-        if fault is not None and not own.isfinite().all():
-            where = _bad_image(images, targets)
-            where = where or first_nonfinite_module(self.model, lambda: forward(self.model))
-            fault += f", first in {where}" if where else ""
-            self._save_batch(targets, dict(zip(terms, own.tolist(), strict=True)), where)
+        means = self.comm.mean(own.detach()).tolist()
+        values = dict(zip(terms, means, strict=True))
+        finite_here = bool(own.isfinite().all())
+        fault = None
+        if RankFlags(nonfinite=not finite_here).agree(self.comm).nonfinite:
+            bad = (f"{name} is {value}" for name, value in values.items() if not isfinite(value))
+            fault = next(bad)
+            if not finite_here:
+                where = _nonfinite_image(images, targets)
+                where = where or first_nonfinite_module(self.model, lambda: forward(self.model))
+                fault += f", first in {where}" if where else ""
+                self._save_record(targets, dict(zip(terms, own.tolist(), strict=True)), where)
         if fault is None or options.on_nonfinite == "skip":
             self.scaler.scale(own.sum() / options.accumulate).backward()
         else:
-            self._skip(fault)
+            self._skip_or_raise(fault)
         return values, fault
 
-    def _gradient_norm(self) -> float:
+    def _clip_gradient(self) -> float:
+        """Returns the norm of the whole gradient before it is clipped."""
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -176,25 +179,24 @@ class TrainStep:
             )
         return norm.item()
 
-    def _bad_norm(self, norm: float) -> list[str]:
-        if norm - norm == 0 or self.scaler.is_enabled():  # the loss scale looks after itself
+    def _check_norm(self, norm: float) -> list[str]:
+        if norm - norm == 0 or self.scaler.is_enabled():  # the scaler skips overflows by itself
             return []
         names = nonfinite_gradients(self.model)
         return [f"the gradient's norm is {norm}, of {', '.join(names[:3]) or 'finite gradients'}"]
 
-    def _skip(self, fault: str) -> None:
-        """Stops the run, or counts an update that is left out."""
+    def _skip_or_raise(self, fault: str) -> None:
         self.skips += 1
         if self.config.train.on_nonfinite == "stop" or self.skips >= MAX_SKIPS:
             raise NonFiniteLossError(f"step {self.step}: {fault}")
-        log.warning("step %d is left out: %s", self.step, fault)
+        log.warning("skipped step %d: %s", self.step, fault)
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _apply(self, norm: float | None) -> dict[str, float]:
-        """Steps the optimiser and the average; how the loss scale fared, if there is one."""
+    def _step_optimizer(self, norm: float | None) -> dict[str, float]:
+        """Updates weights and their average; returns the loss scale's values, if it is in use."""
         self.skips = 0
         if norm is None:
-            # A loss that is not finite: the scale must learn of it as of an infinite gradient.
+            # The loss is not finite: unscale_ reports it to the scaler as an overflow.
             self.scaler.unscale_(self.optimizer)
         self.scaler.step(self.optimizer)
         scale = self.scaler.get_scale()
@@ -204,11 +206,12 @@ class TrainStep:
             self.average.update_parameters(self.model)
         return {"loss_scale": scale, "skipped": float(skipped)} if self.scaler.is_enabled() else {}
 
-    def _save_batch(
+    def _save_record(
         self, targets: Sequence[dict[str, Any]], values: Mapping[str, float], where: str | None
     ) -> None:
-        """Writes down which images gave values that are not finite."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Writes which images of this rank gave non-finite values."""
+        folder = self.config.folder
+        folder.mkdir(parents=True, exist_ok=True)
         record = {
             "step": self.step,
             "rank": self.comm.rank,
@@ -217,12 +220,12 @@ class TrainStep:
             "terms": {key: repr(value) for key, value in values.items()},
             "first": where,
         }
-        path = self.folder / f"nonfinite_step_{self.step:08d}_rank_{self.comm.rank}.json"
+        path = folder / f"nonfinite_step_{self.step:08d}_rank_{self.comm.rank}.json"
         path.write_text(json.dumps(record, indent=1))
 
 
-def _bad_image(images: Sequence[Tensor], targets: Sequence[dict[str, Any]]) -> str | None:
-    """The first image with a value that is not finite, as an augmentation may leave it."""
+def _nonfinite_image(images: Sequence[Tensor], targets: Sequence[dict[str, Any]]) -> str | None:
+    """Names the first image with a non-finite value, which an augmentation can produce."""
     for image, target in zip(images, targets, strict=True):
         if not image.isfinite().all():
             return f"image {target.get('image_id', '')} as it was loaded"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Detections on a picture: boxes, masks and labels."""
+"""Draws detections on an image: boxes, masks and labels."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from torch import Tensor
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
-# Pictures are enlarged as long as their longer side stays within that many pixels.
+# Small images are enlarged until their longer side has about this many pixels.
 READABLE_SIDE = 256
-# Ten colours that stay apart on most backgrounds (matplotlib's tab10).
+# Ten colours that are easy to tell apart (matplotlib's tab10).
 COLOURS = (
     *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd"),
     *("#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"),
@@ -20,13 +20,13 @@ COLOURS = (
 def draw(
     image: Tensor, result: dict[str, Tensor], names: Sequence[str], threshold: float
 ) -> Tensor:
-    """Draws detections from `threshold` on over a uint8 image [3, H, W].
+    """Draws detections on a uint8 image [3, H, W].
 
     Args:
-        image: the picture; a small one is enlarged in whole steps, so that labels can be read.
-        result: as `predict` returns it; ground truth without `scores` is drawn whole.
+        image: small images are enlarged by an integer factor, so that labels are legible.
+        result: as `predict` returns it; of ground truth, without `scores`, everything is drawn.
         names: names of the classes 1, 2, ...
-        threshold: least score.
+        threshold: minimum score.
     """
     times = max(1, READABLE_SIDE // max(image.shape[1:]))
     image = _enlarge(image, times)

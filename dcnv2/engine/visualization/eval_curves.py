@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Pictures of an evaluation: precision over recall, and precision by size of the objects."""
+"""Plots of an evaluation: precision over recall, and precision by object size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIZES = {"APs": "small\n< 32²", "APm": "medium", "APl": "large\n≥ 96²"}
 
 
 def draw_curves(curves: pd.DataFrame, path: Path) -> None:
-    """Draws the columns `kind`, `iou`, `recall` and `precision`, a line for each kind and IoU."""
+    """Plots columns `kind`, `iou`, `recall` and `precision`, one line per kind and IoU."""
     figure = Figure(figsize=(5, 4))
     panel = figure.add_axes((0.13, 0.18, 0.84, 0.79))
     for (kind, iou), line in curves.groupby(["kind", "iou"]):
@@ -25,7 +25,7 @@ def draw_curves(curves: pd.DataFrame, path: Path) -> None:
 
 
 def draw_sizes(numbers: Mapping[str, float], path: Path) -> None:
-    """Draws AP of small, medium and large objects, as far as `numbers` has them."""
+    """Plots AP of small, medium and large objects for the kinds that `numbers` has."""
     figure = Figure(figsize=(5, 4))
     panel = figure.add_axes((0.13, 0.18, 0.84, 0.79))
     kinds = [kind for kind in ("box", "mask") if f"{kind}_APs" in numbers]

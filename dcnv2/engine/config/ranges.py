@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The range of every numeric option, checked when a configuration is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from dcnv2.engine.config.options import RunConfig
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the option or the file."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """An interval of numbers; an open end excludes its bound."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below
+
+    def __str__(self) -> str:
+        low = f"{'more than' if self.open_low else 'at least'} {self.low:g}"
+        high = f"{'less than' if self.open_high else 'at most'} {self.high:g}"
+        parts = [text for text, end in ((low, self.low), (high, self.high)) if math.isfinite(end)]
+        return " and ".join(parts) or "a finite number"
+
+
+FINITE = Range()
+COUNT = Range(1)
+NOT_NEGATIVE = Range(0)
+POSITIVE = Range(0, open_low=True)
+SHARE = Range(0, 1)
+BELOW_ONE = Range(0, 1, open_high=True)
+POSITIVE_SHARE = Range(0, 1, open_low=True)
+
+_POOL = {"sampling_ratio": NOT_NEGATIVE, "gamma": NOT_NEGATIVE, "hidden_channels": NOT_NEGATIVE}
+_MODEL = {
+    "num_classes": COUNT,
+    "backbone.channels": COUNT,
+    "backbone.freeze_at": Range(0, 5),
+    "backbone.deform_groups": COUNT,
+    "backbone.mask_scale": POSITIVE,
+    "backbone.max_offset": POSITIVE,
+    "rpn.anchor_sizes": COUNT,
+    "rpn.aspect_ratios": POSITIVE,
+    "rpn.pre_nms_train": COUNT,
+    "rpn.pre_nms_test": COUNT,
+    "rpn.post_nms_train": COUNT,
+    "rpn.post_nms_test": COUNT,
+    "rpn.nms": SHARE,
+    "rpn.positive_iou": SHARE,
+    "rpn.negative_iou": SHARE,
+    "rpn.batch_per_image": COUNT,
+    "rpn.positive_fraction": POSITIVE_SHARE,
+    **{f"box.pool.{name}": valid for name, valid in _POOL.items()},
+    "box.pool_size": COUNT,
+    "box.convs": COUNT,
+    "box.hidden_channels": COUNT,
+    "box.positive_iou": SHARE,
+    "box.batch_per_image": COUNT,
+    "box.positive_fraction": POSITIVE_SHARE,
+    "box.score_threshold": SHARE,
+    "box.nms": SHARE,
+    "box.detections_per_image": COUNT,
+    "box.smooth_l1_beta": NOT_NEGATIVE,
+    "box.ohem.keep": COUNT,
+    **{f"mask.pool.{name}": valid for name, valid in _POOL.items()},
+    "mask.pool_size": COUNT,
+    "mask.convs": COUNT,
+    "mask.deconv_channels": COUNT,
+    "mimic.boxes_per_image": COUNT,
+    "mimic.crop_size": COUNT,
+    "mimic.min_side": NOT_NEGATIVE,
+    "min_size": COUNT,
+    "max_size": COUNT,
+    "image_mean": FINITE,
+    "image_std": POSITIVE,
+}
+RANGES = {
+    **{f"model.{name}": valid for name, valid in _MODEL.items()},
+    "data.train_limit": COUNT,
+    "data.val_limit": COUNT,
+    "data.flip": SHARE,
+    "data.workers": NOT_NEGATIVE,
+    "optim.lr": NOT_NEGATIVE,
+    "optim.lr_batch": COUNT,
+    "optim.momentum": BELOW_ONE,
+    "optim.weight_decay": NOT_NEGATIVE,
+    "optim.offset_lr_factor": NOT_NEGATIVE,
+    "optim.milestones": NOT_NEGATIVE,
+    "optim.gamma": NOT_NEGATIVE,
+    "optim.poly_power": POSITIVE,
+    "optim.warmup_steps": NOT_NEGATIVE,
+    "optim.warmup_factor": SHARE,
+    "optim.clip_norm": POSITIVE,
+    "train.steps": COUNT,
+    "train.batch_size": COUNT,
+    "train.accumulate": COUNT,
+    "train.seed": NOT_NEGATIVE,
+    "train.ema_decay": BELOW_ONE,
+    "train.loss_weights.loss_classifier": NOT_NEGATIVE,
+    "train.loss_weights.loss_box_reg": NOT_NEGATIVE,
+    "train.loss_weights.loss_mask": NOT_NEGATIVE,
+    "train.loss_weights.loss_objectness": NOT_NEGATIVE,
+    "train.loss_weights.loss_rpn_box_reg": NOT_NEGATIVE,
+    "train.loss_weights.loss_mimic_cls": NOT_NEGATIVE,
+    "train.loss_weights.loss_mimic_cos": NOT_NEGATIVE,
+    "train.log_every": COUNT,
+    "train.checkpoint_every": COUNT,
+    "train.keep_checkpoints": COUNT,
+    "train.eval_every": NOT_NEGATIVE,
+    "train.timeout_minutes": POSITIVE,
+    "eval.batch_size": COUNT,
+    "eval.draw_threshold": SHARE,
+    "eval.expected": FINITE,
+    "published.box_AP": FINITE,
+    "published.mask_AP": FINITE,
+}
+
+
+def check_ranges(config: RunConfig) -> None:
+    """Raises `ConfigError` at the first number that is not finite or outside its range."""
+    for key, valid in RANGES.items():
+        value: Any = config
+        for name in key.split("."):
+            value = getattr(value, name, None)
+        for number in _numbers(value):
+            if not math.isfinite(number):
+                raise ConfigError(f"{key}: wanted a finite number, got {number}")
+            if number not in valid:
+                raise ConfigError(f"{key}: wanted {valid}, got {number}")
+    _check_combinations(config)
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for entry in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(entry)
+
+
+def _check_combinations(config: RunConfig) -> None:
+    batch, parts = config.train.batch_size, config.train.accumulate
+    if batch % parts:
+        raise ConfigError(f"train.batch_size: {batch} does not divide by train.accumulate {parts}")
+    milestones = config.optim.milestones
+    if any(later <= earlier for earlier, later in pairwise(milestones)):
+        raise ConfigError(f"optim.milestones: wanted ascending steps, got {milestones}")
+    rpn = config.model.rpn
+    if rpn.negative_iou > rpn.positive_iou:
+        raise ConfigError(
+            f"model.rpn.negative_iou: wanted at most positive_iou = {rpn.positive_iou:g}, "
+            f"got {rpn.negative_iou:g}"
+        )
+    for name, band in config.eval.expected.items():
+        if len(band) != 2 or band[1] < 0:
+            raise ConfigError(
+                f"eval.expected.{name}: wanted [value, tolerance] with a tolerance of at least 0, "
+                f"got {band}"
+            )

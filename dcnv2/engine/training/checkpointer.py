@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Saves a training to checkpoints and restores it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from dcnv2.engine.config import RunConfig
+from dcnv2.engine.evaluation.evaluate import check_categories
+from dcnv2.engine.runtime.checkpoint import (
+    AVERAGE,
+    last_checkpoint,
+    load_meta,
+    load_model,
+    load_state,
+    mark_best,
+    prune,
+    save_checkpoint,
+)
+from dcnv2.engine.runtime.distributed import Communicator
+from dcnv2.engine.training.meter import Meter
+from dcnv2.engine.training.train_step import TrainStep
+
+
+class Checkpointer:
+    """Writes everything that a training needs to continue to the bit, and reads it back.
+
+    Args:
+        config: the run.
+        train_step: model, optimiser, loss scale, averaged weights and step.
+        meter: the values since the last row of metrics.
+        classes: names of the classes in label order.
+    """
+
+    def __init__(
+        self, config: RunConfig, train_step: TrainStep, meter: Meter, classes: Sequence[str]
+    ) -> None:
+        self.folder, self.keep = config.folder / "checkpoints", config.train.keep_checkpoints
+        self.train_step, self.meter, self.classes = train_step, meter, list(classes)
+
+    def save(self) -> Path | None:
+        """Writes a checkpoint of the current step; returns its folder on rank 0."""
+        train_step = self.train_step
+        if not train_step.comm.is_main:
+            return None
+        average = train_step.average
+        return save_checkpoint(
+            self.folder,
+            train_step.step,
+            train_step.model,
+            {
+                "optimizer": train_step.optimizer.state_dict(),
+                "scaler": train_step.scaler.state_dict(),
+            },
+            {"classes": self.classes, "meter": self.meter.state()},
+            self.keep,
+            None if average is None else average.module.state_dict(),
+        )
+
+    def load(self, checkpoint: Path) -> None:
+        """Restores the training as it was when `save` wrote the checkpoint.
+
+        Raises:
+            ValueError: the classes or the weights are those of another model.
+        """
+        train_step, meta = self.train_step, load_meta(checkpoint)
+        check_categories(self.classes, len(self.classes), meta["classes"])
+        load_model(checkpoint, train_step.model)
+        state = load_state(checkpoint)
+        train_step.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"] and train_step.scaler.is_enabled():
+            train_step.scaler.load_state_dict(state["scaler"])
+        train_step.step = meta["step"]
+        self.meter.load(meta["meter"])
+        if train_step.average is not None:
+            load_model(checkpoint, train_step.average.module, AVERAGE)
+            train_step.average.n_averaged.fill_(train_step.step)
+
+    def mark_best(self, metric: str, value: float) -> None:
+        """Keeps this step's checkpoint if no evaluation before had a higher value."""
+        mark_best(self.folder, self.train_step.step, metric, value)
+        prune(self.folder, self.keep)
+
+
+def choose_checkpoint(
+    config: RunConfig, resume: bool | Literal["auto"], comm: Communicator
+) -> Path | None:
+    """Returns the checkpoint to resume from, the same on every rank, or None for a new run.
+
+    Raises:
+        FileExistsError: the folder holds checkpoints and `resume` is false.
+        FileNotFoundError: `resume` is true and there is no checkpoint.
+    """
+    found = comm.broadcast(last_checkpoint(config.folder / "checkpoints") if comm.is_main else None)
+    if found is not None and not resume:
+        raise FileExistsError(f"{found} exists: resume that run, or choose another --name=...")
+    if found is None and resume is True:
+        raise FileNotFoundError(f"{config.folder} holds no checkpoint to resume from")
+    return found

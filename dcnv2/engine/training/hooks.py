@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a training does besides updating weights: metrics, checkpoints, evaluation, stopping.
+
+`Trainer` calls its hooks in order, on every rank.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from dcnv2.engine.evaluation.evaluate import best_metric, evaluate
+from dcnv2.engine.inference.predict import prediction_sheet
+from dcnv2.engine.runtime.signals import RunStoppedError
+from dcnv2.models.offsets import OffsetMonitor
+
+if TYPE_CHECKING:
+    from dcnv2.engine.training.trainer import Trainer
+
+log = logging.getLogger("dcnv2")
+
+# Number of validation images whose predictions are drawn at each evaluation.
+SHEET_IMAGES = 8
+
+
+class Hook:
+    """Base class; every method does nothing."""
+
+    def before_train(self, trainer: Trainer) -> None:
+        """Called once, before the first batch is loaded."""
+
+    def before_step(self, trainer: Trainer) -> None:
+        """Called before each update, after its batch was loaded."""
+
+    def after_step(self, trainer: Trainer, values: Mapping[str, float]) -> None:
+        """Called after each update, with its losses and times in ms."""
+
+    def after_train(self, trainer: Trainer) -> None:
+        """Called once, after the last update."""
+
+
+class LogMetrics(Hook):
+    """Writes a row of metrics every `train.log_every` steps and after the last one."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.offsets = OffsetMonitor(trainer.model)
+
+    def before_train(self, trainer: Trainer) -> None:
+        if not trainer.comm.is_main:
+            return
+        options, comm = trainer.config.train, trainer.comm
+        log.info("%d rank(s), rank 0 on %s: %r", comm.world_size, comm.device, trainer.train_set)
+        log.info("validation: %r", trainer.val_set)
+        share = options.batch_size // (comm.world_size * options.accumulate)
+        log.info(
+            "%d images a step: %d rank(s) x %d micro-batch(es) x %d",
+            *(options.batch_size, comm.world_size, options.accumulate, share),
+        )
+        log.info(trainer.train_step.lr_text)
+
+    def before_step(self, trainer: Trainer) -> None:
+        if self._due(trainer, trainer.step + 1):
+            self.offsets.watch()
+
+    def after_step(self, trainer: Trainer, values: Mapping[str, float]) -> None:
+        trainer.meter.add(values)
+        if self._due(trainer, trainer.step):
+            means, offsets = trainer.meter.take(), self.offsets.take()
+            if trainer.logger is not None:
+                trainer.logger.log_metrics(trainer.step, means, offsets)
+
+    def _due(self, trainer: Trainer, step: int) -> bool:
+        options = trainer.config.train
+        return step % options.log_every == 0 or step == options.steps
+
+
+class SaveCheckpoint(Hook):
+    """Saves every `train.checkpoint_every` steps, and before an evaluation, a stop or the end."""
+
+    def after_step(self, trainer: Trainer, values: Mapping[str, float]) -> None:
+        regular = trainer.step % trainer.config.train.checkpoint_every == 0
+        if regular or trainer.is_done or trainer.evaluation_due or trainer.flags.stop:
+            trainer.checkpointer.save()
+
+
+class Evaluate(Hook):
+    """Evaluates every `train.eval_every` steps and at the end, and keeps the best checkpoint."""
+
+    def before_train(self, trainer: Trainer) -> None:
+        # A signal may have stopped the run in the evaluation of the step that it resumes from.
+        if trainer.step < trainer.config.train.steps and trainer.evaluation_due:
+            logger = trainer.logger
+            if not trainer.comm.broadcast(logger is not None and logger.has_result(trainer.step)):
+                self.evaluate(trainer)
+
+    def after_step(self, trainer: Trainer, values: Mapping[str, float]) -> None:
+        if trainer.evaluation_due and not trainer.is_done and not trainer.flags.stop:
+            self.evaluate(trainer)
+
+    def after_train(self, trainer: Trainer) -> None:
+        trainer.result = self.evaluate(trainer)
+
+    def evaluate(self, trainer: Trainer) -> pd.DataFrame:
+        """Evaluates this step on all ranks and returns its row of results on every rank."""
+        average = trainer.train_step.average
+        model: Any = trainer.model if average is None else average.module
+        dataset, config, comm = trainer.val_set, trainer.config, trainer.comm
+
+        def check_signals() -> None:
+            if trainer.signals.received is not None:
+                raise RunStoppedError(
+                    f"stopped while evaluating step {trainer.step}, which is saved: "
+                    "continue with --resume"
+                )
+
+        result = evaluate(model, dataset, config, comm, check_signals)
+        row = None
+        if result is not None:
+            row = result.row
+            row.insert(0, "step", trainer.step)
+            indices = range(min(SHEET_IMAGES, len(dataset)))
+            pictures, _ = prediction_sheet(model, dataset, indices, config, comm.device)
+            metric = best_metric(row)
+            trainer.checkpointer.mark_best(metric, float(row[metric].item()))
+            assert trainer.logger is not None  # only rank 0 has results, and it has a logger
+            trainer.logger.log_result(result, pictures)
+        return comm.broadcast(row)
+
+
+class StopOnSignal(Hook):
+    """Ends the run after the step in which a rank received a signal."""
+
+    def after_step(self, trainer: Trainer, values: Mapping[str, float]) -> None:
+        if trainer.flags.stop and not trainer.is_done:
+            # torchrun kills all ranks soon after the first one ends: wait until rank 0 has saved.
+            trainer.comm.broadcast(None)
+            raise RunStoppedError(
+                f"stopped after step {trainer.step} of {trainer.config.train.steps}, which is "
+                "saved: continue with --resume"
+            )

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from dcnv2 import cli
-from dcnv2.engine.runtime.checkpoint import last_checkpoint
+from dcnv2.engine.runtime.checkpoint import last_checkpoint, list_checkpoints
 from dcnv2.engine.training import trainer  # noqa: F401  imported before the forks
 
 # signal, loader processes per rank, ranks
@@ -40,7 +40,7 @@ def main(config: str, output: Path) -> None:
         runs[name] = number, start(words, ranks)
     notes = {}
     for name, (number, ranks) in runs.items():
-        wait_for(output / name / "checkpoints" / "step_00000002")
+        wait_for_checkpoint(output / name / "checkpoints")
         os.killpg(ranks[0], number)
         notes[name] = {
             "statuses": [os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]) for rank in ranks],
@@ -73,11 +73,11 @@ def start(words: list[str], ranks: int) -> list[int]:
     return children
 
 
-def wait_for(path: Path) -> None:
-    """Returns when the path exists."""
+def wait_for_checkpoint(folder: Path) -> None:
+    """Returns when the folder holds a checkpoint."""
     end = time.monotonic() + LIMIT_S
-    while not path.exists():
-        assert time.monotonic() < end, path
+    while not list_checkpoints(folder):
+        assert time.monotonic() < end, folder
         time.sleep(0.05)
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from signals_program import CASES, wait_for
+from signals_program import CASES, wait_for_checkpoint
 from toy_runs import toy_config
 
 from dcnv2.data.shapes import write_shapes
@@ -22,12 +22,12 @@ from dcnv2.engine.runtime.signals import EXIT_STOPPED, StopSignals
 HERE = Path(__file__).parent
 PATHS = [str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(PATHS), "OMP_NUM_THREADS": "1"}
-LAST = 1_000_000
+LAST = 3000  # far more than are done before the signal
 
 
 @pytest.fixture(scope="module")
-def endless(tmp_path_factory):
-    """A configuration that trains until it is stopped, and the folder of its runs."""
+def long_run(tmp_path_factory):
+    """A configuration whose runs are still training when the signal comes, and their folder."""
     output = tmp_path_factory.mktemp("runs")
     root = write_shapes(output / "shapes", train=4, val=1, size=64)
     parts = {"mask": {"enabled": False}, "mimic": {"enabled": False}}
@@ -38,9 +38,9 @@ def endless(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def stopped(endless):
+def stopped(long_run):
     """What signals_program.py wrote about each case."""
-    config, output = endless
+    config, output = long_run
     words = [sys.executable, str(HERE / "signals_program.py"), config, str(output)]
     done = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -57,8 +57,8 @@ def test_a_signal_to_the_process_group_saves_and_exits_75(stopped, number, worke
 
 
 @pytest.mark.parametrize("torchrun", [False, True], ids=["one_rank", "torchrun"])
-def test_timeout_saves_the_run(endless, torchrun):
-    config, output = endless
+def test_timeout_saves_the_run(long_run, torchrun):
+    config, output = long_run
     name = f"timeout_{torchrun}"
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     words = ["timeout", "--preserve-status", "-s", "TERM", "600", sys.executable]
@@ -67,7 +67,7 @@ def test_timeout_saves_the_run(endless, torchrun):
     with subprocess.Popen(
         words, env=ENVIRONMENT, start_new_session=True, stderr=subprocess.PIPE
     ) as run:
-        wait_for(output / name / "checkpoints" / "step_00000002")
+        wait_for_checkpoint(output / name / "checkpoints")
         run.terminate()  # `timeout` passes it on to the run, and then to its whole process group
         _, errors = run.communicate(timeout=120)
     if not torchrun:  # which has a status of its own

@@ -38,6 +38,7 @@ def _unchanged(model, run, layers, count, **options):
         assert model.get_submodule(name).conv_offset.weight.grad.any(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "layers", "count"),
     [
@@ -53,6 +54,7 @@ def test_nets_of_timm(name, layers, count):
     _unchanged(model, lambda m: m(x), layers, count)
 
 
+@pytest.mark.slow
 def test_a_segmentation_net_with_dilated_layers():
     model = torchvision.models.segmentation.fcn_resnet50(
         weights=None, weights_backbone=None, num_classes=3
@@ -61,6 +63,7 @@ def test_a_segmentation_net_with_dilated_layers():
     _unchanged(model, lambda m: m(x)["out"], "backbone.layer4.*.conv2", 3, deform_groups=4)
 
 
+@pytest.mark.slow
 def test_a_detector():
     model = torchvision.models.detection.fasterrcnn_mobilenet_v3_large_320_fpn(
         weights=None, weights_backbone=None, num_classes=4, min_size=64, max_size=96

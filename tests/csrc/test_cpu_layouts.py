@@ -68,6 +68,7 @@ def test_layout_of_each_operand_changes_nothing(kind, layout, dtype):
 
 
 # Several rounds of taps; a round for each channel, and more groups than copies of offsets are kept.
+@pytest.mark.slow
 @pytest.mark.parametrize(("channels", "deform_groups"), [(96, 4), (40, 40)])
 @pytest.mark.parametrize("layout", LAYOUTS[:2])
 def test_layout_changes_nothing_in_any_deform_group(layout, channels, deform_groups):
@@ -155,6 +156,7 @@ def _run(body: str, **environment: str) -> str:
     ).stdout.strip()
 
 
+@pytest.mark.slow
 def test_garbage_in_fresh_memory_changes_nothing():
     # glibc then fills what it hands out with a byte that makes large numbers and NaN.
     assert _run("print(here._digest())", MALLOC_PERTURB_="129") == _digest()

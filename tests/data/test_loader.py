@@ -90,6 +90,7 @@ def _same(left, right):
                 assert torch.equal(torch.as_tensor(value), torch.as_tensor(want[key]))
 
 
+@pytest.mark.slow
 def test_workers_and_resume_change_nothing_in_the_batches(shapes):
     augmented = train_transforms(0.5, ["RandomPhotometricDistort", {"RandomGrayscale": {"p": 0.3}}])
     dataset = CocoDataset(shapes, "train", augmented)

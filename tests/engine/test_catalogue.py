@@ -14,6 +14,8 @@ from dcnv2.engine.config.catalogue import catalogue
 from dcnv2.models import build_model, resnet
 from dcnv2.models.cost import model_cost
 
+pytestmark = pytest.mark.slow
+
 
 def _distinct():
     """One name for each model; rows that differ in data, size or schedule alone share it."""

@@ -20,6 +20,8 @@ from dcnv2.engine.runtime.distributed import Communicator
 from dcnv2.engine.runtime.signals import EXIT_STOPPED
 from dcnv2.engine.training.trainer import Trainer, train
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 

@@ -23,6 +23,8 @@ from dcnv2.engine.runtime.signals import EXIT_STOPPED, RunStoppedError
 from dcnv2.engine.training.train_step import TrainStep
 from dcnv2.engine.training.trainer import Trainer, train
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 TIMED = ["data_ms", "step_ms", "images_per_s", "data_share", "memory_MiB"]
 

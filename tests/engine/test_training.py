@@ -25,6 +25,8 @@ from dcnv2.engine.training.nonfinite import NonFiniteLossError
 from dcnv2.engine.training.train_step import TrainStep
 from dcnv2.engine.training.trainer import Trainer, train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):

@@ -13,6 +13,8 @@ from dcnv2.data.shapes import write_shapes
 from dcnv2.data.transforms import train_transforms
 from dcnv2.engine.config import load_config, parse_values
 
+pytestmark = pytest.mark.slow
+
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
 TEXT = TUTORIAL.read_text()
 LINES = re.findall(r"^    (?:torchrun .* -m )?(dcnv2 .+)$", TEXT, flags=re.MULTILINE)

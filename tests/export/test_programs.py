@@ -7,6 +7,8 @@ from torch import nn
 
 from dcnv2.nn import DeformConv2dPack, ModulatedDeformConv2dPack, ModulatedDeformRoIPoolPack
 
+pytestmark = pytest.mark.slow
+
 AUTO = torch.export.Dim.AUTO
 ROIS = torch.tensor([[1, 1.3, 2.1, 17.2, 11.7], [0, -3, -2, 9, 16], [0, 2.2, 1, 20, 14]])
 

@@ -8,6 +8,8 @@ from toys import total, toy_config, toy_images, toy_targets
 
 from dcnv2.models import build_model, resnet
 
+pytestmark = pytest.mark.slow
+
 # 12 boxes that overlap little, each near a dozen anchors and proposals.
 BOXES = tuple((x, y, x + 15, y + 13) for x in (1, 17, 32) for y in (1, 16, 31, 46))
 

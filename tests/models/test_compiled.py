@@ -10,6 +10,8 @@ from dcnv2.models import BackboneConfig, build_model, resnet
 from dcnv2.models.backbone import build_backbone
 from dcnv2.models.layers import make_norm
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def shallow(monkeypatch):

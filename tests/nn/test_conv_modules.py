@@ -133,6 +133,7 @@ def test_channels_last_is_kept():
     torch.testing.assert_close(out, module(input))
 
 
+@pytest.mark.slow
 def test_a_pack_compiles_without_a_graph_break():
     module = _with_random_offsets(ModulatedDeformConv2dPack(6, 8, **GEOMETRY))
     torch._dynamo.reset()

@@ -19,6 +19,7 @@ def _conv(operands):
     return deform_conv2d(input, offset, weight, bias, **CONV_OPTIONS, mask=mask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", HALVES)
 def test_every_mix_of_dtypes_works_and_gradients_keep_theirs(dtype):
     base = conv_operands(dtype=torch.float32)

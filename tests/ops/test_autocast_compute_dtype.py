@@ -41,6 +41,7 @@ def _same_bits(found, wanted):
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", HALVES)
 def test_every_mix_of_dtypes_gives_float32s_result_and_gradients_rounded_once(half, compute_dtype):
     """The same bits, so neither the parameters nor their gradients saw the half type."""

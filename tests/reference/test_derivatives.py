@@ -30,10 +30,12 @@ def _conv(input, offset, weight, bias, mask):
     return reference.deform_conv2d(input, offset, weight, bias, mask=mask, **OPTIONS)
 
 
+@pytest.mark.slow
 def test_deform_conv2d_gradients():
     assert torch.autograd.gradcheck(_conv, [t.requires_grad_() for t in _conv_operands()])
 
 
+@pytest.mark.slow
 def test_deform_conv2d_second_derivatives():
     operands = [t.requires_grad_() for t in _conv_operands()]
     assert torch.autograd.gradgradcheck(_conv, operands, atol=1e-4)

@@ -14,6 +14,8 @@ from dcnv2.engine.runtime.checkpoint import WEIGHTS, write_checksums
 from suites.coco import scaling
 from suites.coco.runs import Launch, compare_runs, end_in_the_middle, pace
 
+pytestmark = pytest.mark.slow
+
 TOY = {
     "model": {
         "backbone": {

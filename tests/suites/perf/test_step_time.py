@@ -22,6 +22,8 @@ from suites.perf.tables import steps_table
 from suites.perf.test_training_step import test_step as measure_step
 from suites.perf.training_step import add_proposals_near_objects, random_batch, spread_offsets
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What autocast casts: values to its dtype or the one set here, places never to a half type.
+"""Casts under autocast: values to its dtype or the one set here, coordinates never to a half type.
 
-A half type has too few digits for a coordinate (at 512 pixels float16 steps by half a pixel), so
-offsets, masks and boxes keep their dtype where a kernel takes it beside the values', else become
-float32. The casts are recorded, so gradients come back in each operand's own dtype.
+A half type is too coarse for coordinates (at 512 pixels float16 has steps of half a pixel), so
+offsets, masks and boxes keep their dtype if a kernel accepts it together with that of the values,
+and become float32 otherwise. Autograd records the casts, so each gradient has its operand's dtype.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 _Operand = TypeVar("_Operand", Tensor, Tensor | None)
 
-# For all threads: autograd's own run a checkpoint's recomputation. Dynamo guards on it.
+# Shared by all threads: a checkpoint is recomputed in a thread of autograd. Dynamo guards on it.
 _compute_dtype: torch.dtype | None = None
 
 

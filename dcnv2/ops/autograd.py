@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Gradients of torch.ops.dcnv2.*: the forward's by its backward operator, that one's by PyTorch.
+"""Registers the gradients of torch.ops.dcnv2.*.
 
-A backward operator is differentiated through the portable path, whatever computed it: second
-derivatives are rare enough (gradient penalties, meta learning) that they get no kernels.
+A forward operator is differentiated by its backward operator, and a backward operator through the
+portable path, whichever kernels computed it: second derivatives (gradient penalties, meta
+learning) are too rare for kernels of their own.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ def _second_gradients(
 
     Args:
         forward: maps the operands to the output, in differentiable PyTorch.
-        operands: what the backward operator may have given gradients of.
-        grad_output: its gradient of the output.
-        needs: which gradients it gave.
-        grad_grads: the gradients by those gradients.
+        operands: operands of the forward, for which the backward operator may return gradients.
+        grad_output: the gradient with respect to the output that it received.
+        needs: for each operand, whether it returned a gradient.
+        grad_grads: gradients with respect to the gradients that it returned.
 
     Returns:
-        The gradients by grad_output and by each operand.
+        The gradients with respect to grad_output and to each operand.
     """
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -67,9 +68,10 @@ def _second_gradients(
 
 
 def _source(tensor: Tensor | None) -> Tensor | None:
-    """Return a tensor to differentiate by: its own node, behind which no gradient is followed.
+    """Return a leaf to differentiate with respect to, cut off from the graph behind the tensor.
 
-    The operands may depend on each other (grad_output on all of them), which must not count here.
+    The operands may depend on each other (grad_output on all of them), and those dependencies must
+    not contribute here.
     """
     if tensor is None:
         return None
@@ -101,7 +103,7 @@ def _conv_backward_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None
 def _conv_second(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
     grad_output, input, offset, weight, mask = ctx.saved_tensors
     options = (ctx.stride, ctx.padding, ctx.dilation)
-    bias = weight.new_zeros(weight.shape[0])  # its value plays no part
+    bias = weight.new_zeros(weight.shape[0])  # no derivative depends on its value
     grads = _second_gradients(
         lambda x, o, w, b, m: portable.deform_conv2d(x, o, w, b, m, *options),
         (input, offset, weight, bias, mask),

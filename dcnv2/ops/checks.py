@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the operators accept. Each check names the operand, what was wanted and what came.
+"""Checks of the operators' arguments. An error names the argument, what it must be and what it is.
 
-They read shapes, dtypes and devices only, so they hold for real, fake and traced tensors alike and
-never make the host wait. The one exception is the batch index of RoIs on a CPU.
+The checks read shapes, dtypes and devices only, so they work on real, fake and traced tensors and
+never block the host. The exception is the batch index of RoIs on a CPU. csrc/checks.h repeats them
+for direct calls of torch.ops.dcnv2.*, with the same limits.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ def check_deform_conv2d(
     """Raise if the operands of deform_conv2d do not fit together.
 
     Raises:
-        TypeError: for an operand that is no tensor or whose dtype does not fit.
-        ValueError: for a rank, shape, device or number that does not fit.
+        TypeError: an operand is not a tensor, or its dtype does not fit.
+        ValueError: a rank, shape, device or number does not fit.
     """
     _check_rank("input", input, 4, "[N, C, H, W]")
     _check_rank("offset", offset, 4, "[N, 2*G*kh*kw, Ho, Wo]")
@@ -232,14 +233,14 @@ def _check_rois(input: Tensor, rois: Tensor) -> None:
 
 
 def check_batch_index(input: Tensor, rois: Tensor) -> None:
-    """Raise if a RoI names no image, where looking does not make the host wait: on a CPU.
+    """Raise if the batch index of a RoI is out of range; on a CPU only, to not block the host.
 
-    Elsewhere, and in a compiled graph, such a RoI gives NaN (see `dcnv2.ops.portable`).
+    On other devices, and in a compiled graph, such a RoI yields NaN (see `dcnv2.ops.portable`).
 
     Raises:
         ValueError: a batch index is outside [0, N).
     """
-    plain = type(rois) in (Tensor, torch.nn.Parameter)  # else fake or wrapped: no values in there
+    plain = type(rois) in (Tensor, torch.nn.Parameter)  # fake and wrapped tensors have no values
     if rois.device.type != "cpu" or not plain or torch.compiler.is_compiling():
         return
     if rois.shape[0] == 0:
@@ -298,7 +299,7 @@ def _check_dtype(name: str, tensor: Tensor, input: Tensor) -> None:
 
 
 def _check_float_dtype(name: str, tensor: Tensor, input: Tensor) -> None:
-    """Check an operand that may stay float32 beside a half input."""
+    """Check an operand that may be float32 if the input is half precision."""
     if tensor.dtype == input.dtype:
         return
     if input.dtype in _HALF and tensor.dtype == torch.float32:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The portable path as kernels of torch.ops.dcnv2.*, for every device that has none of its own."""
+"""Registers the portable path as kernels of torch.ops.dcnv2.*, for devices without a library."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _kernel(name: str) -> Callable[[Kernel], Kernel]:
 
 
 def _settle(result: Tensor, like: Tensor) -> Tensor:
-    """Return `result` in the memory that the schema promises."""
+    """Return `result` in the memory format that the schema promises."""
     out = schema.empty_result(result.shape, like)
     return result if result.stride() == out.stride() else out.copy_(result)
 
@@ -98,14 +98,15 @@ def _register_pool(name: str, module: Any) -> None:
         rois: Tensor,
         offset: Tensor | None,
         mask: Tensor | None,
-        *numbers: Any,
+        *options_and_needs: Any,
     ) -> tuple[Tensor, ...]:
-        *numbers_alone, needs = numbers
+        *options, needs = options_and_needs
         operands = (input, offset, mask)
         needs = [n and t is not None for n, t in zip(needs, operands, strict=True)]
         with full_precision(input):
-            options = module.Options(*numbers_alone)
-            grads = module.backward(grad_output, input, rois, offset, mask, options, needs)
+            grads = module.backward(
+                grad_output, input, rois, offset, mask, module.Options(*options), needs
+            )
             return _settle_all(grads, operands, grad_output)
 
 

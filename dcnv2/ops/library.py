@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Finds and loads the two compiled libraries, and remembers what came of it.
+"""Finds and loads the two compiled libraries, and records the outcome.
 
-Nothing here fails an import: without a library the operators take the portable path, and
-`dcnv2 doctor` says why. One environment variable plays a part, read once at import:
+Nothing here makes an import fail: without a library the operators take the portable path, and
+`dcnv2 doctor` reports why. One environment variable is read, once, at import:
 
-DCNV2_BACKEND: `auto` (the default) loads what was built; `portable` loads nothing, so that every
-operator takes the portable path.
+DCNV2_BACKEND: `auto` (the default) loads the libraries that were built; `portable` loads none, so
+that every operator takes the portable path.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ BACKENDS = ("auto", "portable")
 
 @dataclass(frozen=True)
 class Library:
-    """What became of a compiled library; `device` is the type of device that it serves."""
+    """A compiled library and whether it was loaded; `device` is the device type that it serves."""
 
     device: str
     path: Path
     loaded: bool
-    reason: str = ""  # why it is not loaded: a clause, without a full stop
-    info: dict[str, str] = field(default_factory=dict)  # what it was built from, see build_info.h
+    reason: str = ""  # why it was not loaded, a clause without a full stop
+    info: dict[str, str] = field(default_factory=dict)  # provenance of the build, see build_info.h
 
 
 def backend() -> str:
     """Return DCNV2_BACKEND.
 
     Raises:
-        ValueError: it is none of the known ones.
+        ValueError: the value is unknown.
     """
     wanted = os.environ.get("DCNV2_BACKEND", "auto")
     if wanted not in BACKENDS:
@@ -49,7 +49,7 @@ def backend() -> str:
 
 
 def unsupported_reason(device: str, path: Path) -> str | None:
-    """Return why a library is not to be loaded, or None: the rule that loading and doctor share."""
+    """Return why a library must not be loaded, or None. Loading and the doctor share this rule."""
     if backend() == "portable":
         return "DCNV2_BACKEND=portable asks for the portable path"
     if device == "cuda" and torch.version.cuda is None:
@@ -67,28 +67,28 @@ def cuda_major(path: Path) -> str | None:
     """Return the major version of the CUDA runtime that a library links to, without loading it."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            found = re.search(rb"\0libcudart\.so\.(\d+)", text)  # in ELF's table of names
+            found = re.search(rb"\0libcudart\.so\.(\d+)", text)  # in ELF's string table
             return found[1].decode() if found else None
-    except (OSError, ValueError):  # unreadable, empty: what loads it says so
+    except (OSError, ValueError):  # unreadable or empty: loading it reports the error
         return None
 
 
 def load(device: str, folder: Path = FOLDER) -> Library:
-    """Load the library of a device type, if there is one; never raises for a broken one."""
+    """Load the library of a device type if it exists; a broken library does not raise."""
     path = folder / f"libdcnv2_{device}.so"
     reason = unsupported_reason(device, path)
     if reason is not None:
         return Library(device, path, loaded=False, reason=reason)
     try:
         torch.ops.load_library(path)
-    except Exception as error:  # any: a broken library must not break the import
+    except Exception as error:  # of any kind: a broken library must not break the import
         text = " ".join(str(error).split())
         return Library(device, path, loaded=False, reason=f"{path.name} did not load: {text}")
     return Library(device, path, loaded=True, info=build_info(path))
 
 
 def build_info(path: Path) -> dict[str, str]:
-    """Return what a library was built from, see build_info.h; nothing if it does not say."""
+    """Return the provenance that a library reports (build_info.h), or {} if it reports none."""
     try:
         function = ctypes.CDLL(str(path)).dcnv2_build_info
     except (OSError, AttributeError):
@@ -98,14 +98,14 @@ def build_info(path: Path) -> dict[str, str]:
 
 
 def conv_path(dtype: str, capability: tuple[int, int]) -> tuple[str, str]:
-    """Return the kernels that the CUDA library takes for convolutions, and why not faster ones.
+    """Return which kernels the CUDA library runs for convolutions, and why no faster ones.
 
     Args:
         dtype: "float64", "float32", "float16" or "bfloat16".
         capability: the device's compute capability.
 
     Returns:
-        "wgmma", "mma" or "simt"; a clause, empty for the fastest.
+        "wgmma", "mma" or "simt"; and a clause, empty for the fastest.
     """
     function = ctypes.CDLL(str(LIBRARIES["cuda"].path)).dcnv2_conv_path
     function.restype = ctypes.c_char_p
@@ -115,20 +115,20 @@ def conv_path(dtype: str, capability: tuple[int, int]) -> tuple[str, str]:
 
 
 def limit_conv_path(fastest: str) -> None:
-    """Have convolutions on CUDA take no faster kernels than these, so that tests reach them all.
+    """Limit convolutions on CUDA to these kernels or slower ones, so that tests reach them all.
 
     Args:
         fastest: "simt", "mma" or "wgmma" (no limit).
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: the name is unknown.
     """
     if ctypes.CDLL(str(LIBRARIES["cuda"].path)).dcnv2_set_fastest_path(fastest.encode()):
         raise ValueError(f"fastest must be simt, mma or wgmma, got '{fastest}'")
 
 
 def missing_arch(arch_list: str, capability: tuple[int, int]) -> str | None:
-    """Return why code built for `arch_list` can't run on a device, or None if it can.
+    """Return why code built for `arch_list` cannot run on a device, or None if it can.
 
     Args:
         arch_list: as TORCH_CUDA_ARCH_LIST writes it, such as "8.0;9.0a;9.0+PTX".
@@ -138,7 +138,7 @@ def missing_arch(arch_list: str, capability: tuple[int, int]) -> str | None:
         version, _, ptx = entry.partition("+")
         number = version.rstrip("af")
         if number.count(".") != 1 or not number.replace(".", "").isdigit():
-            continue  # "unknown", of a library that was built by hand
+            continue  # "unknown": the library was built by hand
         major, minor = (int(part) for part in number.split("."))
         if version.endswith("a"):
             fits = capability == (major, minor)
@@ -158,10 +158,13 @@ _warned: set[str] = set()  # device types
 
 
 def warn_portable_fallback(device: str) -> None:
-    """Warn, once, that a device's operators run plain PyTorch though there is a library for it.
+    """Warn once that operators fall back to plain PyTorch although a library serves the device.
+
+    There is no warning for a device type that no library serves, or if the user asked for the
+    portable path.
 
     Args:
-        device: a device's type. No word of one that no library serves, nor where it was asked for.
+        device: the type of the device.
     """
     found = LIBRARIES.get(device)
     if found is None or found.loaded or device in _warned or backend() == "portable":

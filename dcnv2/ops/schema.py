@@ -1,35 +1,36 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The schemas of torch.ops.dcnv2.*, and what they mean for those who write kernels.
+"""The schemas of torch.ops.dcnv2.*, and the contract between them and the kernels.
 
-Shapes (the one place that defines them)
+Shapes (defined here only)
     input   [N, C, H, W]; float16, bfloat16, float32 or float64.
     offset  deform_conv2d: [N, G*kh*kw*2, Ho, Wo], in pixels, ordered [G, kh, kw, (y, x)]: channel
             2*(g*kh*kw + i*kw + j) is the y of tap (i, j) in deform group g, the next one its x.
-            deform_roi_pool [R, 2, ph, pw] and deform_psroi_pool [R, 2*classes, part, part]: in
-            shares of the RoI's size, even channels x, odd ones y.
+            deform_roi_pool [R, 2, ph, pw] and deform_psroi_pool [R, 2*classes, part, part]: as
+            fractions of the RoI's size; even channels are x, odd channels y.
     mask    deform_conv2d: [N, G*kh*kw, Ho, Wo], multiplies the samples; pools: [R, 1, ph, pw],
-            multiplies the bins. None is no modulation.
+            multiplies the bins. None means no modulation.
     weight  [O, C/groups, kh, kw]; bias [O].
     rois    [R, 5]: batch index, x1, y1, x2, y2 in image pixels.
 
 What a kernel may assume
-    `dcnv2.ops.checks` has run: ranks, sizes, dtypes, devices and numbers fit; kernel and output are
-    at least 1 x 1, C and O at least 1, group counts divide their channels. input, weight, bias and
-    grad_output share a dtype; offset, mask and rois have that one or, beside a half type, each for
-    itself float32. N and R may be 0, H and W too for deform_conv2d. bool needs: true where a
-    gradient is wanted; it may be true for an operand that is None.
-    allow_tf32: float32 operands may be multiplied with 11 bits; a kernel need not do so.
-What it may not
-    Any memory layout: every operand may be strided, offset, overlapping (expanded) or misaligned.
-    Finite values, or boxes and batch indices that make sense: `dcnv2.ops.portable` says what those
-    give. Batch indices are checked on a CPU only; elsewhere the check would make the host wait.
-What it returns
-    Forward: input's dtype. Backward: a gradient for each operand in that operand's dtype (bias: in
-    weight's), or an empty [0] tensor of grad_output's dtype where `needs` is false or the operand
-    is None.
-    A 4-d result is channels_last in memory where its operand (input for a forward's result, the
-    operand itself for a gradient) is channels_last and not contiguous at once; else contiguous.
-    Nothing shares memory with an operand.
+    The operands passed `dcnv2.ops.checks` or csrc/checks.h: ranks, sizes, dtypes, devices and
+    options fit together and are within `operand_limits`; C, O, the kernel and the output are not
+    empty; group counts divide their channels. input, weight, bias and grad_output share a dtype;
+    offset, mask and rois have that dtype, or each of them float32 if input is half precision.
+    N and R may be 0, and H and W too for deform_conv2d. needs is true where a gradient is wanted,
+    and may be true for an operand that is None. If allow_tf32 is true, products of float32 may use
+    TF32.
+What a kernel may not assume
+    A memory layout: every operand may be strided, offset, overlapping (expanded) or misaligned.
+    Finite values, or valid boxes and batch indices: `dcnv2.ops.portable` defines their results.
+    Batch indices are checked on the CPU only; on other devices the check would block the host.
+What a kernel returns
+    Forward: the output in input's dtype. Backward: a gradient for each operand in that operand's
+    dtype (for bias, weight's), or an empty [0] tensor of grad_output's dtype if `needs` is false or
+    the operand is None.
+    A 4-d result is channels_last in memory if its operand (input for an output, the operand itself
+    for a gradient) is channels_last and not contiguous; else it is contiguous.
+    No result shares memory with an operand.
 """
 
 from __future__ import annotations
@@ -74,14 +75,14 @@ for _name, _signature in SCHEMAS.items():
 
 
 def empty_result(size: Sequence[int], like: Tensor) -> Tensor:
-    """Allocate a 4-d result in the dtype and memory that it takes from its operand."""
+    """Allocate a 4-d result in the dtype and memory format of its operand."""
     channels_last = like.is_contiguous(memory_format=torch.channels_last)
     channels_last = channels_last and not like.is_contiguous()
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=memory_format)
 
 
-# ---- fake kernels: shape and dtype of the result without computing it; sizes may be symbolic
+# ---- fakes: shapes and dtypes of the results without computing them; sizes may be symbolic
 
 
 def _fake(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

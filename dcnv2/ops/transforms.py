@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Whether derivatives are taken in a way that only the portable path knows.
+"""Detects derivatives that only the portable path supports.
 
-PyTorch lets an operator that is registered from outside say how gradients flow back, but neither
-how tangents flow forward nor what torch.func's transforms make of it: without a word it would give
-zero tangents. So under vmap, grad, jvp and their like, and within forward_ad.dual_level, the
-functions of `dcnv2.ops` take the portable path, whatever was compiled: right, if slower.
+A custom operator can register a backward with PyTorch, but neither a forward-mode derivative nor
+rules for the transforms of torch.func: its tangents would silently be zero. Under vmap, grad, jvp
+and the other transforms, and within forward_ad.dual_level, the functions of `dcnv2.ops` therefore
+take the portable path, which is slower and correct.
 """
 
 from __future__ import annotations

@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The operators in plain PyTorch: they run on every device with nothing compiled.
+"""The operators in plain PyTorch, for every device and without a compiled library.
 
 Coordinates, weights, modulation and sums are float32 (float64 for float64) whatever the dtype.
-The functions here check nothing (`dcnv2.ops` does) and record their own graph, so they can be
-differentiated any number of times. Where no graph is wanted, `dcnv2.ops.fallback` takes the
-hand-written gradients of the three modules, which keep nothing and work in pieces of bounded size.
+The functions here do not check their arguments (`dcnv2.ops` does). They record a graph, so they can
+be differentiated any number of times. `dcnv2.ops.fallback` calls the hand-written gradients of the
+three modules instead, which save no intermediate tensors and work in pieces of bounded size.
 
 Rules that hold for every path of the operators:
 
-- Derivatives are those of the forward, right-sided where it has a kink.
+- Gradients are the derivatives of the forward; at a kink, the right-sided derivative.
 - Where a RoI pool clamps a coordinate to the map, and at its last pixel, the derivative along that
   axis is 0. (mmcv's deform_roi_pool extrapolates there from the coordinate before clamping. The
   authors' operator reads floor and ceil, which coincide at integers, so it gives 0 there too,
   which is neither of the two one-sided derivatives.)
-- Where a sample enters or leaves, the forward jumps; a jump adds nothing to a derivative.
-- A NaN offset makes NaN of the outputs that use its sample and of no others, and adds nothing to
-  the input's gradient; the gradients by that offset itself, and by its mask, mean nothing. An
-  infinite or very large offset samples zero.
-- A box that is not finite, or whose batch index is outside [0, N), gives NaN bins and no gradient
-  to the input. An adaptive bin that wants more than 65536 samples a side gives zero.
+- The forward jumps where a sample enters or leaves the map; a jump contributes no derivative.
+- A NaN offset makes the outputs that use its sample NaN, and no others, and adds nothing to the
+  gradient of the input; the gradients of that offset and of its mask are meaningless. A sample with
+  an infinite or out-of-range offset is outside the map, so zero.
+- A box that is not finite, or whose batch index is outside [0, N), yields NaN bins and no gradient
+  of the input. An adaptive bin of more than 65536 samples a side yields zero.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from . import conv, psroi_pool, roi_pool
 
 
 def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
-    """Switch autocast off on the tensor's device: it would round the products to a half type."""
+    """Disable autocast on the tensor's device: it would round the products to a half type."""
     device = tensor.device.type
     if device == "meta" or not torch.is_autocast_enabled(device):
         return nullcontext()

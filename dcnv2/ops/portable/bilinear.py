@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Bilinear samples of feature maps: where a point reads, with what weight, and the way back.
+"""Bilinear sampling of feature maps and its gradient.
 
-A map is turned into a *table*: one row of channels a pixel, and one row of zeros after the last
-pixel of every image. A corner that lies outside reads that row, so nothing needs masking: values
-outside are zero, gradients that go outside land in a row that is dropped, and a NaN in the input
-reaches only the samples that touch it. A point that is not a number has four such corners: its
-weights make its value NaN, and it reaches no pixel on the way back.
+A map is stored as a *table*: one row of channels for each pixel, and one row of zeros after the
+last pixel of every image. Corners outside the map read that row, so nothing needs a mask: values
+outside are zero, gradients of outside corners are added to a row that is dropped, and a NaN in the
+input reaches only the samples that touch it. All four corners of a NaN point are outside: its
+weights make its value NaN, and its gradient reaches no pixel.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Four = tuple[Tensor, Tensor, Tensor, Tensor]  # top left, top right, bottom left
 
 
 class Samples(NamedTuple):
-    """Points in an image: the table rows of their corners, and where they lie between them."""
+    """Points in an image: the table rows of their corners, and their distances from them."""
 
     rows: Four  # each [...]
     ly: Tensor  # distance to the upper corners, in [0, 1], or NaN, [...]
@@ -64,7 +64,7 @@ def shift_rows(samples: Samples, first: Tensor, parts: int, part: Tensor) -> Sam
     return Samples((a, b, c, d), samples.ly, samples.lx)
 
 
-# ---- places
+# ---- positions
 
 
 def zero_padded_samples(y: Tensor, x: Tensor, height: int, width: int) -> Samples:

@@ -12,7 +12,7 @@ from torch import Tensor
 from . import bilinear, pool
 from .bilinear import Samples
 
-# An adaptive bin that wants more samples a side is of a box that is no box, and takes none.
+# An adaptive bin of more samples a side belongs to an invalid box, and takes none.
 _MOST_SAMPLES = 1 << 16
 
 

@@ -192,9 +192,7 @@ class Emulated(_Path):
         if device != "cpu":
             return "emulated on the CPU"
         if isinstance(problem, RoIProblem):
-            return None if problem.regions else "no regions"
-        if problem.batch == 0:
-            return "no image"
+            return None
         if problem.dtype not in self.dtypes:
             return f"no {problem.dtype}"
         return self._odd_channels(problem)

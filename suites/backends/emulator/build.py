@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Builds the emulated kernels: the CUDA sources, turned into C++ by a few replacements."""
+"""Builds the emulated library: all sources of csrc/cuda, turned into C++ by a few replacements."""
 
 from __future__ import annotations
 
@@ -18,24 +18,30 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 OUT = ROOT / "build" / "emulator"
 LIBRARY = "libemulated.so"
+NAMESPACE = "dcnv2_emulated"  # of its operators, in torch.ops
 
 _LAUNCH = re.compile(r"([\w:]+(?:<[^;{}]*?>)?)\s*<<<(.*?)>>>\(", re.DOTALL)
 _SHARED = "extern __shared__ __align__(kTileAlignment) char raw[];"
 # Kernels read the same bytes as several types, and the device's compiler lets them.
 _FLAGS = ["-std=c++20", "-O1", "-fPIC", "-w", "-fno-strict-aliasing", "-x", "c++"]
-_FLAGS += ["-include", "emulator.h"]
+_FLAGS += ["-DDCNV2_SM90A", "-DUSE_CUDA", "-include", "emulator.h"]
 
 
 def translate(text: str) -> str:
-    """CUDA as C++: launches become calls, and shared memory that a launch sizes a pointer."""
+    """CUDA as C++ for the host.
+
+    Launches become calls, shared memory that a launch sizes becomes a pointer, and operators are
+    registered for CPU tensors in a namespace of their own.
+    """
     text = text.replace(_SHARED, "char* raw = emulator::dynamic_shared();")
+    text = text.replace("LIBRARY_IMPL(dcnv2, CUDA,", f"LIBRARY_IMPL({NAMESPACE}, CPU,")
     return _LAUNCH.sub(r"emulator::bind(\1, emulator::config(\2))(", text)
 
 
 def _translated(csrc: Path = ROOT / "csrc") -> dict[Path, str]:
     """The text of every file to compile or include, by its path below csrc."""
     texts = {}
-    for path in [*csrc.glob("*.h"), *csrc.glob("cuda/**/*.cu*"), *csrc.glob("cuda/**/*.h")]:
+    for path in [*csrc.glob("*.h"), *csrc.glob("cuda/**/*.*")]:
         texts[path.relative_to(csrc)] = translate(path.read_text())
     for path in [*HERE.glob("*.cpp"), *HERE.glob("include/**/*.*")]:
         texts[path.relative_to(HERE)] = path.read_text()
@@ -109,7 +115,8 @@ def _compiled(texts: dict[Path, str], sources: Iterable[Path], folder: Path) -> 
     for path, text in texts.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
-    includes = [f"-I{folder}", f"-I{folder / 'include'}", f"-isystem{headers}"]
+    places = [headers, _torch_folder() / "include"]
+    includes = [f"-I{folder}", f"-I{folder / 'include'}", *(f"-isystem{p}" for p in places)]
 
     def compiled(source: Path) -> tuple[Path, Path]:
         made, place = folder / _object(source), str(folder / source)
@@ -123,7 +130,14 @@ def _compiled(texts: dict[Path, str], sources: Iterable[Path], folder: Path) -> 
 def _link(objects: Iterable[Path], library: Path) -> None:
     # Its own stand-ins for the CUDA runtime come before those of the process.
     words = ["-shared", "-Wl,-Bsymbolic", *map(str, objects)]
+    words += [f"-L{_torch_folder() / 'lib'}", "-ltorch_cpu"]
     _run([*compiler(), *words, "-o", str(library)])
+
+
+def _torch_folder() -> Path:
+    import torch
+
+    return Path(torch.__file__).parent
 
 
 def _run(command: list[str]) -> None:

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // deform_conv2d and its backward on CUDA, as torch sees them.
-#include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 
+#include <optional>
 #include <tuple>
+#include <utility>
+#include <vector>
 
-#include "cuda/dispatch/operands.h"
 #include "cuda/dispatch/paths.h"
+#include "cuda/dispatch/run_plan.h"
 
 namespace dcnv2::cuda {
 namespace {
@@ -39,38 +41,28 @@ Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& we
   a.bias_stride = bias ? bias->stride(0) : 0;
   a.output = output.written.data_ptr();
   const Path path = choose_path(a, current_capability()).path;
-  if (path == Path::kSimt) {
-    launch_forward(a, stream);
-  } else {
-    const Tensor workspace = new_workspace(input, fused_forward_workspace(a, path));
-    launch_fused_forward(a, path, workspace.data_ptr(), stream);
-  }
+  run_plan(path == Path::kSimt ? plan_forward(a) : plan_fused_forward(a, path), input, stream);
   return output.finish(stream);
 }
 
-// The gradients of input, offset and mask, as far as `a` has a place for them.
-void launch_sample_gradients(ConvArgs a, const Tensor& like, Path path, cudaStream_t stream) {
-  if (a.grad_input != nullptr && fused_grad_input_fits(a, path)) {
-    const Tensor workspace = new_workspace(like, fused_grad_input_workspace(a, path));
-    launch_fused_grad_input(a, path, workspace.data_ptr(), stream);
-    a.grad_input = nullptr;
-  }
+// The passes for the gradients of input, offset and mask, those for which `a` has room.
+std::vector<PassPlan> plan_sample_gradients(ConvArgs a, Path path) {
+  std::vector<PassPlan> plans;
+  auto add = [&](std::optional<PassPlan> plan) {
+    if (plan) plans.push_back(*std::move(plan));
+    return plan.has_value();
+  };
+  if (a.grad_input != nullptr && add(plan_fused_grad_input(a, path))) a.grad_input = nullptr;
   const bool offset_mask = a.grad_offset.data != nullptr || a.grad_mask.data != nullptr;
-  if (!offset_mask && a.grad_input == nullptr) return;
-  // Where the columns of an image are too large, its grad_input is left to the SIMT kernel.
-  ConvArgs fused = a;
-  if (!fused_input_offset_mask_fits(fused, path)) fused.grad_input = nullptr;
-  const bool fits = fused_input_offset_mask_fits(fused, path);
-  if (fits && (offset_mask || fused.grad_input != nullptr)) {
-    const Tensor workspace = new_workspace(like, fused_input_offset_mask_workspace(fused, path));
-    launch_fused_input_offset_mask(fused, path, workspace.data_ptr(), stream);
-  } else if (offset_mask) {
-    launch_grad_offset_mask(a, stream);
+  if (a.grad_input != nullptr && add(plan_fused_input_offset_mask(a, path))) return plans;
+  // If the columns of an image are too large, its grad_input is left to the SIMT kernel.
+  ConvArgs no_input = a;
+  no_input.grad_input = nullptr;
+  if (offset_mask && !add(plan_fused_input_offset_mask(no_input, path))) {
+    add(plan_grad_offset_mask(a));
   }
-  if (a.grad_input != nullptr && fused.grad_input == nullptr) {
-    const Tensor workspace = new_workspace(like, grad_input_workspace(a));
-    launch_grad_input(a, workspace.data_ptr(), stream);
-  }
+  if (a.grad_input != nullptr) add(plan_grad_input(a));
+  return plans;
 }
 
 using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
@@ -121,8 +113,7 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
 
   if (needs[kBias]) {
     a.grad_bias = grad_bias.data_ptr();
-    const Tensor workspace = new_workspace(input, grad_bias_workspace(a));
-    launch_grad_bias(a, workspace.data_ptr(), stream);
+    run_plan(plan_grad_bias(a), input, stream);
   }
   if (empty) {
     return {needs[kInput] ? like(input) : none(), grad_offset, grad_weight, grad_bias, grad_mask};
@@ -130,11 +121,8 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
   const Path path = choose_path(a, current_capability()).path;
   if (needs[kWeight]) {
     a.grad_weight = view(grad_weight);
-    const bool fused = path != Path::kSimt;
-    const Tensor workspace = new_workspace(
-        input, fused ? fused_grad_weight_workspace(a, path) : grad_weight_workspace(a));
-    fused ? launch_fused_grad_weight(a, path, workspace.data_ptr(), stream)
-          : launch_grad_weight(a, workspace.data_ptr(), stream);
+    run_plan(path == Path::kSimt ? plan_grad_weight(a) : plan_fused_grad_weight(a, path), input,
+             stream);
   }
   if (needs[kOffset]) a.grad_offset = view(grad_offset);
   if (need_mask) a.grad_mask = view(grad_mask);
@@ -143,7 +131,7 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
     grad_input.emplace(input, sizes_of(input), wants_channels_last(input));
     a.grad_input = grad_input->written.data_ptr();
   }
-  launch_sample_gradients(a, input, path, stream);
+  for (const PassPlan& plan : plan_sample_gradients(a, path)) run_plan(plan, input, stream);
   return {grad_input ? grad_input->finish(stream) : none(), grad_offset, grad_weight, grad_bias,
           grad_mask};
 }

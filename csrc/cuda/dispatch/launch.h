@@ -6,6 +6,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <optional>
 
 #include "roi_geometry.h"
 
@@ -44,40 +46,38 @@ struct ConvArgs {
   View4 grad_mask;          // as mask
 };
 
-void launch_forward(const ConvArgs& a, cudaStream_t stream);
-
-// The fused kernels sample into shared memory and multiply on tensor cores: by the instructions of a
-// warp, or by those of Hopper's warpgroups (halves, and floats in the forward).
+// Which kernels compute a convolution: those for any dtype and shape, or the fused ones, which sample
+// into shared memory and multiply on tensor cores with mma.sync or with Hopper's wgmma.
 enum class Path { kSimt, kMma, kWgmma };
 
-size_t fused_forward_workspace(const ConvArgs& a, Path path);
-void launch_fused_forward(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream);
-size_t fused_grad_weight_workspace(const ConvArgs& a, Path path);
-void launch_fused_grad_weight(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream);
-// The gradient of the input without columns, where the channels of a deform group fill tiles.
-bool fused_grad_input_fits(const ConvArgs& a, Path path);
-size_t fused_grad_input_workspace(const ConvArgs& a, Path path);
-void launch_fused_grad_input(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream);
-// The gradients of offset and mask, and of the input by columns, as far as they are asked for; where
-// it fits.
-bool fused_input_offset_mask_fits(const ConvArgs& a, Path path);
-size_t fused_input_offset_mask_workspace(const ConvArgs& a, Path path);
-void launch_fused_input_offset_mask(const ConvArgs& a, Path path, void* workspace,
-                                    cudaStream_t stream);
+// A pass of an operator, decided once: how it runs and the workspace that it needs. `launch` takes a
+// workspace of `workspace` bytes, which must live until the stream has run the kernels.
+struct PassPlan {
+  const char* pass;
+  Path path = Path::kSimt;
+  int tile_cols = 0;         // columns of the output tile of a fused kernel's block
+  size_t packed_weight = 0;  // bytes, of the workspace
+  size_t workspace = 0;      // bytes
+  std::function<void(void* workspace, cudaStream_t stream)> launch;
+};
 
-// Gathers each pixel's share from samples sorted by their base pixel. The workspace is
-// grad_input_workspace(a) bytes.
-size_t grad_input_workspace(const ConvArgs& a);
-void launch_grad_input(const ConvArgs& a, void* workspace, cudaStream_t stream);
+PassPlan plan_forward(const ConvArgs& a);
+PassPlan plan_fused_forward(const ConvArgs& a, Path path);
 
-void launch_grad_offset_mask(const ConvArgs& a, cudaStream_t stream);
+// Gathers each pixel's contributions from the samples, sorted by their base pixel.
+PassPlan plan_grad_input(const ConvArgs& a);
+// The same as a matrix product without columns; none where tiles would mix deform groups.
+std::optional<PassPlan> plan_fused_grad_input(const ConvArgs& a, Path path);
 
-// Partial sums over runs of output pixels, then added in order. The workspaces are
-// grad_weight_workspace(a) and grad_bias_workspace(a) bytes.
-size_t grad_weight_workspace(const ConvArgs& a);
-void launch_grad_weight(const ConvArgs& a, void* workspace, cudaStream_t stream);
-size_t grad_bias_workspace(const ConvArgs& a);
-void launch_grad_bias(const ConvArgs& a, void* workspace, cudaStream_t stream);
+// The gradients of offset and mask, whichever `a` has room for.
+PassPlan plan_grad_offset_mask(const ConvArgs& a);
+// The same, and the gradient of the input by columns in memory; none where that does not fit.
+std::optional<PassPlan> plan_fused_input_offset_mask(const ConvArgs& a, Path path);
+
+// Split-K: partial sums over runs of output pixels, added in order.
+PassPlan plan_grad_weight(const ConvArgs& a);
+PassPlan plan_fused_grad_weight(const ConvArgs& a, Path path);
+PassPlan plan_grad_bias(const ConvArgs& a);
 
 // The operands of a deformable RoI pooling and of its gradients, in either convention.
 struct RoiPoolArgs {
@@ -95,12 +95,10 @@ struct RoiPoolArgs {
   View4 grad_mask;          // as mask
 };
 
-void launch_roi_pool(const RoiPoolArgs& a, cudaStream_t stream);
-// The workspace is roi_pool_grad_input_workspace(a) bytes.
-size_t roi_pool_grad_input_workspace(const RoiPoolArgs& a);
-void launch_roi_pool_grad_input(const RoiPoolArgs& a, void* workspace, cudaStream_t stream);
-// As far as they are asked for.
-void launch_roi_pool_grad_offset_mask(const RoiPoolArgs& a, cudaStream_t stream);
+PassPlan plan_roi_pool(const RoiPoolArgs& a);
+PassPlan plan_roi_pool_grad_input(const RoiPoolArgs& a);
+// Whichever of the two `a` has room for.
+PassPlan plan_roi_pool_grad_offset_mask(const RoiPoolArgs& a);
 
 // Copies [n, c, y, x] of any layout, both of one dtype.
 void launch_copy(const View4& from, const View4& to, const int64_t size[4], cudaStream_t stream);

@@ -2,6 +2,8 @@
 // From torch's tensors to the kernels' views: dtypes, layouts, workspaces, the current stream.
 #pragma once
 
+#include <torch/csrc/stable/accelerator.h>
+
 #include "checks.h"
 #include "results.h"
 #include "cuda/dispatch/launch.h"

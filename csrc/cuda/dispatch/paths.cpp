@@ -44,6 +44,10 @@ const char* unsupported_reason(const ConvArgs& a, int capability) {
 
 }  // namespace
 
+const char* path_name(Path path) {
+  return path == Path::kWgmma ? "wgmma" : path == Path::kMma ? "mma" : "simt";
+}
+
 Choice choose_path(const ConvArgs& a, int capability) {
   const Path limit = fastest.load(std::memory_order_relaxed);
   if (limit == Path::kSimt) return {Path::kSimt, "the simt kernels were asked for"};
@@ -79,10 +83,7 @@ DCNV2_EXPORT const char* dcnv2_conv_path(const char* dtype, int capability) {
             : name == "float16" ? Dtype::kFloat16
                                 : Dtype::kBFloat16;
   const Choice choice = choose_path(a, capability);
-  const char* path = choice.path == Path::kWgmma ? "wgmma"
-                     : choice.path == Path::kMma ? "mma"
-                                                 : "simt";
-  answer = std::string(path) + ": " + choice.reason;
+  answer = std::string(path_name(choice.path)) + ": " + choice.reason;
   return answer.c_str();
 }
 

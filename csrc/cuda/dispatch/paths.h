@@ -6,6 +6,9 @@
 
 namespace dcnv2::cuda {
 
+// "simt", "mma" or "wgmma".
+const char* path_name(Path path);
+
 struct Choice {
   Path path;
   const char* reason;  // why not a faster one, a sentence; empty for the fastest

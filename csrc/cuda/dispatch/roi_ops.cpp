@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Both deformable RoI poolings and their backwards on CUDA, as torch sees them.
-#include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
 
-#include "cuda/dispatch/operands.h"
+#include "cuda/dispatch/run_plan.h"
 
 namespace dcnv2::cuda {
 namespace {
@@ -39,7 +38,7 @@ Tensor forward(RoiPoolArgs a, const Tensor& input) {
   const Tensor input_nhwc = channels_last(input, stream);
   a.input = input_nhwc.data_ptr();
   a.output = output.written.data_ptr();
-  launch_roi_pool(a, stream);
+  run_plan(plan_roi_pool(a), input, stream);
   return output.finish(stream);
 }
 
@@ -66,12 +65,13 @@ Gradients backward(RoiPoolArgs a, const Tensor& grad_output, const Tensor& input
   a.grad_output = grad.data_ptr();
   if (grad_offset.numel() > 0) a.grad_offset = view(grad_offset);
   if (grad_mask.numel() > 0) a.grad_mask = view(grad_mask);
-  launch_roi_pool_grad_offset_mask(a, stream);
+  if (a.grad_offset.data != nullptr || a.grad_mask.data != nullptr) {
+    run_plan(plan_roi_pool_grad_offset_mask(a), input, stream);
+  }
   if (!needs[kInput]) return {none(), grad_offset, grad_mask};
   const Result result(input, sizes_of(input), wants_channels_last(input));
   a.grad_input = result.written.data_ptr();
-  const Tensor workspace = new_workspace(input, roi_pool_grad_input_workspace(a));
-  launch_roi_pool_grad_input(a, workspace.data_ptr(), stream);
+  run_plan(plan_roi_pool_grad_input(a), input, stream);
   return {result.finish(stream), grad_offset, grad_mask};
 }
 

@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(kThreads) roi_pool_grad_offset_kernel(RoiPoolA
 
 }  // namespace
 
-void launch_roi_pool(const RoiPoolArgs& a, cudaStream_t stream) {
+static void launch_roi_pool(const RoiPoolArgs& a, cudaStream_t stream) {
   dispatch_pool(a, [&](auto channels, auto psroi) {
     using Channels = decltype(channels);
     const int64_t count =
@@ -151,7 +151,11 @@ void launch_roi_pool(const RoiPoolArgs& a, cudaStream_t stream) {
   check(cudaGetLastError(), "roi_pool");
 }
 
-void launch_roi_pool_grad_offset_mask(const RoiPoolArgs& a, cudaStream_t stream) {
+PassPlan plan_roi_pool(const RoiPoolArgs& a) {
+  return {.pass = "forward", .launch = [a](void*, cudaStream_t stream) { launch_roi_pool(a, stream); }};
+}
+
+static void launch_roi_pool_grad_offset_mask(const RoiPoolArgs& a, cudaStream_t stream) {
   const RoiPoolGeometry& g = a.g;
   const int64_t bins = g.pooled_h * g.pooled_w;
   const int64_t parts = a.psroi ? g.part_size * g.part_size : bins;
@@ -170,6 +174,12 @@ void launch_roi_pool_grad_offset_mask(const RoiPoolArgs& a, cudaStream_t stream)
       check(cudaGetLastError(), "roi_pool_grad_mask");
     }
   });
+}
+
+PassPlan plan_roi_pool_grad_offset_mask(const RoiPoolArgs& a) {
+  return {.pass = "grad_offset_mask", .launch = [a](void*, cudaStream_t stream) {
+            launch_roi_pool_grad_offset_mask(a, stream);
+          }};
 }
 
 }  // namespace dcnv2::cuda

@@ -54,8 +54,8 @@ __global__ void pool_cells_kernel(RoiPoolArgs a, CellGrid grid, uint32_t samples
   weights[id] = {top * (1 - x.frac), top * x.frac, bottom * (1 - x.frac), bottom * x.frac};
 }
 
-void launch_with_lists(const RoiPoolArgs& a, void* workspace, cudaStream_t stream) {
-  const SortLayout layout = sort_layout(a);
+void launch_with_lists(const RoiPoolArgs& a, const SortLayout& layout, void* workspace,
+                       cudaStream_t stream) {
   auto words = [&](int64_t place) { return layout.at<uint32_t>(workspace, place); };
   auto* weights = layout.at<float4>(workspace, layout.total);
   auto* kernel = a.psroi ? pool_cells_kernel<true> : pool_cells_kernel<false>;
@@ -79,14 +79,21 @@ void launch_with_lists(const RoiPoolArgs& a, void* workspace, cudaStream_t strea
 
 }  // namespace
 
-size_t roi_pool_grad_input_workspace(const RoiPoolArgs& a) {
-  if (!takes_lists(a)) return roi_tiles_workspace(a);
+PassPlan plan_roi_pool_grad_input(const RoiPoolArgs& a) {
+  if (!takes_lists(a)) {
+    return {.pass = "grad_input by tiles",
+            .workspace = roi_tiles_workspace(a),
+            .launch = [a](void* workspace, cudaStream_t stream) {
+              launch_roi_tiles(a, workspace, stream);
+            }};
+  }
   const SortLayout layout = sort_layout(a);
-  return layout.total + weights_bytes(layout) + gather_workspace(layout, a.g.channels);
-}
-
-void launch_roi_pool_grad_input(const RoiPoolArgs& a, void* workspace, cudaStream_t stream) {
-  takes_lists(a) ? launch_with_lists(a, workspace, stream) : launch_roi_tiles(a, workspace, stream);
+  return {.pass = "grad_input by sorted samples",
+          .workspace = size_t(layout.total + weights_bytes(layout)) +
+                       gather_workspace(layout, a.g.channels),
+          .launch = [a, layout](void* workspace, cudaStream_t stream) {
+            launch_with_lists(a, layout, workspace, stream);
+          }};
 }
 
 }  // namespace dcnv2::cuda

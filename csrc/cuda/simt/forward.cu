@@ -44,12 +44,16 @@ __global__ void __launch_bounds__(kTileThreads) forward_kernel(ConvArgs a) {
   }
 }
 
-void launch_forward(const ConvArgs& a, cudaStream_t stream) {
+static void launch_forward(const ConvArgs& a, cudaStream_t stream) {
   const dim3 grid(ceil_div(a.g.out_pixels(), kTile), ceil_div(a.g.group_out(), kTile), a.g.groups);
   dispatch(a.dtype, [&](auto element) {
     forward_kernel<decltype(element)><<<grid, kTileThreads, 0, stream>>>(a);
   });
   check(cudaGetLastError(), "forward");
+}
+
+PassPlan plan_forward(const ConvArgs& a) {
+  return {.pass = "forward", .launch = [a](void*, cudaStream_t stream) { launch_forward(a, stream); }};
 }
 
 }  // namespace dcnv2::cuda

@@ -58,15 +58,10 @@ __global__ void __launch_bounds__(kTileThreads)
   }
 }
 
-size_t grad_input_workspace(const ConvArgs& a) {
-  const int64_t images = images_per_pass(a.g);
-  const size_t acc_size = a.dtype == Dtype::kFloat64 ? sizeof(double) : sizeof(float);
-  return sample_lists_workspace(a.g, images, acc_size);
-}
-
-void launch_grad_input(const ConvArgs& a, void* workspace, cudaStream_t stream) {
+static void launch_grad_input(const ConvArgs& a, int64_t images_at_once, void* workspace,
+                              cudaStream_t stream) {
   const ConvGeometry& g = a.g;
-  const int64_t unit = channel_unit(g), images_at_once = images_per_pass(g);
+  const int64_t unit = channel_unit(g);
   for (int64_t first = 0; first < g.batch; first += images_at_once) {
     const int64_t images = std::min(images_at_once, g.batch - first);
     const dim3 grid(ceil_div(images * g.height * g.width, kTile), ceil_div(unit, kTile),
@@ -79,6 +74,16 @@ void launch_grad_input(const ConvArgs& a, void* workspace, cudaStream_t stream) 
     });
     check(cudaGetLastError(), "grad_input");
   }
+}
+
+PassPlan plan_grad_input(const ConvArgs& a) {
+  const int64_t images = images_per_pass(a.g);
+  const size_t acc_size = a.dtype == Dtype::kFloat64 ? sizeof(double) : sizeof(float);
+  return {.pass = "grad_input",
+          .workspace = size_t(sample_lists_workspace(a.g, images, acc_size)),
+          .launch = [a, images](void* workspace, cudaStream_t stream) {
+            launch_grad_input(a, images, workspace, stream);
+          }};
 }
 
 }  // namespace dcnv2::cuda

@@ -86,12 +86,17 @@ __global__ void __launch_bounds__(kTileThreads) grad_offset_mask_kernel(ConvArgs
   }
 }
 
-void launch_grad_offset_mask(const ConvArgs& a, cudaStream_t stream) {
+static void launch_grad_offset_mask(const ConvArgs& a, cudaStream_t stream) {
   const dim3 grid(ceil_div(a.g.out_pixels(), kTile), a.g.taps(), a.g.deform_groups);
   dispatch(a.dtype, [&](auto element) {
     grad_offset_mask_kernel<decltype(element)><<<grid, kTileThreads, 0, stream>>>(a);
   });
   check(cudaGetLastError(), "grad_offset_mask");
+}
+
+PassPlan plan_grad_offset_mask(const ConvArgs& a) {
+  return {.pass = "grad_offset_mask",
+          .launch = [a](void*, cudaStream_t stream) { launch_grad_offset_mask(a, stream); }};
 }
 
 }  // namespace dcnv2::cuda

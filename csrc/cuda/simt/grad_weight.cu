@@ -138,13 +138,9 @@ __global__ void add_bias_splits_kernel(ConvArgs a, int64_t splits, const accumul
   static_cast<T*>(a.grad_bias)[channel] = narrow<T>(accumulator_t<T>(sum));
 }
 
-size_t grad_weight_workspace(const ConvArgs& a) {
-  return weight_splits(a) * a.g.taps() * a.g.group_in() * a.g.out_channels * accumulator_size(a.dtype);
-}
-
-void launch_grad_weight(const ConvArgs& a, void* workspace, cudaStream_t stream) {
+static void launch_grad_weight(const ConvArgs& a, int64_t splits, void* workspace,
+                               cudaStream_t stream) {
   const ConvGeometry& g = a.g;
-  const int64_t splits = weight_splits(a);
   const dim3 grid(ceil_div(g.taps() * g.group_in(), kTile), ceil_div(g.group_out(), kTile),
                   splits * g.groups);
   dispatch(a.dtype, [&](auto element) {
@@ -158,12 +154,19 @@ void launch_grad_weight(const ConvArgs& a, void* workspace, cudaStream_t stream)
   });
 }
 
-size_t grad_bias_workspace(const ConvArgs& a) {
-  return bias_splits(a) * a.g.out_channels * accumulator_size(a.dtype);
+PassPlan plan_grad_weight(const ConvArgs& a) {
+  const int64_t splits = weight_splits(a);
+  const int64_t sums = splits * a.g.taps() * a.g.group_in() * a.g.out_channels;
+  return {.pass = "grad_weight",
+          .workspace = sums * accumulator_size(a.dtype),
+          .launch = [a, splits](void* workspace, cudaStream_t stream) {
+            launch_grad_weight(a, splits, workspace, stream);
+          }};
 }
 
-void launch_grad_bias(const ConvArgs& a, void* workspace, cudaStream_t stream) {
-  const int64_t splits = bias_splits(a), channels = a.g.out_channels;
+static void launch_grad_bias(const ConvArgs& a, int64_t splits, void* workspace,
+                             cudaStream_t stream) {
+  const int64_t channels = a.g.out_channels;
   const int count = bias_channels(a);
   const dim3 grid(ceil_div(channels, kBiasLanes * count), splits), block(kBiasLanes, kBiasRows);
   dispatch(a.dtype, [&](auto element) {
@@ -174,6 +177,15 @@ void launch_grad_bias(const ConvArgs& a, void* workspace, cudaStream_t stream) {
     add_bias_splits_kernel<T><<<ceil_div(channels, 256), 256, 0, stream>>>(a, splits, partial);
   });
   check(cudaGetLastError(), "grad_bias");
+}
+
+PassPlan plan_grad_bias(const ConvArgs& a) {
+  const int64_t splits = bias_splits(a);
+  return {.pass = "grad_bias",
+          .workspace = splits * a.g.out_channels * accumulator_size(a.dtype),
+          .launch = [a, splits](void* workspace, cudaStream_t stream) {
+            launch_grad_bias(a, splits, workspace, stream);
+          }};
 }
 
 }  // namespace dcnv2::cuda

@@ -48,8 +48,9 @@ struct ImageRange {
 bool columns_fit(const ConvArgs& a, Path path);
 
 // Computes the columns of a range of images and writes the requested ones of grad_offset and
-// grad_mask, and the columns if `columns` is not null. packed_weight: by columns_weight(a, path).
+// grad_mask, and the columns if `columns` is not null. weight: packed by columns_weight(a, path).
 void launch_columns(const ConvArgs& a, const ImageRange& images, Path path,
-                    const void* packed_weight, char* columns, cudaStream_t stream);
+                    const PackedWeight& packed, const char* weight, char* columns,
+                    cudaStream_t stream);
 
 }  // namespace dcnv2::cuda

@@ -187,29 +187,33 @@ bool share_addresses(const ConvArgs& a) {
       a.g, a.dtype == Dtype::kFloat32 ? kRowElements<float> : kRowElements<__half>);
 }
 
-int forward_cols(const ConvArgs& a, Path path) {
-  return tile_cols(a, path, a.g.group_out(), share_addresses(a));
+void launch(const ConvArgs& a, Path path, const PackedWeight& packed, void* workspace,
+            cudaStream_t stream) {
+  if (share_addresses(a)) {
+    return dispatch_k_major_product<128>(a, path, packed.tile_cols, [&](auto product) {
+      launch<typename decltype(product)::type, true>(a, packed, workspace, stream);
+    });
+  }
+  dispatch_k_major_product<64>(a, path, packed.tile_cols, [&](auto product) {  // tile_cols returns 64
+    using M = typename decltype(product)::type;
+    if constexpr (M::kTileCols == 64) launch<M, false>(a, packed, workspace, stream);
+  });
 }
 
 }  // namespace
 
-size_t fused_forward_workspace(const ConvArgs& a, Path path) {
-  const PackedWeight packed = forward_weight(a, forward_cols(a, path), operand_form(a, path));
-  return (packed.count() + a.g.in_channels) * element_size(a.dtype);
-}
-
-void launch_fused_forward(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream) {
-  const int cols = forward_cols(a, path);
+PassPlan plan_fused_forward(const ConvArgs& a, Path path) {
+  const int cols = tile_cols(a, path, a.g.group_out(), share_addresses(a));
   const PackedWeight packed = forward_weight(a, cols, operand_form(a, path));
-  if (share_addresses(a)) {
-    return dispatch_k_major_product<128>(a, path, cols, [&](auto product) {
-      launch<typename decltype(product)::type, true>(a, packed, workspace, stream);
-    });
-  }
-  dispatch_k_major_product<64>(a, path, cols, [&](auto product) {  // tile_cols returns 64
-    using M = typename decltype(product)::type;
-    if constexpr (M::kTileCols == 64) launch<M, false>(a, packed, workspace, stream);
-  });
+  const size_t bytes = packed_weight_bytes(a, packed);
+  return {.pass = "forward",
+          .path = path,
+          .tile_cols = cols,
+          .packed_weight = bytes,
+          .workspace = bytes,
+          .launch = [a, path, packed](void* workspace, cudaStream_t stream) {
+            launch(a, path, packed, workspace, stream);
+          }};
 }
 
 }  // namespace dcnv2::cuda

@@ -308,62 +308,74 @@ int grad_input_cols(const ConvArgs& a, Path path) {
   return one_group_a_tile(a.g, cols) ? cols : 64;
 }
 
-// Where everything lies in the workspace: the packed weight, then the lists of a run of images.
-struct GradInputPlan {
-  int cols;
+// The images that the lists take at a time, and where everything is in the workspace: the packed
+// weight, then the lists.
+struct Workspace {
   PackedWeight packed;
   int64_t images, lists, total;
 
-  GradInputPlan(const ConvArgs& a, Path path)
-      : cols(grad_input_cols(a, path)),
-        packed(backward_weight(a, cols, operand_form(a, path))),
-        images(images_per_pass(a.g)) {
-    const int64_t weight = (packed.count() + a.g.in_channels) * int64_t(element_size(a.dtype));
-    lists = align_256(weight);
-    total = lists + sample_lists_workspace(a.g, images, sizeof(float));
-  }
+  Workspace(const ConvArgs& a, Path path)
+      : packed(backward_weight(a, grad_input_cols(a, path), operand_form(a, path))),
+        images(images_per_pass(a.g)),
+        lists(align_256(int64_t(packed_weight_bytes(a, packed)))),
+        total(lists + sample_lists_workspace(a.g, images, sizeof(float))) {}
 };
 
-}  // namespace
-
-bool fused_grad_input_fits(const ConvArgs& a, Path path) {
+// The product for the images of some lists, from image `first` on.
+void launch_images(const ConvArgs& a, Path path, const Workspace& layout, int64_t first,
+                   char* workspace, cudaStream_t stream) {
   const ConvGeometry& g = a.g;
-  if (path == Path::kSimt || !one_group_a_tile(g, grad_input_cols(a, path))) return false;
-  // An entry tells its place in chunks
-  const int64_t bytes = images_per_pass(g) * g.out_height * g.out_width * g.out_channels * element_size(a.dtype);
+  const int64_t size = int64_t(element_size(a.dtype));
+  const int64_t images = std::min(layout.images, g.batch - first);
+  const auto lists =
+      build_sample_lists<float>(a, first, images, workspace + layout.lists, stream);
+  const char* grad_output = static_cast<const char*>(a.grad_output) +
+                            first * g.out_height * g.out_width * g.out_channels * size;
+  const OversizedCells oversized =
+      sum_oversized_cells(lists, a.dtype, grad_output, g.out_channels, stream);
+  dispatch_k_major_product<64>(a, path, layout.packed.tile_cols, [&](auto product) {
+    using M = typename decltype(product)::type;
+    const GradInputArgs f{
+        .grid = {layout.packed, workspace, images * g.height * g.width, M::kTileRows,
+                 M::kTileCols},
+        .map = {static_cast<char*>(a.grad_input) + first * g.height * g.width * g.in_channels * size,
+                int(g.height), int(g.width), int(g.in_channels), nullptr, 0},
+        .lists = lists,
+        .oversized = oversized,
+        .grad_output = grad_output,
+        .row_vecs = uint32_t(g.out_channels * size / kVec16Bytes),
+        .deform_channels = int(g.deform_channels())};
+    launch_persistent(grad_input_kernel<M>, f, f.grid.tiles(),
+                      M::kMathThreads + M::kProducerThreads, sizeof(GradInputSmem<M>), stream);
+    check(cudaGetLastError(), "fused grad_input");
+  });
+}
+
+// Whether vector indices of grad_output, of the images of some lists, fit 32 bits.
+bool vecs_fit(const ConvArgs& a) {
+  const int64_t bytes = images_per_pass(a.g) * a.g.out_height * a.g.out_width * a.g.out_channels *
+                        int64_t(element_size(a.dtype));
   return bytes / kVec16Bytes <= std::numeric_limits<uint32_t>::max();
 }
 
-size_t fused_grad_input_workspace(const ConvArgs& a, Path path) { return GradInputPlan(a, path).total; }
+}  // namespace
 
-void launch_fused_grad_input(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream) {
-  const GradInputPlan plan(a, path);
-  const ConvGeometry& g = a.g;
-  const int64_t size = int64_t(element_size(a.dtype));
-  launch_pack_weight(a, plan.packed, workspace, stream);
-  for (int64_t first = 0; first < g.batch; first += plan.images) {
-    const int64_t images = std::min(plan.images, g.batch - first);
-    const auto lists = build_sample_lists<float>(
-        a, first, images, static_cast<char*>(workspace) + plan.lists, stream);
-    const char* grad_output = static_cast<const char*>(a.grad_output) +
-                              first * g.out_height * g.out_width * g.out_channels * size;
-    const OversizedCells oversized = sum_oversized_cells(lists, a.dtype, grad_output, g.out_channels, stream);
-    dispatch_k_major_product<64>(a, path, plan.cols, [&](auto product) {
-      using M = typename decltype(product)::type;
-      const GradInputArgs f{
-          {plan.packed, workspace, images * g.height * g.width, M::kTileRows, M::kTileCols},
-          {static_cast<char*>(a.grad_input) + first * g.height * g.width * g.in_channels * size,
-           int(g.height), int(g.width), int(g.in_channels), nullptr, 0},
-          lists,
-          oversized,
-          grad_output,
-          uint32_t(g.out_channels * size / kVec16Bytes),
-          int(g.deform_channels())};
-      launch_persistent(grad_input_kernel<M>, f, f.grid.tiles(), M::kMathThreads + M::kProducerThreads,
-                        sizeof(GradInputSmem<M>), stream);
-      check(cudaGetLastError(), "fused grad_input");
-    });
+std::optional<PassPlan> plan_fused_grad_input(const ConvArgs& a, Path path) {
+  if (path == Path::kSimt || !one_group_a_tile(a.g, grad_input_cols(a, path)) || !vecs_fit(a)) {
+    return std::nullopt;
   }
+  const Workspace layout(a, path);
+  return PassPlan{.pass = "grad_input",
+                  .path = path,
+                  .tile_cols = layout.packed.tile_cols,
+                  .packed_weight = packed_weight_bytes(a, layout.packed),
+                  .workspace = size_t(layout.total),
+                  .launch = [a, path, layout](void* workspace, cudaStream_t stream) {
+                    launch_pack_weight(a, layout.packed, workspace, stream);
+                    for (int64_t first = 0; first < a.g.batch; first += layout.images) {
+                      launch_images(a, path, layout, first, static_cast<char*>(workspace), stream);
+                    }
+                  }};
 }
 
 }  // namespace dcnv2::cuda

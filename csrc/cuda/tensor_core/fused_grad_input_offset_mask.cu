@@ -16,68 +16,84 @@ int64_t image_columns(const ConvArgs& a) {
   return a.g.out_height * a.g.out_width * a.g.taps() * ColumnSizes(a).row;
 }
 
-// How the images are cut and where everything lies. Without grad_input there are neither columns nor
-// lists, and one run takes all images. Else the workspace is at most the packed weight, kColumnBytes
-// (or one image's columns), the lists of images_per_pass(g) images, and 32 bytes for a channel of a deform
-// group and kOversized of their samples.
-struct ColumnsPlan {
-  int64_t images_at_once, list_images;
-  int64_t columns = 0, lists = 0, partial = 0, total = 0;  // the packed weight lies at 0
+// How many images are taken at a time, and where everything is in the workspace: the packed weight
+// first. Without grad_input there are neither columns nor lists, and all images are taken at once.
+// Otherwise the workspace is at most the packed weight, kColumnBytes (or one image's columns), the
+// lists of images_per_pass(g) images, and the partial sums of oversized cells: 32 bytes for each
+// channel of a deform group and kOversized of their samples.
+struct Workspace {
+  PackedWeight packed;
+  int64_t column_images, list_images;
+  int64_t columns = 0, lists = 0, partial = 0, total;
 
-  ColumnsPlan(const ConvArgs& a, Path path) {
-    const PackedWeight packed = columns_weight(a, path);
-    total = align_256((packed.count() + a.g.in_channels) * int64_t(element_size(a.dtype)));
-    images_at_once = list_images = a.g.batch;
+  Workspace(const ConvArgs& a, Path path)
+      : packed(columns_weight(a, path)),
+        column_images(a.g.batch),
+        list_images(a.g.batch),
+        total(align_256(int64_t(packed_weight_bytes(a, packed)))) {
     if (a.grad_input == nullptr) return;
     list_images = images_per_pass(a.g);
-    images_at_once = std::clamp<int64_t>(kColumnBytes / image_columns(a), 1, list_images);
+    column_images = std::clamp<int64_t>(kColumnBytes / image_columns(a), 1, list_images);
     columns = total;
-    lists = columns + align_256(images_at_once * image_columns(a));
+    lists = columns + align_256(column_images * image_columns(a));
     const SortLayout layout = cell_lists_layout(a.g, list_images);
     partial = lists + layout.total;
     total = partial + int64_t(gather_workspace(layout, a.g.in_channels));
   }
 };
 
-}  // namespace
-
-bool fused_input_offset_mask_fits(const ConvArgs& a, Path path) {
-  return columns_fit(a, path) && (a.grad_input == nullptr || image_columns(a) <= kMaxColumnBytes);
-}
-
-size_t fused_input_offset_mask_workspace(const ConvArgs& a, Path path) { return ColumnsPlan(a, path).total; }
-
-void launch_fused_input_offset_mask(const ConvArgs& a, Path path, void* workspace,
-                                    cudaStream_t stream) {
-  const ColumnsPlan plan(a, path);
-  char* base = static_cast<char*>(workspace);
-  launch_pack_weight(a, columns_weight(a, path), base, stream);
-  if (a.grad_input == nullptr) {
-    return launch_columns(a, {0, a.g.batch}, path, base, nullptr, stream);
-  }
+// All gradients of the images [first, end), which share their lists.
+void launch_images(const ConvArgs& a, Path path, const Workspace& layout, int64_t first,
+                   int64_t end, char* workspace, cudaStream_t stream) {
   const ConvGeometry& g = a.g;
   const ColumnSizes sizes(a);
   const int64_t image_bytes = g.height * g.width * g.in_channels * int64_t(element_size(a.dtype));
-  char* columns = base + plan.columns;
-  for (int64_t list = 0; list < g.batch; list += plan.list_images) {
-    const int64_t end = std::min(g.batch, list + plan.list_images);
-    GatherArgs gather{build_cell_lists(a, list, end - list, base + plan.lists, stream)};
-    gather.dtype = a.dtype;
-    gather.row_samples = 1;
-    gather.result = static_cast<char*>(a.grad_input) + list * image_bytes;
-    gather.channels = g.in_channels;
-    gather.partial = reinterpret_cast<float*>(base + plan.partial);
-    for (int64_t first = list; first < end; first += plan.images_at_once) {
-      const ImageRange range{first, std::min(plan.images_at_once, end - first)};
-      launch_columns(a, range, path, base, columns, stream);
-      gather.first = first - list;
-      gather.images = range.count;
-      const char* image = columns - gather.first * image_columns(a);  // the lists' first
-      gather.rows = {image, uint32_t(sizes.row), sizes.group};
-      gather.weights = {image + sizes.group - int(sizeof(float4)), uint32_t(sizes.row), sizes.group};
-      launch_gather(gather, stream);
-    }
+  char* columns = workspace + layout.columns;
+  GatherArgs gather{build_cell_lists(a, first, end - first, workspace + layout.lists, stream)};
+  gather.dtype = a.dtype;
+  gather.row_samples = 1;
+  gather.result = static_cast<char*>(a.grad_input) + first * image_bytes;
+  gather.channels = g.in_channels;
+  gather.partial = reinterpret_cast<float*>(workspace + layout.partial);
+  for (int64_t image = first; image < end; image += layout.column_images) {
+    const ImageRange range{image, std::min(layout.column_images, end - image)};
+    launch_columns(a, range, path, layout.packed, workspace, columns, stream);
+    gather.first = image - first;
+    gather.images = range.count;
+    const char* row0 = columns - gather.first * image_columns(a);  // of the lists' first image
+    gather.rows = {row0, uint32_t(sizes.row), sizes.group};
+    gather.weights = {row0 + sizes.group - int(sizeof(float4)), uint32_t(sizes.row), sizes.group};
+    launch_gather(gather, stream);
   }
+}
+
+void launch(const ConvArgs& a, Path path, const Workspace& layout, char* workspace,
+            cudaStream_t stream) {
+  launch_pack_weight(a, layout.packed, workspace, stream);
+  if (a.grad_input == nullptr) {
+    const ImageRange all{0, a.g.batch};
+    return launch_columns(a, all, path, layout.packed, workspace, nullptr, stream);
+  }
+  for (int64_t first = 0; first < a.g.batch; first += layout.list_images) {
+    const int64_t end = std::min(a.g.batch, first + layout.list_images);
+    launch_images(a, path, layout, first, end, workspace, stream);
+  }
+}
+
+}  // namespace
+
+std::optional<PassPlan> plan_fused_input_offset_mask(const ConvArgs& a, Path path) {
+  const bool columns = a.grad_input != nullptr;
+  if (!columns_fit(a, path) || (columns && image_columns(a) > kMaxColumnBytes)) return std::nullopt;
+  const Workspace layout(a, path);
+  return PassPlan{.pass = columns ? "grad_input_offset_mask" : "grad_offset_mask",
+                  .path = path,
+                  .tile_cols = layout.packed.tile_cols,
+                  .packed_weight = packed_weight_bytes(a, layout.packed),
+                  .workspace = size_t(layout.total),
+                  .launch = [a, path, layout](void* workspace, cudaStream_t stream) {
+                    launch(a, path, layout, static_cast<char*>(workspace), stream);
+                  }};
 }
 
 }  // namespace dcnv2::cuda

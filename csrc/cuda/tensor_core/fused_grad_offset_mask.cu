@@ -241,13 +241,11 @@ void dispatch_smem(const ConvArgs& a, Path path, F f) {
 }
 
 template <class S>
-void launch(const ConvArgs& a, const ImageRange& images, Path path, const void* packed_weight,
-            char* columns, cudaStream_t stream) {
+void launch(const ConvArgs& a, const ImageRange& images, const PackedWeight& packed,
+            const char* weight, char* columns, cudaStream_t stream) {
   using M = typename S::M;
-  const PackedWeight packed = columns_weight(a, path);
   const int groups = S::kShareAddresses ? int(a.g.deform_groups) : 1;
   const int pixels = int(images.count * a.g.out_height * a.g.out_width);
-  const char* weight = static_cast<const char*>(packed_weight);
   const GradOffsetArgs f{
       .conv = a,
       .packed = packed,
@@ -293,9 +291,10 @@ PackedWeight columns_weight(const ConvArgs& a, Path path) {
 }
 
 void launch_columns(const ConvArgs& a, const ImageRange& images, Path path,
-                    const void* packed_weight, char* columns, cudaStream_t stream) {
+                    const PackedWeight& packed, const char* weight, char* columns,
+                    cudaStream_t stream) {
   dispatch_smem(a, path, [&](auto shared) {
-    launch<typename decltype(shared)::type>(a, images, path, packed_weight, columns, stream);
+    launch<typename decltype(shared)::type>(a, images, packed, weight, columns, stream);
   });
 }
 

@@ -333,15 +333,17 @@ void launch(const ConvArgs& a, const SplitKPlan& plan, void* workspace, cudaStre
 
 }  // namespace
 
-size_t fused_grad_weight_workspace(const ConvArgs& a, Path path) {
-  return SplitKPlan(a, path).partial_bytes() + a.g.in_channels * element_size(a.dtype);
-}
-
-void launch_fused_grad_weight(const ConvArgs& a, Path path, void* workspace, cudaStream_t stream) {
-  const SplitKPlan plan(a, path);
-  dispatch_pixel_product(a, path, plan.outputs, [&](auto product) {
-    launch<typename decltype(product)::type>(a, plan, workspace, stream);
-  });
+PassPlan plan_fused_grad_weight(const ConvArgs& a, Path path) {
+  const SplitKPlan split(a, path);
+  return {.pass = "grad_weight",
+          .path = path,
+          .tile_cols = split.outputs,
+          .workspace = split.partial_bytes() + a.g.in_channels * element_size(a.dtype),
+          .launch = [a, path, split](void* workspace, cudaStream_t stream) {
+            dispatch_pixel_product(a, path, split.outputs, [&](auto product) {
+              launch<typename decltype(product)::type>(a, split, workspace, stream);
+            });
+          }};
 }
 
 }  // namespace dcnv2::cuda

@@ -40,6 +40,10 @@ struct PackedWeight {
 
 PackedWeight forward_weight(const ConvArgs& a, int tile_cols, OperandForm form);
 PackedWeight backward_weight(const ConvArgs& a, int tile_cols, OperandForm form);
+// Bytes of the packed weight and of the zeros behind it.
+inline size_t packed_weight_bytes(const ConvArgs& a, const PackedWeight& packed) {
+  return (packed.count() + a.g.in_channels) * element_size(a.dtype);
+}
 // Writes packed.count() elements, then in_channels zeros.
 void launch_pack_weight(const ConvArgs& a, const PackedWeight& packed, void* to,
                         cudaStream_t stream);

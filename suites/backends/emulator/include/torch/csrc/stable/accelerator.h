@@ -3,7 +3,7 @@
 // guard and no stream. New tensors, workspaces among them, are filled with 0xff, NaN in every
 // floating-point type, so that a kernel that reads or leaves unwritten bytes is noticed.
 //
-// The dispatch includes this header in place of torch's, and before anything else of torch.
+// operands.h includes this header in place of torch's, ahead of all that allocates.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>

@@ -4,8 +4,7 @@
 // line below.
 #include "cuda/sample_sort/gather.cuh"
 
-#include "cuda/common/vec16.cuh"
-#include "cuda/sample_sort/cell_segments.cuh"
+#include "cuda/sample_sort/split_cells.cuh"
 
 namespace dcnv2::cuda {
 
@@ -15,9 +14,6 @@ constexpr int kThreads = 256;
 constexpr int kLines = 4;          // of pixels, that a warp goes down; few, so that those at work are near one another
 constexpr int kMaxLanes = 4;      // of a cell, each with a chunk
 constexpr uint32_t kTogether = 4;  // samples on their way at a time
-
-template <class T>
-using CornerSums = float[4][kVecSize<T>];
 
 template <class T>
 struct Gather {
@@ -61,12 +57,7 @@ struct Gather {
         }
       }
 #pragma unroll
-      for (uint32_t i = 0; i < kTogether; ++i) {
-        fma_vec16(value[i], weight[i].x, sum[0], T{});
-        fma_vec16(value[i], weight[i].y, sum[1], T{});
-        fma_vec16(value[i], weight[i].z, sum[2], T{});
-        fma_vec16(value[i], weight[i].w, sum[3], T{});
-      }
+      for (uint32_t i = 0; i < kTogether; ++i) add_corners<T>(value[i], weight[i], sum);
     }
   }
   static __device__ float4 load_weights(const char* at) {
@@ -203,7 +194,7 @@ void launch_gather(const GatherArgs& a, cudaStream_t stream) {
     const int64_t list_vecs = a.channels / kVecSize<T> / grid.lists;
     const int64_t segments = max_segments(a.lists.samples, kOversized) * list_vecs;
     segments_kernel<T><<<ceil_div(segments, kThreads), kThreads, 0, stream>>>(a);
-    check(cudaGetLastError(), "crowds of samples");
+    check(cudaGetLastError(), "oversized cells");
     const Strip strip(grid, list_vecs);
     const int64_t threads = a.images * strip.an_image() * 32;
     gather_kernel<T><<<ceil_div(threads, kThreads), kThreads, 0, stream>>>(a);

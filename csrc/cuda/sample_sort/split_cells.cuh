@@ -1,24 +1,94 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What the samples of crowded cells add of grad_output to the pixels around them, summed up by the whole
-// GPU before the blocks that have those pixels need it.
+// Cells with too many samples for one thread. The sorted samples are cut every `segment_length`
+// samples into stretches. A stretch has at most two segments of cells that reach beyond it: one of
+// the cell that it begins with, and one of a cell that starts later. Each segment is summed up by
+// itself, and the sums of a cell's segments are added in order, so the result is deterministic.
 #pragma once
 
-#include "cuda/sample_sort/cell_segments.cuh"
+#include "cuda/common/vec16.cuh"
 #include "cuda/sample_sort/sample_lists.cuh"
 
 namespace dcnv2::cuda {
 
-struct OversizedCells {
-  uint32_t segment_length;
-  int64_t channels;     // of grad_output
-  const float* partial;  // [parts, 4 corners, channels]
+// ---- segments
 
-  OversizedCells(const SampleLists<float>& lists, int64_t channels);
+inline int64_t max_segments(int64_t samples, int64_t segment_length) {
+  return 2 * ceil_div(samples, segment_length);
+}
+
+// The segment that sample `at` begins: the first of its cell, or the first of its stretch.
+__device__ __forceinline__ int64_t segment_index(uint32_t at, uint32_t segment_length) {
+  return 2 * int64_t(at / segment_length) + (at % segment_length != 0);
+}
+
+// The sample that begins the next segment of the same cell.
+__device__ __forceinline__ uint32_t next_segment(uint32_t at, uint32_t segment_length) {
+  return (at / segment_length + 1) * segment_length;
+}
+
+// The samples of a segment; none unless its cell has more than segment_length.
+struct CellSegment {
+  uint32_t begin = 0, end = 0;
+  uint32_t member;  // a sample of the cell, if the segment has any
+
+  // range(member) returns the samples of a member's cell, an empty range if it is in no cell.
+  template <class F>
+  __device__ __forceinline__ CellSegment(int64_t segment, uint32_t segment_length,
+                                         uint32_t samples, F range) {
+    const int64_t low = segment / 2 * segment_length;
+    if (low >= samples) return;
+    const bool starts_later = segment % 2 == 1;
+    const auto high = uint32_t(min(low + segment_length, int64_t(samples)));
+    member = starts_later ? high - 1 : uint32_t(low);
+    const SampleRange cell = range(member);
+    if (cell.end - cell.begin <= segment_length || (starts_later && cell.begin <= low)) return;
+    begin = max(cell.begin, uint32_t(low));
+    end = min(cell.end, high);
+  }
 };
 
-// grad_output: of the images of the lists; its channels are a multiple of a chunk. Leaves the sums in the
-// lists' spare memory.
-OversizedCells sum_oversized_cells(const SampleLists<float>& lists, Dtype dtype, const char* grad_output,
-                  int64_t channels, cudaStream_t stream);
+// ---- sums
+
+template <class T>
+using CornerSums = float[4][kVecSize<T>];
+
+// Adds a vector of channels to the sums of all four corners.
+template <class T>
+__device__ __forceinline__ void add_corners(const uint4& vec, const float4& weight,
+                                            CornerSums<T>& sum) {
+  fma_vec16(vec, weight.x, sum[0], T{});
+  fma_vec16(vec, weight.y, sum[1], T{});
+  fma_vec16(vec, weight.z, sum[2], T{});
+  fma_vec16(vec, weight.w, sum[3], T{});
+}
+
+// What the samples of oversized cells add of grad_output to the pixels around them: summed up by the
+// whole GPU, before the blocks that own those pixels need it.
+struct OversizedCells {
+  uint32_t segment_length;
+  int64_t channels;      // of grad_output
+  const float* partial;  // [segments, 4 corners, channels]
+
+  OversizedCells(const SampleLists<float>& lists, int64_t channels);
+
+  // Adds the segments number `first`, first + step, ... of a cell at one of its corners.
+  template <int kCount>
+  __device__ void add(SampleRange cell, int corner, int64_t channel, uint32_t first, uint32_t step,
+                      float (&sum)[kCount]) const {
+    for (uint32_t i = cell.begin / segment_length + first; int64_t(i) * segment_length < cell.end;
+         i += step) {
+      const int64_t segment =
+          segment_index(max(cell.begin, i * segment_length), segment_length);
+      const float* from = partial + (segment * 4 + corner) * channels + channel;
+#pragma unroll
+      for (int k = 0; k < kCount; ++k) sum[k] += from[k];
+    }
+  }
+};
+
+// grad_output: of the lists' images; its channels are a multiple of a vector. The sums are written to
+// the lists' spare memory.
+OversizedCells sum_oversized_cells(const SampleLists<float>& lists, Dtype dtype,
+                                   const char* grad_output, int64_t channels, cudaStream_t stream);
 
 }  // namespace dcnv2::cuda

@@ -20,27 +20,27 @@ _compute_dtype: torch.dtype | None = None
 
 
 def set_autocast_compute_dtype(dtype: torch.dtype | None) -> None:
-    """Set in which dtype deformable convolutions compute under autocast.
+    """Set the dtype in which deformable convolutions compute under autocast.
 
-    By default it is autocast's own: fast, and parameters and their gradients are rounded to the
-    half type, as in every convolution of PyTorch. torch.float32 rounds none of them. Values are
-    then cast to float32, and what autocast changes stays as it was: the result comes in autocast's
-    dtype, each gradient in its operand's, and float64 is left alone. It costs the time of a float32
-    convolution, and memory for the float32 copy of a half input, kept for the backward. PyTorch's
-    setting for matrix products allows TF32 as ever. RoI poolings cast no values under autocast, so
-    it says nothing of them.
+    The default is autocast's own dtype: it is fast, and parameters and their gradients are rounded
+    to the half type, as in every convolution of PyTorch. With torch.float32 none of them is
+    rounded: values are cast to float32, the result still has autocast's dtype, each gradient has
+    its operand's, and float64 is not cast. This takes the time of a float32 convolution, and memory
+    for the float32 copy of a half input, which is kept for the backward. PyTorch's setting for
+    matrix products decides on TF32 as usual. RoI poolings cast no values under autocast, so the
+    setting does not concern them.
 
-    The setting holds for the whole process, every thread and every model in it, and is read when
-    a convolution runs: a backward follows its forward, a compiled function is compiled anew where
-    the setting changed, an exported one keeps what it was exported with. A checkpoint runs its
-    forward again in the backward, so set it once, before training: a change in between is an error
-    of `torch.utils.checkpoint`, or with use_reentrant=True goes unnoticed.
+    The setting is shared by all threads and models of the process and is read when a convolution
+    runs: a backward uses the setting of its forward, a compiled function recompiles after a change,
+    and an exported one keeps the setting of its export. A checkpoint repeats its forward in the
+    backward, so set it once, before training: after a change in between `torch.utils.checkpoint`
+    raises, or with use_reentrant=True does not notice.
 
     Args:
         dtype: torch.float32, or None for autocast's own.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: dtype is neither.
     """
     global _compute_dtype
     if dtype not in (None, torch.float32):
@@ -54,7 +54,7 @@ def get_autocast_compute_dtype() -> torch.dtype | None:
 
 
 def is_enabled(input: Tensor) -> bool:
-    """Return whether autocast is on where `input` lives (anything else is left to the checks)."""
+    """Return whether autocast is enabled on input's device; False for what is not a tensor."""
     if not isinstance(input, Tensor) or input.device.type == "meta":
         return False
     return torch.is_autocast_enabled(input.device.type)
@@ -63,29 +63,33 @@ def is_enabled(input: Tensor) -> bool:
 def conv_dtype(input: Tensor, weight: Tensor, bias: Tensor | None) -> torch.dtype:
     """Return the dtype of a convolution's result: autocast's, or float64 if a value has that."""
     if any(isinstance(t, Tensor) and t.dtype == torch.float64 for t in (input, weight, bias)):
-        return torch.float64  # autocast leaves float64 alone
+        return torch.float64  # autocast does not cast float64
     return torch.get_autocast_dtype(input.device.type)
 
 
 def cast_conv(
     input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Cast input, weight and bias to the dtype to compute in, and places to what fits it."""
+    """Cast input, weight and bias to the compute dtype, and coordinates to one that fits it."""
     dtype = conv_dtype(input, weight, bias)
     if dtype != torch.float64:
         dtype = _compute_dtype or dtype
     input, weight, bias = _cast(input, dtype), _cast(weight, dtype), _cast(bias, dtype)
-    return input, _place(offset, input), weight, bias, _place(mask, input)
+    return input, _cast_coordinates(offset, input), weight, bias, _cast_coordinates(mask, input)
 
 
-def cast_places(
+def cast_coordinates(
     input: Tensor, rois: Tensor, offset: Tensor | None, mask: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Cast boxes, offsets and masks to float32 (float64 beside float64) unless they fit as is."""
-    return _place(rois, input), _place(offset, input), _place(mask, input)
+    """Cast boxes, offsets and masks to float32, or float64 if input is, unless their dtype fits."""
+    return (
+        _cast_coordinates(rois, input),
+        _cast_coordinates(offset, input),
+        _cast_coordinates(mask, input),
+    )
 
 
-def _place(tensor: _Operand, input: Tensor) -> _Operand:
+def _cast_coordinates(tensor: _Operand, input: Tensor) -> _Operand:
     wide = torch.float64 if input.dtype == torch.float64 else torch.float32
     if isinstance(tensor, Tensor) and tensor.dtype in (input.dtype, wide):
         return tensor

@@ -96,15 +96,15 @@ PACKAGE = [
     _file(
         "ops/autocast.py",
         "offset rounded to autocast's dtype",
-        "return input, _place(offset, input), weight",
+        "return input, _cast_coordinates(offset, input), weight",
         "return input, _cast(offset, dtype), weight",
         f"{_TESTS}/ops/test_autocast.py::test_float32_offsets_are_not_rounded",
     ),
     _file(
         "ops/autocast.py",
         "boxes rounded to the features' dtype under autocast",
-        "return _place(rois, input), ",
-        "return _cast(rois, input.dtype), ",
+        "_cast_coordinates(rois, input),",
+        "_cast(rois, input.dtype),",
         _MIXED_POOLS,
     ),
     _file(

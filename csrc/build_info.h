@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What a library was built from, as JSON: the doctor and the reports read it.
+// The provenance of a library as JSON, for the doctor and the reports.
 #pragma once
 
 #include <torch/headeronly/version.h>
@@ -16,7 +16,7 @@
 
 // A JSON object as one string literal. `library` and the further members in `more` (each beginning
 // with a comma) are string literals.
-#define DCNV2_BUILD_INFO(library, more)                                         \
+#define DCNV2_BUILD_INFO(library, more)                                                         \
   "{\"library\":\"" library "\",\"compiler\":\"" DCNV2_COMPILER "\",\"torch\":\"" TORCH_VERSION \
   "\",\"csrc\":\"" DCNV2_CSRC_DIGEST "\"" more "}"
 

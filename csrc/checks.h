@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What a caller may pass to torch.ops.dcnv2.*: one check per operator, for the CPU and the CUDA
-// library alike. Python checks the same before; these protect memory when the operators are
-// called directly. Contents of tensors (offsets, boxes, batch indices) are the kernels' matter.
+// The arguments that torch.ops.dcnv2.* accept: one check for each operator, shared by the CPU and
+// the CUDA library. dcnv2/ops/checks.py checks the same first; these checks protect memory if the
+// operators are called directly. Contents of tensors (offsets, boxes, batch indices) are left to
+// the kernels.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
@@ -25,7 +26,7 @@ namespace dcnv2 {
 using torch::headeronly::ScalarType;
 using Shape = std::vector<int64_t>;
 
-// What a check needs to know of a tensor: its name in the schema, shape, dtype and device.
+// What the checks read of a tensor: its name in the schema, shape, dtype and device.
 struct Operand {
   const char* name;
   bool present;
@@ -44,8 +45,7 @@ struct Operand {
       : Operand(t ? Operand(name, *t) : Operand(name)) {}
 
  private:
-  explicit Operand(const char* name)
-      : name(name), present(false), dtype(ScalarType::Float) {}
+  explicit Operand(const char* name) : name(name), present(false), dtype(ScalarType::Float) {}
 
   static std::pair<int32_t, int32_t> device_of(const torch::stable::Tensor& t) {
     std::pair<int32_t, int32_t> device;
@@ -63,7 +63,7 @@ inline std::string text(const Shape& sizes) {
   return out.str();
 }
 
-// Throws unless `t` has exactly the shape `wanted`, whose axes are named in `axes`.
+// Throws unless `t` has the shape `wanted`; `axes` names the axes.
 inline void check_shape(const Operand& t, const Shape& wanted, const char* axes) {
   STD_TORCH_CHECK(t.sizes == wanted, t.name, " must have shape ", text(wanted), " (", axes,
                   "), got ", text(t.sizes));
@@ -84,7 +84,7 @@ inline void check_floating(const Operand& t) {
                   toString(t.dtype));
 }
 
-// With operands on several devices torch picks the library of one of them.
+// If operands are on several devices, torch calls the library of one of them.
 inline void check_device(const Operand& t, const Operand& input) {
   STD_TORCH_CHECK(t.device == input.device, t.name, " must be on the device of input");
 }
@@ -96,7 +96,7 @@ inline void check_like_input(const Operand& t, const Operand& input) {
   check_device(t, input);
 }
 
-// Coordinates and modulation may be float32 where the input is half.
+// Coordinates and modulation may be float32 if the input is half precision.
 inline void check_coordinates(const Operand& t, const Operand& input) {
   const bool wider = is_half(input.dtype) && t.dtype == ScalarType::Float;
   STD_TORCH_CHECK(t.dtype == input.dtype || wider, t.name, " must have the dtype of input, ",
@@ -192,14 +192,14 @@ inline ConvGeometry check_deform_conv2d(const Operand& input, const Operand& off
   return g;
 }
 
-// The gradient that a backward pass receives: like the output.
+// The gradient that a backward pass receives has the dtype and shape of the output.
 inline void check_grad_output(const Operand& grad_output, const Operand& input,
                               const Shape& output_shape) {
   check_like_input(grad_output, input);
   check_shape(grad_output, output_shape, "the output's shape");
 }
 
-// What both RoI poolings ask of their shared operands; the offset's shape is theirs to check.
+// Checks the operands that both RoI poolings share, except the shape of the offset.
 inline RoiPoolGeometry check_rois(const Operand& input, const Operand& rois, const Operand& offset,
                                   const Operand& mask, const Shape& output_size,
                                   double spatial_scale, double offset_scale) {
@@ -260,8 +260,8 @@ inline RoiPoolGeometry check_deform_psroi_pool(const Operand& input, const Opera
   check_limit(kGroupSize, {group_size});
   check_limit(kPartSize, {part_size});
   check_limit(kSamplePerPart, {sample_per_part});
-  RoiPoolGeometry g = check_rois(input, rois, offset, mask, {output_size, output_size},
-                                 spatial_scale, trans_std);
+  RoiPoolGeometry g =
+      check_rois(input, rois, offset, mask, {output_size, output_size}, spatial_scale, trans_std);
   g.sampling = sample_per_part;
   g.group_size = group_size;
   g.part_size = part_size;

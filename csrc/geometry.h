@@ -17,7 +17,7 @@
 
 namespace dcnv2 {
 
-// Where the kernel's row or column `step` reads for output position `out`, along one axis.
+// The undeformed input position of kernel row or column `step` at output position `out`.
 template <class Int>
 DCNV2_HD Int undeformed(Int out, Int stride, Int pad, Int step, Int dilation) {
   return out * stride - pad + step * dilation;
@@ -48,7 +48,7 @@ struct ConvGeometry {
   }
 };
 
-// Output size of a convolution along one axis; below one means that nothing fits.
+// Output size of a convolution along one axis; below one if the kernel does not fit.
 DCNV2_HD int64_t out_size(int64_t in, int64_t kernel, int64_t stride, int64_t pad,
                           int64_t dilation) {
   const int64_t room = in + 2 * pad - dilation * (kernel - 1) - 1;
@@ -57,8 +57,8 @@ DCNV2_HD int64_t out_size(int64_t in, int64_t kernel, int64_t stride, int64_t pa
 
 DCNV2_HD int64_t gcd(int64_t a, int64_t b) { return b == 0 ? a : gcd(b, a % b); }
 
-// Consecutive input channels, in units of this many, share both their weight group and their
-// deform group.
+// The largest number of channels such that each unit of so many consecutive input channels has one
+// weight group and one deform group.
 DCNV2_HD int64_t channel_unit(const ConvGeometry& g) {
   return gcd(g.group_in(), g.deform_channels());
 }
@@ -66,20 +66,20 @@ DCNV2_HD int64_t channel_unit(const ConvGeometry& g) {
 DCNV2_HD float floor_of(float v) { return floorf(v); }
 DCNV2_HD double floor_of(double v) { return floor(v); }
 
-// A bilinear sample: its upper left pixel and the distances from it. It counts where
-// -1 < y < height and -1 < x < width; corners off the map are zero. A NaN coordinate makes the
-// sampled value NaN but reaches no pixel: it is not inside, and has no corner.
+// A bilinear sample: its upper left pixel and the distances from it. Sampling has zero padding;
+// samples with -1 < y < height and -1 < x < width contribute. A NaN coordinate makes the sampled
+// value NaN but contributes to no pixel: the sample is not inside and has no corners.
 //
 // Derivatives are right-sided everywhere: with the base at floor(y), d value / d y is the
-// difference of the two rows around y, also where y is an integer. Right-sided at y = -1 means
-// that a sample there has a slope although it has no value, so the base may be -1 with no
-// distance, and `inside` is -1 <= y < height.
+// difference of the two rows around y, also if y is an integer. Right-sided at y = -1 means that a
+// sample there has a slope although its value is zero, so the base may be -1 at distance 0, and
+// `inside` is -1 <= y < height.
 template <class T>
 struct Sample {
   int y, x;     // base pixel, -1 .. height - 1 and -1 .. width - 1; 0 where not inside
-  T ly, lx;     // distances from the base, 0 <= l < 1; NaN where the coordinate is NaN, 0 outside
+  T ly, lx;  // distances from the base, 0 <= l < 1; NaN where the coordinate is NaN, 0 outside
   bool inside;  // false: value and every derivative are 0, unless `nan`
-  bool nan;     // a coordinate is NaN
+  bool nan;  // a coordinate is NaN
 };
 
 template <class T, class Size>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The values that options and sizes may take. dcnv2/ops/operand_limits.py is the same table for Python,
-// which must work without a compiled library; tests/ops/test_checks.py compares the two.
+// The values that options and sizes may take. dcnv2/ops/operand_limits.py is the same table for
+// Python, which must work without a compiled library; tests/ops/test_checks.py compares the two.
 #pragma once
 
 #include <cstdint>

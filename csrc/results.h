@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// How both libraries allocate results: the memory format follows the operand that a result belongs
-// to (the rule is in dcnv2/ops/schema.py).
+// Allocation of results, shared by both libraries. The memory format of a result follows its
+// operand; dcnv2/ops/schema.py has the rule.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -24,7 +24,7 @@ inline Strides4 channels_last_strides(const std::vector<int64_t>& s) {
   return {s[1] * s[2] * s[3], 1, s[3] * s[1], s[1]};
 }
 
-// Whether a rank-4 tensor lies in memory as `strides` say; axes of one element may have any stride.
+// Whether a rank-4 tensor has these strides; axes of one element may have any stride.
 inline bool lies_as(const Tensor& t, const Strides4& strides) {
   for (int axis = 0; axis < 4; ++axis) {
     if (t.size(axis) != 1 && t.stride(axis) != strides[axis]) return false;
@@ -47,8 +47,9 @@ inline Tensor new_strided(const Tensor& like, const std::vector<int64_t>& sizes,
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
   AtenTensorHandle handle;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(int64_t(sizes.size()), sizes.data(), strides.data(),
-                                                  dtype, device_type, device_index, &handle));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(int64_t(sizes.size()), sizes.data(),
+                                                  strides.data(), dtype, device_type, device_index,
+                                                  &handle));
   return Tensor(handle);
 }
 
@@ -59,12 +60,13 @@ inline int32_t dtype_of(const Tensor& t) {
 }
 
 // A rank-4 tensor of `like`'s dtype and device.
-inline Tensor new_result(const Tensor& like, const std::vector<int64_t>& sizes, bool channels_last) {
+inline Tensor new_result(const Tensor& like, const std::vector<int64_t>& sizes,
+                         bool channels_last) {
   const Strides4 s = channels_last ? channels_last_strides(sizes) : contiguous_strides(sizes);
   return new_strided(like, sizes, {s.begin(), s.end()}, dtype_of(like));
 }
 
-// What stands for a gradient that nobody asked for.
+// The placeholder of a gradient that is not needed.
 inline Tensor no_result(const Tensor& like) { return new_strided(like, {0}, {1}, dtype_of(like)); }
 
 }  // namespace dcnv2

@@ -2,7 +2,7 @@
 // The one definition of where the two deformable RoI poolings sample, for the host and the device.
 //
 // Both average bilinear samples on a regular grid inside each bin, so positions, validity and
-// clamping are separable: an axis knows nothing of the other. They differ in four rules:
+// clamping are separable: each axis is computed by itself. They differ in four rules:
 //
 //                   align (deform_roi_pool)                 psroi (deform_psroi_pool)
 //   roi             scaled, not rounded                     rounded, end + 1, then scaled
@@ -23,10 +23,10 @@ struct RoiPoolGeometry {
   int64_t out_channels, pooled_h, pooled_w;
   double spatial_scale;
   double offset_scale;    // gamma or trans_std: offsets count in this share of the roi's size
-  int64_t sampling;       // samples a bin and axis; 0: as many as the bin has pixels (align only)
-  int64_t group_size;     // psroi: channels are position sensitive in group_size^2 groups
-  int64_t part_size;      // psroi: offsets are on a part_size^2 grid
-  int64_t classes;        // psroi: offsets of so many classes, each for its share of out_channels
+  int64_t sampling;  // samples a bin and axis; 0: as many as the bin has pixels (align only)
+  int64_t group_size;  // psroi: channels are position sensitive in group_size^2 groups
+  int64_t part_size;  // psroi: offsets are on a part_size^2 grid
+  int64_t classes;  // psroi: offsets of so many classes, each for its share of out_channels
 };
 
 // One axis of a roi: its start and its extent in feature pixels.
@@ -66,19 +66,20 @@ struct BinAxis {
 
 // `offset` is the bin's offset along this axis (0 without offsets).
 template <class T>
-DCNV2_HD BinAxis<T> align_bin_axis(const RoiAxis<T>& roi, int64_t bin, int64_t bins, int64_t sampling,
-                                   T offset, T offset_scale) {
+DCNV2_HD BinAxis<T> align_bin_axis(const RoiAxis<T>& roi, int64_t bin, int64_t bins,
+                                   int64_t sampling, T offset, T offset_scale) {
   const T size = roi.extent / T(bins);
   const T wanted = sampling > 0 ? T(sampling) : ceil_of(size);
-  const int64_t count = wanted >= T(1) && wanted <= T(kMostSamples) ? static_cast<int64_t>(wanted) : 0;
+  const int64_t count =
+      wanted >= T(1) && wanted <= T(kMostSamples) ? static_cast<int64_t>(wanted) : 0;
   const T step = count > 0 ? size / T(count) : T(0);
   const T slope = offset_scale * roi.extent;
   return {roi.start + slope * offset + T(bin) * size + T(0.5) * step, step, count, slope};
 }
 
 template <class T>
-DCNV2_HD BinAxis<T> psroi_bin_axis(const RoiAxis<T>& roi, int64_t bin, int64_t bins, int64_t sampling,
-                                   T offset, T offset_scale) {
+DCNV2_HD BinAxis<T> psroi_bin_axis(const RoiAxis<T>& roi, int64_t bin, int64_t bins,
+                                   int64_t sampling, T offset, T offset_scale) {
   const T size = roi.extent / T(bins);
   const T slope = offset_scale * roi.extent;
   return {roi.start + slope * offset + T(bin) * size, size / T(sampling), sampling, slope};
@@ -94,9 +95,9 @@ DCNV2_HD int64_t psroi_group(int64_t bin, int64_t bins, int64_t groups) {
 template <class T>
 struct AxisSample {
   int64_t low, high;  // the two pixels, equal at the map's end
-  T frac;             // weight of `high`; 1 - frac is the weight of `low`
-  bool counts;        // within the limits (a NaN position counts: it makes the bin NaN)
-  bool moves;         // not clamped: the value changes with the position
+  T frac;  // weight of `high`; 1 - frac is the weight of `low`
+  bool counts;  // within the limits (a NaN position counts: it makes the bin NaN)
+  bool moves;  // not clamped: the value changes with the position
 };
 
 template <class T>

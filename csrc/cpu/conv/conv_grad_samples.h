@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What the gradients of input, offset and mask share: the gradient of the columns, computed for
-// some pixels and channels at a time and handed to each of them while it is in the cache.
+// The gradients of input, offset and mask share the gradient of the columns. It is computed for
+// some pixels and channels at a time and passed to each of them while it is in the cache.
 #pragma once
 
 #include "cpu/conv/conv_samples.h"
@@ -15,7 +15,7 @@ struct GradColumns {
   const T* data;
 };
 
-// Channels that one task works on. `first_span` numbers the spans of all slices through.
+// The channels of one task. `first_span` and `first_part` are counted over all slices.
 struct ChannelSlice {
   int64_t begin, end;
   std::vector<ChannelSpan> spans;  // one deform group each
@@ -31,7 +31,8 @@ class GradInput {
 
   void begin(int64_t channels);
 
-  // Adds what the samples of a span (`offset_in_slice` channels into the slice) send back.
+  // Adds the contributions of a span's samples; the span begins at channel `offset_in_slice` of the
+  // slice.
   void add(const GradColumns<T>& columns, const TapSamples<T>& samples, const ChannelSpan& span,
            int64_t offset_in_slice);
 
@@ -44,8 +45,8 @@ class GradInput {
   Buffer<T> sums_;  // [height * width, channels]
 };
 
-// The gradients of offset and mask. Where a deform group has several spans, each leaves its share,
-// and finish() adds them up in order.
+// The gradients of offset and mask. If a deform group has several spans, each stores a partial sum,
+// and finish() adds them in order.
 template <class T>
 class GradOffsetMask {
  public:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// deform_conv2d and its backward on the CPU, as torch sees them.
+// The operators deform_conv2d and deform_conv2d_backward on the CPU.
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
@@ -13,17 +13,15 @@ namespace {
 Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& weight,
                      const OptionalTensor& bias, const OptionalTensor& mask, Shape stride,
                      Shape padding, Shape dilation, bool) {
-  const ConvGeometry g =
-      check_deform_conv2d(Operand("input", input), Operand("offset", offset),
-                          Operand("weight", weight), Operand("bias", bias), Operand("mask", mask),
-                          stride, padding, dilation);
+  const ConvGeometry g = check_deform_conv2d(Operand("input", input), Operand("offset", offset),
+                                             Operand("weight", weight), Operand("bias", bias),
+                                             Operand("mask", mask), stride, padding, dilation);
   const Tensor output = new_result(input, {g.batch, g.out_channels, g.out_height, g.out_width},
                                    wants_channels_last(input));
   if (output.numel() == 0) return output;
   const ConvOperands operands{g, view(input), view(offset), view(mask), view(weight)};
-  with_accumulator(input.scalar_type(), [&]<class T>(T*) {
-    conv_forward<T>(operands, view(bias), view(output));
-  });
+  with_accumulator(input.scalar_type(),
+                   [&]<class T>(T*) { conv_forward<T>(operands, view(bias), view(output)); });
   return output;
 }
 
@@ -45,9 +43,9 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
   const Tensor grad_offset = new_gradient(needs[kOffset], offset, grad_output);
   const Tensor grad_weight = new_gradient(needs[kWeight], weight, grad_output);
   const Tensor grad_mask = new_gradient(needs[kMask], mask, grad_output);
-  const Tensor grad_bias =
-      needs[kBias] ? new_strided(weight, {g.out_channels}, {1}, dtype_of(weight))
-                   : no_result(grad_output);
+  const Tensor grad_bias = needs[kBias]
+                               ? new_strided(weight, {g.out_channels}, {1}, dtype_of(weight))
+                               : no_result(grad_output);
 
   const ConvOperands operands{g, view(input), view(offset), view(mask), view(weight)};
   const SampleGrads samples{gradient_view(grad_input), gradient_view(grad_offset),

@@ -4,8 +4,7 @@
 namespace dcnv2::cpu {
 
 template <class T>
-TapSamples<T>::TapSamples(const ConvOperands& operands, int64_t most_pixels,
-                          int64_t taps_in_turn)
+TapSamples<T>::TapSamples(const ConvOperands& operands, int64_t most_pixels, int64_t taps_in_turn)
     : operands_(operands),
       columns_({operands.g.kernel_w, operands.g.out_width}),
       taps_in_turn_(std::min(taps_in_turn, operands.g.taps())),
@@ -14,12 +13,8 @@ TapSamples<T>::TapSamples(const ConvOperands& operands, int64_t most_pixels,
       corners_({2, most_pixels}),
       border_({most_pixels}) {
   T* numbers = numbers_.data();
-  run_ = {0,
-          corners_.data(),
-          corners_.data() + most_pixels,
-          numbers,
-          numbers + most_pixels,
-          numbers + 2 * most_pixels,
+  run_ = {0,          corners_.data(),       corners_.data() + most_pixels,
+          numbers,    numbers + most_pixels, numbers + 2 * most_pixels,
           most_pixels};
   const ConvGeometry& g = operands.g;
   for (int64_t i = 0; i < g.kernel_w * g.out_width; ++i) {
@@ -51,8 +46,8 @@ void TapSamples<T>::locate(const OutPixels& pixels, int64_t deform_group, int64_
     const int64_t count = std::min(g.out_width - out_x, pixels.count - done);
     const T* column = columns_.data() + tap % g.kernel_w * g.out_width + out_x;
     kernels<T>().locate({count, g.height, g.width, T(g.tap_y(out_y, tap)), column, offset_y + done,
-                     offset_x + done, mask_ + done},
-                    run_, done);
+                         offset_x + done, mask_ + done},
+                        run_, done);
     done += count;
   }
   borders_ = 0;
@@ -68,7 +63,7 @@ void TapSamples<T>::locate(const OutPixels& pixels, int64_t deform_group, int64_
   }
 }
 
-// Some pixels of a channel where they lie, if they follow each other.
+// Some pixels of a channel in the tensor's memory, or null if they are not contiguous.
 template <class T>
 const T* TapSamples<T>::plane(const View& view, int64_t channel, const OutPixels& pixels) const {
   const int64_t width = operands_.g.out_width;
@@ -85,7 +80,7 @@ const T* TapSamples<T>::plane(const View& view, int64_t channel, const OutPixels
   return nullptr;
 }
 
-// The slot of a deform group, filled with a copy of all taps that come in turn with `tap`.
+// The copy of a deform group, filled with all taps that come in turn with `tap`.
 template <class T>
 const T* TapSamples<T>::copied(const OutPixels& pixels, int64_t deform_group, int64_t tap) {
   const ConvGeometry& g = operands_.g;
@@ -119,7 +114,7 @@ const T* TapSamples<T>::copied(const OutPixels& pixels, int64_t deform_group, in
 
 namespace {
 
-// out[c] = one modulated sample; NaN where its place is, and 0 off the map.
+// out[c] = one modulated sample; NaN if its position is, and 0 off the map.
 template <class T>
 void sample_channels(const ModulatedSample<T>& sample, const ConvGeometry& g,
                      const ImageRows<const T>& image, int64_t channels, T* out) {
@@ -145,8 +140,7 @@ void sample_channels(const ModulatedSample<T>& sample, const ConvGeometry& g,
 
 template <class T>
 void sample_columns(const TapSamples<T>& samples, const ConvGeometry& g,
-                    const ImageRows<const T>& image, int64_t channels, T* out,
-                    int64_t out_stride) {
+                    const ImageRows<const T>& image, int64_t channels, T* out, int64_t out_stride) {
   kernels<T>().sample_rows(samples.run(), image, channels, out, out_stride);
   for (const int p : samples.border()) {
     sample_channels(samples.at(p), g, image, channels, out + p * out_stride);

@@ -28,16 +28,16 @@ struct ModulatedSample {
 template <class T>
 class TapSamples {
  public:
-  // Each deform group's taps will be wanted in turn, so many one after the other.
+  // locate() is called for `taps_in_turn` consecutive taps of each deform group in turn.
   TapSamples(const ConvOperands& operands, int64_t most_pixels, int64_t taps_in_turn);
 
   void locate(const OutPixels& pixels, int64_t deform_group, int64_t tap);
 
-  // Those with all four corners on the map, as kernels take them; and the numbers of all others.
+  // The samples with all four corners on the map, for the kernels; and the indices of the others.
   const SampleRun<T>& run() const { return run_; }
   std::span<const int> border() const { return {border_.data(), size_t(borders_)}; }
 
-  // One of the others; `pixel` counts from the first.
+  // One of the other samples; `pixel` counts from the first.
   ModulatedSample<T> at(int64_t pixel) const {
     const T ly = run_.ly[pixel], lx = run_.lx[pixel];
     const bool inside = run_.y[pixel] != kOutside;
@@ -47,7 +47,7 @@ class TapSamples {
   T mask(int64_t pixel) const { return mask_[pixel]; }
 
  private:
-  // What the slot of a deform group holds.
+  // The contents of the copy of a deform group.
   struct Slot {
     OutPixels pixels;
     int64_t deform_group, first_tap;
@@ -71,8 +71,8 @@ class TapSamples {
   const T* mask_ = nullptr;
 };
 
-// The corners of a sample that lie on the map. `index` counts pixels of the image; `corner` is the
-// corner's place in the order of geometry.h.
+// The corners of a sample that are on the map. `index` counts pixels of the image; `corner` is the
+// number of the corner in geometry.h.
 template <class T>
 struct ValidCorners {
   int count = 0;
@@ -87,7 +87,7 @@ ValidCorners<T> valid_corners(const Sample<T>& s, const ConvGeometry& g) {
   const int64_t base = s.y * g.width + s.x;
   ValidCorners<T> v;
   const int64_t index[4] = {base, base + 1, base + g.width, base + g.width + 1};
-  if (all.valid[0] && all.valid[3]) {  // then all are, as nearly always
+  if (all.valid[0] && all.valid[3]) {  // then all are, which is the usual case
     v.count = 4;
     for (int i = 0; i < 4; ++i) {
       v.corner[i] = i;
@@ -105,7 +105,7 @@ ValidCorners<T> valid_corners(const Sample<T>& s, const ConvGeometry& g) {
   return v;
 }
 
-// An image of an operand as kernels take it, from `channel` on.
+// An image of an operand for the kernels, from `channel` on.
 template <class T>
 ImageRows<const T> image_rows(const ChannelRows<T>& operand, const ConvGeometry& g, int64_t image,
                               int64_t channel) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The passes of a deformable convolution on the CPU, one file each. T is the type of coordinates,
-// weights and sums: double for double tensors, float for all others.
+// The passes of a deformable convolution on the CPU, one in each file. T is the type of
+// coordinates, weights and sums: double for double tensors, float for all others.
 #pragma once
 
 #include "geometry.h"
@@ -10,7 +10,7 @@
 
 namespace dcnv2::cpu {
 
-// What every pass reads.
+// The operands that every pass reads.
 struct ConvOperands {
   ConvGeometry g;
   View input;   // [batch, in_channels, height, width]
@@ -19,12 +19,13 @@ struct ConvOperands {
   View weight;  // [out_channels, in_channels / groups, kernel_h, kernel_w]
 };
 
-// The input, where it needs a copy, in slabs of a deform group each if these are narrow.
+// The input as rows of channels. A copy, if needed, has one slab for each narrow deform group.
 template <class T>
 ChannelRows<T> rows_of_input(const ConvOperands& operands) {
   const ConvGeometry& g = operands.g;
   const bool narrow = g.deform_channels() < 2 * kPanel<T>;
-  return {operands.input, {g.batch, g.in_channels, g.height, g.width},
+  return {operands.input,
+          {g.batch, g.in_channels, g.height, g.width},
           narrow ? g.deform_channels() : 0};
 }
 
@@ -34,7 +35,7 @@ void conv_forward(const ConvOperands& operands, const View& bias, const View& ou
 
 // Backward passes also read grad_output [batch, out_channels, out_height, out_width].
 
-// The gradients of input, offset and mask, each like its operand; those absent are not computed.
+// The gradients of input, offset and mask, each like its operand; absent ones are not computed.
 struct SampleGrads {
   View input, offset, mask;
 };

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// output = bias + columns * weight. Each task samples the columns of some output pixels, as many
-// taps at a time as a share of the cache holds, and multiplies them while they are there.
+// output = bias + columns * weight. Each task samples the columns of some output pixels, for as
+// many taps at a time as fit a share of the cache, and multiplies them while they are in the cache.
 #include "cpu/conv/conv_samples.h"
 
 namespace dcnv2::cpu {
 namespace {
 
-// Columns of at most so many pixels, a multiple of the rows that a kernel keeps in registers, and
-// of about so many elements are in the cache at once.
+// Limits of the columns in the cache: pixels, a multiple of the rows that a kernel keeps in
+// registers, and elements.
 constexpr int64_t kMostPixels = 96;
 constexpr int64_t kColumnElements = 1 << 16;
 constexpr int64_t kPackedRows = 128;  // of the weight, sorted at once: they stay in the first cache
 
-// Small maps are cut finer, so that there is work for every thread. What is added up to an output
-// and in which order does not depend on it.
+// Small maps are cut finer, so that every thread has work. The terms of an output and their order
+// do not depend on it.
 int64_t pixels_at_once(const ConvGeometry& g) {
   return g.out_pixels() >= 64 * kMostPixels ? kMostPixels : kMostPixels / 2;
 }
 
-// Columns lie in blocks, one for each deform group and tap: [pixels, deform channels]. A column's
-// elements are thus ordered by deform group, tap and channel, and so is the weight. Taps come in
-// several rounds where there are too many columns.
+// Columns are stored in blocks [pixels, deform channels], one for each deform group and tap, so the
+// elements of a column are ordered by deform group, tap and channel, as is the weight. If there are
+// too many columns for the cache, taps are processed in several rounds.
 template <class T>
 int64_t taps_at_once(const ConvGeometry& g) {
   return std::clamp<int64_t>(kColumnElements / (kMostPixels * g.in_channels), 1, g.taps());
@@ -57,8 +57,8 @@ class PackedWeight {
     const int64_t columns = std::min(kPanel<T>, g_.group_out() - first);
     const int64_t begin = group * g_.group_in();
     const View rows = advance(weight, (group * g_.group_out() + first) * weight.stride[0]);
-    const bool dense = weight.stride[3] == 1 && weight.stride[2] == g_.kernel_w &&
-                       weight.stride[1] == g_.taps();
+    const bool dense =
+        weight.stride[3] == 1 && weight.stride[2] == g_.kernel_w && weight.stride[1] == g_.taps();
     for (const ChannelSpan& span :
          cut_by_group(begin, begin + g_.group_in(), g_.deform_channels())) {
       const ChannelSpan channels{span.begin - begin, span.end - begin, group};
@@ -87,8 +87,8 @@ class PackedWeight {
     }
   }
 
-  // The same where an output channel's weights follow each other: its channels' taps are read as
-  // they lie, some at a time, and then sorted.
+  // The same if the weights of an output channel are contiguous: the taps of its channels are read
+  // in memory order, some at a time, and then sorted.
   void pack_dense(const View& rows, const ChannelSpan& channels, int64_t columns, T* to) const {
     const int64_t taps = g_.taps(), at_once = std::max<int64_t>(kPackedRows / taps, 1);
     Buffer<T> found({at_once * taps, kPanel<T>});
@@ -96,8 +96,8 @@ class PackedWeight {
     source.stride[1] = rows.stride[0];
     for (int64_t c = channels.begin; c < channels.end; c += at_once) {
       const int64_t count = std::min(at_once, channels.end - c);
-      load_rows(source, {0, 0, columns, c * taps, count * taps, g_.group_in() * taps},
-                found.data(), kPanel<T>);
+      load_rows(source, {0, 0, columns, c * taps, count * taps, g_.group_in() * taps}, found.data(),
+                kPanel<T>);
       for (int64_t tap = 0; tap < taps; ++tap) {
         T* target = to + (row(tap, channels) + c - channels.begin) * kPanel<T>;
         for (int64_t i = 0; i < count; ++i) {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // grad_input: every sample adds its column's gradient, times mask and bilinear weight, to the four
-// pixels that it read. A task owns the image and the channels that it adds to, and takes the
-// samples in an order that depends on nothing else, so nothing races and the sums are the same
-// however many threads there are.
+// pixels that it read. A task owns the image and the channels that it adds to and processes the
+// samples in a fixed order, so nothing races and the sums do not depend on the number of threads.
 #include "cpu/conv/conv_grad_samples.h"
 
 namespace dcnv2::cpu {

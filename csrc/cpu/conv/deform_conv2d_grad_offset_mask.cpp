@@ -27,7 +27,7 @@ void GradOffsetMask<T>::add(const GradColumns<T>& columns, const TapSamples<T>& 
   T* planes = several_ ? shares(span, pixels.image, columns.tap) + pixels.first : scratch;
   const int64_t stride = several_ ? g_.out_height * g_.out_width : pixels.count;
   for (int64_t p = 0; p < pixels.count; ++p) {
-    // A coordinate that is NaN makes both distances NaN, and so its own gradients.
+    // A NaN coordinate makes both distances NaN, and so the gradients of its offset and mask.
     const Sample<T> place{0, 0, run.ly[p], run.lx[p], true, false};
     planes[p] = samples.mask(p) * slope_y(place, dots + 4 * p);
     planes[p + stride] = samples.mask(p) * slope_x(place, dots + 4 * p);

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Drives the gradients that go through the samples: column gradients = grad_output * weight for
-// some pixels and channels, then what grad_input and grad_offset_mask make of them. A task owns an
+// The gradients that go through the samples: computes column gradients = grad_output * weight for
+// some pixels and channels, then passes them to grad_input and grad_offset_mask. A task owns an
 // image and a slice of its channels.
 #include "cpu/conv/conv_grad_samples.h"
 
 namespace dcnv2::cpu {
 namespace {
 
-// Column gradients of so many pixels, a multiple of the rows that a kernel keeps in registers, are
-// made at once: at one tap they stay in the first cache.
+// Pixels whose column gradients are computed at once: a multiple of the rows that a kernel keeps in
+// registers; at one tap they fit the L1 cache.
 constexpr int64_t kPixels = 96;
 
 template <class T>
@@ -34,8 +34,8 @@ class PackedWeight {
   PackedWeight(const ConvGeometry& g, const View& weight, const std::vector<ChannelSlice>& slices)
       : taps_(g.taps()),
         panel_size_(g.group_out() * kPanel<T>),
-        data_({slices.back().first_part + int64_t(slices.back().parts.size()), taps_,
-               panel_size_}) {
+        data_(
+            {slices.back().first_part + int64_t(slices.back().parts.size()), taps_, panel_size_}) {
     run_tasks(slices.size(), [&] {
       return [&](int64_t task) {
         int64_t number = slices[task].first_part;
@@ -53,8 +53,9 @@ class PackedWeight {
     T* to = data_.data() + number * taps_ * panel_size_;
     std::fill_n(to, taps_ * panel_size_, T(0));
     for (int64_t o = 0; o < g.group_out(); ++o) {
-      load_rows(weight, {part.group * g.group_out() + o, part.begin - part.group * g.group_in(),
-                         part.size(), 0, taps_, g.kernel_w},
+      load_rows(weight,
+                {part.group * g.group_out() + o, part.begin - part.group * g.group_in(),
+                 part.size(), 0, taps_, g.kernel_w},
                 to + o * kPanel<T>, panel_size_);
     }
   }
@@ -63,8 +64,8 @@ class PackedWeight {
   Buffer<T> data_;
 };
 
-// The input's rows of channels in one slice of one image: its own memory where it has that form,
-// else a copy in which every span is a slab of its own.
+// The input's rows of channels in one slice of one image: the tensor's memory if it has that form,
+// otherwise a copy with one slab for each span.
 template <class T>
 class SliceRows {
  public:
@@ -194,8 +195,8 @@ void conv_grad_samples(const ConvOperands& operands, const View& grad_output,
   const PackedWeight<T> weight(g, operands.weight, slices);
   const GradOffsetMask<T> grad_place(g, spans, grads.offset, grads.mask);
   run_tasks(g.batch * int64_t(slices.size()), [&] {
-    return [&, worker = GradSamplesWorker<T>(operands, grad_output, weight, grad_place,
-                                             grads)](int64_t task) mutable {
+    return [&, worker = GradSamplesWorker<T>(operands, grad_output, weight, grad_place, grads)](
+               int64_t task) mutable {
       worker(task / int64_t(slices.size()), slices[task % slices.size()]);
     };
   });

@@ -6,7 +6,7 @@
 namespace dcnv2::cpu {
 namespace {
 
-constexpr int64_t kPixels = 128;  // sampled at once: a panel of them stays in the first cache
+constexpr int64_t kPixels = 128;  // sampled at once: a panel of them fits the L1 cache
 constexpr int64_t kTaps = 3;      // of a task: they share the rows of grad_output
 
 template <class T>
@@ -77,8 +77,8 @@ class GradWeightWorker {
 
   void store(const ChannelSpan& part, int64_t tap, int64_t begin, const T* sums) {
     for (int64_t o = part.group * g_.group_out(); o < (part.group + 1) * g_.group_out(); ++o) {
-      store_rows(grad_weight_, {o, part.begin - part.group * g_.group_in(), part.size(), tap, 1,
-                                g_.kernel_w},
+      store_rows(grad_weight_,
+                 {o, part.begin - part.group * g_.group_in(), part.size(), tap, 1, g_.kernel_w},
                  sums + o * kPanel<T> + part.begin - begin, kPanel<T>);
     }
   }

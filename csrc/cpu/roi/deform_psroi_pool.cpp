@@ -10,7 +10,7 @@ void psroi_pool_forward(const RoiOperands& operands, const View& output) {
 
 template <class T>
 void psroi_pool_backward(const RoiOperands& operands, const View& grad_output,
-                        const RoiGrads& grads) {
+                         const RoiGrads& grads) {
   pool_backward<PsroiRule, T>(operands, grad_output, grads);
 }
 

@@ -10,7 +10,7 @@ void roi_pool_forward(const RoiOperands& operands, const View& output) {
 
 template <class T>
 void roi_pool_backward(const RoiOperands& operands, const View& grad_output,
-                        const RoiGrads& grads) {
+                       const RoiGrads& grads) {
   pool_backward<AlignRule, T>(operands, grad_output, grads);
 }
 

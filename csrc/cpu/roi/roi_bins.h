@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The pixels that a bin of a RoI pooling reads. Samples lie on a grid, and weights and limits
-// belong to one axis each, so a bin is the outer product of two short lists of weighted rows and
-// columns.
+// The pixels that a bin of a RoI pooling reads. Samples are on a grid, and weights and limits are
+// separable, so a bin is the outer product of two short lists of weighted rows and columns.
 #pragma once
 
 #include <cmath>
@@ -14,7 +13,7 @@
 
 namespace dcnv2::cpu {
 
-// The rules of deform_roi_pool and of deform_psroi_pool, by the names that a Bin uses.
+// The rules of deform_roi_pool and of deform_psroi_pool, as a Bin calls them.
 struct AlignRule {
   template <class T>
   static RoiAxis<T> roi_axis(T first, T last, T scale) {
@@ -62,8 +61,8 @@ struct PsroiRule {
   static int64_t counted(int64_t, int64_t kept) { return kept; }
 };
 
-// What a bin's samples make of one axis: for every pixel that they touch the sum of their weights,
-// and of the derivatives of those by the position.
+// The samples of a bin along one axis: for every pixel that they touch the sum of their weights,
+// and of the derivatives of the weights with respect to the position.
 template <class T>
 class AxisWeights {
  public:
@@ -118,8 +117,9 @@ class Rois {
   explicit Rois(const RoiOperands& operands)
       : operands_(operands), boxes_({operands.g.rois, 5}), images_({operands.g.rois}) {
     const RoiPoolGeometry& g = operands.g;
-    // As pixels of one column, so that any strides do.
-    const View rows{operands.rois.data, operands.rois.dtype,
+    // Read as the pixels of one column, which supports any strides.
+    const View rows{operands.rois.data,
+                    operands.rois.dtype,
                     {0, operands.rois.stride[1], operands.rois.stride[0], 0}};
     load_rows(rows, {0, 0, 5, 0, g.rois, 1}, boxes_.data(), 5);
     for (int64_t r = 0; r < g.rois; ++r) {
@@ -130,7 +130,7 @@ class Rois {
     }
   }
 
-  // -1: the batch index is not one of the input, or the box is not finite.
+  // -1: the batch index is out of range, or the box is not finite.
   int64_t image(int64_t r) const { return images_[r]; }
 
   template <class Rule>
@@ -162,8 +162,8 @@ class Bin {
     T offset[2] = {0, 0};  // x, y
     if (operands_.offset) {
       const int64_t parts_w = Rule::parts_w(g_);
-      const int64_t part = Rule::part(g_, bin_y, g_.pooled_h) * parts_w +
-                           Rule::part(g_, bin_x, g_.pooled_w);
+      const int64_t part =
+          Rule::part(g_, bin_y, g_.pooled_h) * parts_w + Rule::part(g_, bin_x, g_.pooled_w);
       load_rows(operands_.offset, {r, 2 * cls, 2, part, 1, parts_w}, offset, 2);
     }
     const T scale = T(g_.offset_scale);
@@ -177,7 +177,7 @@ class Bin {
     divisor_ = T(std::max<int64_t>(y.counted * x.counted, 1));
   }
 
-  bool nan() const { return nan_; }      // a sample lies nowhere: the average is NaN
+  bool nan() const { return nan_; }      // a position is NaN, and so is the average
   T divisor() const { return divisor_; }  // samples that the average counts, at least 1
   int64_t size() const { return int64_t(y.index.size() * x.index.size()); }
 

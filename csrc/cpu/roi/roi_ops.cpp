@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Both deformable RoI poolings and their backwards on the CPU, as torch sees them.
+// The operators of both deformable RoI poolings and their backwards on the CPU.
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
@@ -26,10 +26,10 @@ RoiOperands psroi_operands(const Tensor& input, const Tensor& rois, const Option
                            const OptionalTensor& mask, int64_t output_size, double spatial_scale,
                            int64_t group_size, int64_t part_size, int64_t sample_per_part,
                            double trans_std) {
-  const RoiPoolGeometry g = check_deform_psroi_pool(
-      Operand("input", input), Operand("rois", rois), Operand("offset", offset),
-      Operand("mask", mask), output_size, spatial_scale, group_size, part_size, sample_per_part,
-      trans_std);
+  const RoiPoolGeometry g =
+      check_deform_psroi_pool(Operand("input", input), Operand("rois", rois),
+                              Operand("offset", offset), Operand("mask", mask), output_size,
+                              spatial_scale, group_size, part_size, sample_per_part, trans_std);
   return {g, view(input), view(rois), view(offset), view(mask)};
 }
 
@@ -56,8 +56,7 @@ Gradients pool_gradients(const RoiPoolGeometry& g, const Tensor& grad_output, co
   const RoiGrads grads{gradient_view(grad_input), gradient_view(grad_offset),
                        gradient_view(grad_mask)};
   if (grads.input || grads.offset || grads.mask) {
-    with_accumulator(input.scalar_type(),
-                     [&](auto* t) { backward(t, view(grad_output), grads); });
+    with_accumulator(input.scalar_type(), [&](auto* t) { backward(t, view(grad_output), grads); });
   }
   return {grad_input, grad_offset, grad_mask};
 }
@@ -65,11 +64,10 @@ Gradients pool_gradients(const RoiPoolGeometry& g, const Tensor& grad_output, co
 Tensor deform_roi_pool(const Tensor& input, const Tensor& rois, const OptionalTensor& offset,
                        const OptionalTensor& mask, Shape output_size, double spatial_scale,
                        int64_t sampling_ratio, double gamma) {
-  const RoiOperands operands = align_operands(input, rois, offset, mask, output_size,
-                                              spatial_scale, sampling_ratio, gamma);
-  return pool(operands.g, input, [&]<class T>(T*, const View& output) {
-    roi_pool_forward<T>(operands, output);
-  });
+  const RoiOperands operands =
+      align_operands(input, rois, offset, mask, output_size, spatial_scale, sampling_ratio, gamma);
+  return pool(operands.g, input,
+              [&]<class T>(T*, const View& output) { roi_pool_forward<T>(operands, output); });
 }
 
 Gradients deform_roi_pool_backward(const Tensor& grad_output, const Tensor& input,
@@ -77,8 +75,8 @@ Gradients deform_roi_pool_backward(const Tensor& grad_output, const Tensor& inpu
                                    const OptionalTensor& mask, Shape output_size,
                                    double spatial_scale, int64_t sampling_ratio, double gamma,
                                    std::vector<bool> needs) {
-  const RoiOperands operands = align_operands(input, rois, offset, mask, output_size,
-                                              spatial_scale, sampling_ratio, gamma);
+  const RoiOperands operands =
+      align_operands(input, rois, offset, mask, output_size, spatial_scale, sampling_ratio, gamma);
   return pool_gradients(operands.g, grad_output, input, offset, mask, needs,
                         [&]<class T>(T*, const View& grad, const RoiGrads& grads) {
                           roi_pool_backward<T>(operands, grad, grads);
@@ -89,12 +87,10 @@ Tensor deform_psroi_pool(const Tensor& input, const Tensor& rois, const Optional
                          const OptionalTensor& mask, int64_t output_size, double spatial_scale,
                          int64_t group_size, int64_t part_size, int64_t sample_per_part,
                          double trans_std) {
-  const RoiOperands operands =
-      psroi_operands(input, rois, offset, mask, output_size, spatial_scale, group_size, part_size,
-                     sample_per_part, trans_std);
-  return pool(operands.g, input, [&]<class T>(T*, const View& output) {
-    psroi_pool_forward<T>(operands, output);
-  });
+  const RoiOperands operands = psroi_operands(input, rois, offset, mask, output_size, spatial_scale,
+                                              group_size, part_size, sample_per_part, trans_std);
+  return pool(operands.g, input,
+              [&]<class T>(T*, const View& output) { psroi_pool_forward<T>(operands, output); });
 }
 
 Gradients deform_psroi_pool_backward(const Tensor& grad_output, const Tensor& input,
@@ -103,9 +99,8 @@ Gradients deform_psroi_pool_backward(const Tensor& grad_output, const Tensor& in
                                      double spatial_scale, int64_t group_size, int64_t part_size,
                                      int64_t sample_per_part, double trans_std,
                                      std::vector<bool> needs) {
-  const RoiOperands operands =
-      psroi_operands(input, rois, offset, mask, output_size, spatial_scale, group_size, part_size,
-                     sample_per_part, trans_std);
+  const RoiOperands operands = psroi_operands(input, rois, offset, mask, output_size, spatial_scale,
+                                              group_size, part_size, sample_per_part, trans_std);
   return pool_gradients(operands.g, grad_output, input, offset, mask, needs,
                         [&]<class T>(T*, const View& grad, const RoiGrads& grads) {
                           psroi_pool_backward<T>(operands, grad, grads);

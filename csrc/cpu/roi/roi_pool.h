@@ -15,7 +15,7 @@ struct RoiOperands {
   View mask;    // [rois, 1, pooled_h, pooled_w], may be absent
 };
 
-// Gradients, each like its operand; those absent are not computed.
+// Gradients, each like its operand; absent ones are not computed.
 struct RoiGrads {
   View input, offset, mask;
 };

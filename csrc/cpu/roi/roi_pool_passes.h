@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Forward and backward of both RoI poolings, which differ in their Rule (roi_bins.h) only. Channels
+// Forward and backward of both RoI poolings, which differ only in their Rule (roi_bins.h). Channels
 // are ordered by the cell of the position-sensitive group first (deform_roi_pool has one cell), so
-// that those of a bin are adjacent.
+// that the channels of a bin are adjacent.
 #pragma once
 
 #include "cpu/simd/channel_spans.h"
@@ -49,8 +49,7 @@ class PoolWorker {
     for (int64_t bin_x = 0; bin_x < g_.pooled_w; ++bin_x) {
       const T mask = bin_mask<T>(operands_, r, bin_y * g_.pooled_w + bin_x);
       for (const ChannelSpan& span : classes_) {
-        pool(r, bin_y, bin_x, span, mask,
-             result_.data() + bin_x * g_.out_channels + span.begin);
+        pool(r, bin_y, bin_x, span, mask, result_.data() + bin_x * g_.out_channels + span.begin);
       }
     }
     store_rows(output_, {r, 0, g_.out_channels, bin_y * g_.pooled_w, g_.pooled_w, g_.pooled_w},
@@ -102,8 +101,9 @@ void pool_forward(const RoiOperands& operands, const View& output) {
   });
 }
 
-// What the bins' averages of some channels have to do with the offsets and the mask: for each bin
-// the dot products of grad_output with the average's derivatives by x and y and with the average.
+// The contribution of some channels to the gradients of offset and mask: for each bin the dot
+// products of grad_output with the derivatives of the average with respect to x and y, and with the
+// average.
 template <class T>
 struct BinShares {
   int64_t bins;
@@ -135,7 +135,8 @@ std::vector<PoolSlice> pool_slices(const RoiPoolGeometry& g) {
   return slices;
 }
 
-// Owns one cell of one image in one slice's channels, and takes the RoIs in order: nothing races.
+// Owns one cell of one image in one slice's channels and processes the RoIs in order: nothing
+// races.
 template <class Rule, class T>
 class PoolBackwardWorker {
  public:
@@ -236,8 +237,8 @@ class PoolBackwardWorker {
   std::vector<T> weights_, dots_;
 };
 
-// Adds the spans' shares of a RoI up, in order: over the bins of a part and the channels of a class
-// for its offset, over all channels for the mask.
+// Adds the partial sums of a RoI's spans in order: for an offset over the bins of its part and the
+// channels of its class, for the mask over all channels.
 template <class Rule, class T>
 void finish_shares(const RoiOperands& operands, const Rois<T>& rois, const BinShares<T>& shares,
                    const std::vector<PoolSlice>& slices, const RoiGrads& grads, int64_t r) {
@@ -248,9 +249,8 @@ void finish_shares(const RoiOperands& operands, const Rois<T>& rois, const BinSh
     for (size_t i = 0; i < slice.spans.size(); ++i) {
       for (int64_t bin = 0; bin < shares.bins; ++bin) {
         const T poison[3] = {NAN, NAN, NAN};
-        const T* share = rois.image(r) < 0
-                             ? poison
-                             : shares.at(g, slice.first_span + int64_t(i), r, bin);
+        const T* share =
+            rois.image(r) < 0 ? poison : shares.at(g, slice.first_span + int64_t(i), r, bin);
         mask[bin] += share[2];
         if (!grads.offset) continue;
         const int64_t part = Rule::part(g, bin / g.pooled_w, g.pooled_h) * parts_w +

@@ -10,7 +10,7 @@
 
 namespace dcnv2::cpu {
 
-// Channels [begin, end) that belong to one group: of weights, of offsets, or of offset classes.
+// Channels [begin, end) of one weight group, deform group or offset class.
 struct ChannelSpan {
   int64_t begin, end;
   int64_t group;
@@ -29,9 +29,9 @@ inline std::vector<ChannelSpan> cut_by_group(int64_t begin, int64_t end, int64_t
   return spans;
 }
 
-// Channels that the backward passes work on at once: at most a panel, and half of one where there
-// are few, so that a single image still makes work for several threads. The number of channels
-// alone decides: neither the batch nor the threads may change the order of a sum.
+// Channels that the backward passes process at once: a panel, or half a panel if there are few
+// channels, so that a single image still has work for several threads. It depends only on the
+// number of channels: neither the batch nor the threads may change the order of a sum.
 template <class T>
 int64_t channels_at_once(int64_t channels) {
   return channels >= 4 * kPanel<T> ? kPanel<T> : kPanel<T> / 2;

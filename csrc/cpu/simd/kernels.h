@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The inner loops of all passes, compiled once for each instruction set and chosen at run time.
-// Knows nothing of torch.
+// They do not depend on torch.
 #pragma once
 
 #include <cstdint>
 
 namespace dcnv2::cpu {
 
-// Width of a packed panel: columns of a right-hand matrix that lie side by side.
+// Width of a packed panel: adjacent columns of a right-hand matrix.
 template <class T>
 constexpr int64_t kPanel = 128 / sizeof(T);
 
@@ -15,15 +15,15 @@ constexpr int64_t kPanel = 128 / sizeof(T);
 template <class T>
 struct PanelProduct {
   int64_t rows, columns, depth;
-  int64_t blocks;     // a and b are so many blocks, each `depth` deep, whose products are added up
-  const T* a;         // block: [rows, depth], or [depth, rows] where transposed
-  int64_t a_stride;   // elements between the rows of a as it lies in memory
-  int64_t a_block;    // elements between the blocks of a
+  int64_t blocks;  // a and b are so many blocks, each `depth` deep, whose products are added up
+  const T* a;  // block: [rows, depth], or [depth, rows] where transposed
+  int64_t a_stride;  // elements between the rows of a as it lies in memory
+  int64_t a_block;  // elements between the blocks of a
   bool a_transposed;
-  const T* b;         // [blocks * depth, kPanel<T>]; read up to kPanel<T> elements past the last row
-  T* c;               // [rows, columns]
+  const T* b;  // [blocks * depth, kPanel<T>]; read up to kPanel<T> elements past the last row
+  T* c;  // [rows, columns]
   int64_t c_stride;
-  bool accumulate;    // add to c instead of overwriting it
+  bool accumulate;  // add to c instead of overwriting it
 };
 
 // The rows of channels of one image: that of pixel (y, x) is at data + y * y_stride + x * x_stride.
@@ -33,10 +33,10 @@ struct ImageRows {
   int64_t y_stride, x_stride;
 };
 
-// Marks in place of a sample's y (geometry.h), all below zero.
+// Values of y in a SampleRun that mark a sample without four corners; all are negative.
 constexpr int kOutside = -1, kBorder = -3;
 
-// Where the samples of consecutive output pixels lie.
+// The positions of the samples of consecutive output pixels.
 template <class T>
 struct SampleRun {
   int64_t count;
@@ -44,16 +44,16 @@ struct SampleRun {
   // kOutside where all are off the map or the place is NaN, and kBorder - y where some are.
   int *y, *x;
   T *ly, *lx;  // [count] distances from the corner; both NaN where either coordinate is
-  T* weight;   // [4, weight_stride] of the corners: bilinear weight times mask
+  T* weight;  // [4, weight_stride] of the corners: bilinear weight times mask
   int64_t weight_stride;
 };
 
-// Output pixels of one row, and what to add up for their sample places.
+// Output pixels of one row, and the terms of their sample positions.
 template <class T>
 struct Places {
   int64_t count, height, width;  // pixels; extents of the map
-  T row;                         // undeformed y of all
-  const T* column;               // [count] undeformed x
+  T row;  // undeformed y of all
+  const T* column;  // [count] undeformed x
   const T *offset_y, *offset_x, *mask;  // [count]
 };
 
@@ -90,8 +90,8 @@ struct Kernels {
 
 enum class Instructions { kBaseline, kAvx2, kAvx512 };
 
-// What the kernels were chosen for: the best that this processor has, unless the environment keeps
-// torch's own CPU kernels to less (ATEN_CPU_CAPABILITY=default or avx2).
+// The instruction set of the chosen kernels: the best of this processor, unless the environment
+// restricts torch's own CPU kernels (ATEN_CPU_CAPABILITY=default or avx2).
 Instructions instructions();
 
 template <class T>

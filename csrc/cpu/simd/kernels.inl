@@ -129,8 +129,8 @@ void panel_product(const PanelProduct<T>& p) {
   p.a_transposed ? all_columns<T, true>(p) : all_columns<T, false>(p);
 }
 
-// The row kernels take as many whole vectors as there are, then the rest in narrower ones: a deform
-// group may have few channels. Each step returns the channel that it came to.
+// The row kernels process whole vectors first, then the rest in narrower ones: a deform group may
+// have few channels. Each step returns the channel after its last.
 
 template <class T, int Bytes>
 int64_t sum_from(const T* const* rows, const T* weights, int64_t count, int64_t c, int64_t channels,

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The kernels that go over the samples of a run of pixels, included by kernels.inl. A deform group
-// may have few channels, so a run is one call, and common widths have loops of their own.
+// The kernels that process the samples of a run of pixels, included by kernels.inl. A deform group
+// may have few channels, so a run is one call, and common widths have their own loops.
 
 namespace dcnv2::cpu::DCNV2_ISA {
 
-// Written so that compilers turn the loop into vectors of places.
+// Written so that compilers vectorise the loop.
 template <class T>
 void locate_row(T row, const T* __restrict__ column, const T* __restrict__ offset_y,
                 const T* __restrict__ offset_x, const T* __restrict__ mask, int64_t count,
@@ -29,9 +29,9 @@ void locate_row(T row, const T* __restrict__ column, const T* __restrict__ offse
 
 template <class T>
 void locate(const Places<T>& places, const SampleRun<T>& run, int64_t first) {
-  locate_row(places.row, places.column, places.offset_y, places.offset_x, places.mask,
-             places.count, places.height, places.width, run.y + first, run.x + first,
-             run.ly + first, run.lx + first, run.weight + first, run.weight_stride);
+  locate_row(places.row, places.column, places.offset_y, places.offset_x, places.mask, places.count,
+             places.height, places.width, run.y + first, run.x + first, run.ly + first,
+             run.lx + first, run.weight + first, run.weight_stride);
 }
 
 // The rows of the four corners of sample p.
@@ -48,8 +48,8 @@ struct CornerRows {
   }
 };
 
-// Calls pass.run<Bytes, Count>() for `channels`: `Count` vectors of `Bytes`, or where Count is 0 as
-// many as there are, and what is left.
+// Calls pass.run<Bytes, Count>() for `channels`: `Count` vectors of `Bytes`; Count is 0 for any
+// number of vectors and a remainder.
 template <class T, class Pass>
 void by_width(int64_t channels, const Pass& pass) {
   const int64_t bytes = channels * int64_t(sizeof(T));
@@ -120,10 +120,10 @@ void sum_four(const Vector<T, Bytes> (&v)[4], T* sums) {
     }
     sum_four<T, kHalf>(halves, sums);
   } else if constexpr (sizeof(T) == 4) {
-    const Vector<T, 16> left = DCNV2_SHUFFLE(T, v[0], v[1], 0, 4, 1, 5) +
-                               DCNV2_SHUFFLE(T, v[0], v[1], 2, 6, 3, 7);
-    const Vector<T, 16> right = DCNV2_SHUFFLE(T, v[2], v[3], 0, 4, 1, 5) +
-                                DCNV2_SHUFFLE(T, v[2], v[3], 2, 6, 3, 7);
+    const Vector<T, 16> left =
+        DCNV2_SHUFFLE(T, v[0], v[1], 0, 4, 1, 5) + DCNV2_SHUFFLE(T, v[0], v[1], 2, 6, 3, 7);
+    const Vector<T, 16> right =
+        DCNV2_SHUFFLE(T, v[2], v[3], 0, 4, 1, 5) + DCNV2_SHUFFLE(T, v[2], v[3], 2, 6, 3, 7);
     DCNV2_STORE(T, 16, sums) =
         DCNV2_SHUFFLE(T, left, right, 0, 1, 4, 5) + DCNV2_SHUFFLE(T, left, right, 2, 3, 6, 7);
   } else {

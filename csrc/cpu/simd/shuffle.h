@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Shuffles of two vectors of 16 bytes, by any compiler.
+// Shuffles of two vectors of 16 bytes, for any compiler.
 #pragma once
 
 namespace dcnv2::cpu {
 
-// The numbers of lanes that a shuffle takes.
+// The type of a shuffle's lane indices.
 template <class T>
 struct Lanes;
 template <>

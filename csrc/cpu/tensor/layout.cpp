@@ -36,9 +36,9 @@ inline void transpose_block(const double* from, int64_t from_stride, double* to,
 
 enum class Planes { kFrom, kTo };
 
-// The same for any number of rows and columns of `from`. Rows of the one side are planes of a
-// tensor: far apart, often by a power of two, and then few of their lines fit into the first cache.
-// So some lines of each plane are read or written whole before the next plane's.
+// The same for any number of rows and columns of `from`. The rows of one side are planes of a
+// tensor: far apart, often by a power of two, and then few of their lines fit the L1 cache. So
+// whole lines of a plane are read or written before those of the next plane.
 template <Planes planes, class T>
 void transpose(const T* from, int64_t from_stride, T* to, int64_t to_stride, int64_t rows,
                int64_t columns) {
@@ -51,7 +51,7 @@ void transpose(const T* from, int64_t from_stride, T* to, int64_t to_stride, int
     for (int64_t j0 = 0; j0 < whole_columns; j0 += kTile) {
       const int64_t j1 = std::min(j0 + kTile, whole_columns);
       for (int64_t i = 0; i < whole_rows; i += kBlock) {
-        // The next tile: planes may be too far apart for the processor to foresee it.
+        // The next tile: planes may be too far apart for the hardware prefetcher.
         for (int64_t k = i; k < i + kBlock; ++k) {
           __builtin_prefetch(from + k * from_stride + j1);
           __builtin_prefetch(from + k * from_stride + j1 + kLine);
@@ -74,19 +74,19 @@ void transpose(const T* from, int64_t from_stride, T* to, int64_t to_stride, int
   }
 }
 
-// Numbers of a tensor and rows of channels, one as the other.
+// Converts elements of a tensor to rows of channels and back.
 template <class To, class From>
 void convert(const From* from, int64_t count, To* to) {
   for (int64_t i = 0; i < count; ++i) to[i] = static_cast<To>(from[i]);
 }
 
-// Pixels that lie side by side, their channels in planes: between Element's planes and T's rows. A
-// type that is not the rows' own passes through a few planes of T.
+// Contiguous pixels, with channels in planes: between planes of Element and rows of T. If the types
+// differ, the data passes through a few planes of T.
 constexpr int64_t kPlanes = 16, kPlanePixels = 128;
 
 template <class Element, class T>
 void planes_to_rows(const Element* tensor, int64_t channel_stride, T* rows, int64_t row_stride,
-                 int64_t pixels, int64_t channels) {
+                    int64_t pixels, int64_t channels) {
   if constexpr (std::is_same_v<Element, T>) {
     transpose<Planes::kFrom>(tensor, channel_stride, rows, row_stride, channels, pixels);
   } else {
@@ -98,8 +98,8 @@ void planes_to_rows(const Element* tensor, int64_t channel_stride, T* rows, int6
         for (int64_t c = 0; c < some; ++c) {
           convert(tensor + (c0 + c) * channel_stride + p, count, planes + c * kPlanePixels);
         }
-        transpose<Planes::kFrom>(planes, kPlanePixels, rows + p * row_stride + c0, row_stride,
-                                 some, count);
+        transpose<Planes::kFrom>(planes, kPlanePixels, rows + p * row_stride + c0, row_stride, some,
+                                 count);
       }
     }
   }
@@ -107,7 +107,7 @@ void planes_to_rows(const Element* tensor, int64_t channel_stride, T* rows, int6
 
 template <class Element, class T>
 void rows_to_planes(Element* tensor, int64_t channel_stride, const T* rows, int64_t row_stride,
-                  int64_t pixels, int64_t channels) {
+                    int64_t pixels, int64_t channels) {
   if constexpr (std::is_same_v<Element, T>) {
     transpose<Planes::kTo>(rows, row_stride, tensor, channel_stride, pixels, channels);
   } else {
@@ -116,8 +116,8 @@ void rows_to_planes(Element* tensor, int64_t channel_stride, const T* rows, int6
       const int64_t count = std::min(kPlanePixels, pixels - p);
       for (int64_t c0 = 0; c0 < channels; c0 += kPlanes) {
         const int64_t some = std::min(kPlanes, channels - c0);
-        transpose<Planes::kTo>(rows + p * row_stride + c0, row_stride, planes, kPlanePixels,
-                               count, some);
+        transpose<Planes::kTo>(rows + p * row_stride + c0, row_stride, planes, kPlanePixels, count,
+                               some);
         for (int64_t c = 0; c < some; ++c) {
           convert(planes + c * kPlanePixels, count, tensor + (c0 + c) * channel_stride + p);
         }
@@ -126,7 +126,7 @@ void rows_to_planes(Element* tensor, int64_t channel_stride, const T* rows, int6
   }
 }
 
-// A run of pixels that lie `pixel_stride` apart, from a tensor into rows and back.
+// Pixels that are `pixel_stride` apart, from a tensor to rows and back.
 struct Load {
   template <class Element, class T>
   static void run(const Element* tensor, int64_t pixel_stride, int64_t channel_stride, T* rows,
@@ -176,18 +176,18 @@ template <class Move, class Element, class T>
 void move_range(const View& view, const PixelRange& r, T* rows, int64_t row_stride) {
   const int64_t* stride = view.stride;
   Element* image = static_cast<Element*>(view.data) + r.image * stride[0] + r.channel * stride[1];
-  // Where rows of the image follow each other like pixels of a row, all is one run.
+  // If rows of the image are as far apart as their pixels imply, all pixels are one run.
   const bool flat = stride[2] == r.width * stride[3];
   for (int64_t done = 0; done < r.pixels;) {
     const int64_t pixel = r.pixel + done, y = pixel / r.width, x = pixel % r.width;
     const int64_t run = flat ? r.pixels : std::min(r.width - x, r.pixels - done);
-    Move::run(image + y * stride[2] + x * stride[3], stride[3], stride[1],
-              rows + done * row_stride, row_stride, run, r.channels);
+    Move::run(image + y * stride[2] + x * stride[3], stride[3], stride[1], rows + done * row_stride,
+              row_stride, run, r.channels);
     done += run;
   }
 }
 
-// Elements between consecutive pixels of an image, or 0 where they are not evenly apart.
+// Elements between consecutive pixels of an image, or 0 if they are not evenly spaced.
 int64_t even_pixel_stride(const View& view, int64_t height, int64_t width) {
   if (width == 1) return height == 1 ? 1 : view.stride[2];
   return height == 1 || view.stride[2] == width * view.stride[3] ? view.stride[3] : 0;
@@ -263,10 +263,10 @@ ChannelRows<T>::ChannelRows(const View& view, const int64_t (&sizes)[4], int64_t
       for (int64_t j = 0; j < groups; ++j) {
         View part = advance(view, (s * slab_ + j) * view.stride[1]);
         part.stride[1] *= groups;
-        load_rows(part, {n, 0, block, first, std::min(kPixels, pixels - first), width},
-                  copy_.data() + n * image_stride_ + s * slab_stride_ + first * pixel_stride_ +
-                      j * block,
-                  pixel_stride_);
+        load_rows(
+            part, {n, 0, block, first, std::min(kPixels, pixels - first), width},
+            copy_.data() + n * image_stride_ + s * slab_stride_ + first * pixel_stride_ + j * block,
+            pixel_stride_);
       }
     };
   });

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Between tensors of any layout and dtype, and rows of channels in the accumulation type.
+// Conversions between tensors of any layout and dtype and rows of channels in the accumulation
+// type.
 #pragma once
 
 #include "cpu/tensor/parallel.h"
@@ -25,25 +26,25 @@ void store_rows(const View& to, const PixelRange& range, const T* rows, int64_t 
 template <class T>
 void load_planes(const View& from, const PixelRange& range, T* planes, int64_t plane_stride);
 
-// Elements between rows of `channels` elements. Some channels of many rows are often read alone:
-// were rows an even number of cache lines apart, these would compete for a part of the first cache.
+// Elements between rows of `channels` elements. A pass often reads a few channels of many rows; if
+// rows were an even number of cache lines apart, they would conflict in a part of the L1 cache.
 template <class T>
 int64_t row_stride(int64_t channels) {
   constexpr int64_t kLine = 64 / int64_t(sizeof(T));
   return channels % (2 * kLine) == 0 ? channels + kLine : channels;
 }
 
-// A tensor that already is rows of channels in type T.
+// A tensor that is already stored as rows of channels in type T.
 template <class T>
 struct RowsInPlace {
-  const T* data = nullptr;  // absent where the tensor has another form
+  const T* data = nullptr;  // null if the tensor has another form
   int64_t image_stride = 0, pixel_stride = 0;
 
   RowsInPlace(const View& view, const int64_t (&sizes)[4]);
   explicit operator bool() const { return data != nullptr; }
 };
 
-// Rows of channels of some pixels at a time: the tensor's own memory where it has that form, else a
+// Rows of channels of some pixels at a time: the tensor's memory if it has that form, otherwise a
 // copy of these pixels.
 template <class T>
 class PixelRows {
@@ -62,16 +63,15 @@ class PixelRows {
   Buffer<T> copy_;
 };
 
-// An operand [batch, channels, height, width] as rows of channels in type T: the tensor's own
-// memory where it has that form, else a copy. A copy may be in slabs of so many channels (0: of all),
-// each with all pixels of an image: where few channels are read alone, they lie together. `groups`
-// above 1 reorders the channels: channel i * groups + j of the tensor comes at
-// j * (channels / groups) + i; then all are one slab.
+// An operand [batch, channels, height, width] as rows of channels in type T: the tensor's memory if
+// it has that form, otherwise a copy. `slab`: channels of a slab of the copy (0: all of them); a
+// slab has all pixels of an image, so that the channels of a pass are close together. `groups` > 1
+// reorders the channels: channel i * groups + j of the tensor is at j * (channels / groups) + i, in
+// one slab.
 template <class T>
 class ChannelRows {
  public:
-  ChannelRows(const View& view, const int64_t (&sizes)[4], int64_t slab = 0,
-              int64_t groups = 1);
+  ChannelRows(const View& view, const int64_t (&sizes)[4], int64_t slab = 0, int64_t groups = 1);
 
   // From `channel` on, to the end of its slab, the row of an image's first pixel; and the elements
   // from one pixel's row to the next.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// From torch's tensors to views.
+// Converts torch's tensors to views.
 #pragma once
 
 #include "checks.h"
@@ -42,7 +42,7 @@ void with_accumulator(ScalarType dtype, F f) {
   }
 }
 
-// A gradient like `operand`, not yet filled, or what stands for one that nobody asked for.
+// An uninitialised gradient like `operand`, or the placeholder of one that is not needed.
 inline Tensor new_gradient(bool needed, const OptionalTensor& operand, const Tensor& grad_output) {
   if (!needed || !operand) return no_result(grad_output);
   return new_result(*operand, sizes_of(*operand), wants_channels_last(*operand));

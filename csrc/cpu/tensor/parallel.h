@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Work for all of torch's threads, and memory for one of them.
+// Tasks for torch's threads, and their memory.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -15,9 +15,9 @@ namespace dcnv2::cpu {
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Calls make_worker() once on every thread and what it returns once for each task, 0 .. tasks - 1.
-// Which thread runs a task is left to chance, so no result may depend on it: every task writes
-// memory of its own, and what tasks do depends on shapes only.
+// Calls make_worker() once on every thread, and the worker that it returns once for each of its
+// tasks, out of 0 .. tasks - 1. Which thread runs a task is arbitrary, so no result may depend on
+// it: every task writes its own memory, and the tasks depend on shapes only.
 template <class MakeWorker>
 void run_tasks(int64_t tasks, const MakeWorker& make_worker) {
   if (tasks <= 0) return;
@@ -29,8 +29,8 @@ void run_tasks(int64_t tasks, const MakeWorker& make_worker) {
   });
 }
 
-// Uninitialised memory of some extents, aligned to a cache line. Throws where their product is more
-// than memory can be: a tensor whose strides are 0 may have any size.
+// Uninitialised memory of some extents, aligned to a cache line. Throws if their product overflows:
+// a tensor whose strides are 0 may have any size.
 template <class T>
 class Buffer {
  public:

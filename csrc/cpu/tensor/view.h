@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Tensors as the passes see them: a pointer, a dtype and strides. Knows nothing of torch.
+// Tensors without torch: a pointer, a dtype and strides.
 #pragma once
 
 #include <torch/headeronly/util/BFloat16.h>
@@ -11,7 +11,7 @@ namespace dcnv2::cpu {
 
 enum class Dtype { kFloat64, kFloat32, kFloat16, kBFloat16 };
 
-// A tensor of up to four axes and any layout; strides in elements. No data: the operand is absent.
+// A tensor of up to four axes and any layout; strides in elements. An absent operand has no data.
 struct View {
   void* data = nullptr;
   Dtype dtype = Dtype::kFloat32;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// deform_conv2d and its backward on CUDA, as torch sees them.
+// The operators deform_conv2d and deform_conv2d_backward on CUDA.
 #include <torch/csrc/stable/library.h>
 
 #include <optional>
@@ -18,10 +18,9 @@ using Optional = std::optional<Tensor>;
 Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& weight,
                      const Optional& bias, const Optional& mask, Shape stride, Shape padding,
                      Shape dilation, bool allow_tf32) {
-  const ConvGeometry g =
-      check_deform_conv2d(Operand("input", input), Operand("offset", offset),
-                          Operand("weight", weight), Operand("bias", bias), Operand("mask", mask),
-                          stride, padding, dilation);
+  const ConvGeometry g = check_deform_conv2d(Operand("input", input), Operand("offset", offset),
+                                             Operand("weight", weight), Operand("bias", bias),
+                                             Operand("mask", mask), stride, padding, dilation);
   const torch::stable::accelerator::DeviceGuard guard(input.get_device_index());
   const cudaStream_t stream = current_stream(input);
   const Shape sizes{g.batch, g.out_channels, g.out_height, g.out_width};
@@ -72,9 +71,9 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
                                  const Tensor& offset, const Tensor& weight, const Optional& mask,
                                  Shape stride, Shape padding, Shape dilation, bool allow_tf32,
                                  std::vector<bool> needs) {
-  const ConvGeometry g = check_deform_conv2d(
-      Operand("input", input), Operand("offset", offset), Operand("weight", weight),
-      Operand("bias", Optional{}), Operand("mask", mask), stride, padding, dilation);
+  const ConvGeometry g = check_deform_conv2d(Operand("input", input), Operand("offset", offset),
+                                             Operand("weight", weight), Operand("bias", Optional{}),
+                                             Operand("mask", mask), stride, padding, dilation);
   check_grad_output(Operand("grad_output", grad_output), Operand("input", input),
                     {g.batch, g.out_channels, g.out_height, g.out_width});
   STD_TORCH_CHECK(needs.size() == 5, "needs must hold 5 flags, got ", needs.size());
@@ -87,8 +86,8 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
   const Tensor grad_offset = needs[kOffset] ? like(offset) : none();
   const Tensor grad_mask = need_mask ? like(*mask) : none();
   const Tensor grad_weight = needs[kWeight] ? like(weight) : none();
-  const Tensor grad_bias = needs[kBias] ? new_strided(weight, {g.out_channels}, {1}, dtype_of(weight))
-                                        : none();
+  const Tensor grad_bias =
+      needs[kBias] ? new_strided(weight, {g.out_channels}, {1}, dtype_of(weight)) : none();
   const bool empty = g.batch == 0 || input.numel() == 0;
   if (empty) {  // nothing is sampled, so only the bias may have a gradient
     const Tensor grad_input = needs[kInput] ? like(input) : none();

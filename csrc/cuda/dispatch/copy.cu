@@ -28,8 +28,8 @@ __global__ void copy_kernel(View4 from, View4 to, CopySize size) {
       const int c = channels_fast ? threadIdx.x : line, p = channels_fast ? line : threadIdx.x;
       const int64_t channel = channel0 + c, pixel = pixel0 + p;
       if (channel < size.c && pixel < pixels) {
-        act(tile[c][p], static_cast<T*>(view.data)[view.index(n, channel, pixel / size.x,
-                                                              pixel % size.x)]);
+        act(tile[c][p],
+            static_cast<T*>(view.data)[view.index(n, channel, pixel / size.x, pixel % size.x)]);
       }
     }
   };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What the torch-facing side and the kernels agree on: plain arguments and one launcher a pass.
+// The interface between the dispatch and the kernels: arguments without torch, and a plan for each
+// pass.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -15,7 +16,7 @@ namespace dcnv2::cuda {
 
 enum class Dtype { kFloat64, kFloat32, kFloat16, kBFloat16 };
 
-// A rank-4 tensor of any layout; strides in elements. No data: the operand is absent.
+// A rank-4 tensor of any layout; strides in elements. An absent operand has no data.
 struct View4 {
   void* data;
   Dtype dtype;
@@ -26,11 +27,12 @@ struct View4 {
   }
 };
 
-// The operands of a deformable convolution and of its gradients. What a pass does not use is absent.
+// The operands of a deformable convolution and of its gradients. Those that a pass does not use are
+// absent.
 struct ConvArgs {
   ConvGeometry g;
   Dtype dtype;        // of input, weight, bias, output and grad_output
-  bool allow_tf32;    // float32 may be multiplied with 11 bits
+  bool allow_tf32;    // products of float32 may use TF32
   const void* input;  // [batch, height, width, in_channels]
   View4 offset;       // [batch, deform_groups * taps * 2, out_height, out_width]
   View4 mask;         // [batch, deform_groups * taps, out_height, out_width]
@@ -46,12 +48,12 @@ struct ConvArgs {
   View4 grad_mask;          // as mask
 };
 
-// Which kernels compute a convolution: those for any dtype and shape, or the fused ones, which sample
-// into shared memory and multiply on tensor cores with mma.sync or with Hopper's wgmma.
+// The kernels of a convolution: the SIMT kernels support every dtype and shape; the fused kernels
+// sample into shared memory and multiply on tensor cores, by mma.sync or by Hopper's wgmma.
 enum class Path { kSimt, kMma, kWgmma };
 
-// A pass of an operator, decided once: how it runs and the workspace that it needs. `launch` takes a
-// workspace of `workspace` bytes, which must live until the stream has run the kernels.
+// A pass of an operator, decided once for each call: how it runs and the workspace that it needs.
+// `launch` takes that workspace, which must live until the stream has run the kernels.
 struct PassPlan {
   const char* pass;
   Path path = Path::kSimt;
@@ -86,13 +88,13 @@ struct RoiPoolArgs {
   Dtype dtype;        // of input, output and grad_output
   const void* input;  // [batch, height, width, channels]
   View4 rois;         // [rois, 5, 1, 1]: batch index, x1, y1, x2, y2
-  View4 offset;       // [rois, 2 * classes, part_size, part_size]; align: one class, a part a bin
-  View4 mask;         // [rois, 1, pooled_h, pooled_w]
-  void* output;             // [rois, pooled_h, pooled_w, out_channels]
+  View4 offset;  // [rois, 2 * classes, part_size, part_size]; align: one class, one part a bin
+  View4 mask;  // [rois, 1, pooled_h, pooled_w]
+  void* output;  // [rois, pooled_h, pooled_w, out_channels]
   const void* grad_output;  // [rois, pooled_h, pooled_w, out_channels]
-  void* grad_input;         // [batch, height, width, channels]
-  View4 grad_offset;        // as offset
-  View4 grad_mask;          // as mask
+  void* grad_input;  // [batch, height, width, channels]
+  View4 grad_offset;  // as offset
+  View4 grad_mask;  // as mask
 };
 
 PassPlan plan_roi_pool(const RoiPoolArgs& a);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// From torch's tensors to the kernels' views: dtypes, layouts, workspaces, the current stream.
+// Converts torch's tensors to the kernels' views: dtypes, layouts, workspaces, the current stream.
 #pragma once
 
 #include <torch/csrc/stable/accelerator.h>
@@ -34,13 +34,13 @@ inline cudaStream_t current_stream(const Tensor& t) {
   return static_cast<cudaStream_t>(stream);
 }
 
-// Bytes that live until the kernels queued so far have run.
+// Memory that torch's allocator keeps until the kernels queued so far have run.
 inline Tensor new_workspace(const Tensor& like, size_t bytes) {
   return new_strided(like, {int64_t(bytes)}, {1}, aoti_torch_dtype_uint8());
 }
 
-// The tensor itself where its channels lie last in memory (and vectors of them are aligned), else
-// such a copy of it.
+// The tensor itself if it is channels-last and its vectors of channels are aligned, otherwise a
+// copy that is.
 inline Tensor channels_last(const Tensor& t, cudaStream_t stream) {
   const Shape sizes = sizes_of(t);
   const bool aligned = reinterpret_cast<uintptr_t>(t.data_ptr()) % 16 == 0;
@@ -50,8 +50,8 @@ inline Tensor channels_last(const Tensor& t, cudaStream_t stream) {
   return copy;
 }
 
-// A result that a kernel writes with its channels last: the tensor to return and the one to write,
-// the same where the result is to have that format.
+// A result that a kernel writes channels-last: the tensor to return and the tensor to write, which
+// are the same if the result is to be channels-last.
 struct Result {
   Tensor wanted, written;
 

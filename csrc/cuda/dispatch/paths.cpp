@@ -21,16 +21,17 @@ constexpr bool kBuiltForHopper = false;
 constexpr int64_t kMaxIndex = std::numeric_limits<int32_t>::max();
 constexpr int64_t kMaxTaps = 1 << 20;  // for which tap_position (bilinear_producer.cuh) is exact
 
-// The fastest path that may be taken; tests lower it to reach every kernel.
+// The fastest path that is allowed; tests lower it to reach every kernel.
 std::atomic<Path> fastest{Path::kWgmma};
 
-// Why the tensor-core kernels do not take a problem; null where they do.
+// Why the tensor-core kernels do not support a problem; null if they do.
 const char* unsupported_reason(const ConvArgs& a, int capability) {
   const ConvGeometry& g = a.g;
   const int64_t vector = a.dtype == Dtype::kFloat32 ? 4 : 8;
   if (a.dtype == Dtype::kFloat64) return "float64 has no tensor-core kernel";
   if (capability < 80) return "the tensor-core kernels need compute capability 8.0 or higher";
-  if (g.group_in() % vector != 0 || g.deform_channels() % vector != 0 || g.group_out() % vector != 0) {
+  if (g.group_in() % vector != 0 || g.deform_channels() % vector != 0 ||
+      g.group_out() % vector != 0) {
     return "channels of a group and of a deform group must be multiples of 8 (float32: 4)";
   }
   if (g.batch * g.height * g.width > kMaxIndex || g.out_pixels() > kMaxIndex ||
@@ -70,8 +71,8 @@ int current_capability() {
 
 }  // namespace dcnv2::cuda
 
-// The path and the reason for it, "path: reason", of a layer whose channels fit, for a dtype by its name
-// in torch and a compute capability as major * 10 + minor.
+// Returns "path: reason" for a layer whose channels fit. `dtype` is a name of torch, `capability`
+// is major * 10 + minor.
 DCNV2_EXPORT const char* dcnv2_conv_path(const char* dtype, int capability) {
   using namespace dcnv2::cuda;
   thread_local std::string answer;

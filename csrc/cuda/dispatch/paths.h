@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Which kernels a convolution takes. The dispatch, the tests and the doctor read the same rule.
+// The rule that chooses the kernels of a convolution, for the dispatch, the tests and the doctor.
 #pragma once
 
 #include "cuda/dispatch/launch.h"
@@ -11,13 +11,13 @@ const char* path_name(Path path);
 
 struct Choice {
   Path path;
-  const char* reason;  // why not a faster one, a sentence; empty for the fastest
+  const char* reason;  // why no faster path, a sentence; empty for the fastest
 };
 
-// `capability`: of the device, as major * 10 + minor.
+// `capability`: compute capability of the device, major * 10 + minor.
 Choice choose_path(const ConvArgs& a, int capability);
 
-// Capability of the current device.
+// Compute capability of the current device.
 int current_capability();
 
 }  // namespace dcnv2::cuda

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Both deformable RoI poolings and their backwards on CUDA, as torch sees them.
+// The operators of both deformable RoI poolings and their backwards on CUDA.
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
@@ -17,8 +17,8 @@ View4 roi_view(const Tensor& rois) {
   return {rois.data_ptr(), kernel_dtype(rois), rois.stride(0), rois.stride(1), 0, 0};
 }
 
-RoiPoolArgs common_args(const RoiPoolGeometry& g, bool psroi, const Tensor& input, const Tensor& rois,
-                        const Optional& offset, const Optional& mask) {
+RoiPoolArgs common_args(const RoiPoolGeometry& g, bool psroi, const Tensor& input,
+                        const Tensor& rois, const Optional& offset, const Optional& mask) {
   RoiPoolArgs a{};
   a.g = g;
   a.psroi = psroi;
@@ -88,28 +88,28 @@ RoiPoolArgs psroi_args(const Tensor& input, const Tensor& rois, const Optional& 
                        const Optional& mask, int64_t output_size, double spatial_scale,
                        int64_t group_size, int64_t part_size, int64_t sample_per_part,
                        double trans_std) {
-  const RoiPoolGeometry g = check_deform_psroi_pool(
-      Operand("input", input), Operand("rois", rois), Operand("offset", offset),
-      Operand("mask", mask), output_size, spatial_scale, group_size, part_size, sample_per_part,
-      trans_std);
+  const RoiPoolGeometry g =
+      check_deform_psroi_pool(Operand("input", input), Operand("rois", rois),
+                              Operand("offset", offset), Operand("mask", mask), output_size,
+                              spatial_scale, group_size, part_size, sample_per_part, trans_std);
   return common_args(g, true, input, rois, offset, mask);
 }
 
 Tensor deform_roi_pool(const Tensor& input, const Tensor& rois, const Optional& offset,
                        const Optional& mask, Shape output_size, double spatial_scale,
                        int64_t sampling_ratio, double gamma) {
-  return forward(align_args(input, rois, offset, mask, output_size, spatial_scale, sampling_ratio,
-                            gamma),
-                 input);
+  return forward(
+      align_args(input, rois, offset, mask, output_size, spatial_scale, sampling_ratio, gamma),
+      input);
 }
 
 Gradients deform_roi_pool_backward(const Tensor& grad_output, const Tensor& input,
                                    const Tensor& rois, const Optional& offset, const Optional& mask,
                                    Shape output_size, double spatial_scale, int64_t sampling_ratio,
                                    double gamma, std::vector<bool> needs) {
-  return backward(align_args(input, rois, offset, mask, output_size, spatial_scale, sampling_ratio,
-                             gamma),
-                  grad_output, input, offset, mask, needs);
+  return backward(
+      align_args(input, rois, offset, mask, output_size, spatial_scale, sampling_ratio, gamma),
+      grad_output, input, offset, mask, needs);
 }
 
 Tensor deform_psroi_pool(const Tensor& input, const Tensor& rois, const Optional& offset,

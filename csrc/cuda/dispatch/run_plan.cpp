@@ -11,7 +11,7 @@ namespace dcnv2::cuda {
 
 namespace {
 
-// Read once: a call of getenv for every pass would be measurable.
+// Read once, since getenv for each pass would be measurable.
 bool prints_plans() {
   static const bool prints = [] {
     const char* value = std::getenv("DCNV2_PRINT_PLANS");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Runs a pass that was planned. With DCNV2_PRINT_PLANS=1 in the environment it prints the plan first.
+// Runs a pass by its plan, and prints the plan first if DCNV2_PRINT_PLANS=1 is in the environment.
 #pragma once
 
 #include "cuda/dispatch/operands.h"

@@ -19,13 +19,13 @@ template <class Element>
 struct TransposeTile {
   static constexpr int kPerWord = 4 / sizeof(Element);
   static constexpr int kPerVector = 16 / sizeof(Element);
-  static constexpr int kRows = kLineWords * kPerWord;      // of the source, 128 bytes of `to`
+  static constexpr int kRows = kLineWords * kPerWord;  // of the source, 128 bytes of `to`
   static constexpr int kCols = kLineVectors * kPerVector;  // of the source, 128 bytes of `from`
 };
 
 struct TransposeArgs {
   const void* from;  // [images, rows, cols]
-  void* to;          // [images, cols, rows]
+  void* to;  // [images, cols, rows]
   int rows, cols;
   int row_tiles, col_tiles;
 };
@@ -151,11 +151,10 @@ bool transpose(const void* from, void* to, int64_t images, int64_t rows, int64_t
                            .col_tiles = int(col_tiles)};
   const bool aligned_from = rows_aligned<Element>(from, cols);
   const bool aligned_to = rows_aligned<Element>(to, rows);
-  const auto kernel = aligned_from
-                          ? (aligned_to ? transpose_kernel<Element, true, true>
-                                        : transpose_kernel<Element, true, false>)
-                          : (aligned_to ? transpose_kernel<Element, false, true>
-                                        : transpose_kernel<Element, false, false>);
+  const auto kernel = aligned_from ? (aligned_to ? transpose_kernel<Element, true, true>
+                                                 : transpose_kernel<Element, true, false>)
+                                   : (aligned_to ? transpose_kernel<Element, false, true>
+                                                 : transpose_kernel<Element, false, false>);
   kernel<<<unsigned(images * row_tiles * col_tiles), kThreads, 0, stream>>>(args);
   check(cudaGetLastError(), "layout copy");
   return true;

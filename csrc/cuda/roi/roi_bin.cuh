@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// One bin of a RoI pooling, in either convention, as every pass of it sees it.
+// One bin of a RoI pooling in either convention; all passes use it.
 #pragma once
 
 #include "cuda/common/vec16.cuh"
@@ -49,12 +49,12 @@ struct RoiBin {
     return kPsroi ? psroi_axis_sample(position, size) : align_axis_sample(position, size);
   }
 
-  // Whether samples lie nowhere, because a coordinate is NaN: then all that the bin gives is NaN.
+  // Whether a coordinate is NaN; then the output of the bin is NaN.
   __device__ bool nan() const {
     return (y.first != y.first || x.first != x.first) && y.count > 0 && x.count > 0;
   }
 
-  // What the sum of a bin's samples is divided by.
+  // The divisor of the sum of a bin's samples.
   __device__ Acc divisor(const RoiPoolGeometry& g) const {
     if constexpr (!kPsroi) return Acc(max(y.count * x.count, int64_t(1)));
     int64_t kept_y = 0, kept_x = 0;
@@ -69,14 +69,15 @@ template <bool kPsroi>
 __device__ __forceinline__ int64_t bin_channel(const RoiPoolGeometry& g, int64_t out_channel,
                                                int64_t bin_y, int64_t bin_x) {
   if constexpr (!kPsroi) return out_channel;
-  return (out_channel * g.group_size + psroi_group(bin_y, g.pooled_h, g.group_size)) * g.group_size +
+  return (out_channel * g.group_size + psroi_group(bin_y, g.pooled_h, g.group_size)) *
+             g.group_size +
          psroi_group(bin_x, g.pooled_w, g.group_size);
 }
 __device__ __forceinline__ int64_t bin_class(const RoiPoolGeometry& g, int64_t out_channel) {
   return out_channel / (g.out_channels / g.classes);
 }
 
-// How many neighbouring channels a thread takes: one, or a chunk.
+// The number of consecutive channels of a thread: one, or a vector.
 template <class T>
 struct Single {
   using element = T;
@@ -98,14 +99,15 @@ struct Vec16 {
   }
 };
 
-// Sums over a bin's samples of a few channels: the values, and their derivatives by the position.
+// Sums of a bin's samples for a few channels: values, and derivatives with respect to the position.
 template <class Acc, int kCount>
 struct BinSums {
   Acc value[kCount], slope_y[kCount], slope_x[kCount];
 };
 
 template <class Channels, bool kPsroi, class Acc = accumulator_t<typename Channels::element>>
-__device__ BinSums<Acc, Channels::kCount> bin_sums(const RoiPoolArgs& a, const RoiBin<Acc, kPsroi>& bin,
+__device__ BinSums<Acc, Channels::kCount> bin_sums(const RoiPoolArgs& a,
+                                                   const RoiBin<Acc, kPsroi>& bin,
                                                    int64_t channel) {
   using T = typename Channels::element;
   constexpr int kCount = Channels::kCount;
@@ -115,8 +117,8 @@ __device__ BinSums<Acc, Channels::kCount> bin_sums(const RoiPoolArgs& a, const R
 #pragma unroll
   for (int k = 0; k < kCount; ++k) sums.value[k] = sums.slope_y[k] = sums.slope_x[k] = start;
   if (bin.nan()) return sums;
-  const T* image = static_cast<const T*>(a.input) + bin.image * g.height * g.width * g.channels +
-                   channel;
+  const T* image =
+      static_cast<const T*>(a.input) + bin.image * g.height * g.width * g.channels + channel;
   for (int64_t i = 0; i < bin.y.count; ++i) {
     const AxisSample<Acc> sy = bin.sample(bin.y, i, g.height);
     if (!sy.counts) continue;
@@ -144,14 +146,14 @@ __device__ BinSums<Acc, Channels::kCount> bin_sums(const RoiPoolArgs& a, const R
   return sums;
 }
 
-// Whether chunks of channels lie together in the input as in the output: not where channels are
-// position sensitive, nor where a chunk would belong to two classes.
+// Whether a vector of output channels is also a vector of input channels. It is not if channels are
+// position sensitive, or if a vector would belong to two classes.
 inline bool takes_vec16(const RoiPoolArgs& a) {
   const int64_t vec = a.dtype == Dtype::kFloat64 ? 0 : a.dtype == Dtype::kFloat32 ? 4 : 8;
   return vec > 0 && a.g.group_size == 1 && a.g.out_channels / a.g.classes % vec == 0;
 }
 
-// Calls f(how many channels a thread takes, the convention).
+// Calls f(channels of a thread, convention).
 template <class F>
 void dispatch_pool(const RoiPoolArgs& a, F f) {
   auto with = [&](auto channels) {

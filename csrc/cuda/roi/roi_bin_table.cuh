@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Every bin of a RoI pooling, and the pixels that it may touch, in a table: for passes that look for
+// A table of all bins of a RoI pooling and the pixels that they may touch, for passes that search
 // the bins of a pixel.
 #pragma once
 
@@ -12,7 +12,7 @@ struct alignas(16) Box {
   int low_y, high_y, low_x, high_x;
 };
 struct RoiBox {
-  Box box;    // of all bins
+  Box box;  // of all bins
   int image;  // -1: none
 };
 
@@ -22,11 +22,11 @@ struct TableBin {
   Acc scale;  // mask / divisor
 };
 
-// What is known of the bins before any pixel is looked at, in the workspace.
+// The table, in the workspace.
 template <class Acc>
 struct BinTable {
-  Box* boxes;          // [classes, rois, pooled_h * pooled_w]
-  RoiBox* rois;        // [rois]
+  Box* boxes;  // [classes, rois, pooled_h * pooled_w]
+  RoiBox* rois;  // [rois]
   TableBin<Acc>* axes;  // as boxes
 
   static int64_t bins(const RoiPoolGeometry& g) {
@@ -59,7 +59,7 @@ __device__ __forceinline__ int warp_max(int v) {
 }
 __device__ __forceinline__ int warp_min(int v) { return -warp_max(-v); }
 
-// One warp a roi.
+// One warp for each roi.
 template <class Acc, bool kPsroi>
 __global__ void bins_kernel(RoiPoolArgs a, BinTable<Acc> table) {
   const RoiPoolGeometry& g = a.g;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // output[r, bin, c] = mask * average of the bin's samples, and the gradients of offset and mask.
-// A batch index that is not one of the input, or a box that is not finite, gives NaN.
+// A batch index that is out of range, or a box that is not finite, yields NaN.
 #include "cuda/roi/roi_bin.cuh"
 
 namespace dcnv2::cuda {
@@ -10,14 +10,14 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
 
-// Adds up over the lanes of a warp, in a fixed order.
+// Sums over the lanes of a warp in a fixed order.
 template <class Acc>
 __device__ Acc warp_sum(Acc v) {
   for (int step = 16; step > 0; step /= 2) v += __shfl_xor_sync(0xffffffffu, v, step);
   return v;
 }
 
-// One thread a bin and a few channels.
+// One thread for each bin and a few channels.
 template <class Channels, bool kPsroi>
 __global__ void __launch_bounds__(kThreads) roi_pool_kernel(RoiPoolArgs a) {
   using T = typename Channels::element;
@@ -42,14 +42,14 @@ __global__ void __launch_bounds__(kThreads) roi_pool_kernel(RoiPoolArgs a) {
   }
 }
 
-// What the channels c0 .. c1 of a bin add to the gradients of its mask and offset, for a lane.
+// A lane's contribution to the gradients of mask and offset, of the channels c0 .. c1 of a bin.
 template <class Acc>
 struct BinGradients {
   Acc mask = 0, y = 0, x = 0;
 
   template <class Channels, bool kPsroi>
-  __device__ void add(const RoiPoolArgs& a, const RoiBin<Acc, kPsroi>& bin, int64_t r, int64_t bin_y,
-                      int64_t bin_x, int64_t c0, int64_t c1) {
+  __device__ void add(const RoiPoolArgs& a, const RoiBin<Acc, kPsroi>& bin, int64_t r,
+                      int64_t bin_y, int64_t bin_x, int64_t c0, int64_t c1) {
     using T = typename Channels::element;
     constexpr int kCount = Channels::kCount;
     const RoiPoolGeometry& g = a.g;
@@ -73,12 +73,12 @@ struct BinGradients {
   }
 };
 
-// The warp's number in the grid.
+// The index of the warp in the grid.
 __device__ __forceinline__ int64_t warp_index() {
   return blockIdx.x * int64_t(kWarps) + threadIdx.x / 32;
 }
 
-// One warp a bin.
+// One warp for each bin.
 template <class Channels, bool kPsroi>
 __global__ void __launch_bounds__(kThreads) roi_pool_grad_mask_kernel(RoiPoolArgs a) {
   using Acc = accumulator_t<typename Channels::element>;
@@ -98,12 +98,13 @@ __global__ void __launch_bounds__(kThreads) roi_pool_grad_mask_kernel(RoiPoolArg
   }
 }
 
-// Whether every bin has an offset of its own, so that its mask's gradient comes with that.
+// Whether every bin has its own offset, so that one kernel computes the gradients of offset and
+// mask.
 __host__ __device__ bool part_is_bin(const RoiPoolArgs& a) {
   return a.g.classes == 1 && (!a.psroi || a.g.part_size == a.g.pooled_h);
 }
 
-// One warp a roi, class and part. Several bins may share a part.
+// One warp for each roi, class and part. Several bins may share a part.
 template <class Channels, bool kPsroi>
 __global__ void __launch_bounds__(kThreads) roi_pool_grad_offset_kernel(RoiPoolArgs a) {
   using Acc = accumulator_t<typename Channels::element>;
@@ -134,7 +135,8 @@ __global__ void __launch_bounds__(kThreads) roi_pool_grad_offset_kernel(RoiPoolA
   store_as<Acc>(to.data, to.dtype, at, x);
   store_as<Acc>(to.data, to.dtype, at + to.stride_c, y);
   if (a.grad_mask.data != nullptr && part_is_bin(a)) {
-    store_as<Acc>(a.grad_mask.data, a.grad_mask.dtype, a.grad_mask.index(r, 0, part_y, part_x), mask);
+    store_as<Acc>(a.grad_mask.data, a.grad_mask.dtype, a.grad_mask.index(r, 0, part_y, part_x),
+                  mask);
   }
 }
 
@@ -145,14 +147,14 @@ static void launch_roi_pool(const RoiPoolArgs& a, cudaStream_t stream) {
     using Channels = decltype(channels);
     const int64_t count =
         a.g.rois * a.g.pooled_h * a.g.pooled_w * (a.g.out_channels / Channels::kCount);
-    roi_pool_kernel<Channels, psroi()>
-        <<<blocks_for(count, kThreads), kThreads, 0, stream>>>(a);
+    roi_pool_kernel<Channels, psroi()><<<blocks_for(count, kThreads), kThreads, 0, stream>>>(a);
   });
   check(cudaGetLastError(), "roi_pool");
 }
 
 PassPlan plan_roi_pool(const RoiPoolArgs& a) {
-  return {.pass = "forward", .launch = [a](void*, cudaStream_t stream) { launch_roi_pool(a, stream); }};
+  return {.pass = "forward",
+          .launch = [a](void*, cudaStream_t stream) { launch_roi_pool(a, stream); }};
 }
 
 static void launch_roi_pool_grad_offset_mask(const RoiPoolArgs& a, cudaStream_t stream) {

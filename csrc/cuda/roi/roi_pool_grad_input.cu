@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// grad_input[q, c] = sum over the bins that touch pixel q of grad_output * mask * weight_y *
-// weight_x / divisor. Nothing is scattered: where the number of samples is known, they are sorted by
-// pixel and gathered; else tiles of pixels look for the bins that touch them.
+// grad_input[q, c] = sum of grad_output * mask * weight_y * weight_x / divisor over the bins that
+// touch pixel q. Nothing is scattered: if the number of samples is known in advance, they are
+// sorted by pixel and gathered; otherwise tiles of pixels search the bins that touch them.
 #include "cuda/sample_sort/gather.cuh"
 #include "cuda/roi/roi_bin.cuh"
 #include "cuda/roi/roi_tiles.cuh"
@@ -25,13 +25,14 @@ bool takes_lists(const RoiPoolArgs& a) {
 
 SortLayout sort_layout(const RoiPoolArgs& a) {
   const RoiPoolGeometry& g = a.g;
-  return SortLayout({g.classes, g.batch, g.height, g.width}, ListOrder::kCellsThenLists, samples_of(g));
+  return SortLayout({g.classes, g.batch, g.height, g.width}, ListOrder::kCellsThenLists,
+                    samples_of(g));
 }
 int64_t weights_bytes(const SortLayout& layout) {
   return align_256(layout.samples * int64_t(sizeof(float4)));
 }
 
-// A sample by its id, over (class, roi, bin, row and column of the bin's grid).
+// The sample with an id, which numbers (class, roi, bin, row and column of the bin's grid).
 template <bool kPsroi>
 __global__ void pool_cells_kernel(RoiPoolArgs a, CellGrid grid, uint32_t samples, uint32_t* keys,
                                   uint32_t* ids, float4* weights) {
@@ -60,14 +61,16 @@ void launch_with_lists(const RoiPoolArgs& a, const SortLayout& layout, void* wor
   auto* weights = layout.at<float4>(workspace, layout.total);
   auto* kernel = a.psroi ? pool_cells_kernel<true> : pool_cells_kernel<false>;
   kernel<<<unsigned(ceil_div(layout.samples, 256)), 256, 0, stream>>>(
-      a, layout.grid, uint32_t(layout.samples), words(layout.keys_in), words(layout.ids_in), weights);
+      a, layout.grid, uint32_t(layout.samples), words(layout.keys_in), words(layout.ids_in),
+      weights);
   check(cudaGetLastError(), "cells of pooled samples");
   sort_samples(layout, workspace, stream);
   const int64_t row_bytes = a.g.channels * int64_t(element_size(a.dtype));
   GatherArgs gather{CellLists(layout, workspace)};
   gather.dtype = a.dtype;
   gather.images = a.g.batch;
-  gather.rows = {static_cast<const char*>(a.grad_output), uint32_t(row_bytes), row_bytes / a.g.classes};
+  gather.rows = {static_cast<const char*>(a.grad_output), uint32_t(row_bytes),
+                 row_bytes / a.g.classes};
   gather.row_samples = uint32_t(a.g.sampling * a.g.sampling);
   gather.weights = {reinterpret_cast<const char*>(weights), uint32_t(sizeof(float4)),
                     layout.samples / a.g.classes * int64_t(sizeof(float4))};
@@ -89,8 +92,8 @@ PassPlan plan_roi_pool_grad_input(const RoiPoolArgs& a) {
   }
   const SortLayout layout = sort_layout(a);
   return {.pass = "grad_input by sorted samples",
-          .workspace = size_t(layout.total + weights_bytes(layout)) +
-                       gather_workspace(layout, a.g.channels),
+          .workspace =
+              size_t(layout.total + weights_bytes(layout)) + gather_workspace(layout, a.g.channels),
           .launch = [a, layout](void* workspace, cudaStream_t stream) {
             launch_with_lists(a, layout, workspace, stream);
           }};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A bin's weight of a pixel is a product of one factor an axis, so that a block works out, of each bin
-// that touches its tile, one factor a row and one a column.
+// The weight of a pixel in a bin is the product of one factor for each axis, so for each bin that
+// touches its tile a block computes one factor for each row and one for each column.
 #include "cuda/roi/roi_tiles.cuh"
 
 #include "cuda/roi/roi_bin_table.cuh"
@@ -13,10 +13,10 @@ constexpr int kTile = 8;  // pixels a side; a warp has a row of them
 constexpr int kThreads = 32 * kTile;
 constexpr int kLaneChannels = 2;
 constexpr int kBlockChannels = 32 * kLaneChannels;  // channels of a block
-constexpr int kBatch = 32;                // bins that are added at a time
+constexpr int kBatch = 32;  // bins that are added at a time
 
-// A block's pixels, and its channels: a run of neighbours in the output, of one class, that read one
-// group of the input's.
+// The pixels and channels of a block: consecutive output channels of one class that read one group
+// of input channels.
 struct PixelTile {
   int image, x, y;  // of the first pixel
   int channels;
@@ -33,7 +33,7 @@ struct PixelTile {
            ceil_div(g.out_channels / g.classes, kBlockChannels);
   }
 
-  // Blocks that run together share their channels, so that these stay in the cache.
+  // Consecutive blocks have the same channels, so that these stay in the cache.
   __device__ PixelTile(const RoiPoolGeometry& g, int64_t index) {
     auto next = [&](int64_t sizes) {
       const int64_t digit = index % sizes;
@@ -59,7 +59,7 @@ struct PixelTile {
   }
 };
 
-// Lists the values of the threads that keep theirs, in the threads' order; returns how many.
+// Lists the values of the threads that keep theirs, in thread order; returns their number.
 __device__ int keep(bool kept, int64_t value, int64_t (&list)[kThreads]) {
   __shared__ int counts[kTile];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -76,18 +76,19 @@ __device__ int keep(bool kept, int64_t value, int64_t (&list)[kThreads]) {
   return total;
 }
 
-// Sum over a bin's samples of the weight that they give to pixel `at`, along one axis.
+// The sum of the weights of pixel `at` over a bin's samples, along one axis.
 template <class Acc, bool kPsroi>
 __device__ Acc axis_weight(const BinAxis<Acc>& axis, int64_t at, int64_t size) {
-  // A sample that counts is at most a pixel away; the rest is for rounding.
+  // A sample that contributes is at most one pixel away; the margin is for rounding.
   const Acc reach = Acc(1.25);
   const Acc one = (Acc(at) - reach - axis.first) / axis.step;
   const Acc other = (Acc(at) + reach - axis.first) / axis.step;
   const Acc most = Acc(axis.count - 1);
-  const auto begin = static_cast<int>(fmin(fmax(floor_of(fmin(one, other)), Acc(0)), most + Acc(1)));
+  const auto begin =
+      static_cast<int>(fmin(fmax(floor_of(fmin(one, other)), Acc(0)), most + Acc(1)));
   const auto last = static_cast<int>(fmax(fmin(ceil_of(fmax(one, other)), most), Acc(-1)));
   Acc sum = 0;
-#pragma unroll 1  // few turns; unrolled, it takes registers from the sums
+#pragma unroll 1  // few iterations; unrolled, it takes registers from the sums
   for (int i = begin; i <= last; ++i) {
     const AxisSample<Acc> s = RoiBin<Acc, kPsroi>::sample(axis, i, size);
     if (!s.counts || s.frac != s.frac) continue;
@@ -102,7 +103,7 @@ template <class Acc>
 struct Batch {
   Acc grads[kBatch][kBlockChannels], scale[kBatch];
   alignas(16) Acc across[kBatch][kTile];  // weights of the columns
-  Acc down[kTile][kBatch];                // and of the rows, 0 of bins that are not there
+  Acc down[kTile][kBatch];  // weights of the rows, 0 for missing bins
 
   template <class T, bool kPsroi>
   __device__ void load(const RoiPoolArgs& a, const PixelTile& tile, const TableBin<Acc>* axes,
@@ -138,7 +139,7 @@ struct Batch {
 #pragma unroll
       for (int x = 0; x < kTile; ++x) {
         const Acc weight = across[bin][x];
-        if (weight == Acc(0)) continue;  // a gradient that is not finite stays where it belongs
+        if (weight == Acc(0)) continue;  // a non-finite gradient must not reach other pixels
         for (int k = 0; k < kLaneChannels; ++k) sum[x][k] += grad[k] * weight;
       }
     }
@@ -147,7 +148,8 @@ struct Batch {
 static_assert(kBatch == 32, "a lane tests one bin");
 
 template <class T, class Acc>
-__device__ void store(const RoiPoolArgs& a, const PixelTile& tile, const Acc (&sum)[kTile][kLaneChannels]) {
+__device__ void store(const RoiPoolArgs& a, const PixelTile& tile,
+                      const Acc (&sum)[kTile][kLaneChannels]) {
   const RoiPoolGeometry& g = a.g;
   const int64_t y = tile.y + threadIdx.x / 32, groups = g.group_size * g.group_size;
   if (y >= g.height) return;
@@ -173,14 +175,16 @@ __device__ void sum_tile(const RoiPoolArgs& a, const BinTable<Acc>& table, const
   Acc sum[kTile][kLaneChannels] = {};
   for (int64_t first = 0; first < g.rois; first += kThreads) {
     const int64_t r = first + threadIdx.x;
-    auto touches = [&](const RoiBox& roi) { return roi.image == tile.image && tile.meets(roi.box); };
+    auto touches = [&](const RoiBox& roi) {
+      return roi.image == tile.image && tile.meets(roi.box);
+    };
     const int found = keep(r < g.rois && touches(table.rois[r]), r, nearby);
-    // The bins of the rois found, one a thread.
+    // The bins of the rois found, one for each thread.
     for (int64_t tested = threadIdx.x; tested - threadIdx.x < found * bins; tested += kThreads) {
       const int64_t which = tested / bins, bin = tested % bins;
       const int64_t row = which < found ? nearby[which] * bins + bin : -1;
-      const bool kept = row >= 0 && tile.reads<kPsroi>(g, bin) &&
-                        tile.meets(table.boxes[of_class + row]);
+      const bool kept =
+          row >= 0 && tile.reads<kPsroi>(g, bin) && tile.meets(table.boxes[of_class + row]);
       const int count = keep(kept, row, rows);
       for (int from = 0; from < count; from += kBatch) {
         const int size = min(kBatch, count - from);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The gradient of RoI pooling's input by tiles: a block has a few pixels and channels of an image,
-// looks for the rois, then for their bins, that touch its pixels, and adds those bins up in order.
-// Takes every problem; sums do not depend on how many samples there are, or on who runs first.
+// The gradient of the input of a RoI pooling by tiles: a block owns a few pixels and channels of an
+// image, searches the rois and then the bins that touch its pixels, and adds those bins up in
+// order. It supports every problem, and its sums are deterministic.
 #pragma once
 
 #include "cuda/dispatch/launch.h"

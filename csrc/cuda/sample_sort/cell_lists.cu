@@ -7,7 +7,7 @@ namespace dcnv2::cuda {
 
 namespace {
 
-// Ids fit 32 bits, in which divisions are cheap.
+// Ids fit 32 bits, so that divisions are cheap.
 __global__ void __launch_bounds__(256)
     cells_kernel(ConvArgs a, int64_t first_image, CellGrid grid, uint32_t samples, uint32_t* keys,
                  uint32_t* ids) {
@@ -36,7 +36,8 @@ CellLists build_cell_lists(const ConvArgs& a, int64_t first_image, int64_t image
   const SortLayout layout = cell_lists_layout(a.g, images);
   cells_kernel<<<unsigned(ceil_div(layout.samples, 256)), 256, 0, stream>>>(
       a, first_image, layout.grid, uint32_t(layout.samples),
-      layout.at<uint32_t>(workspace, layout.keys_in), layout.at<uint32_t>(workspace, layout.ids_in));
+      layout.at<uint32_t>(workspace, layout.keys_in),
+      layout.at<uint32_t>(workspace, layout.ids_in));
   check(cudaGetLastError(), "cells of samples");
   sort_samples(layout, workspace, stream);
   return CellLists(layout, workspace);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Which samples of a convolution lie in a cell, with a list for every deform group. Within a list, ids
-// count the columns' rows: output pixels of the lists' images, then taps.
+// The samples of a convolution in each cell, with one list for each deform group. Within a list,
+// ids number the rows of the columns: output pixels of the lists' images, then taps.
 #pragma once
 
 #include "cuda/sample_sort/gather.cuh"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A thread has a cell and a chunk of channels. It reads each of the cell's samples once, sums them up for
-// the four corners, and hands the right ones to its neighbour; going down, it keeps the lower ones for the
-// line below.
+// A thread owns a cell and a vector of channels. It reads each sample of the cell once and sums it
+// up for the four corners. It passes the sums of the right corners to the neighbouring thread and
+// keeps those of the lower corners for the next line, since it moves down the image.
 #include "cuda/sample_sort/gather.cuh"
 
 #include "cuda/sample_sort/split_cells.cuh"
@@ -11,9 +11,9 @@ namespace dcnv2::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kLines = 4;          // of pixels, that a warp goes down; few, so that those at work are near one another
-constexpr int kMaxLanes = 4;      // of a cell, each with a chunk
-constexpr uint32_t kTogether = 4;  // samples on their way at a time
+constexpr int kLines = 4;  // lines of pixels of a warp; few, so that concurrent warps are close
+constexpr int kMaxLanes = 4;  // lanes of a cell, each with a vector of channels
+constexpr uint32_t kTogether = 4;  // loads in flight
 
 template <class T>
 struct Gather {
@@ -23,7 +23,7 @@ struct Gather {
   __device__ explicit Gather(const GatherArgs& a)
       : a(a), list_vecs(a.channels / a.lists.grid.lists / kVecSize<T>) {}
 
-  // Adds the samples from .. to of a list, at a chunk of its channels.
+  // Adds the samples [from, to) of a list at a vector of its channels.
   __device__ __forceinline__ void add(uint32_t from, uint32_t to, uint32_t list, int64_t vec,
                                       CornerSums<T>& sum) const {
     if (from >= to) return;
@@ -31,9 +31,10 @@ struct Gather {
     const char* rows = a.rows.data + list * a.rows.list_bytes + vec * kVec16Bytes;
     const char* weights = a.weights.data + list * a.weights.list_bytes;
     uint32_t next[kTogether];
-    auto prefetch = [&](uint32_t begin) {  // behind the last one for what is not used, rather than by a branch
+    auto prefetch = [&](uint32_t begin) {  // clamped at the last sample, to avoid a branch
 #pragma unroll
-      for (uint32_t i = 0; i < kTogether; ++i) next[i] = __ldg(a.lists.ids + min(begin + i, to - 1));
+      for (uint32_t i = 0; i < kTogether; ++i)
+        next[i] = __ldg(a.lists.ids + min(begin + i, to - 1));
     };
     prefetch(from);
     for (uint32_t begin = from; begin < to; begin += kTogether) {
@@ -67,12 +68,12 @@ struct Gather {
   __device__ float* sums(int64_t segment, int64_t vec) const {
     return a.partial + (segment * list_vecs + vec) * 4 * kVecSize<T>;
   }
-  // chunk: of the list.
+  // vec: of the list's channels.
   __device__ void add_segments(uint32_t from, uint32_t to, int64_t vec, CornerSums<T>& sum) const {
     for (uint32_t at = from; at < to; at = next_segment(at, kOversized)) {
       const auto* of = reinterpret_cast<const float4*>(sums(segment_index(at, kOversized), vec));
 #pragma unroll
-      for (int i = 0; i < kVecSize<T>; ++i) {  // a channel's corners
+      for (int i = 0; i < kVecSize<T>; ++i) {  // the corners of a channel
         const float4 v = of[i];
         sum[0][i] += v.x;
         sum[1][i] += v.y;
@@ -83,20 +84,21 @@ struct Gather {
   }
 };
 
-// One thread a part and chunk.
+// One thread for each segment and vector of channels.
 template <class T>
 __global__ void __launch_bounds__(kThreads) segments_kernel(GatherArgs a) {
   const CellLists& lists = a.lists;
   const Gather<T> gather(a);
   const int64_t index = blockIdx.x * int64_t(kThreads) + threadIdx.x;
   const int64_t vec = index % gather.list_vecs, segment_number = index / gather.list_vecs;
-  const CellSegment segment(segment_number, kOversized, lists.samples, [&](uint32_t member) -> SampleRange {
-    const uint32_t cell = lists.keys[member];
-    if (cell == lists.grid.cells()) return {0, 0};
-    const int64_t image = cell / uint32_t((lists.grid.height + 1) * (lists.grid.width + 1));
-    if (image < a.first || image >= a.first + a.images) return {0, 0};
-    return lists.range(cell, lists.ids[member] / lists.list_samples);
-  });
+  const CellSegment segment(
+      segment_number, kOversized, lists.samples, [&](uint32_t member) -> SampleRange {
+        const uint32_t cell = lists.keys[member];
+        if (cell == lists.grid.cells()) return {0, 0};
+        const int64_t image = cell / uint32_t((lists.grid.height + 1) * (lists.grid.width + 1));
+        if (image < a.first || image >= a.first + a.images) return {0, 0};
+        return lists.range(cell, lists.ids[member] / lists.list_samples);
+      });
   if (segment.begin == segment.end) return;
   CornerSums<T> sum = {};
   gather.add(segment.begin, segment.end, lists.ids[segment.member] / lists.list_samples, vec, sum);
@@ -105,7 +107,7 @@ __global__ void __launch_bounds__(kThreads) segments_kernel(GatherArgs a) {
   for (int i = 0; i < kVecSize<T>; ++i) to[i] = {sum[0][i], sum[1][i], sum[2][i], sum[3][i]};
 }
 
-// What a warp sums up: kLines lines of the pixels between its cells, at a few chunks of a list.
+// The share of a warp: kLines lines of the pixels between its cells, at a few vectors of a list.
 struct Strip {
   int lanes, cells;  // lanes of a cell, cells of a line
   int64_t across, down, vec_groups;
@@ -127,21 +129,21 @@ __global__ void __launch_bounds__(kThreads) gather_kernel(GatherArgs a) {
   const int64_t warp = (blockIdx.x * int64_t(kThreads) + threadIdx.x) / 32;
   if (warp >= a.images * strip.an_image()) return;
   const int lane = threadIdx.x % 32, height = int(grid.height), width = int(grid.width);
-  // Warps that run together have the same pixels: lists that are neighbours in memory
+  // Consecutive warps have the same pixels and consecutive lists, which are neighbours in memory
   const int64_t vec = warp % strip.vec_groups * strip.lanes + lane % strip.lanes;
   const int64_t place = warp / strip.vec_groups, line = place / strip.across;
   const int64_t image = a.first + line / strip.down;
   const uint32_t list = uint32_t(vec / gather.list_vecs);
   const int64_t list_vec = vec % gather.list_vecs;
   const int first_y = int(line % strip.down) * kLines, end_y = min(first_y + kLines, height);
-  // The cell's upper left pixel; that of the first cell is another strip's
+  // The upper left pixel of the cell; that of a strip's first cell belongs to another strip
   const int x = int(place % strip.across) * (strip.cells - 1) + lane / strip.lanes - 1;
   const bool stores = lane >= strip.lanes && x < width;
   const int64_t step = (grid.width + 1) * grid.lists;
   const uint32_t* row_offsets =
       a.lists.row_offsets + grid.cell(image, first_y - 1, min(x, width - 1), 0) * grid.lists + list;
-  T* to = static_cast<T*>(a.result) + ((image * grid.height + first_y) * grid.width + x) * a.channels +
-          vec * kVecSize<T>;
+  T* to = static_cast<T*>(a.result) +
+          ((image * grid.height + first_y) * grid.width + x) * a.channels + vec * kVecSize<T>;
 
   float below[kVecSize<T>] = {};
   uint32_t next_begin = row_offsets[0], next_end = row_offsets[1];
@@ -184,7 +186,8 @@ CellLists::CellLists(const SortLayout& layout, void* workspace)
       row_offsets(layout.at<uint32_t>(workspace, layout.row_offsets)) {}
 
 size_t gather_workspace(const SortLayout& layout, int64_t channels) {
-  return max_segments(layout.samples, kOversized) * 4 * (channels / layout.grid.lists) * sizeof(float);
+  return max_segments(layout.samples, kOversized) * 4 * (channels / layout.grid.lists) *
+         sizeof(float);
 }
 
 void launch_gather(const GatherArgs& a, cudaStream_t stream) {

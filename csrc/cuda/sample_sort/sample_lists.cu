@@ -15,14 +15,15 @@ SortLayout layout_of(const ConvGeometry& g, int64_t images) {
   return SortLayout(grid_of(g, images), ListOrder::kListsThenCells, sample_count(g, images));
 }
 
-// A sample by its id, which counts over (list, pixel). Ids fit 32 bits, in which divisions are cheap.
+// The sample with an id, which numbers (list, pixel). Ids fit 32 bits, so that divisions are cheap.
 struct SampleIndex {
   uint32_t list, pixel;
 
   __device__ SampleIndex(uint32_t pixels, uint32_t id) : list(id / pixels), pixel(id % pixels) {}
 
   template <class Acc>
-  __device__ Sample<Acc> load(const ConvArgs& a, int64_t first_image, uint32_t& n, Acc& mask) const {
+  __device__ Sample<Acc> load(const ConvArgs& a, int64_t first_image, uint32_t& n,
+                              Acc& mask) const {
     const uint32_t row = pixel / uint32_t(a.g.out_width), height = uint32_t(a.g.out_height);
     n = row / height;
     const OutPixel p{first_image + n, row % height, pixel % uint32_t(a.g.out_width)};
@@ -46,7 +47,7 @@ __global__ void keys_kernel(ConvArgs a, int64_t first_image, SortLayout layout, 
   }
 }
 
-// In the sorted order: each sample's corner weights; its id becomes its row.
+// Writes the corner weights and rows of the samples in sorted order.
 template <class Acc>
 __global__ void weights_kernel(ConvArgs a, int64_t first_image, int64_t samples, uint32_t pixels,
                                uint32_t* ids, Acc* weights) {
@@ -92,8 +93,9 @@ SampleLists<Acc> build_sample_lists(const ConvArgs& a, int64_t first_image, int6
   const auto pixels = uint32_t(images * a.g.out_height * a.g.out_width);
   auto words = [&](int64_t place) { return layout.at<uint32_t>(workspace, place); };
   auto* weights = layout.at<Acc>(workspace, layout.total);
-  keys_kernel<Acc><<<blocks, 256, 0, stream>>>(a, first_image, layout, pixels, words(layout.keys_in),
-                                               words(layout.ids_in), words(layout.has_oversized));
+  keys_kernel<Acc><<<blocks, 256, 0, stream>>>(a, first_image, layout, pixels,
+                                               words(layout.keys_in), words(layout.ids_in),
+                                               words(layout.has_oversized));
   check(cudaGetLastError(), "sample keys");
   sort_samples(layout, workspace, stream);
   weights_kernel<Acc><<<blocks, 256, 0, stream>>>(a, first_image, layout.samples, pixels,

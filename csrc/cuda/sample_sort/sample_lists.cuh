@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Which samples of a convolution touch a pixel, with lists for every deform group and tap.
+// The samples of a convolution that touch a pixel, with a list for each deform group and tap.
 #pragma once
 
 #include "cuda/sample_sort/sorted_samples.cuh"
@@ -12,35 +12,36 @@ struct SampleLists {
   const uint32_t* row;    // [samples] output pixels, counted within the lists' images
   const Acc* weights;     // [samples, 4] modulation times the corners' bilinear weights
   const uint32_t* row_offsets;  // [keys + 1] into the two above
-  const uint32_t* keys;     // [samples] grid.keys() where a sample is in no cell
+  const uint32_t* keys;     // [samples] grid.keys() for a sample in no cell
   uint32_t samples;
-  const uint32_t* has_oversized;  // whether a pixel may have a crowd around it
-  void* spare;              // 8 bytes for every sample, free from now on
+  const uint32_t* has_oversized;  // 0: no pixel has more than kOversized samples around it
+  void* spare;              // 8 bytes for each sample, free after the sort
 
   // The samples of a key.
   __device__ __forceinline__ SampleRange list(int64_t key) const {
     return {row_offsets[key], row_offsets[key + 1]};
   }
-  // That of the cell whose corner `corner` is a pixel.
+  // The key of the cell whose corner number `corner` is the pixel.
   __device__ __forceinline__ int64_t key(int64_t list, int64_t n, int64_t y, int64_t x,
                                          int corner) const {
     return list * grid.cells() + grid.cell(n, y, x, corner);
   }
 };
 
-// The entries around a pixel. The cells to the left and right of it are neighbours, and so are their
-// lists: those above the pixel, then those at it.
+// The entries of a pixel: the samples of the four cells around it. The left and right cell of a
+// line are neighbours in the lists, so there are two runs: of the line above the pixel, and of its
+// own.
 struct Entries {
   uint32_t begin[2] = {}, middle[2] = {}, end[2] = {};
 
-  // Where an entry lies in the lists, and which of its corners the pixel is.
+  // The index of an entry in the lists, and which corner of it the pixel is.
   struct Position {
     uint32_t index;
     int corner;
   };
 
   Entries() = default;
-  // key: that of the cell whose corner 1 is the pixel; line: cells of a line.
+  // key: of the cell whose corner 1 is the pixel; line: number of cells in a line.
   __device__ Entries(const uint32_t* row_offsets, uint32_t key, uint32_t line) {
 #pragma unroll
     for (int down = 0; down < 2; ++down) {
@@ -50,7 +51,7 @@ struct Entries {
       end[down] = left[2];
     }
   }
-  // Those of one of the four cells, that of which the pixel is such a corner.
+  // The entries of the cell whose corner number `corner` is the pixel.
   __device__ SampleRange cell(int corner) const {
     const int down = corner / 2;
     return corner % 2 == 1 ? SampleRange{begin[down], middle[down]}
@@ -65,14 +66,14 @@ struct Entries {
   }
 };
 
-// Images that one run of lists takes, so that keys and positions fit 32 bits and the workspace stays
+// Images that are sorted together, so that keys and indices fit 32 bits and the workspace is
 // bounded. Throws if a single image is too large.
 int64_t images_per_pass(const ConvGeometry& g);
 
-// The samples of `images` images, over deform groups and taps.
+// The number of samples of `images` images, over deform groups and taps.
 int64_t sample_count(const ConvGeometry& g, int64_t images);
 
-// Bytes of a workspace for the lists of so many images.
+// Bytes of a workspace for the lists of `images` images.
 int64_t sample_lists_workspace(const ConvGeometry& g, int64_t images, size_t acc_size);
 
 template <class Acc>

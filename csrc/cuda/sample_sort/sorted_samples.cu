@@ -15,7 +15,7 @@ int bits_for(int64_t keys) {
   return bits;
 }
 
-// CUB asks the driver before it answers, which takes longer than a launch: the last answer is kept.
+// Caches the last result: CUB queries the driver for it, which takes longer than a launch.
 size_t sort_workspace(int64_t samples, int64_t keys) {
   struct Answer {
     int device = -1, bits = 0;
@@ -39,10 +39,10 @@ size_t sort_workspace(int64_t samples, int64_t keys) {
 struct Sorted {
   const uint32_t *keys, *ids;
   uint32_t samples, sort_keys;
-  uint32_t lists, list_samples;  // that distinguish the samples of a key, in the order of their ids
-  uint32_t last;                 // of the starts
+  uint32_t lists, list_samples;  // lists that share a key, and the samples of each
+  uint32_t last;                 // the last index into row_offsets
 
-  // By which `start` counts; `last` where there is no cell.
+  // The index into row_offsets; `last` for a sample in no cell.
   __device__ uint32_t key(uint32_t i) const {
     const uint32_t key = keys[i];
     if (key == sort_keys) return last;
@@ -50,19 +50,22 @@ struct Sorted {
   }
 };
 
-// start[key] = how many samples have a smaller key, for the keys 0 .. last: every sample writes those
-// between the key before it and its own, a warp together where they are many.
+// row_offsets[key] = number of samples with a smaller key, for the keys 0 .. last. Every sample
+// writes the keys after its predecessor's up to its own; a warp shares the work where these are
+// many.
 __global__ void row_offsets_kernel(Sorted sorted, uint32_t* row_offsets, uint32_t* has_oversized) {
   constexpr uint32_t kFew = 8, kAll = 0xffffffffu, kQuarter = kOversized / 4;
   const uint32_t lane = threadIdx.x % 32, samples = sorted.samples;
-  for (uint32_t base = blockIdx.x * 256 + threadIdx.x - lane; base <= samples; base += gridDim.x * 256) {
+  for (uint32_t base = blockIdx.x * 256 + threadIdx.x - lane; base <= samples;
+       base += gridDim.x * 256) {
     const uint32_t i = base + lane;
     const uint32_t own = i < samples ? sorted.key(i) : sorted.last;
     uint32_t before = __shfl_up_sync(kAll, own, 1);
     if (lane == 0 && i > 0) before = sorted.key(i - 1);
-    // The keys that this sample writes; behind the last one, all that are left
+    // The keys that this sample writes; the thread after the last sample writes all others
     const uint32_t first = i > 0 ? before + 1 : 0, end = i <= samples ? own + 1 : first;
-    if (has_oversized != nullptr && own != sorted.last && i >= kQuarter && sorted.keys[i - kQuarter] == own) {
+    if (has_oversized != nullptr && own != sorted.last && i >= kQuarter &&
+        sorted.keys[i - kQuarter] == own) {
       *has_oversized = 1;
     }
     const bool many = end - first > kFew;
@@ -72,7 +75,8 @@ __global__ void row_offsets_kernel(Sorted sorted, uint32_t* row_offsets, uint32_
     for (uint32_t lanes = __ballot_sync(kAll, many); lanes != 0; lanes &= lanes - 1) {
       const int from = __ffs(int(lanes)) - 1;
       const uint32_t to = __shfl_sync(kAll, end, from), of = base + uint32_t(from);
-      for (uint32_t key = __shfl_sync(kAll, first, from) + lane; key < to; key += 32) row_offsets[key] = of;
+      for (uint32_t key = __shfl_sync(kAll, first, from) + lane; key < to; key += 32)
+        row_offsets[key] = of;
     }
   }
 }

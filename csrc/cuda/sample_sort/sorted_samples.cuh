@@ -1,42 +1,41 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Samples sorted by their base cell, stably, so that a cell's samples are always in the same order.
-// Base cells are the positions -1 .. height - 1 by -1 .. width - 1 of a sample's upper left corner; a
-// pixel is touched by the samples of the four cells around it.
+// Samples sorted by their base cell. The sort is stable, so the order within a cell is
+// deterministic. The base cell is the position of a sample's upper left corner, -1 .. height - 1 by
+// -1 .. width - 1; a pixel is touched by the samples of the four cells around it.
 #pragma once
 
 #include "cuda/common/common.cuh"
 
 namespace dcnv2::cuda {
 
-// The cells of some images, once for each of `lists` kinds of samples (deform groups, those and taps,
-// classes).
+// The cells of some images, once for each list: for each deform group, for each deform group and
+// tap, or for each class.
 struct CellGrid {
   int64_t lists, images, height, width;
 
   __host__ __device__ int64_t cells() const { return images * (height + 1) * (width + 1); }
   __host__ __device__ int64_t keys() const { return lists * cells(); }
-  // The cell whose corner `corner` is pixel (y, x) of image n.
+  // The cell whose corner number `corner` is pixel (y, x) of image n.
   __device__ __forceinline__ int64_t cell(int64_t n, int64_t y, int64_t x, int corner) const {
     const int64_t row = y + 1 - corner / 2, col = x + 1 - corner % 2;
     return (n * (height + 1) + row) * (width + 1) + col;
   }
 };
 
-// Which samples follow one another: those of a cell, list after list, or those of a list, cell after
-// cell.
+// Whether samples are sorted by cell and then list, or by list and then cell.
 enum class ListOrder { kCellsThenLists, kListsThenCells };
 
-// Samples that many would hold one thread up.
+// A cell with more samples is shared by several threads (split_cells.cuh).
 constexpr int kOversized = 1024;
 
-// Those of a cell, among the sorted ones: from begin up to end.
+// The samples [begin, end) of a cell, in sorted order.
 struct SampleRange {
   uint32_t begin, end;
 };
 
-// Where sorted samples lie in a workspace. The caller writes ids, which count the samples list after
-// list, and keys: a sample's cell, or list * cells + cell with the lists apart. A key of sort_keys() is
-// no cell.
+// The arrays of the sort in a workspace. The caller writes ids, which number the samples list by
+// list, and keys: the cell of a sample, or list * cells + cell for kListsThenCells. The key of a
+// sample in no cell is sort_keys().
 struct SortLayout {
   CellGrid grid;
   ListOrder order;
@@ -53,10 +52,11 @@ struct SortLayout {
   }
 };
 
-// Sorts keys and ids from `in` to `out`. start [grid.keys() + 1] becomes how many samples come before
-// those of a cell and list, by cell * lists + list or list * cells + cell. With the lists apart, crowded
-// becomes 1 if any cell has more than a quarter of a crowd: else no pixel has one around it. The caller
-// writes 0 there, and may have keys_in and ids_in, which lie side by side, for itself afterwards.
+// Sorts keys and ids from `in` to `out` and writes row_offsets [grid.keys() + 1], the number of
+// samples before those of a cell and list, indexed by cell * lists + list or list * cells + cell.
+// For kListsThenCells, has_oversized, which the caller sets to 0, becomes 1 if a cell has more than
+// kOversized / 4 samples: otherwise no pixel has more than kOversized around it. Afterwards keys_in
+// and ids_in, which are adjacent, are free.
 void sort_samples(const SortLayout& layout, void* workspace, cudaStream_t stream);
 
 inline int64_t align_256(int64_t bytes) { return (bytes + 255) / 256 * 256; }

@@ -64,8 +64,7 @@ OversizedCells::OversizedCells(const SampleLists<float>& lists, int64_t channels
       partial(static_cast<const float*>(lists.spare)) {}
 
 OversizedCells sum_oversized_cells(const SampleLists<float>& lists, Dtype dtype,
-                                   const char* grad_output, int64_t channels,
-                                   cudaStream_t stream) {
+                                   const char* grad_output, int64_t channels, cudaStream_t stream) {
   const OversizedCells oversized(lists, channels);
   if (lists.samples <= oversized.segment_length) return oversized;  // no cell has more
   dispatch_vec16(dtype, [&](auto element) {

@@ -33,8 +33,8 @@ struct CellSegment {
 
   // range(member) returns the samples of a member's cell, an empty range if it is in no cell.
   template <class F>
-  __device__ __forceinline__ CellSegment(int64_t segment, uint32_t segment_length,
-                                         uint32_t samples, F range) {
+  __device__ __forceinline__ CellSegment(int64_t segment, uint32_t segment_length, uint32_t samples,
+                                         F range) {
     const int64_t low = segment / 2 * segment_length;
     if (low >= samples) return;
     const bool starts_later = segment % 2 == 1;
@@ -62,8 +62,8 @@ __device__ __forceinline__ void add_corners(const uint4& vec, const float4& weig
   fma_vec16(vec, weight.w, sum[3], T{});
 }
 
-// What the samples of oversized cells add of grad_output to the pixels around them: summed up by the
-// whole GPU, before the blocks that own those pixels need it.
+// Weighted sums of grad_output over the segments of oversized cells, computed by the whole GPU
+// before the blocks that own the pixels around those cells need them.
 struct OversizedCells {
   uint32_t segment_length;
   int64_t channels;      // of grad_output
@@ -77,8 +77,7 @@ struct OversizedCells {
                       float (&sum)[kCount]) const {
     for (uint32_t i = cell.begin / segment_length + first; int64_t(i) * segment_length < cell.end;
          i += step) {
-      const int64_t segment =
-          segment_index(max(cell.begin, i * segment_length), segment_length);
+      const int64_t segment = segment_index(max(cell.begin, i * segment_length), segment_length);
       const float* from = partial + (segment * 4 + corner) * channels + channel;
 #pragma unroll
       for (int k = 0; k < kCount; ++k) sum[k] += from[k];
@@ -86,8 +85,8 @@ struct OversizedCells {
   }
 };
 
-// grad_output: of the lists' images; its channels are a multiple of a vector. The sums are written to
-// the lists' spare memory.
+// grad_output: of the lists' images; its channels are a multiple of a vector. Writes the sums to
+// the spare memory of the lists.
 OversizedCells sum_oversized_cells(const SampleLists<float>& lists, Dtype dtype,
                                    const char* grad_output, int64_t channels, cudaStream_t stream);
 

@@ -53,7 +53,8 @@ static void launch_forward(const ConvArgs& a, cudaStream_t stream) {
 }
 
 PassPlan plan_forward(const ConvArgs& a) {
-  return {.pass = "forward", .launch = [a](void*, cudaStream_t stream) { launch_forward(a, stream); }};
+  return {.pass = "forward",
+          .launch = [a](void*, cudaStream_t stream) { launch_forward(a, stream); }};
 }
 
 }  // namespace dcnv2::cuda

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // grad_input[q, c] = sum over taps and o of touching(q, tap, o) * weight[o, c, tap], where
-// touching(q, tap, o) = sum over the samples of the tap that touch pixel q of corner weight *
-// modulation * grad_output[p, o]. The samples come sorted, so nothing is scattered.
+// touching(q, tap, o) = sum of corner weight * modulation * grad_output[p, o] over the samples of
+// the tap that touch pixel q. The samples are sorted, so nothing is scattered.
 #include "cuda/common/common.cuh"
 #include "cuda/sample_sort/sample_lists.cuh"
 #include "cuda/simt/tile_product.cuh"
 
 namespace dcnv2::cuda {
 
-// Grid: tiles of the run's input pixels, tiles of a channel unit, channel units.
+// Grid: tiles of input pixels of the lists' images, tiles of a channel unit, channel units.
 template <class T>
 __global__ void __launch_bounds__(kTileThreads)
     grad_input_kernel(ConvArgs a, int64_t first_image, SampleLists<accumulator_t<T>> lists) {
@@ -30,8 +30,8 @@ __global__ void __launch_bounds__(kTileThreads)
         Acc touching = 0;
         for (int corner = 0; corner < 4; ++corner) {
           const auto [begin, end] =
-              lists.list(lists.key(deform_group * g.taps() + tap, line / g.height,
-                                   line % g.height, q % g.width, corner));
+              lists.list(lists.key(deform_group * g.taps() + tap, line / g.height, line % g.height,
+                                   q % g.width, corner));
           for (uint32_t i = begin; i < end; ++i) {
             touching += lists.weights[int64_t(i) * 4 + corner] *
                         widen(grad[int64_t(lists.row[i]) * g.out_channels + o]);
@@ -41,14 +41,14 @@ __global__ void __launch_bounds__(kTileThreads)
       },
       [&](int64_t k, int64_t c) {
         const int64_t tap = k / outputs;
-        return widen(weight[a.weight.index(group * outputs + k % outputs,
-                                           unit0 + c - group * g.group_in(), tap / g.kernel_w,
-                                           tap % g.kernel_w)]);
+        return widen(
+            weight[a.weight.index(group * outputs + k % outputs, unit0 + c - group * g.group_in(),
+                                  tap / g.kernel_w, tap % g.kernel_w)]);
       },
       sum);
 
-  T* grad_input = static_cast<T*>(a.grad_input) +
-                  first_image * g.height * g.width * g.in_channels + unit0;
+  T* grad_input =
+      static_cast<T*>(a.grad_input) + first_image * g.height * g.width * g.in_channels + unit0;
   for (int i = 0; i < kPerThread; ++i) {
     for (int j = 0; j < kPerThread; ++j) {
       const int64_t q = row0 + threadIdx.x / 16 * kPerThread + i;
@@ -68,8 +68,7 @@ static void launch_grad_input(const ConvArgs& a, int64_t images_at_once, void* w
                     g.in_channels / unit);
     dispatch(a.dtype, [&](auto element) {
       using T = decltype(element);
-      const auto lists =
-          build_sample_lists<accumulator_t<T>>(a, first, images, workspace, stream);
+      const auto lists = build_sample_lists<accumulator_t<T>>(a, first, images, workspace, stream);
       grad_input_kernel<T><<<grid, kTileThreads, 0, stream>>>(a, first, lists);
     });
     check(cudaGetLastError(), "grad_input");

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// With the gradient of a sample, column(p, tap, c) = sum over o of grad_output[p, o] *
-// weight[o, c, tap]: grad_mask is the sum over a deform group's channels of column * sampled value,
-// grad_offset that of column * mask * slope of the sampled value.
+// Let column(p, tap, c) = sum over o of grad_output[p, o] * weight[o, c, tap], the gradient of a
+// sample. Summed over the channels of a deform group, grad_mask is column * sampled value, and
+// grad_offset is column * mask * slope of the sampled value.
 #include "cuda/common/common.cuh"
 #include "cuda/simt/sampled_value.cuh"
 #include "cuda/simt/tile_product.cuh"
 
 namespace dcnv2::cuda {
 
-// Adds up over the 16 threads that share rows of a tile; every one of them gets the sum.
+// Sums over the 16 threads that share the rows of a tile; each of them gets the sum.
 template <class Acc>
 __device__ __forceinline__ Acc sum_over_columns(Acc v) {
   for (int step = 8; step > 0; step /= 2) v += __shfl_xor_sync(0xffffffffu, v, step);
@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(kTileThreads) grad_offset_mask_kernel(ConvArgs
   const T* grad = static_cast<const T*>(a.grad_output);
   const T* weight = static_cast<const T*>(a.weight.data);
 
-  // This thread's four pixels and where their samples lie
+  // This thread's four pixels and their samples
   Sample<Acc> sample[kPerThread] = {};
   Acc mask[kPerThread] = {};
   OutPixel pixel[kPerThread] = {};
@@ -46,10 +46,13 @@ __global__ void __launch_bounds__(kTileThreads) grad_offset_mask_kernel(ConvArgs
       Acc column[kPerThread][kPerThread] = {};
       tile_product<true, false>(
           ProductSize{g.out_pixels(), unit, outputs}, row0, col0,
-          [&](int64_t p, int64_t o) { return widen(grad[p * g.out_channels + group * outputs + o]); },
+          [&](int64_t p, int64_t o) {
+            return widen(grad[p * g.out_channels + group * outputs + o]);
+          },
           [&](int64_t o, int64_t c) {
-            return widen(weight[a.weight.index(group * outputs + o, unit0 + c - group * g.group_in(),
-                                               tap / g.kernel_w, tap % g.kernel_w)]);
+            return widen(
+                weight[a.weight.index(group * outputs + o, unit0 + c - group * g.group_in(),
+                                      tap / g.kernel_w, tap % g.kernel_w)]);
           },
           column);
       for (int i = 0; i < kPerThread; ++i) {
@@ -68,7 +71,7 @@ __global__ void __launch_bounds__(kTileThreads) grad_offset_mask_kernel(ConvArgs
   for (int i = 0; i < kPerThread; ++i) {
     for (int corner = 0; corner < 4; ++corner) dot[i][corner] = sum_over_columns(dot[i][corner]);
     if (tx != 0 || row0 + ty * kPerThread + i >= g.out_pixels()) continue;
-    // A NaN coordinate makes its own gradients NaN.
+    // A NaN coordinate makes the gradients of its offset and mask NaN.
     const Acc poison = sample[i].nan ? sample[i].ly + sample[i].lx : Acc(0);
     const OutPixel& p = pixel[i];
     const int64_t channel = deform_group * g.taps() + tap;
@@ -76,7 +79,8 @@ __global__ void __launch_bounds__(kTileThreads) grad_offset_mask_kernel(ConvArgs
       const View4& to = a.grad_offset;
       const int64_t at = to.index(p.n, 2 * channel, p.y, p.x);
       store_as<Acc>(to.data, to.dtype, at, mask[i] * slope_y(sample[i], dot[i]) + poison);
-      store_as<Acc>(to.data, to.dtype, at + to.stride_c, mask[i] * slope_x(sample[i], dot[i]) + poison);
+      store_as<Acc>(to.data, to.dtype, at + to.stride_c,
+                    mask[i] * slope_x(sample[i], dot[i]) + poison);
     }
     if (a.grad_mask.data != nullptr) {
       const View4& to = a.grad_mask;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // grad_weight[o, c, tap] = sum over output pixels of grad_output[p, o] * sample(p, tap, c), and
-// grad_bias[o] = sum over output pixels of grad_output[p, o]. The pixels are cut into runs whose
-// number depends on the shape alone; the runs' sums are added in order.
+// grad_bias[o] = sum over output pixels of grad_output[p, o]. Split-K over the pixels: the number
+// of splits depends on the shape only, and their sums are added in order, so results are
+// deterministic.
 #include "cuda/common/vec16.cuh"
 #include "cuda/common/common.cuh"
 #include "cuda/simt/sampled_value.cuh"
@@ -12,8 +13,8 @@ namespace dcnv2::cuda {
 
 namespace {
 
-constexpr int64_t kTargetBlocks = 512;   // about four a multiprocessor
-constexpr int64_t kPixelsPerSplit = 1024;    // a shorter run is not worth its partial sums
+constexpr int64_t kTargetBlocks = 512;  // about four for each multiprocessor
+constexpr int64_t kPixelsPerSplit = 1024;  // a shorter split is not worth its partial sums
 constexpr int kBiasLanes = 8, kBiasRows = 32;  // threads of a block
 
 int64_t tiles(const ConvGeometry& g) {
@@ -27,7 +28,7 @@ int64_t splits_for(int64_t pixels, int64_t blocks_per_split) {
 
 int64_t weight_splits(const ConvArgs& a) { return splits_for(a.g.out_pixels(), tiles(a.g)); }
 
-// Channels that a thread adds up: those of 16 bytes where grad_output allows it.
+// Channels that a thread sums up: 16 bytes if the alignment of grad_output allows it.
 int bias_channels(const ConvArgs& a) {
   const int count = kVec16Bytes / int(element_size(a.dtype));
   const bool aligned = reinterpret_cast<uintptr_t>(a.grad_output) % kVec16Bytes == 0;
@@ -41,8 +42,8 @@ size_t accumulator_size(Dtype dtype) { return dtype == Dtype::kFloat64 ? 8 : 4; 
 
 }  // namespace
 
-// Grid: tiles of (tap, channel), tiles of a group's output channels, runs x groups.
-// partial: [runs, groups, taps * group_in, group_out]
+// Grid: tiles of (tap, channel), tiles of a group's output channels, splits x groups.
+// partial: [splits, groups, taps * group_in, group_out]
 template <class T>
 __global__ void __launch_bounds__(kTileThreads)
     grad_weight_kernel(ConvArgs a, int64_t splits, accumulator_t<T>* partial) {
@@ -51,7 +52,8 @@ __global__ void __launch_bounds__(kTileThreads)
   const int64_t channels = g.group_in(), outputs = g.group_out();
   const int64_t group = blockIdx.z % g.groups, split = blockIdx.z / g.groups;
   const int64_t row0 = int64_t(blockIdx.x) * kTile, col0 = int64_t(blockIdx.y) * kTile;
-  const int64_t first = g.out_pixels() * split / splits, last = g.out_pixels() * (split + 1) / splits;
+  const int64_t first = g.out_pixels() * split / splits,
+                last = g.out_pixels() * (split + 1) / splits;
   const T* grad = static_cast<const T*>(a.grad_output);
 
   Acc sum[kPerThread][kPerThread] = {};
@@ -77,7 +79,7 @@ __global__ void __launch_bounds__(kTileThreads)
   }
 }
 
-// Those of all runs, which stand one behind the other.
+// The sum of all splits.
 template <class Acc>
 struct SplitSums {
   const Acc* partial;
@@ -93,20 +95,22 @@ struct SplitSums {
   }
 };
 
-// Neighbouring channels that a thread loads at once.
+// Consecutive channels that a thread loads at once.
 template <class T, int kCount>
 struct alignas(sizeof(T) * kCount) Channels {
   T value[kCount];
 };
 
-// Grid: blocks of kBiasLanes times kCount channels, runs. partial: [runs, out_channels]
+// Grid: blocks of kBiasLanes times kCount channels, splits. partial: [splits, out_channels]
 template <class T, int kCount>
 __global__ void grad_bias_kernel(ConvArgs a, int64_t splits, accumulator_t<T>* partial) {
   using Acc = accumulator_t<T>;
   __shared__ Acc sums[kBiasRows][kBiasLanes][kCount];
   const ConvGeometry& g = a.g;
-  const int64_t channel = (int64_t(blockIdx.x) * kBiasLanes + threadIdx.x) * kCount, split = blockIdx.y;
-  const int64_t first = g.out_pixels() * split / splits, last = g.out_pixels() * (split + 1) / splits;
+  const int64_t channel = (int64_t(blockIdx.x) * kBiasLanes + threadIdx.x) * kCount,
+                split = blockIdx.y;
+  const int64_t first = g.out_pixels() * split / splits,
+                last = g.out_pixels() * (split + 1) / splits;
   const T* grad = static_cast<const T*>(a.grad_output) + channel;
   Acc sum[kCount] = {};
   if (channel < g.out_channels) {
@@ -119,7 +123,8 @@ __global__ void grad_bias_kernel(ConvArgs a, int64_t splits, accumulator_t<T>* p
   for (int i = 0; i < kCount; ++i) sums[threadIdx.y][threadIdx.x][i] = sum[i];
   __syncthreads();
   if (threadIdx.y != 0 || channel >= g.out_channels) return;
-  // The few sums of many terms, here and of the runs, cost nothing in float64 and would lose most in float32
+  // The last additions are in float64, here and over the splits: they are few, and in float32 they
+  // would contribute most of the rounding error.
   for (int i = 0; i < kCount; ++i) {
     double total = sum[i];
     for (int row = 1; row < kBiasRows; ++row) total += sums[row][threadIdx.x][i];
@@ -128,7 +133,8 @@ __global__ void grad_bias_kernel(ConvArgs a, int64_t splits, accumulator_t<T>* p
 }
 
 template <class T>
-__global__ void add_bias_splits_kernel(ConvArgs a, int64_t splits, const accumulator_t<T>* partial) {
+__global__ void add_bias_splits_kernel(ConvArgs a, int64_t splits,
+                                       const accumulator_t<T>* partial) {
   const int64_t channels = a.g.out_channels;
   const int64_t channel = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
   if (channel >= channels) return;
@@ -148,9 +154,10 @@ static void launch_grad_weight(const ConvArgs& a, int64_t splits, void* workspac
     auto* partial = static_cast<accumulator_t<T>*>(workspace);
     grad_weight_kernel<T><<<grid, kTileThreads, 0, stream>>>(a, splits, partial);
     check(cudaGetLastError(), "grad_weight");
-    launch_store_weight<T>(
-        a, SplitSums<accumulator_t<T>>{partial, splits, g.groups, g.taps() * g.group_in(), g.group_out()},
-        stream);
+    launch_store_weight<T>(a,
+                           SplitSums<accumulator_t<T>>{partial, splits, g.groups,
+                                                       g.taps() * g.group_in(), g.group_out()},
+                           stream);
   });
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// One modulated sample of one channel, as the SIMT kernels take it.
+// One modulated sample of one channel, for the SIMT kernels.
 #pragma once
 
 #include "cuda/common/common.cuh"
@@ -24,8 +24,8 @@ __device__ __forceinline__ void load_corners(const ConvArgs& a, int64_t n,
 }
 
 template <class T>
-__device__ __forceinline__ accumulator_t<T> sampled_value(const ConvArgs& a, OutPixel p, int64_t tap,
-                                                          int64_t channel) {
+__device__ __forceinline__ accumulator_t<T> sampled_value(const ConvArgs& a, OutPixel p,
+                                                          int64_t tap, int64_t channel) {
   using Acc = accumulator_t<T>;
   Acc mask;
   const Sample<Acc> s = load_sample<Acc>(a, p, tap, channel / a.g.deform_channels(), mask);

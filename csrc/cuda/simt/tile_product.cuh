@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// One 64 x 64 tile of a matrix product whose operands are computed on the fly: every convolution
-// pass is such a product, and differs only in what it loads and where it puts the result.
+// One 64 x 64 tile of a matrix product whose operands are computed on the fly. Every pass of a
+// convolution is such a product; they differ in what they load and where they store the result.
 #pragma once
 
 #include <cstdint>
@@ -17,9 +17,10 @@ struct ProductSize {
   int64_t rows, cols, depth;
 };
 
-// Thread (ty, tx) gets the results of rows row0 + ty * 4 + i and columns col0 + tx * 4 + j, added to
-// `sum`. a(row, depth) and b(depth, col) are called for valid indices only. Each is walked along its
-// rows and columns or, where kADepthFast / kBDepthFast, along the depth: whichever is contiguous.
+// Adds the results of rows row0 + ty * 4 + i and columns col0 + tx * 4 + j to `sum` of thread (ty,
+// tx). a(row, depth) and b(depth, col) are called for valid indices only. Consecutive threads load
+// along the depth if kADepthFast / kBDepthFast, otherwise along the rows or columns: whichever is
+// contiguous.
 template <bool kADepthFast, bool kBDepthFast, class Acc, class LoadA, class LoadB>
 __device__ void tile_product(const ProductSize& size, int64_t row0, int64_t col0, LoadA a, LoadB b,
                              Acc (&sum)[kPerThread][kPerThread]) {

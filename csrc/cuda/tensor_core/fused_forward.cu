@@ -194,7 +194,8 @@ void launch(const ConvArgs& a, Path path, const PackedWeight& packed, void* work
       launch<typename decltype(product)::type, true>(a, packed, workspace, stream);
     });
   }
-  dispatch_k_major_product<64>(a, path, packed.tile_cols, [&](auto product) {  // tile_cols returns 64
+  // tile_cols returns 64 here
+  dispatch_k_major_product<64>(a, path, packed.tile_cols, [&](auto product) {
     using M = typename decltype(product)::type;
     if constexpr (M::kTileCols == 64) launch<M, false>(a, packed, workspace, stream);
   });

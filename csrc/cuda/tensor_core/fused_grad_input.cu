@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The gradient of the input as one implicit matrix product: for every tap, the sum of grad_output over
-// the samples that touch a pixel, times the weight. The producer warps gather that sum, by the sorted
-// samples, into shared memory; the math warps multiply. There are no columns in global memory, and
-// nothing is scattered.
+// The gradient of the input as one implicit matrix product: for every tap, the weighted sum of
+// grad_output over the samples that touch a pixel, times the weight. The producer warps gather that
+// sum, by the sorted samples, into shared memory; the math warps multiply. There are no columns in
+// global memory, and nothing is scattered.
 #include <limits>
 
 #include "cuda/tensor_core/oversized_rows.cuh"
@@ -15,11 +15,11 @@ namespace {
 
 struct GradInputArgs {
   TileGrid grid;
-  OutputMap map;             // grad_input of the lists' images
+  OutputMap map;  // grad_input of the lists' images
   SampleLists<float> lists;  // one for each deform group and tap
   OversizedCells oversized;  // of these lists
-  const char* grad_output;   // of the lists' images
-  uint32_t row_vecs;         // of grad_output, for each pixel
+  const char* grad_output;  // of the lists' images
+  uint32_t row_vecs;  // of grad_output, for each pixel
   int deform_channels;
 };
 
@@ -45,7 +45,7 @@ struct GradInputProducer {
   const GradInputArgs& f;
   GradInputSmem<M>& shared;
   const int group, lane;
-  const bool copies;         // whether the thread takes part in the copy of the weight
+  const bool copies;  // whether the thread takes part in the copy of the weight
   const bool any_oversized;  // whether any pixel of the lists may have an oversized row
   const EntryFinder finder;
   PipelineState<PipelineStorage<M>::kStages> state;
@@ -178,8 +178,8 @@ __global__ void __launch_bounds__(M::kMathThreads + M::kProducerThreads, 1)
   if constexpr (M::kSupported) {
     extern __shared__ __align__(kTileAlignment) char raw[];
     auto& shared = *reinterpret_cast<GradInputSmem<M>*>(raw);
-    init_pipeline(shared.pipeline.full, shared.pipeline.empty,
-                  M::kProducerThreads / 32 * kArrivals, M::kMathThreads / 32 * kArrivals);
+    init_pipeline(shared.pipeline.full, shared.pipeline.empty, M::kProducerThreads / 32 * kArrivals,
+                  M::kMathThreads / 32 * kArrivals);
     if (threadIdx.x < M::kMathThreads) {
       M::warpgroup_reg_alloc();
       math_tiles<M>(f.grid, f.map, shared.pipeline);
@@ -196,7 +196,7 @@ __global__ void __launch_bounds__(M::kMathThreads + M::kProducerThreads, 1)
   }
 }
 
-// Whether tiles of so many columns never hold channels of two deform groups.
+// Whether no tile of `cols` columns has channels of two deform groups.
 bool one_group_a_tile(const ConvGeometry& g, int cols) {
   return g.deform_channels() % g.group_in() == 0 ||
          (g.deform_channels() % cols == 0 && g.group_in() % g.deform_channels() == 0);
@@ -226,8 +226,7 @@ void launch_images(const ConvArgs& a, Path path, const Workspace& layout, int64_
   const ConvGeometry& g = a.g;
   const int64_t size = int64_t(element_size(a.dtype));
   const int64_t images = std::min(layout.images, g.batch - first);
-  const auto lists =
-      build_sample_lists<float>(a, first, images, workspace + layout.lists, stream);
+  const auto lists = build_sample_lists<float>(a, first, images, workspace + layout.lists, stream);
   const char* grad_output = static_cast<const char*>(a.grad_output) +
                             first * g.out_height * g.out_width * g.out_channels * size;
   const OversizedCells oversized =
@@ -235,9 +234,9 @@ void launch_images(const ConvArgs& a, Path path, const Workspace& layout, int64_
   dispatch_k_major_product<64>(a, path, layout.packed.tile_cols, [&](auto product) {
     using M = typename decltype(product)::type;
     const GradInputArgs f{
-        .grid = {layout.packed, workspace, images * g.height * g.width, M::kTileRows,
-                 M::kTileCols},
-        .map = {static_cast<char*>(a.grad_input) + first * g.height * g.width * g.in_channels * size,
+        .grid = {layout.packed, workspace, images * g.height * g.width, M::kTileRows, M::kTileCols},
+        .map = {static_cast<char*>(a.grad_input) +
+                    first * g.height * g.width * g.in_channels * size,
                 int(g.height), int(g.width), int(g.in_channels), nullptr, 0},
         .lists = lists,
         .oversized = oversized,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The gradients of offset and mask, and of the input by way of columns, run of images by run of images.
+// The gradients of offset and mask, and of the input by columns in memory, a few images at a time.
 #include "cuda/sample_sort/cell_lists.cuh"
 #include "cuda/sample_sort/sample_lists.cuh"
 #include "cuda/tensor_core/tile_config.cuh"
@@ -9,8 +9,8 @@ namespace dcnv2::cuda {
 
 namespace {
 
-constexpr int64_t kColumnBytes = int64_t(64) << 20;       // of a run of several images
-constexpr int64_t kMaxColumnBytes = int64_t(1) << 30;    // of one image
+constexpr int64_t kColumnBytes = int64_t(64) << 20;  // of a run of several images
+constexpr int64_t kMaxColumnBytes = int64_t(1) << 30;  // of one image
 
 int64_t image_columns(const ConvArgs& a) {
   return a.g.out_height * a.g.out_width * a.g.taps() * ColumnSizes(a).row;

@@ -61,9 +61,8 @@ struct EntrySum {
   // Loads the vectors of kCount of the entries that the pixel's threads hold, from `begin` on; only
   // the first `count` exist. Every thread of a warp takes part.
   template <uint32_t kCount>
-  static __device__ __forceinline__ void prefetch(const Entry& mine, uint32_t begin,
-                                                  uint32_t count, const char* base,
-                                                  uint4 (&vec)[kCount]) {
+  static __device__ __forceinline__ void prefetch(const Entry& mine, uint32_t begin, uint32_t count,
+                                                  const char* base, uint4 (&vec)[kCount]) {
 #pragma unroll
     for (uint32_t i = 0; i < kCount; ++i) {
       const uint32_t at = __shfl_sync(kAllLanes, mine.at, begin + i, kRowVecs);
@@ -80,9 +79,8 @@ struct EntrySum {
     }
   }
   // Adds those from `begin` on. `most`: entries of the fullest pixel of the warp.
-  static __device__ __forceinline__ void add_rest(const Entry& mine, uint32_t begin,
-                                                  uint32_t count, uint32_t most,
-                                                  const char* base, Sum& sum) {
+  static __device__ __forceinline__ void add_rest(const Entry& mine, uint32_t begin, uint32_t count,
+                                                  uint32_t most, const char* base, Sum& sum) {
     for (; begin < min(most, kShared); begin += kMore) {
       uint4 vec[kMore];
       prefetch<kMore>(mine, begin, count, base, vec);

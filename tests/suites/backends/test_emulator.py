@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""CUDA's kernels, every path of them, on a machine without a GPU."""
+"""The CUDA library, every path of it, on a machine without a GPU."""
 
 import itertools
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -36,7 +39,7 @@ def test_every_path_has_problems(path):
 @pytest.mark.parametrize(
     ("backend", "problem"), CASES, ids=lambda value: getattr(value, "op", value)
 )
-def test_kernels_of_cuda_keep_to_the_price(backend, problem):
+def test_emulated_kernels_are_within_tolerance(backend, problem):
     assert not check(backend, problem, "cpu")
 
 
@@ -61,3 +64,36 @@ def test_many_samples_of_one_pixel_are_summed(deform_groups):
     torch.testing.assert_close(
         got.double(), wanted, rtol=2e-3, atol=2e-3 * wanted.abs().max().item()
     )
+
+
+PLANS = {
+    "simt": ["forward", "grad_bias", "grad_weight", "grad_offset_mask", "grad_input"],
+    "mma": ["forward", "grad_bias", "grad_weight", "grad_input", "grad_offset_mask"],
+}
+SCRIPT = """
+import torch
+from suites.backends.emulator.operators import deform_conv2d
+shapes = (2, 64, 3, 3), (2, 2, 3, 3), (64, 64, 1, 1), (64,), (2, 1, 3, 3)
+operands = [torch.randn(shape).half().requires_grad_() for shape in shapes]
+deform_conv2d("{path}")(*operands).sum().backward()
+"""
+
+
+@pytest.mark.skipif(bool(NO_HEADERS), reason=NO_HEADERS)
+@pytest.mark.parametrize("path", ["simt", "mma"])
+@pytest.mark.parametrize("printed", ["0", "1"])
+def test_an_environment_variable_prints_the_plan_of_every_pass(path, printed):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(path=path)],
+        env={**os.environ, "DCNV2_PRINT_PLANS": printed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    plans = [line for line in done.stderr.splitlines() if line.startswith("dcnv2: ")]
+    passes = [line.split()[1] for line in plans]
+    assert passes == (PLANS[path] if printed == "1" else [])
+    for name, plan in zip(passes, plans, strict=True):
+        on = "simt" if name == "grad_bias" else path
+        assert f"of input [2, 64, 3, 3] Half: {on}" in plan
+        assert ("columns a tile" in plan) == (on != "simt")

@@ -5,6 +5,7 @@ A digest is of code: comments, white space and the folder of a file do not count
 character does. So a report stays current when a comment is reworded or a file is moved.
 """
 
+import functools
 import hashlib
 import re
 from pathlib import Path
@@ -55,6 +56,11 @@ def code_tokens(source: str) -> list[str]:
     return tokens
 
 
+@functools.cache  # every training asks for several digests of the same files
+def _joined_tokens(source: str) -> str:
+    return "\0".join(code_tokens(source))
+
+
 def csrc_digest(folder: Path | None = None, library: str | None = None) -> str:
     """Digest of the C++ and CUDA code: the names of files and their tokens.
 
@@ -83,7 +89,7 @@ def csrc_digest(folder: Path | None = None, library: str | None = None) -> str:
 
     digest = hashlib.sha256()
     for path in sorted(sources, key=key):
-        tokens = "\0".join(code_tokens(path.read_text()))
+        tokens = _joined_tokens(path.read_text())
         digest.update(f"{key(path)}\0{len(tokens)}\0{tokens}".encode())
     return digest.hexdigest()[:12]
 

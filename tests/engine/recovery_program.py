@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from toy_runs import killed_runs
 
+from dcnv2 import doctor
 from dcnv2.engine.runtime import checkpoint
 from dcnv2.engine.training.train_step import TrainStep
 from dcnv2.engine.training.trainer import train
@@ -84,6 +85,7 @@ def deadly_checkpoints(calls: int) -> None:
 def main(root: Path, output: Path) -> None:
     """Trains once without and once with interruptions, and notes what happened."""
     torch.set_num_threads(1)
+    doctor.report()  # reads the sources of csrc/ once, for all children
     whole, cut = killed_runs(root, output)
     began = time.monotonic()
     assert in_child(lambda: train(whole)) == 0

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from dcnv2 import cli
+from dcnv2 import cli, doctor
 from dcnv2.engine.runtime.checkpoint import last_checkpoint, list_checkpoints
 from dcnv2.engine.training import trainer  # noqa: F401  imported before the forks
 
@@ -33,6 +33,7 @@ LIMIT_S = 240
 def main(config: str, output: Path) -> None:
     """Runs all cases at once; writes the exit statuses and the newest checkpoint of each."""
     torch.set_num_threads(1)
+    doctor.report()  # reads the sources of csrc/ once, for all children
     runs = {}
     for number, workers, ranks in CASES:
         name = f"{number.name}_{workers}_{ranks}"

@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Runs what may read outside its memory in a process of its own.
+"""Runs an implementation that may crash in a worker process, so that a crash fails one claim only.
 
-A layout or a non-finite offset makes some implementations crash; a crash is a verdict on one claim,
-not the suite's end. On a GPU a read outside of memory ends the process's use of the GPU: what came
-after it would fail for no fault of its own.
+A layout or a non-finite offset makes some implementations read outside their memory. On a GPU that
+ends the process's use of the device: every later claim would fail as well. Workers are forked from
+a server that has imported torch and done nothing else, because a process that has run autograd or
+CUDA cannot be forked.
 """
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
-import io
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -21,38 +20,18 @@ import pytest
 import torch
 
 from suites.backends.registry import Target
-from suites.claims.recorder import RECORDER
+from suites.claims.session import CheckedTarget
+from suites.claims.transfer import from_bytes, to_bytes
 
 T = TypeVar("T")
 _TIMEOUT_S = 120
-_apart = False  # whether this is a process that was forked here
-_shared = False  # whether this process uses the GPU itself
+_PRELOADED = ["torch", "pytest", "suites.claims.isolation"]  # by the server, once for all workers
 
 
 def risky(target: Target) -> bool:
-    """Whether an implementation may take this process with it: a peer's."""
-    return not _safe(target) and not _apart and (target.device == "cpu" or gpu_in_forks())
-
-
-def _safe(target: Target) -> bool:
-    return getattr(target.backend, "safe", target.backend.ours)
-
-
-def plan(targets: Iterable[Target]) -> None:
-    """Say what a run will judge: if on a GPU some of it here, then all of it."""
-    global _shared
-    _shared = any(target.device == "cuda" and _safe(target) for target in targets)
-
-
-@lru_cache
-def gpu_in_forks() -> bool:
-    """Whether forked processes can use the GPU: as long as this one does not touch it."""
-    if _shared:
-        return False
-    try:
-        return forked(lambda: torch.ones(1, device="cuda").item() == 1)
-    except AssertionError:
-        return False
+    """Whether an implementation may crash this process: a peer's, outside of a worker."""
+    safe = getattr(target.backend, "safe", target.backend.ours)
+    return not safe and multiprocessing.parent_process() is None
 
 
 def gpu_lost() -> bool:
@@ -67,21 +46,22 @@ def gpu_lost() -> bool:
 
 
 @contextlib.contextmanager
-def isolated_check(check: Callable[..., None], target: Target) -> Iterator[Callable[..., None]]:
-    """A check of a target that can be called again and again, a risky one in a forked process.
+def isolated_check(
+    check: Callable[..., None], target: CheckedTarget
+) -> Iterator[Callable[..., None]]:
+    """A check of a target that can be called repeatedly; a risky target's runs in a worker.
 
-    It raises what the check does, or AssertionError if the process dies or hangs. The recorder
-    receives what the check records.
+    It raises what the check raises, or AssertionError if the worker dies or hangs. What the check
+    records reaches the target's session.
     """
     if not risky(target):
         yield check
         return
-    _expect_untouched(target)
-    worker = _Worker(lambda given: _outcome(check, given))
+    worker = Worker()
 
-    def run(*given: Any) -> None:
-        (outcome, message), snapshot, lost = worker.ask(given)
-        RECORDER.merge(snapshot)
+    def run(*arguments: Any) -> None:
+        (outcome, message), snapshot, lost = worker.call(_outcome, check, target, arguments)
+        target.session.recorder.merge(snapshot)
         if lost:
             worker.close()
         if outcome == "skipped":
@@ -94,79 +74,57 @@ def isolated_check(check: Callable[..., None], target: Target) -> Iterator[Calla
         worker.close()
 
 
-def check_isolated(check: Callable[[], None], target: Target) -> None:
+def check_isolated(check: Callable[[], None], target: CheckedTarget) -> None:
     """Run a check once, as `isolated_check` does."""
     with isolated_check(check, target) as run:
         run()
 
 
-def _outcome(check: Callable[..., None], given: tuple) -> tuple[tuple[str, str], dict, bool]:
-    RECORDER.clear()
+def _outcome(check: Callable[..., None], target: CheckedTarget, arguments: tuple) -> tuple:
+    """Runs in the worker: outcome and message, what was recorded, whether the GPU is lost."""
     try:
-        check(*given)
+        check(*arguments)
         outcome = ("passed", "")
     except pytest.skip.Exception as skip:
         outcome = ("skipped", str(skip))
     except Exception as error:
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
         outcome = ("failed", f"{kind}{error}")
-    return outcome, RECORDER.snapshot(), outcome[0] == "failed" and gpu_lost()
+    lost = outcome[0] == "failed" and gpu_lost()
+    return outcome, target.session.recorder.snapshot(), lost
 
 
-def run_isolated(run: Callable[[], T], target: Target) -> T:
-    """What a function returns, of a risky target from a forked process.
+def run_isolated(function: Callable[[], T], target: Target) -> T:
+    """Return what a function returns; it runs in a worker if the target is risky.
 
     Raises:
-        AssertionError: if the process dies, hangs, or raises.
+        AssertionError: if the worker dies or hangs, or the function raises there.
     """
     if not risky(target):
-        return run()
-    _expect_untouched(target)
-    return forked(run)
-
-
-def _expect_untouched(target: Target) -> None:
-    """Stop a run whose verdicts would be of this suite: it took the GPU from its processes."""
-    if target.device == "cuda" and torch.cuda.is_initialized():
-        pytest.exit(
-            "the suite itself has touched the GPU: no process forked from here can use it", 3
-        )
-
-
-def forked(work: Callable[[], Any]) -> Any:
-    """What a function returns in a forked process.
-
-    Raises:
-        AssertionError: if the process dies, hangs, or raises.
-    """
-    worker = _Worker(lambda _: work())
+        return function()
+    worker = Worker()
     try:
-        return worker.ask(None)
+        return worker.call(function)
     finally:
         worker.close()
 
 
-class _Worker:
-    """A forked process that answers questions by a function; another one once it has died."""
+class Worker:
+    """A process that calls functions for this one; it is replaced after it has died."""
 
-    def __init__(self, answer: Callable[[Any], Any]):
-        self._answer = answer
+    def __init__(self):
         self._process = self._pipe = None
 
-    def ask(self, question: Any) -> Any:
-        """The function's answer.
+    def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Return what the function returns.
 
         Raises:
-            AssertionError: if the process dies, hangs, or the function raises.
+            AssertionError: if the process dies or hangs, or the function raises.
         """
         if self._process is None:
-            context = multiprocessing.get_context("fork")
-            self._pipe, theirs = context.Pipe()
-            self._process = context.Process(target=_work, args=(theirs, self._answer), daemon=True)
-            self._process.start()
-            theirs.close()
+            self._start()
         try:
-            self._pipe.send_bytes(_packed(question))
+            self._pipe.send_bytes(to_bytes((function, arguments)))
             answer = self._pipe.recv_bytes() if self._pipe.poll(_TIMEOUT_S) else None
         except (EOFError, ConnectionError):
             self._process.join()
@@ -175,10 +133,18 @@ class _Worker:
             raise AssertionError(died) from None
         if answer is None:
             self.close()
-            raise AssertionError(f"no answer in {_TIMEOUT_S} s")
-        returned, result = _unpacked(answer)
+            raise AssertionError(f"no answer within {_TIMEOUT_S} s")
+        returned, result = from_bytes(answer)
         assert returned, result
         return result
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(_PRELOADED)
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
 
     def close(self) -> None:
         """End the process."""
@@ -189,27 +155,15 @@ class _Worker:
             self._process = None
 
 
-def _work(pipe: Connection, answer: Callable[[Any], Any]) -> None:
-    global _apart
-    _apart = True
-    faulthandler.disable()  # the parent reports the crash
-    torch.set_num_threads(1)  # threads of the parent do not survive a fork
+def _serve(pipe: Connection) -> None:
+    faulthandler.disable()  # the other process reports a crash
+    torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False
     while True:
-        question = _unpacked(pipe.recv_bytes())
+        question = pipe.recv_bytes()
         try:
-            result = (True, answer(question))
-        except Exception as error:  # whatever it is, the parent reports it
-            result = (False, f"{type(error).__name__}: {error}")
-        pipe.send_bytes(_packed(result))
-
-
-def _packed(value: Any) -> bytes:
-    """Tensors too, which a pipe would send through shared memory."""
-    file = io.BytesIO()
-    torch.save(value, file)
-    return file.getvalue()
-
-
-def _unpacked(data: bytes) -> Any:
-    """Tensors on the CPU, wherever they were: the parent leaves the GPU alone."""
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
+            function, arguments = from_bytes(question)
+            answer = (True, function(*arguments))
+        except Exception as error:
+            answer = (False, f"{type(error).__name__}: {error}")
+        pipe.send_bytes(to_bytes(answer))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A picture of the price spent: what ratio of the allowed error each result takes."""
+"""A plot of the error ratios: each result's error in units of its tolerance."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pandas as pd
 
 RESULTS = ("output", "grad_input", "grad_offset", "grad_weight", "grad_bias", "grad_mask")
 _COLOURS = {"float64": "#4c78a8", "float32": "#54a24b", "float16": "#f58518", "bfloat16": "#b279a2"}
-_LEAST = 1e-5  # smaller ratios are drawn here
+_LEAST = 1e-5  # smaller ratios are plotted here
 
 
-def draw(ratios: pd.DataFrame, path: Path) -> Path:
-    """Draw a table of ratios, a panel for each target and operator; returns the path.
+def plot_error_ratios(ratios: pd.DataFrame, path: Path) -> Path:
+    """Plot a table of error ratios, a panel for each target and operator; returns the path.
 
     Args:
         ratios: columns target, operator, dtype, result, median and max.
@@ -33,7 +33,7 @@ def draw(ratios: pd.DataFrame, path: Path) -> Path:
             chosen = (ratios["target"] == target) & (ratios["operator"] == operator)
             _fill(panel, ratios[chosen])
             panel.set_title(f"{target}: {operator}", fontsize=10)
-    figure.supylabel("ratio of the tolerance, median to largest", fontsize=10)
+    figure.supylabel("error / tolerance, median to largest", fontsize=10)
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)

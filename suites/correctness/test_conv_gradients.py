@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The gradients of deformable convolution: true ones, in every setting that autograd allows."""
+"""Gradients of deformable convolution are correct, for every use that autograd allows."""
 
 import itertools
 import math
@@ -8,20 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from suites.claims.claim import (
-    assert_derivative,
-    assert_same_bits,
-    assert_within,
-    claim,
-    identity_tolerance,
-    require_supported,
-    run_with,
-)
+from suites.claims.assertions import assert_derivative, assert_same_bits, assert_within, run_with
+from suites.claims.claim import claim, require_supported
 from suites.problems.conv_offsets import NEAR_KINK
-from suites.problems.evaluate import arriving, call, evaluate, expected
+from suites.problems.evaluate import arriving, call, evaluate
 from suites.problems.problem import ConvProblem
 from suites.problems.strategies import DTYPES, PRECISE, conv_problems, having
-from suites.tolerance.tolerance import kinks, tolerances
+from suites.tolerance.expectation import kinks
+from suites.tolerance.tolerance import identity_tolerance
 
 ANY = conv_problems(dtype=PRECISE)
 PLAIN = conv_problems(dtype=PRECISE, layouts=("contiguous",))
@@ -29,7 +23,7 @@ OPERANDS = ConvProblem.differentiable
 
 
 def _tiny(problem):
-    """A hundred or two numbers an operand, so that every one can be moved."""
+    """Shrink operands to a hundred or two elements, so that each can be perturbed."""
     deform_groups = min(problem.deform_groups, 3)
     return problem.but(
         batch=1 + (problem.batch > 2),
@@ -75,17 +69,18 @@ def test_difference_quotients_give_the_second_derivatives(target, problem):
 
 @claim(conv_problems(dtype=PRECISE, offsets=("zero", "integer", "kink")), 40)
 def test_slope_at_a_kink_lies_between_the_one_sided_ones(target, problem):
-    """Whichever side an implementation takes, also at -1 and beyond the last pixel."""
+    """For either one-sided convention, also at -1 and beyond the last pixel."""
     got = target.run(problem, ("offset",))["grad_offset"].cpu().double()
-    right, left = expected(problem)["grad_offset"], torch.empty_like(got)
-    exact, grad = problem.rounded(), problem.rounded_grad_output()
+    expectation = target.session.expectation(problem)
+    right, left = expectation.truth["grad_offset"], torch.empty_like(got)
+    exact, grad = expectation.operands, expectation.grad_output
     for axis in (0, 1):
         before = exact["offset"].clone()
         before[:, axis::2] -= NEAR_KINK / 2  # slopes are constant from one pixel to the next
         slopes = evaluate(problem.reference, problem, {**exact, "offset": before}, grad)
         left[:, axis::2] = slopes["grad_offset"][:, axis::2]
-    room = tolerances(problem, at_kinks=True)["grad_offset"].maximum
-    on_kink = kinks(problem)[0].repeat_interleave(2, 1)
+    room = expectation.tolerances_at_kinks["grad_offset"].maximum
+    on_kink = kinks(problem, exact["offset"])[0].repeat_interleave(2, 1)
     low, high = torch.minimum(left, right) - room, torch.maximum(left, right) + room
     assert ((low <= got) & (got <= high))[on_kink].all()
 
@@ -106,7 +101,7 @@ def test_frozen_operands_leave_the_other_gradients_as_they_are(target, problem):
 )
 @claim(lambda kind: ANY, 12)
 def test_layout_of_the_gradient_changes_nothing(target, problem, kind):
-    """`sum` sends one number with strides of 0."""
+    """`sum` has one element and strides of 0."""
     plain = problem.but(layouts=())
     grad = plain.grad_output(target.device)
     if kind == "sum":
@@ -121,7 +116,7 @@ def test_layout_of_the_gradient_changes_nothing(target, problem, kind):
 
 @claim(ANY, 10)
 def test_gradients_accumulate_over_steps(target, problem):
-    """Two backward passes leave twice the gradient, with the graph kept as with a new one."""
+    """Each backward pass adds its gradient, with a retained graph and with a new one."""
     leaves = {
         name: None if t is None else t.detach().clone().requires_grad_()
         for name, t in problem.operands(target.device).items()
@@ -138,7 +133,7 @@ def test_gradients_accumulate_over_steps(target, problem):
 
 @claim(PLAIN.filter(lambda p: p.batch).map(lambda p: p.but(mask=True)), 10)
 def test_chain_rule_through_a_module(target, problem):
-    """Offsets and masks that a convolution of the same input predicts, as in every network."""
+    """Offsets and masks are predicted by a convolution of the same input, as in a network."""
     operands, grad = problem.operands(target.device), problem.grad_output(target.device)
     function = target.backend.operator(problem.op)
     channels = problem.deform_groups * problem.taps * 3
@@ -150,7 +145,7 @@ def test_chain_rule_through_a_module(target, problem):
         out = F.conv2d(source, head, None, **problem.options())
         return out[:, : channels // 3 * 2], out[:, channels // 3 * 2 :].sigmoid()
 
-    # cuDNN may add up the head's gradient in another order each time.
+    # cuDNN's default order of summation for the head's gradient may vary.
     with torch.backends.cudnn.flags(enabled=True, deterministic=True):
         offset, mask = predicted(input)
         places = {"offset": offset, "mask": mask}
@@ -167,8 +162,8 @@ def test_chain_rule_through_a_module(target, problem):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gradient_of_nothing_is_nothing(target, dtype):
-    """An empty batch has gradients: empty ones, and zeros for the weight and the bias."""
+def test_gradients_of_an_empty_batch_are_empty_or_zero(target, dtype):
+    """Gradients of an empty batch are empty, or zero for weight and bias."""
     problem = target.adapt_fixed(ConvProblem(batch=0, dtype=dtype))
     require_supported(target, problem)
     got = target.run(problem)

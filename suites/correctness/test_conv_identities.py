@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What must hold of any deformable convolution, whatever the reference says.
+"""Identities of any deformable convolution, which do not depend on the reference.
 
 Each claim compares evaluations of the implementation with one another, or with conv2d, in float64
-and float32. They may differ by rounding alone.
+and float32. They may differ only by rounding.
 """
 
 import math
@@ -11,21 +11,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from suites.claims.claim import (
-    assert_layout_changes_nothing,
-    assert_within,
-    claim,
-    identity_tolerance,
-    run_with,
-)
+from suites.claims.assertions import assert_layout_changes_nothing, assert_within, run_with
+from suites.claims.claim import claim
 from suites.problems.layouts import layouts_of
 from suites.problems.strategies import PRECISE, conv_problems, having
+from suites.tolerance.tolerance import identity_tolerance
 
 ANY = conv_problems(dtype=PRECISE)
 SEVERAL = ANY.filter(lambda p: p.batch > 1)
 PLAIN = conv_problems(dtype=PRECISE, layouts=("contiguous",))
 MASKED = ANY.filter(lambda p: p.mask)
-OFF_KINKS = ("small", "smooth", "large")  # where offsets count in every result
+OFF_KINKS = ("small", "smooth", "large")  # for which every result depends on the offsets
 MOVED = conv_problems(dtype=PRECISE, offsets=OFF_KINKS, layouts=("contiguous",))
 
 
@@ -55,7 +51,7 @@ def test_zero_offset_and_unit_mask_is_conv2d(target, problem):
 
 @claim(PLAIN)
 def test_integer_offset_is_a_shifted_conv(target, problem):
-    """Each tap moves by whole pixels of its own: a sum of 1x1 convolutions of moved images."""
+    """Each tap moves by its own integer offset: a sum of 1x1 convolutions of shifted images."""
     taps = problem.taps
     shifts = torch.randint(-2, 3, (taps, 2), generator=problem.generator("shift"))
     shape = (problem.batch, problem.deform_groups, taps, 2, *problem.out_size)
@@ -65,7 +61,7 @@ def test_integer_offset_is_a_shifted_conv(target, problem):
     got = run_with(target, problem, names, offset=offset, mask=None, bias=None)
 
     leaves = _leaves(problem, target.device, *names)
-    margin, out = 24, 0.0  # more than any tap of these problems is away from the image
+    margin, out = 24, 0.0  # farther than any tap of these problems is from the image
     framed = F.pad(leaves["input"], (margin,) * 4)
     for tap in range(taps):
         row, col = divmod(tap, problem.kernel[1])
@@ -97,7 +93,7 @@ def test_layout_of_an_operand_changes_nothing(target, problem, operand, layout):
 @pytest.mark.parametrize("operand", ["input", "weight", "mask"])
 @claim(lambda operand: MASKED if operand == "mask" else ANY, 25)
 def test_linear_in(target, problem, operand):
-    """f(u/2 - 2v) = f(u)/2 - 2 f(v) without a bias, and so the gradients of the other operands."""
+    """f(u/2 - 2v) = f(u)/2 - 2 f(v) without a bias; likewise gradients of the other operands."""
     u, v = (
         p.operands(target.device)[operand] for p in (problem, problem.but(seed=problem.seed + 1))
     )
@@ -237,7 +233,7 @@ def test_deform_groups_are_a_sum_over_masked_channels(target, problem):
 
 @claim(PLAIN, 30)
 def test_translation_moves_the_result(target, problem):
-    """An image in a larger one, by whole strides: the result appears as many outputs later."""
+    """Padding an image by multiples of the stride shifts the result by as many outputs."""
     rows, cols = 1 + problem.seed % 2, 1 + problem.seed % 3
     top, left = rows * problem.stride[0], cols * problem.stride[1]
     larger = problem.but(height=problem.height + top, width=problem.width + left)
@@ -257,7 +253,7 @@ def test_translation_moves_the_result(target, problem):
 
 @claim(MASKED.filter(lambda p: p.taps > 1), 30)
 def test_mask_0_removes_a_tap(target, problem):
-    """As does a zero weight; the removed tap's offset has no gradient."""
+    """As a zero weight does; the removed tap's offset has no gradient."""
     operands, tap = problem.operands(target.device), problem.seed % problem.taps
     mask = _by_group(operands["mask"], problem.deform_groups).clone()
     mask[:, :, tap] = 0
@@ -275,7 +271,7 @@ def test_mask_0_removes_a_tap(target, problem):
 @pytest.mark.parametrize("distance", [1e4, -1e4, 1e20, -math.inf])
 @claim(lambda distance: MASKED.filter(lambda p: p.taps > 1), 10)
 def test_beyond_the_border_is_zero(target, problem, distance):
-    """A tap sampled far outside counts as much as one with mask 0, and has no gradient."""
+    """A tap sampled far outside contributes nothing, as with mask 0, and has no gradient."""
     operands, tap = problem.operands(target.device), problem.seed % problem.taps
     offset = _by_group(operands["offset"], problem.deform_groups).clone()
     offset[:, :, 2 * tap + problem.seed % 2] = distance

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How an operator runs changes nothing: repeats, threads, streams, memory, graphs, layouts."""
+"""Results do not depend on how an operator runs: repeats, threads, memory, streams, graphs."""
 
 import contextlib
 
@@ -7,26 +7,26 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from suites.claims.claim import (
-    assert_agrees,
-    assert_equals_reference,
-    assert_same_bits,
-    claim,
-    require_supported,
-)
+from suites.claims.assertions import assert_agrees, assert_equals_reference, assert_same_bits
+from suites.claims.claim import claim, require_supported
 from suites.problems.evaluate import evaluate, run
 from suites.problems.problem import ConvProblem, RoIProblem
 from suites.problems.strategies import conv_problems, pool_problems
 from suites.problems.threads import limited_threads
 
 ANY = st.one_of(conv_problems(), pool_problems())
-BUSY = ConvProblem(  # thousands of samples of one pixel, whose order of summation shows
+BUSY = ConvProblem(  # thousands of samples in one cell, so the order of summation matters
     batch=3, in_channels=16, out_channels=16, height=23, width=29, kernel=(3, 3), groups=1,
     stride=(1, 1), padding=(1, 1), dilation=(1, 1), deform_groups=2, offsets="clustered", seed=5,
 )  # fmt: skip
 DENSE = RoIProblem(
     batch=1, channels=5, height=8, width=6, bins=(7, 7), rois=("whole", "huge") * 20, seed=5
 )
+# A matrix product of this size is split among threads on any CPU; of smaller ones, on some.
+WIDE = ConvProblem(
+    batch=1, in_channels=64, out_channels=64, height=32, width=32, kernel=(3, 3), groups=1,
+    stride=(1, 1), padding=(1, 1), dilation=(1, 1), deform_groups=1, seed=5,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("problem", [BUSY, DENSE, DENSE.but(kind="psroi")], ids=lambda p: p.op)
@@ -40,10 +40,15 @@ def test_every_run_gives_the_same_bits(target, problem, dtype):
 
 
 @pytest.mark.cpu_only
-@pytest.mark.parametrize("problem", [BUSY, DENSE, DENSE.but(kind="psroi")], ids=lambda p: p.op)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "problem",
+    [BUSY, WIDE, DENSE, DENSE.but(kind="psroi")],
+    ids=["clustered conv", "wide conv", "roi pool", "psroi pool"],
+)
 @pytest.mark.parametrize("threads", [2, 3, 5])
-def test_threads_change_no_bit(target, problem, threads):
-    problem = problem.but(dtype="float32")
+def test_threads_change_no_bit(target, problem, threads, dtype):
+    problem = target.adapt_fixed(problem.but(dtype=dtype))
     require_supported(target, problem)
     alone = target.run(problem)
     with limited_threads(threads):
@@ -62,11 +67,11 @@ def test_threads_change_no_bit_of_any_problem(target, problem):
 
 @contextlib.contextmanager
 def _garbage_in_new_memory(device):
-    """Every tensor that PyTorch allocates is filled with NaN, or the largest integer, first."""
+    """PyTorch fills every new tensor with NaN, or with the largest integer."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     before = torch.utils.deterministic.fill_uninitialized_memory
     torch.utils.deterministic.fill_uninitialized_memory = True
-    if device == "cuda":  # and what is reused without asking for it is NaN as well
+    if device == "cuda":  # memory that the allocator reuses without filling is NaN too
         blocks = [torch.full((1 << n,), float("nan"), device=device) for n in range(6, 22)]
         del blocks
     try:
@@ -86,17 +91,17 @@ def test_garbage_in_new_memory_is_never_read(target, problem):
 
 @claim(ANY, 40)
 def test_operands_are_left_as_they_were(target, problem):
-    """Also the memory between their elements; and no result lies in an operand's memory."""
+    """Also the memory between their elements; and no result shares memory with an operand."""
     operands, grad = problem.operands(target.device), problem.grad_output(target.device)
     given = [t for t in (*operands.values(), grad) if t is not None]
     stores = [t.untyped_storage() for t in given]
     before = [_bytes(store.clone()) for store in stores]
     got = evaluate(target.backend.operator(problem.op), problem, operands, grad)
     changed = [not torch.equal(_bytes(a), b) for a, b in zip(stores, before, strict=True)]
-    assert not any(changed)
+    assert not any(changed), f"changed operands, in order: {changed}"
     taken = {store.data_ptr() for store in stores if store.nbytes()}
     used = {r.untyped_storage().data_ptr() for r in got.values() if r.numel()}
-    assert not taken & used
+    assert not taken & used, "a result shares memory with an operand"
 
 
 def _bytes(store):
@@ -120,7 +125,7 @@ def test_deterministic_mode_is_no_error(target, problem):
 @pytest.mark.cuda_only
 @claim(ANY, 15)
 def test_side_stream_waits_for_its_own_work(target, problem):
-    """The operands are written on the stream after a long kernel: another stream sees garbage."""
+    """The stream writes the operands after a long kernel; another stream would read garbage."""
     stream, function = torch.cuda.Stream(), target.backend.operator(problem.op)
     operands, grad = problem.operands("cuda"), problem.grad_output("cuda")
     want = evaluate(function, problem, operands, grad)
@@ -163,7 +168,7 @@ def test_graph_replay_equals_eager(target, problem):
 @claim(ANY, 12)
 def test_device_need_not_be_the_current_one(target, problem):
     if torch.cuda.device_count() < 2:
-        pytest.skip("one GPU alone")
+        pytest.skip("needs two GPUs")
     got = run(target.backend.operator(problem.op), problem, "cuda:1")
     assert torch.cuda.current_device() == 0
     assert all(result.device.index == 1 for result in got.values())
@@ -173,7 +178,7 @@ def test_device_need_not_be_the_current_one(target, problem):
 
 @pytest.mark.cuda_only
 def test_input_of_more_than_2_31_elements(target):
-    """Few outputs of a large input: 32 bits hold every index but the input's."""
+    """Few outputs of a large input: only the input's indices need more than 32 bits."""
     if torch.cuda.mem_get_info()[1] < 40 * 2**30:
         pytest.skip("needs a GPU with 40 GiB")
     problem = ConvProblem(

@@ -4,10 +4,12 @@
 import pytest
 import torch
 
-from suites.claims.claim import assert_within, identity_tolerance, require_supported
+from suites.claims.assertions import assert_within
+from suites.claims.claim import require_supported
 from suites.problems import large_tensors
 from suites.problems.evaluate import call, evaluate
 from suites.problems.problem import ConvProblem, RoIProblem
+from suites.tolerance.tolerance import identity_tolerance
 
 FLOATS = {"dtype": "float32", "layouts": ()}
 ANY = [

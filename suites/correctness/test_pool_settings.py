@@ -5,20 +5,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from suites.claims.claim import (
+from suites.claims.assertions import (
     assert_layout_changes_nothing,
     assert_same_bits,
     assert_within,
-    claim,
-    identity_tolerance,
-    require_supported,
     run_with,
 )
+from suites.claims.claim import claim, require_supported
 from suites.problems.evaluate import arriving, call, evaluate
 from suites.problems.layouts import layouts_of
 from suites.problems.problem import RoIProblem
 from suites.problems.rois import sample_points, undecided_among, undecided_bins
 from suites.problems.strategies import PRECISE, having, pool_problems
+from suites.tolerance.tolerance import identity_tolerance
 
 FINITE = ("none", "zero", "small", "large", "far")
 BOTH = pytest.mark.parametrize("kind", ["roi", "psroi"])

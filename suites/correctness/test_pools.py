@@ -6,19 +6,18 @@ import itertools
 import pytest
 import torch
 
-from suites.claims.claim import (
+from suites.claims.assertions import (
     assert_derivative,
     assert_equals_reference,
     assert_same_bits,
     assert_within,
-    claim,
-    identity_tolerance,
-    require_supported,
     run_with,
 )
+from suites.claims.claim import claim, require_supported
 from suites.problems.evaluate import call
 from suites.problems.problem import RoIProblem
 from suites.problems.strategies import DTYPES, PRECISE, pool_problems
+from suites.tolerance.tolerance import identity_tolerance
 
 FINITE = ("none", "zero", "small", "large", "far")
 BOTH = pytest.mark.parametrize("kind", ["roi", "psroi"])

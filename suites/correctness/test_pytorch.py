@@ -6,12 +6,11 @@ import itertools
 import pytest
 import torch
 
-from suites.claims.claim import assert_equals_reference, assert_same_bits, claim, require_supported
-from suites.claims.recorder import RECORDER
-from suites.problems.evaluate import call, evaluate, expected
+from suites.claims.assertions import assert_equals_reference, assert_same_bits
+from suites.claims.claim import claim, require_supported
+from suites.problems.evaluate import call, evaluate
 from suites.problems.problem import ConvProblem, RoIProblem
 from suites.problems.strategies import conv_problems
-from suites.tolerance.tolerance import tolerances
 
 pytestmark = pytest.mark.library
 SMALL = [
@@ -71,11 +70,8 @@ def test_autocast_takes_every_mixture_of_dtypes(target, problem, dtype):
     """Results come in autocast's dtype, gradients in their operand's; offsets are never rounded."""
     problem = problem.but(bias=True, mask=True)
     operands, grad = problem.operands(target.device), problem.grad_output(target.device)
-    function, want, allowed = (
-        target.backend.operator(problem.op),
-        expected(problem),
-        tolerances(problem),
-    )
+    function, expectation = target.backend.operator(problem.op), target.session.expectation(problem)
+    want, tolerances = expectation.truth, expectation.tolerances
     for widened in itertools.product((False, True), repeat=3):
         names = [n for n, wide in zip(("input", "weight", "bias"), widened, strict=True) if wide]
         given = {n: t.float() if n in names else t for n, t in operands.items()}
@@ -89,9 +85,9 @@ def test_autocast_takes_every_mixture_of_dtypes(target, problem, dtype):
         for name, tensor in given.items():
             assert got[f"grad_{name}"].dtype == tensor.dtype, name
         for name, result in got.items():
-            ratio = allowed[name].error_ratio(result, want[name])
-            RECORDER.record_error_ratio(target, problem, name, ratio)
-            assert ratio <= 1, f"{name} is off by {ratio:.3g} times its tolerance, float32: {names}"
+            ratio = tolerances[name].error_ratio(result, want[name])
+            target.session.recorder.record_error_ratio(target, problem, name, ratio)
+            assert ratio <= 1, f"{name}: error {ratio:.3g} times the tolerance, float32: {names}"
 
 
 @pytest.mark.parametrize("kind", ["roi", "psroi"])

@@ -26,7 +26,6 @@ import torch
 from torch import Tensor
 
 from suites.backends.registry import Target
-from suites.claims.claim import identity_tolerance
 from suites.claims.isolation import run_isolated
 from suites.claims.recorder import Case, Evaluation
 from suites.problems.evaluate import Results, evaluate
@@ -34,7 +33,8 @@ from suites.problems.layouts import moved
 from suites.problems.problem import ConvProblem
 from suites.reporting.folders import REPORTS
 from suites.reporting.provenance import provenance
-from suites.tolerance.tolerance import decided, tolerances
+from suites.tolerance.expectation import Expectation
+from suites.tolerance.tolerance import identity_tolerance
 
 RUNNER = REPORTS / "verdicts" / "run.py"
 _MOST_NUMBERS = 50_000  # in a data file
@@ -97,15 +97,12 @@ def _check(target: Target, problem: ConvProblem, evaluation: Evaluation) -> Fail
     exact = {n: None if t is None else t.double() for n, t in operands.items()}
     grad = exact.pop("grad_output")
 
-    def expect() -> tuple[Results, dict[str, float], Results]:
-        want = evaluate(problem.reference, problem, exact, grad, evaluation.wanted)
-        # Of an operand that the problem has not, nothing says what its gradient may be off.
-        tolerance, rounded = tolerances(problem), identity_tolerance(problem, **changed)
-        allowed = {n: max(tolerance[n].maximum, rounded[n].maximum) for n in want if n in tolerance}
-        return want, allowed, {n: decided(problem, n, offset=exact["offset"]) for n in allowed}
-
-    # Apart, too: autograd's engine looks for GPUs, and no process forked later could use one.
-    want, allowed, compared = run_isolated(expect, target)
+    want = evaluate(problem.reference, problem, exact, grad, evaluation.wanted)
+    # Of an operand that the problem does not have, no tolerance of the gradient is known.
+    expectation, rounded = Expectation(problem), identity_tolerance(problem, **changed)
+    tolerance = expectation.tolerances
+    allowed = {n: max(tolerance[n].maximum, rounded[n].maximum) for n in want if n in tolerance}
+    compared = {n: expectation.decided(n, offset=exact["offset"]) for n in allowed}
 
     def run() -> Results:
         there = {n: _on(t, target.device) for n, t in operands.items()}
@@ -151,7 +148,7 @@ def write_failures(
     """Write a data file for each failed claim of which the runner shows a failure."""
     folder.mkdir(parents=True, exist_ok=True)
     paths: dict[str, Path | None] = {}
-    for key, case in cases.items():  # one after the other: they may fork
+    for key, case in cases.items():
         paths[key] = _write_failure(case, targets[case.target], folder, set(paths.values()))
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         return dict(zip(paths, pool.map(_if_it_shows, paths.values()), strict=True))

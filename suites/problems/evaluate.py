@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -65,9 +64,3 @@ def run(
     return evaluate(
         function, problem, problem.operands(device), problem.grad_output(device), wanted
     )
-
-
-@lru_cache(maxsize=2048)
-def expected(problem: Problem) -> Results:
-    """The truth: the reference on the operands' exact values, in float64 on the CPU."""
-    return evaluate(problem.reference, problem, problem.rounded(), problem.rounded_grad_output())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One call of an operator, whole: sizes, options, dtypes, layouts, and the seed of its tensors."""
+"""All that defines one call of an operator: sizes, options, dtypes, layouts, and a seed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 import reference
 from suites.problems.conv_offsets import conv_offsets
 from suites.problems.layouts import lay_out, repeat_values
+from suites.problems.rois import boxes, pool_offsets, undecided_bins
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 
@@ -23,7 +24,7 @@ def dtype_of(name: str) -> torch.dtype:
 
 
 class Problem:
-    """What convolution and pooling problems share: operands in their dtype, layout and device."""
+    """Common to convolution and pooling problems: operands with dtype, layout and device."""
 
     op: ClassVar[str]
     operand_names: ClassVar[tuple[str, ...]]
@@ -31,7 +32,7 @@ class Problem:
     reference: ClassVar[object]
 
     def options(self) -> dict:
-        """Keyword arguments of the operator that are no tensors."""
+        """Keyword arguments of the operator other than tensors."""
         raise NotImplementedError
 
     def values(self) -> dict[str, Tensor | None]:
@@ -47,11 +48,11 @@ class Problem:
         return dict(self.layouts).get(name, "contiguous")
 
     def operand_dtype(self, name: str) -> torch.dtype:
-        """The dtype in which an operand comes."""
+        """The dtype of an operand."""
         return dtype_of(dict(self.dtypes).get(name, self.dtype))
 
     def generator(self, name: str) -> torch.Generator:
-        """Random numbers for one operand, independent of which others there are."""
+        """Random numbers for one operand, independent of which others exist."""
         return torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {name}".encode()))
 
     def normal(self, name: str, *shape: int) -> Tensor:
@@ -151,11 +152,16 @@ class ConvProblem(Problem):
         modulation[modulation < 0.4] = 0.0
         return {
             "input": self.normal("input", self.batch, self.in_channels, self.height, self.width),
-            "offset": conv_offsets(self),
+            "offset": self._offsets(),
             "weight": self.normal("weight", self.out_channels, per_group, *self.kernel),
             "bias": self.normal("bias", self.out_channels) if self.bias else None,
             "mask": modulation if self.mask else None,
         }
+
+    def _offsets(self) -> Tensor:
+        bases = self.points(torch.zeros(self.offset_shape, dtype=torch.float64))
+        size, generator = (self.height, self.width), self.generator("offset")
+        return conv_offsets(self.offsets, self.offset_shape, size, bases, generator)
 
     def _point_shape(self, numbers: int) -> tuple[int, ...]:
         return (self.batch, self.deform_groups * self.taps * numbers, *self.out_size)
@@ -227,23 +233,24 @@ class RoIProblem(Problem):
         return {"output_size": self.bins[0], **shared, **own}
 
     def values(self) -> dict[str, Tensor | None]:
-        from suites.problems.rois import boxes, pool_offsets
-
         count = len(self.rois)
         channels = self.channels * self.group_size**2
         modulation = self.normal("mask", count, 1, *self.bins).sigmoid()
+        size = (self.height / self.scale, self.width / self.scale)
         return {
             "input": self.normal("input", self.batch, channels, self.height, self.width),
-            "rois": boxes(self),
-            "offset": None if self.offsets == "none" else pool_offsets(self),
+            "rois": boxes(self.rois, self.batch, size, self.generator("rois")),
+            "offset": None if self.offsets == "none" else self._offsets(),
             "mask": modulation if self.mask else None,
         }
 
-    def rounded_grad_output(self) -> Tensor:
-        """Zero in bins on whose side of a jump rounding decides."""
-        from suites.problems.rois import undecided_bins
+    def _offsets(self) -> Tensor:
+        shape = (len(self.rois), 2 * self.classes, *self.parts)
+        return pool_offsets(self.offsets, shape, self.generator("offset"))
 
+    def rounded_grad_output(self) -> Tensor:
+        """Zero in bins in which rounding decides on which side of a jump a sample is."""
         undecided = undecided_bins(self)
-        if self.layout("grad_output") == "expanded":  # one gradient for all regions
+        if self.layout("grad_output") == "expanded":  # one gradient for all RoIs
             undecided = undecided.any(0, keepdim=True)
         return super().rounded_grad_output().masked_fill(undecided, 0.0)

@@ -1,48 +1,52 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Regions, and offsets of their bins, for pooling problems; and which bins are decided.
+"""RoIs and offsets of pooling problems, and the bins in which rounding decides nothing.
 
-Boxes are multiples of 1/4 image pixel, so that every precision agrees on them.
+Boxes are multiples of 1/4 image pixel, so they are the same numbers in every precision. Functions
+of a `problem` take a `suites.problems.problem.RoIProblem`.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 import reference
-
-if TYPE_CHECKING:
-    from suites.problems.problem import RoIProblem
+from suites.problems.conv_offsets import EXTREME_VALUES, sprinkle
 
 ROI_KINDS = ("inside", "whole", "border", "outside", "degenerate", "inverted", "huge", "halves")
 POOL_OFFSETS = ("none", "zero", "small", "large", "far", "nan", "infinite")
 _BAND = 1e-3  # pixels; float32 coordinates of these problems are good to 1e-4
 
 
-def boxes(problem: RoIProblem) -> Tensor:
-    """[R, 5] float64: batch index and corners in image pixels."""
-    generator = problem.generator("rois")
+def boxes(
+    kinds: Sequence[str], batch: int, size: tuple[float, float], generator: torch.Generator
+) -> Tensor:
+    """[R, 5] float64: batch index and corners in image pixels.
+
+    Args:
+        kinds: one of `ROI_KINDS` for each RoI.
+        batch: the number of images.
+        size: height and width of an image.
+        generator: of random numbers.
+    """
 
     def uniform(low: float, high: float) -> float:
         share = torch.rand((), generator=generator, dtype=torch.float64).item()
         return math.floor((low + (high - low) * share) * 4) / 4
 
     rows = []
-    for kind in problem.rois:
-        batch = int(torch.randint(problem.batch, (), generator=generator))
-        across = [
-            _side(kind, size / problem.scale, uniform) for size in (problem.width, problem.height)
-        ]
-        (x1, x2), (y1, y2) = across
-        rows.append([float(batch), x1, y1, x2, y2])
+    for kind in kinds:
+        index = int(torch.randint(batch, (), generator=generator))
+        (x1, x2), (y1, y2) = (_side(kind, extent, uniform) for extent in reversed(size))
+        rows.append([float(index), x1, y1, x2, y2])
     return torch.tensor(rows, dtype=torch.float64).reshape(-1, 5)
 
 
 def _side(kind: str, size: float, uniform) -> tuple[float, float]:
-    """Both ends of a region along one axis of an image of `size` pixels."""
+    """Both ends of a RoI along one axis of an image of `size` pixels."""
     start = uniform(0, 0.6 * size)
     if kind == "inside":
         return start, uniform(start + 0.2 * size, size)
@@ -61,26 +65,17 @@ def _side(kind: str, size: float, uniform) -> tuple[float, float]:
     return math.floor(start) - 1.5, math.floor(start + 0.4 * size) + 0.5  # halves
 
 
-def pool_offsets(problem: RoIProblem) -> Tensor:
-    """[R, 2*classes, parts, parts] float64, multiples of 1/64."""
-    generator = problem.generator("offset")
-    shape = (len(problem.rois), 2 * problem.classes, *problem.parts)
+def pool_offsets(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """[R, 2*classes, parts, parts] float64, multiples of 1/64; `kind` is one of `POOL_OFFSETS`."""
     normal = torch.randn(shape, generator=generator, dtype=torch.float64)
-    size = {"zero": 0.0, "small": 1.0, "large": 8.0, "far": 1e6}.get(problem.offsets, 1.0)
+    size = {"zero": 0.0, "small": 1.0, "large": 8.0, "far": 1e6}.get(kind, 1.0)
     values = (normal * size * 64).round() / 64
-    extreme = {"nan": [math.nan], "infinite": [math.inf, -math.inf]}.get(problem.offsets)
-    if extreme and values.numel():
-        flat = values.flatten()
-        count = max(1, flat.numel() // 20)
-        where = torch.randint(flat.numel(), (count,), generator=generator)
-        which = torch.randint(len(extreme), (count,), generator=generator)
-        flat[where] = torch.tensor(extreme, dtype=torch.float64)[which]
-        values = flat.view(shape)
-    return values
+    extreme = EXTREME_VALUES.get(kind)
+    return sprinkle(values, extreme, 20, generator) if extreme else values
 
 
-def sample_points(problem: RoIProblem, rois: Tensor, offset: Tensor | None, index: int):
-    """Rows and columns of one region's samples, [classes, ph, pw, gh, gw] each, float64."""
+def sample_points(problem, rois: Tensor, offset: Tensor | None, index: int):
+    """Rows and columns of one RoI's samples, [classes, ph, pw, gh, gw] each, float64."""
     shift = None if offset is None else offset[index]
     options = problem.options()
     scale, bins = options["spatial_scale"], problem.bins
@@ -98,18 +93,18 @@ def sample_points(problem: RoIProblem, rois: Tensor, offset: Tensor | None, inde
     return y.expand(shape), x.expand(shape)
 
 
-def undecided_bins(problem: RoIProblem) -> Tensor:
-    """Bins [R, C, ph, pw] in which rounding decides on which side of a jump a sample falls.
+def undecided_bins(problem) -> Tensor:
+    """Bins [R, C, ph, pw] in which rounding decides on which side of a jump a sample is.
 
     Values jump where a sample leaves the map, derivatives at every pixel. A sample exactly there is
-    decided if its coordinate has no rounding: bins, samples, scale and offsets in powers of two.
+    decided if its coordinate is not rounded: bins, samples, scale and offsets are powers of two.
     """
     operands = problem.rounded()
     return undecided_among(problem, operands["rois"], operands["offset"])
 
 
-def undecided_among(problem: RoIProblem, rois: Tensor, offset: Tensor | None) -> Tensor:
-    """`undecided_bins` of a problem with other regions, or other offsets."""
+def undecided_among(problem, rois: Tensor, offset: Tensor | None) -> Tensor:
+    """`undecided_bins` of a problem with other RoIs, or other offsets."""
     whole = [problem.bins[0], problem.bins[1], max(problem.samples, 1)]
     if offset is not None and problem.offsets != "zero":
         whole.append(round(1 / problem.offset_scale))
@@ -126,7 +121,7 @@ def undecided_among(problem: RoIProblem, rois: Tensor, offset: Tensor | None) ->
     return undecided
 
 
-def _near_jump(place: Tensor, problem: RoIProblem, size: int, exact: bool) -> Tensor:
+def _near_jump(place: Tensor, problem, size: int, exact: bool) -> Tensor:
     edge = 0.5 if problem.kind == "psroi" else 0.0
     jumps = [(place - place.round()).abs(), (place + edge).abs(), (place - size + edge).abs()]
     distance = torch.stack(jumps).amin(0)

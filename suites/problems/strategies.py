@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Hypothesis strategies that draw problems, and the options that they must cover.
+"""Hypothesis strategies that generate problems.
 
-A strategy draws sizes and options and a seed; tensors come from the seed. Sizes stay tiny. Every
+A strategy generates sizes, options and a seed; tensors come from the seed. Sizes stay tiny. Every
 default is asymmetric: height and width, both axes of kernel, stride, padding and dilation, groups
-and deform groups are drawn apart. `conv_options` and `pool_options` name what a problem covers;
-`CONV_OPTIONS` and `POOL_OPTIONS` list every name, and the suite fails if one was never drawn.
+and deform groups are picked independently.
 """
 
 from __future__ import annotations
@@ -18,26 +17,26 @@ from hypothesis import strategies as st
 
 from suites.problems.conv_offsets import OFFSETS
 from suites.problems.layouts import LAYOUTS
+from suites.problems.options import BATCHES
 from suites.problems.problem import DTYPES, ConvProblem, Problem, RoIProblem
 from suites.problems.rois import POOL_OFFSETS, ROI_KINDS
 
 EXTREME = ("nan", "infinite", "out_of_range")
 PRECISE = ("float64", "float32")
 IN_RANGE = tuple(kind for kind in OFFSETS if kind not in EXTREME)
-BATCHES = (2, 1, 3, 0, 5, 7, 33, 37, 64, 65)
 KERNELS = ((3, 3), (3, 2), (1, 1), (2, 3), (2, 2), (1, 5), (4, 1), (5, 3))
 SIZES = (4, 3, 5, 6, 7, 8, 9, 10, 11, 12)
 WIDTHS = (5, 7, 16, 17, 24, 33)
 _PICKS = 48  # more than any problem needs
-_WORK = 60_000  # samples times channels of one drawn convolution, about
+_WORK = 60_000  # samples times channels of one convolution, about
 
 
 class _Picker:
-    """Picks a value for each option, evenly and apart from all others.
+    """Picks a value for each option, uniformly and independently of all others.
 
-    All picks are one drawn string of bytes. Were they draws of their own, Hypothesis would copy
-    what it drew for one option to others of the kind, and in a hundred problems some layouts would
-    not come up. It still shrinks: a byte of 0 picks the first, simplest value.
+    All picks come from one generated string of bytes. With a draw for each, Hypothesis copies what
+    it drew for one option to others of the kind, and some layouts are missing in a hundred
+    problems. The bytes still shrink: 0 picks the first, simplest value.
     """
 
     def __init__(self, draw):
@@ -45,22 +44,22 @@ class _Picker:
         self.seed = int.from_bytes(bytes(next(self._bytes) for _ in range(2)), "big")
 
     def one_of(self, name: str, values):
-        """One of some values, the first the simplest; the name says what for."""
+        """One of some values, of which the first is the simplest; the name documents the call."""
         return values[next(self._bytes) % len(values)]
 
     def pair(self, name: str, *values):
-        """(y, x), picked apart."""
+        """(y, x), picked independently."""
         return self.one_of(name + " y", values), self.one_of(name + " x", values)
 
     def layouts(self, names, layouts):
-        """A layout for every operand; a third of the problems are all contiguous."""
+        """A layout for every operand; in a third of the problems all are contiguous."""
         if not self.one_of("any layout", (False, True, True)):
             return ()
         picked = [(name, self.one_of(f"layout of {name}", layouts)) for name in names]
         return tuple((name, layout) for name, layout in picked if layout != "contiguous")
 
     def mixed(self, dtype, names):
-        """Which operands are float32 beside a half type."""
+        """Which operands are float32 although the problem is of a half type."""
         if not dtype.endswith("16"):
             return ()
         wide = [self.one_of(f"{name} in float32", (False, True)) for name in names]
@@ -72,7 +71,7 @@ _preferred: ContextVar[tuple[str, ...]] = ContextVar("dtypes", default=DTYPES)
 
 @contextlib.contextmanager
 def preferring(dtypes: tuple[str, ...]) -> Iterator[None]:
-    """Draw these dtypes alone wherever a strategy has the choice."""
+    """Generate only these dtypes wherever a strategy has the choice."""
     token = _preferred.set(dtypes)
     try:
         yield
@@ -93,12 +92,12 @@ def conv_problems(
 
     Args:
         draw: given by Hypothesis.
-        dtype: of input, weight and bias, or several to draw from; any if None.
-        offsets: kinds of offsets to draw from.
-        layouts: layouts to draw from.
+        dtype: of input, weight and bias, or several to choose from; any if None.
+        offsets: kinds of offsets to choose from.
+        layouts: layouts to choose from.
         empty: whether the batch may be empty.
-        vectors: whether channels of every group come in whole vectors, as kernels for tensor cores
-            want them, and maps are broader than one tile of such kernels.
+        vectors: whether channels of every group are multiples of 8, as tensor-core kernels
+            require, and maps are wider than one tile of such kernels.
     """
     pick = _Picker(draw)
     dtype = pick.one_of("dtype", _several(dtype))
@@ -144,7 +143,7 @@ def _vectors(pick: _Picker):
 def _channels(pick: _Picker, small: bool):
     """Groups, deform groups, channels in and out; deform groups need not divide groups.
 
-    Fast kernels take channels in multiples of 8, so a part of the problems has such ones.
+    Fast kernels take channels in multiples of 8, so some problems have those.
     """
     if not small and pick.one_of("wide", (False, False, True)):
         groups, deform_groups = (
@@ -174,7 +173,7 @@ def _image(pick: _Picker, kernel, dilation, widths):
 
 
 def _shrunk_to_budget(problem: ConvProblem) -> ConvProblem:
-    """A large batch gets few channels and a small image, so that a draw stays quick."""
+    """A large batch gets few channels and a small image, so that every problem is quick."""
 
     def work() -> int:
         samples = math.prod(problem.out_size) * problem.batch * problem.taps
@@ -196,83 +195,8 @@ def _shrunk_to_budget(problem: ConvProblem) -> ConvProblem:
     return problem
 
 
-def _kind_of_pair(pair: tuple[int, int]) -> str:
-    return f"{pair[0]}" if pair[0] == pair[1] else "asymmetric"
-
-
-def _divides(a: int, b: int) -> bool:
-    return a % b == 0 or b % a == 0
-
-
-def _multiple(channels: int) -> str:
-    return next((f"x{n}" for n in (64, 32, 16, 8) if channels % n == 0), "odd lot")
-
-
-def conv_options(problem: ConvProblem) -> dict[str, str]:
-    """The options that a convolution problem covers: one name for each heading."""
-    kernel_h, kernel_w = problem.kernel
-    reach = [d * (k - 1) + 1 for k, d in zip(problem.kernel, problem.dilation, strict=True)]
-    below = problem.height < reach[0] or problem.width < reach[1]
-    narrow = {(True, False): "row", (False, True): "column", (True, True): "1x1"}
-    mixed = [name for name, _ in problem.dtypes]
-    shape = narrow.get((problem.height == 1, problem.width == 1), "other")
-    return {
-        "dtype": problem.dtype,
-        "offset, mask beside a half": " and ".join(mixed) or "same",
-        "batch": str(problem.batch),
-        "image": shape,
-        "image below kernel": str(below),
-        "width": "odd" if problem.width % 2 else "even",
-        "kernel": "even" if kernel_h == kernel_w == 2 else "x".join(map(str, problem.kernel)),
-        "stride": "larger" if max(problem.stride) > 3 else _kind_of_pair(problem.stride),
-        "padding": "larger" if max(problem.padding) > 3 else _kind_of_pair(problem.padding),
-        "dilation": _kind_of_pair(problem.dilation),
-        "groups": str(problem.groups),
-        "deform groups": str(problem.deform_groups),
-        "groups and deform groups divide": str(_divides(problem.groups, problem.deform_groups)),
-        "input channels": _multiple(problem.in_channels),
-        "output channels": _multiple(problem.out_channels),
-        "bias": str(problem.bias),
-        "mask": str(problem.mask),
-        "offsets": problem.offsets,
-        **_layouts(problem, _LAID_OUT, {"bias": problem.bias, "mask": problem.mask}),
-    }
-
-
-def _layouts(problem, names, present: dict[str, bool]) -> dict[str, str]:
-    """The layouts of the operands that are there."""
-    there = [name for name in names if present.get(name, True)]
-    return {f"layout of {name}": problem.layout(name) for name in there}
-
-
-_LAID_OUT = ("input", "offset", "weight", "bias", "mask", "grad_output")
-_LAID_OUT_IN_POOLS = ("input", "rois", "offset", "mask", "grad_output")
-_YES_NO = ("True", "False")
-CONV_OPTIONS: dict[str, tuple[str, ...]] = {
-    "dtype": DTYPES,
-    "offset, mask beside a half": ("same", "offset", "mask", "offset and mask"),
-    "batch": tuple(map(str, sorted(BATCHES))),
-    "image": ("other", "row", "column", "1x1"),
-    "image below kernel": _YES_NO,
-    "width": ("odd", "even"),
-    "kernel": ("1x1", "3x3", "3x2", "2x3", "even", "1x5", "4x1", "5x3"),
-    "stride": ("1", "2", "3", "asymmetric", "larger"),
-    "padding": ("0", "1", "2", "3", "asymmetric", "larger"),
-    "dilation": ("1", "2", "3", "asymmetric"),
-    "groups": ("1", "2", "3"),
-    "deform groups": ("1", "2", "3", "4", "6"),
-    "groups and deform groups divide": _YES_NO,
-    "input channels": ("odd lot", "x8", "x16", "x32", "x64"),
-    "output channels": ("odd lot", "x8", "x16", "x32", "x64"),
-    "bias": _YES_NO,
-    "mask": _YES_NO,
-    "offsets": OFFSETS,
-    **{f"layout of {name}": LAYOUTS for name in _LAID_OUT},
-}
-
-
 def having(operand: str) -> Callable[[Problem], Problem]:
-    """A map of problems, to such that have an operand: a bias or a mask may be left out."""
+    """A function that gives a problem the operand, as bias and mask are optional."""
     optional = {"bias", "mask"} & {operand}
     return lambda problem: problem.but(**dict.fromkeys(optional, True))
 
@@ -283,15 +207,15 @@ def pool_problems(draw, kind=None, dtype=None, offsets=POOL_OFFSETS, layouts=LAY
 
     Args:
         draw: given by Hypothesis.
-        kind: "roi" or "psroi"; drawn if None.
-        dtype: of the input, or several to draw from; any if None.
-        offsets: kinds of offsets to draw from.
-        layouts: layouts to draw from.
+        kind: "roi" or "psroi"; either if None.
+        dtype: of the input, or several to choose from; any if None.
+        offsets: kinds of offsets to choose from.
+        layouts: layouts to choose from.
     """
     pick = _Picker(draw)
     kind = kind or pick.one_of("kind", ("roi", "psroi"))
     dtype = pick.one_of("dtype", _several(dtype))
-    exact = pick.one_of("exact", (True, False))  # powers of two: samples on a jump are decided
+    exact = pick.one_of("exact", (True, False))  # powers of two, so coordinates are not rounded
     bins = pick.pair("bins", *((2, 1, 4) if exact else (3, 7, 5, 1)))
     group_size, part_size, classes = 1, None, 1
     samples = pick.one_of("samples", (2, 1, 4) if exact else (2, 3, 0))
@@ -323,44 +247,3 @@ def pool_problems(draw, kind=None, dtype=None, offsets=POOL_OFFSETS, layouts=LAY
         offsets=pick.one_of("offsets", offsets),
         seed=pick.seed,
     )
-
-
-def pool_options(problem: RoIProblem) -> dict[str, str | tuple[str, ...]]:
-    """The options that a pooling problem covers: a name, or several, for each heading."""
-    rois = tuple(sorted(set(problem.rois))) or ("no rois",)
-    parts = "own" if problem.part_size is None else str(problem.part_size)
-    offset = problem.offsets != "none"
-    return {
-        "kind": problem.kind,
-        "dtype": problem.dtype,
-        "rois": rois,
-        "image": "one wide" if 1 in (problem.height, problem.width) else "other",
-        "bins": "square" if problem.bins[0] == problem.bins[1] else "rectangular",
-        "samples": str(problem.samples),
-        "scale": str(problem.scale),
-        "mask": str(problem.mask),
-        "offsets": problem.offsets,
-        "group size": str(problem.group_size),
-        "part size": parts,
-        "classes": str(problem.classes),
-        "wide beside a half": tuple(name for name, _ in problem.dtypes) or ("nothing",),
-        **_layouts(problem, _LAID_OUT_IN_POOLS, {"mask": problem.mask, "offset": offset}),
-    }
-
-
-POOL_OPTIONS: dict[str, tuple[str, ...]] = {
-    "kind": ("roi", "psroi"),
-    "dtype": DTYPES,
-    "rois": ("no rois", *ROI_KINDS),
-    "image": ("one wide", "other"),
-    "bins": ("square", "rectangular"),
-    "samples": ("0", "1", "2", "3", "4"),
-    "scale": ("1.0", "0.5", "0.25", "0.0625"),
-    "mask": _YES_NO,
-    "offsets": POOL_OFFSETS,
-    "group size": ("1", "2", "3"),
-    "part size": ("own", "1", "2", "3", "7"),
-    "classes": ("1", "2", "3"),
-    "wide beside a half": ("nothing", "rois", "offset", "mask"),
-    **{f"layout of {name}": LAYOUTS for name in _LAID_OUT_IN_POOLS},
-}

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from suites.backends.registry import Target, get_backend, use_library
-from suites.problems.evaluate import expected
+from suites.backends.ours import use_library
+from suites.backends.registry import Target, get_backend
 from suites.problems.problem import ConvProblem, Problem, RoIProblem
-from suites.tolerance.tolerance import decided, tolerances
+from suites.tolerance.expectation import Expectation
 
 # Channels that the tensor-core kernels take, more pixels than a tile has, and a row of taps.
 FAST = ConvProblem(
@@ -70,12 +70,13 @@ def check(backend: str, problem: Problem, device: str = "cuda") -> list[str]:
     got = Target(get_backend(backend), device).run(problem)
     if device == "cuda":
         torch.cuda.synchronize()
-    want, allowed = expected(problem), tolerances(problem)
+    expectation = Expectation(problem)
+    want = expectation.truth
     wrong = []
     for name, result in got.items():
-        compared = decided(problem, name)
+        compared = expectation.decided(name)
         same_nans = torch.equal(result.cpu().isnan()[compared], want[name].isnan()[compared])
-        if not same_nans or allowed[name].error_ratio(result, want[name]) > 1:
+        if not same_nans or expectation.tolerances[name].error_ratio(result, want[name]) > 1:
             wrong.append(name)
     return wrong
 

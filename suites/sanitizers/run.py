@@ -119,7 +119,7 @@ def check_cpu(profile: str) -> tuple[pd.DataFrame, str]:
         suite = ["suites/correctness", "--profile", profile, "--report", folder]
         done = under_sanitizers(built.path, suite)
         written = Path(folder, "correctness.csv")
-        judged = pd.read_csv(written)["judged"].sum() if written.is_file() else 0
+        judged = pd.read_csv(written)["checked"].sum() if written.is_file() else 0
     found = finding(done.stdout) or ("nothing" if done.returncode == 0 else "the suite fails")
     what = f"the suite, {judged} problems of profile {profile}"
     rows.append(_row(what, found, done.returncode == 0 and judged > 0))

@@ -55,7 +55,7 @@ def _conv_terms(problem: ConvProblem) -> dict[str, int]:
     }
 
 
-def parts_of_bins(problem: RoIProblem) -> tuple[Tensor, Tensor]:
+def bin_parts(problem: RoIProblem) -> tuple[Tensor, Tensor]:
     """The row, and the column, of the part whose offset each bin takes."""
     rows, cols = (
         torch.arange(bins) * parts // bins
@@ -115,9 +115,15 @@ def _slope_sizes(problem: RoIProblem, operands: dict[str, Tensor], grad: Tensor)
     size = torch.zeros_like(operands["offset"])
     rois = torch.arange(size.shape[0])[:, None, None, None]
     channels = torch.arange(size.shape[1])[:, None, None]
-    rows, cols = parts_of_bins(problem)
+    rows, cols = bin_parts(problem)
     at = (rois, channels, rows[:, None], cols)
     return size.index_put(at, both.flatten(1, 2), accumulate=True)
+
+
+def magnitudes(problem: Problem, **changed: Tensor | None) -> Results:
+    """`conv_magnitudes` or `pool_magnitudes` of a problem."""
+    conv = problem.op == "deform_conv2d"
+    return (conv_magnitudes if conv else pool_magnitudes)(problem, **changed)
 
 
 def term_counts(problem: Problem) -> dict[str, int]:

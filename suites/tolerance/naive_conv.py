@@ -8,12 +8,11 @@ mutant replaces one step (`suites.mutants`). It shares nothing with `reference/`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from suites.problems.threads import limited_threads
+from suites.tolerance.naive_geometry import Corner, NaiveGeometry, Sizes
 
 PASSES = ("forward", "grad_input", "grad_offset", "grad_weight")
 
@@ -24,51 +23,7 @@ def einsum(equation: str, *operands: Tensor) -> Tensor:
         return torch.einsum(equation, *operands)
 
 
-@dataclass
-class Sizes:
-    """Sizes of one convolution; y before x. A pass receives its own copy."""
-
-    batch: int
-    channels: int
-    height: int
-    width: int
-    out_channels: int
-    kernel_h: int
-    kernel_w: int
-    stride_h: int
-    stride_w: int
-    pad_h: int
-    pad_w: int
-    dilation_h: int
-    dilation_w: int
-    groups: int
-    deform_groups: int
-    out_h: int
-    out_w: int
-
-    @property
-    def taps(self) -> int:
-        """Taps of the kernel."""
-        return self.kernel_h * self.kernel_w
-
-    @property
-    def places(self) -> int:
-        """Output pixels of an image."""
-        return self.out_h * self.out_w
-
-
-@dataclass
-class Corner:
-    """One of the four pixels around every sample; each [N, G, K, P]."""
-
-    index: Tensor  # row * width + column, 0 where not on the map
-    on_map: Tensor
-    weight: Tensor  # of interpolation
-    slope_y: Tensor  # d weight / d y
-    slope_x: Tensor
-
-
-class NaiveConv:
+class NaiveConv(NaiveGeometry):
     """Deformable convolution of tensors of any dtype, in float32 or better inside.
 
     Attributes:
@@ -95,105 +50,6 @@ class NaiveConv:
     def wanted(self, needs: tuple[bool, ...]) -> tuple[bool, ...]:
         """Which gradients are given of those asked for: input, offset, weight, bias, mask."""
         return needs
-
-    # ---- geometry
-
-    def sizes(self, input, offset, weight, stride, padding, dilation) -> Sizes:
-        """Everything that the shapes say."""
-        kernel_h, kernel_w = weight.shape[2:]
-        return Sizes(
-            *input.shape,
-            weight.shape[0],
-            kernel_h,
-            kernel_w,
-            *stride,
-            *padding,
-            *dilation,
-            groups=input.shape[1] // weight.shape[1],
-            deform_groups=offset.shape[1] // (2 * kernel_h * kernel_w),
-            out_h=offset.shape[2],
-            out_w=offset.shape[3],
-        )
-
-    def pass_sizes(self, sizes: Sizes, purpose: str) -> Sizes:
-        """The sizes that one of `PASSES` works with."""
-        return sizes
-
-    def split_offset(self, offset: Tensor, sizes: Sizes) -> tuple[Tensor, Tensor]:
-        """Offsets along y and x, each [N, G, K, P]."""
-        shift = offset.reshape(sizes.batch, sizes.deform_groups, sizes.taps, 2, sizes.places)
-        return shift[:, :, :, 0], shift[:, :, :, 1]
-
-    def split_mask(self, mask: Tensor, sizes: Sizes) -> Tensor:
-        """[N, G, K, P]."""
-        return mask.reshape(sizes.batch, sizes.deform_groups, sizes.taps, sizes.places)
-
-    def tap_place(self, tap: Tensor, sizes: Sizes) -> tuple[Tensor, Tensor]:
-        """Row and column of taps in the kernel."""
-        return tap // sizes.kernel_w, tap % sizes.kernel_w
-
-    def points(self, offset: Tensor, sizes: Sizes) -> tuple[Tensor, Tensor]:
-        """Sampled rows and columns, each [N, G, K, P]."""
-        device = offset.device
-        row, col = self.tap_place(torch.arange(sizes.taps, device=device)[:, None], sizes)
-        place = torch.arange(sizes.places, device=device)[None]
-        out_y, out_x = place // sizes.out_w, place % sizes.out_w
-        shift_y, shift_x = self.split_offset(offset, sizes)
-        base_y = out_y * sizes.stride_h - sizes.pad_h + row * sizes.dilation_h
-        base_x = out_x * sizes.stride_w - sizes.pad_w + col * sizes.dilation_w
-        return self.moved(base_y, shift_y), self.moved(base_x, shift_x)
-
-    def moved(self, base: Tensor, shift: Tensor) -> Tensor:
-        """A coordinate."""
-        return base + shift
-
-    def inside(self, y: Tensor, x: Tensor, sizes: Sizes) -> Tensor:
-        """Samples that can touch the map; the right-sided slope reaches y = -1."""
-        return (y >= -1) & (y < sizes.height) & (x >= -1) & (x < sizes.width)
-
-    def base(self, place: Tensor) -> Tensor:
-        """The pixel at or before a coordinate."""
-        return place.floor()
-
-    def corners(self, y: Tensor, x: Tensor, sizes: Sizes) -> list[Corner]:
-        """The four pixels around each sample, (0, 0), (0, 1), (1, 0), (1, 1)."""
-        inside = self.inside(y, x, sizes)
-        far_y, far_x = y.isinf() | (y.abs() > 2**30), x.isinf() | (x.abs() > 2**30)
-        y, x = y.masked_fill(far_y, -5.0), x.masked_fill(far_x, -5.0)
-        y0, x0 = self.base(y), self.base(x)
-        ly, lx = y - y0, x - x0
-        corners = []
-        for down in (0, 1):
-            for right in (0, 1):
-                row, col = y0 + down, x0 + right
-                on_map = inside & self.on_map(row, col, sizes)
-                index = self.pixel(row, col, sizes)
-                weight_y, weight_x = (ly if down else 1 - ly), (lx if right else 1 - lx)
-                slope_y = weight_x if down or self.absolute else -weight_x
-                slope_x = weight_y if right or self.absolute else -weight_y
-                corners.append(
-                    Corner(
-                        index.masked_fill(~on_map, 0).long(),
-                        on_map,
-                        weight_y * weight_x,
-                        slope_y,
-                        slope_x,
-                    )
-                )
-        return corners
-
-    def on_map(self, row: Tensor, col: Tensor, sizes: Sizes) -> Tensor:
-        """Pixels that exist; the others are zero."""
-        return (row >= 0) & (row < sizes.height) & (col >= 0) & (col < sizes.width)
-
-    def pixel(self, row: Tensor, col: Tensor, sizes: Sizes) -> Tensor:
-        """Index of a pixel in its map."""
-        return row * sizes.width + col
-
-    def located(self, offset: Tensor, sizes: Sizes, purpose: str) -> list[Corner]:
-        """The corners that one of `PASSES` uses."""
-        used = self.pass_sizes(sizes, purpose)
-        return self.corners(*self.points(offset, used), used)
 
     # ---- forward
 
@@ -340,35 +196,3 @@ class NaiveConv:
     def grad_bias(self, grad: Tensor) -> Tensor:
         """[O]."""
         return grad.sum((0, 3)).flatten()
-
-
-class GatheringConv(NaiveConv):
-    """The other order of grad_input: gather rows of the gradient by pixel, then multiply once.
-
-    A kernel that works so rounds the gathered rows on their way into the product, not the column
-    gradients.
-    """
-
-    def grad_input(self, columns, grad, weight, offset, mask, sizes: Sizes) -> Tensor:
-        """[N, C, H, W]."""
-        pixels = sizes.height * sizes.width
-        flat = grad.reshape(sizes.batch, 1, 1, sizes.out_channels, sizes.places)
-        rows = 0.0
-        for corner in self.located(offset, sizes, "grad_input"):
-            share = corner.weight.where(corner.on_map, torch.zeros_like(corner.weight))
-            if mask is not None:
-                share = share * self.split_mask(mask, sizes)
-            values = share[:, :, :, None] * flat  # [N, G, K, O, P]
-            index = corner.index[:, :, :, None].expand_as(values)
-            rows = rows + self.scatter(values, index, pixels)
-        rows = self.narrowed(rows)
-        deform_channels = sizes.channels // sizes.deform_groups
-        group_in = sizes.channels // sizes.groups
-        group_out = sizes.out_channels // sizes.groups
-        kernel = self.kernel(weight, sizes)
-        maps = []
-        for channel in range(sizes.channels):
-            group = channel // group_in
-            used = rows[:, channel // deform_channels, :, group * group_out :][:, :, :group_out]
-            maps.append(einsum("nkoq,ok->nq", used, kernel[group, :, channel % group_in]))
-        return torch.stack(maps, 1).view(sizes.batch, sizes.channels, sizes.height, sizes.width)

@@ -12,14 +12,14 @@ import torch
 from hypothesis import given, settings
 
 import reference
-from suites.backends import registry
+from suites.backends import peers
 from suites.backends.calling_conventions import CONVENTIONS, convention_of
 from suites.backends.registry import Target, get_backend
 from suites.claims.isolation import run_isolated
 from suites.mutants.patches import ROOT
-from suites.problems.evaluate import expected
 from suites.problems.problem import ConvProblem, RoIProblem
 from suites.problems.strategies import conv_problems
+from suites.tolerance.expectation import Expectation
 
 QUICK = settings(max_examples=60, derandomize=True, deadline=None, database=None)
 
@@ -72,7 +72,7 @@ def test_conventions_reach_the_same_operands(name, given):
     problem = ConvProblem(groups=1, **given)
     target = Target(get_backend(f"{__name__}:{name}"), "cpu")
     assert target.supports(problem) is None
-    got, want = target.run(problem), expected(problem)
+    got, want = target.run(problem), Expectation(problem).truth
     assert got.keys() == want.keys()
     for result in want:
         torch.testing.assert_close(got[result], want[result])
@@ -94,7 +94,7 @@ def test_what_a_convention_has_no_argument_for_is_unsupported():
     assert target.supports(ConvProblem(bias=False)) == "no mask"
     problem = ConvProblem(bias=False, mask=False)
     assert target.supports(problem) is None
-    got, want = target.run(problem), expected(problem)
+    got, want = target.run(problem), Expectation(problem).truth
     for result in want:
         torch.testing.assert_close(got[result], want[result])
 
@@ -128,7 +128,7 @@ def test_poolings_have_conventions_too(kind, offsets):
     assert target.supports(problem) is None
     assert target.supports(problem.but(mask=True)) == "no mask"
     assert target.supports(ConvProblem()) == "no deform_conv2d"
-    got, want = target.run(problem), expected(problem)
+    got, want = target.run(problem), Expectation(problem).truth
     for result in want:
         torch.testing.assert_close(got[result], want[result])
     with pytest.raises(ValueError, match="no mask"):
@@ -160,7 +160,8 @@ def test_paths_of_cuda_are_asked_for_by_name(monkeypatch):
 
     limits = []
     monkeypatch.setattr(library, "limit_conv_path", limits.append)
-    monkeypatch.setattr(registry.Dcnv2, "_limited", False)
+    cuda = library.Library("cuda", Path("libcuda.so"), loaded=True)
+    monkeypatch.setattr(library, "LIBRARIES", {"cuda": cuda})
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     wgmma, simt = get_backend("dcnv2-wgmma"), get_backend("dcnv2-simt")
     taken = {"float16": "wgmma", "float32": "mma", "float64": "simt"}
@@ -183,7 +184,7 @@ def test_unknown_backends_are_errors_that_name_the_known_ones():
 
 
 def test_unsupported_problems_have_reasons():
-    torchvision, mmcv = registry.Torchvision(), registry.Mmcv()
+    torchvision, mmcv = peers.Torchvision(), peers.Mmcv()
     half = ConvProblem(dtype="float16")
     assert torchvision.supports(half, "cpu") == "no float16 on the CPU"
     assert torchvision.supports(half, "cuda") is None

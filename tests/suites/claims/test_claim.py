@@ -10,24 +10,23 @@ import pytest
 import torch
 
 import reference
-from suites.backends.registry import Target, get_backend
-from suites.claims import claim as judging
+from suites.backends.registry import get_backend
 from suites.claims import isolation, tables
-from suites.claims.claim import (
+from suites.claims.assertions import (
     assert_agrees,
     assert_derivative,
     assert_equals_reference,
     assert_same_bits,
     assert_within,
-    claim,
-    generation_settings,
-    identity_tolerance,
-    require_supported,
+    run_with,
 )
-from suites.claims.recorder import Case, Evaluation, Recorder
-from suites.problems.evaluate import expected
+from suites.claims.claim import claim, generation_settings, require_supported
+from suites.claims.recorder import Case, Evaluation
+from suites.claims.session import CheckedTarget, Profile, Session
 from suites.problems.problem import ConvProblem
 from suites.problems.strategies import conv_problems
+from suites.tolerance.expectation import Expectation
+from suites.tolerance.tolerance import identity_tolerance
 
 
 class Reference:
@@ -54,12 +53,18 @@ class Reference:
 
 
 @pytest.fixture
-def recorder(monkeypatch):
-    fresh = Recorder()
-    for module in (judging, isolation):
-        monkeypatch.setattr(module, "RECORDER", fresh)
-    fresh.begin("here", Case("a claim", "reference-cpu"))
-    return fresh
+def session():
+    return _session()
+
+
+def _session(**profile):
+    made = Session(Profile(**profile))
+    made.recorder.begin("here", Case("a claim", "reference-cpu"))
+    return made
+
+
+def _target(backend, session=None):
+    return CheckedTarget(backend, "cpu", session or _session())
 
 
 @claim(conv_problems(), 30)
@@ -68,29 +73,29 @@ def equals(target, problem):
     assert_equals_reference(target, problem, target.run(problem))
 
 
-def test_claim_that_holds_counts_its_problems(recorder):
-    equals(Target(Reference(only="float64"), "cpu"))
-    case = recorder.current
-    assert case.judged > 0
+def test_claim_that_holds_counts_its_problems(session):
+    equals(_target(Reference(only="float64"), session))
+    case = session.recorder.current
+    assert case.checked > 0
     assert sum(case.unsupported.values()) > 0
-    assert case.judged + sum(case.unsupported.values()) == 30
+    assert case.checked + sum(case.unsupported.values()) == 30
     assert case.failing is None
 
 
-def test_claim_that_checked_nothing_is_skipped_with_reasons(recorder):
+def test_claim_that_checked_nothing_is_skipped_with_reasons(session):
     with pytest.raises(pytest.skip.Exception, match="no float32"):
-        equals(Target(Reference(only="float128"), "cpu"))
+        equals(_target(Reference(only="float128"), session))
 
 
-def test_claim_that_fails_keeps_the_smallest_problem(recorder):
+def test_claim_that_fails_keeps_the_smallest_problem(session):
     with pytest.raises(AssertionError, match="tolerance"):
-        equals(Target(Reference(wrong=1.02), "cpu"))
-    assert isinstance(recorder.current.failing, ConvProblem)
-    assert recorder.current.failing.layouts == ()
+        equals(_target(Reference(wrong=1.02), session))
+    assert isinstance(session.recorder.current.failing, ConvProblem)
+    assert session.recorder.current.failing.layouts == ()
 
 
-def test_shrinking_ends_after_a_while_and_reports_what_it_had(recorder, monkeypatch):
-    monkeypatch.setattr(judging, "_SHRINKING_S", 0)
+def test_shrinking_ends_after_a_while_and_reports_what_it_had():
+    session = _session(shrink_s=0)
     seen = []
 
     @claim(conv_problems(), 30)
@@ -99,22 +104,22 @@ def test_shrinking_ends_after_a_while_and_reports_what_it_had(recorder, monkeypa
         raise AssertionError("never so")
 
     with pytest.raises(AssertionError, match="never so"):
-        never(Target(Reference(), "cpu"))
-    assert set(seen) == {recorder.current.failing}
+        never(_target(Reference(), session))
+    assert set(seen) == {session.recorder.current.failing}
 
 
-def test_a_problem_that_fails_at_times_is_kept(recorder):
+def test_a_problem_that_fails_at_times_is_kept(session):
     times = itertools.count()
 
     @claim(conv_problems(), 5)
     def seldom(target, problem):
-        judging.run_with(target, problem, (), bias=None)
+        run_with(target, problem, (), bias=None)
         assert next(times) != 2, "this time"
 
-    with pytest.raises(Exception):  # noqa: B017  (Hypothesis raises its own error)
-        seldom(Target(Reference(), "cpu"))
-    assert isinstance(recorder.current.failing, ConvProblem)
-    assert recorder.current.evaluations == [Evaluation({"bias": None}, ())]
+    with pytest.raises(Exception):  # noqa: B017  (Hypothesis has its own message)
+        seldom(_target(Reference(), session))
+    assert isinstance(session.recorder.current.failing, ConvProblem)
+    assert session.recorder.current.evaluations == [Evaluation({"bias": None}, ())]
 
 
 class Crashing(Reference):
@@ -129,47 +134,44 @@ class Crashing(Reference):
         return crash
 
 
-def test_crash_fails_one_claim_and_keeps_its_problem(recorder, monkeypatch):
-    monkeypatch.setitem(judging.PROFILE, "shrink", False)  # a new process for every crash
+def test_crash_fails_one_claim_and_keeps_its_problem():
+    session = _session(shrink=False)  # each crash costs a new process
     with pytest.raises(AssertionError, match="died with exit code -11"):
-        equals(Target(Crashing(safe=False), "cpu"))
-    assert recorder.current.failing.mask
+        equals(_target(Crashing(safe=False), session))
+    assert session.recorder.current.failing.mask
 
 
-def test_other_process_sends_all_that_it_records(recorder):
+def test_other_process_sends_all_that_it_records():
     sent = []
     for safe in (True, False):
-        recorder.begin("here", Case("a claim", "reference-cpu"))
-        recorder.clear()
-        equals(Target(Reference(only="float64", safe=safe), "cpu"))
-        case = vars(recorder.current)
-        sent.append(
-            (dict(recorder.error_ratios), {k: dict(v) for k, v in recorder.generated.items()}, case)
-        )
+        recorder = (session := _session()).recorder
+        equals(_target(Reference(only="float64", safe=safe), session))
+        generated = {space: dict(options) for space, options in recorder.generated.items()}
+        sent.append((dict(recorder.error_ratios), generated, vars(recorder.current)))
     assert sent[0] == sent[1]
     assert sent[0][0]
 
 
-def test_other_process_sends_what_failed_and_with_which_operands(recorder):
+def test_other_process_sends_what_failed_and_with_which_operands(session):
     @claim(conv_problems(), 3)
     def identity(target, problem):
-        judging.run_with(target, problem, (), bias=None)
+        run_with(target, problem, (), bias=None)
         raise AssertionError("never so")
 
     with pytest.raises(AssertionError, match="never so"):
-        identity(Target(Reference(safe=False), "cpu"))
-    assert recorder.current.evaluations == [Evaluation({"bias": None}, ())]
+        identity(_target(Reference(safe=False), session))
+    assert session.recorder.current.evaluations == [Evaluation({"bias": None}, ())]
 
 
-def test_skip_in_another_process_is_a_skip(recorder):
+def test_skip_in_another_process_is_a_skip(session):
     def check():
-        require_supported(Target(Reference(only="float64"), "cpu"), ConvProblem(dtype="float16"))
+        require_supported(_target(Reference(only="float64"), session), ConvProblem(dtype="float16"))
 
     with pytest.raises(pytest.skip.Exception, match="no float16"):
-        isolation.check_isolated(check, Target(Reference(safe=False), "cpu"))
+        isolation.check_isolated(check, _target(Reference(safe=False), session))
 
 
-def test_same_problems_are_generated_for_every_target(recorder):
+def test_same_problems_are_generated_for_every_target(session):
     seen = []
 
     @claim(conv_problems(), 10)
@@ -177,34 +179,33 @@ def test_same_problems_are_generated_for_every_target(recorder):
         seen.append(problem)
 
     for backend in (Reference(), Reference(only="float64")):
-        look(Target(backend, "cpu"))
+        look(_target(backend, session))
     assert seen[:10] != seen[10:]
     assert [p for p in seen[:10] if p.dtype == "float64"] == seen[10:]
 
 
-def test_require_supported_counts_or_skips(recorder):
-    target = Target(Reference(only="float64"), "cpu")
+def test_require_supported_counts_or_skips(session):
+    target = _target(Reference(only="float64"), session)
     require_supported(target, ConvProblem(dtype="float64"))
-    assert recorder.current.judged == 1
+    assert session.recorder.current.checked == 1
     with pytest.raises(pytest.skip.Exception, match="no float16"):
         require_supported(target, ConvProblem(dtype="float64"), ConvProblem(dtype="float16"))
-    assert recorder.current.judged == 0
+    assert session.recorder.current.checked == 0
 
 
-def test_profile_scales_the_examples(monkeypatch):
-    monkeypatch.setitem(judging.PROFILE, "factor", 50)
-    assert generation_settings(40).max_examples == 2000
+def test_profile_scales_the_examples():
+    assert generation_settings(40, Profile(factor=50)).max_examples == 2000
 
 
-def test_missing_nan_and_additional_nan_have_different_messages(recorder):
-    problem, target = ConvProblem(offsets="nan"), Target(Reference(), "cpu")
-    got = dict(expected(problem))
+def test_missing_nan_and_additional_nan_have_different_messages(session):
+    problem, target = ConvProblem(offsets="nan"), _target(Reference(), session)
+    got = dict(Expectation(problem).truth)
     assert_equals_reference(target, problem, got)
-    with pytest.raises(AssertionError, match="lacks a NaN"):
+    with pytest.raises(AssertionError, match="where the reference is NaN"):
         assert_equals_reference(target, problem, {**got, "output": got["output"].nan_to_num()})
     spoiled = got["output"].clone()
     spoiled.view(-1)[got["output"].view(-1).isfinite().nonzero()[0]] = float("nan")
-    with pytest.raises(AssertionError, match="does not have"):
+    with pytest.raises(AssertionError, match="where the reference is a number"):
         assert_equals_reference(target, problem, {**got, "output": spoiled})
 
 
@@ -216,22 +217,22 @@ def test_missing_nan_and_additional_nan_have_different_messages(recorder):
         (lambda t: t * 1.001, "tolerance"),
     ],
 )
-def test_wrong_shape_dtype_or_value_is_named(recorder, change, message):
-    problem, target = ConvProblem(), Target(Reference(), "cpu")
-    got = dict(expected(problem))
+def test_wrong_shape_dtype_or_value_is_named(session, change, message):
+    problem, target = ConvProblem(), _target(Reference(), session)
+    got = dict(Expectation(problem).truth)
     with pytest.raises(AssertionError, match=message):
         assert_equals_reference(target, problem, {**got, "grad_input": change(got["grad_input"])})
 
 
-def test_missing_gradient_is_no_equality(recorder):
-    problem, target = ConvProblem(), Target(Reference(), "cpu")
+def test_missing_gradient_is_no_equality(session):
+    problem, target = ConvProblem(), _target(Reference(), session)
     with pytest.raises(AssertionError):
-        assert_equals_reference(target, problem, {"output": expected(problem)["output"]})
+        assert_equals_reference(target, problem, {"output": Expectation(problem).truth["output"]})
 
 
 def test_identity_within_rounding():
     problem = ConvProblem(dtype="float32")
-    results, allowed = expected(problem), identity_tolerance(problem)
+    results, allowed = Expectation(problem).truth, identity_tolerance(problem)
     assert_within(allowed, results, {n: t * (1 + 1e-7) for n, t in results.items()})
     with pytest.raises(AssertionError, match="grad_weight"):
         assert_within(allowed, results, {"grad_weight": results["grad_weight"] * 1.0001})
@@ -244,18 +245,21 @@ def test_same_bits_sees_one_bit_and_takes_nan_for_itself():
         assert_same_bits(a, {"output": torch.tensor([1.0 + 2e-7, float("nan")])})
 
 
-def test_options_never_generated_are_listed(recorder):
-    equals(Target(Reference(), "cpu"))
-    missing = recorder.never_generated()
+def test_options_never_generated_are_listed(session):
+    equals(_target(Reference(), session))
+    missing = session.recorder.never_generated()
     assert "pooling, kind: roi" in missing
     assert "convolution, offsets: nan" in missing
     assert "convolution, dtype: float64" not in missing
 
 
-def test_options_that_no_target_supports_are_not_missing(recorder):
-    targets = [Target(Reference(only="float64"), "cpu"), Target(Reference(only="float16"), "cpu")]
-    assert "convolution, dtype: float16" in recorder.never_generated(targets)
-    missing = recorder.never_generated(targets[:1])
+def test_options_that_no_target_supports_are_not_missing(session):
+    targets = [
+        _target(Reference(only="float64"), session),
+        _target(Reference(only="float16"), session),
+    ]
+    assert "convolution, dtype: float16" in session.recorder.never_generated(targets)
+    missing = session.recorder.never_generated(targets[:1])
     assert "convolution, dtype: float64" in missing
     assert "convolution, batch: 65" in missing
     assert "pooling, kind: roi" in missing
@@ -280,15 +284,18 @@ class OnePath(Reference):
         )
 
 
-def test_generated_problems_follow_the_targets_preferences_where_the_claim_allows(recorder):
-    target = Target(OnePath(), "cpu")
+def test_generated_problems_follow_the_targets_preferences_where_the_claim_allows(session):
+    target = _target(OnePath(), session)
     equals(target)
-    assert (recorder.current.judged, sum(recorder.current.unsupported.values())) == (30, 0)
-    recorder.begin("there", Case("a claim about float64", "reference-cpu"))
+    assert (
+        session.recorder.current.checked,
+        sum(session.recorder.current.unsupported.values()),
+    ) == (30, 0)
+    session.recorder.begin("there", Case("a claim about float64", "reference-cpu"))
     fixed = claim(conv_problems(dtype="float64"), 5)(lambda target, problem: None)
     with pytest.raises(pytest.skip.Exception):
         fixed(target)
-    missing = recorder.never_generated([target])
+    missing = session.recorder.never_generated([target])
     assert "convolution, input channels: odd lot" not in missing
     assert not [option for option in missing if option.startswith("pooling")]
 
@@ -296,16 +303,18 @@ def test_generated_problems_follow_the_targets_preferences_where_the_claim_allow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_others_may_differ_from_themselves_by_their_rounding_alone(dtype):
     problem = ConvProblem(dtype=dtype, offsets="zero")  # all of its slopes are at kinks
-    other = Target(Reference(), "cpu")
-    mine = {name: t.to(problem.operand_dtype(name)) for name, t in expected(problem).items()}
+    other = _target(Reference())
+    mine = {
+        name: t.to(problem.operand_dtype(name)) for name, t in Expectation(problem).truth.items()
+    }
     near = {name: t * (1 + torch.finfo(t.dtype).eps) for name, t in mine.items()}
     assert_agrees(other, problem, near, mine)
     holed = {**mine, "output": mine["output"].where(mine["output"] > 0, math.nan)}
     assert_agrees(other, problem, holed, holed)
-    with pytest.raises(AssertionError, match="output has a NaN"):
+    with pytest.raises(AssertionError, match="output: NaN in"):
         assert_agrees(other, problem, holed, mine)
     for name in mine:
-        with pytest.raises(AssertionError, match=f"{name} differs"):
+        with pytest.raises(AssertionError, match=f"{name}: both sides differ"):
             assert_agrees(other, problem, {**mine, name: 1.1 * mine[name]}, mine)
 
 
@@ -326,29 +335,29 @@ class Square(torch.autograd.Function):
 
 def test_only_ours_have_a_gradient_that_repeats():
     leaf = torch.linspace(1, 2, 5, dtype=torch.float64, requires_grad=True)
-    assert_derivative(Target(Reference(), "cpu"), Square.apply, leaf)
+    assert_derivative(_target(Reference()), Square.apply, leaf)
     with pytest.raises(RuntimeError, match="not reentrant"):
-        assert_derivative(Target(get_backend("portable"), "cpu"), Square.apply, leaf)
+        assert_derivative(_target(get_backend("portable")), Square.apply, leaf)
     with pytest.raises(RuntimeError, match="Jacobian mismatch"):
-        assert_derivative(Target(Reference(), "cpu"), lambda x: Square.apply(x) + x.detach(), leaf)
+        assert_derivative(_target(Reference()), lambda x: Square.apply(x) + x.detach(), leaf)
 
 
 def test_ours_may_not_differ_from_themselves():
     problem = ConvProblem(dtype="bfloat16")
-    mine = expected(problem)
+    mine = Expectation(problem).truth
     changed = {**mine, "grad_mask": mine["grad_mask"] + 1e-15}
-    with pytest.raises(AssertionError, match="grad_mask differs in its bits"):
-        assert_agrees(Target(get_backend("portable"), "cpu"), problem, changed, mine)
+    with pytest.raises(AssertionError, match="grad_mask differs in the bits of"):
+        assert_agrees(_target(get_backend("portable")), problem, changed, mine)
 
 
-def test_summary_and_tables(recorder, tmp_path):
-    recorder.current.outcome = "failed"
-    recorder.current.failing = ConvProblem()
-    recorder.begin("there", Case("another claim", "other-cpu", outcome="unsupported"))
-    rows = tables.verdicts(recorder)
+def test_summary_and_tables(session, tmp_path):
+    session.recorder.current.outcome = "failed"
+    session.recorder.current.failing = ConvProblem()
+    session.recorder.begin("there", Case("another claim", "other-cpu", outcome="unsupported"))
+    rows = tables.verdicts(session.recorder)
     table = tables.verdict_table(rows)
     assert table.loc[table["claim"] == "a claim", "reference-cpu"].item() == "**fails**"
     assert table.loc[table["claim"] == "another claim", "other-cpu"].item() == "unsupported"
-    path = tables.write_report(recorder, tmp_path)
+    path = tables.write_report(session.recorder, tmp_path)
     assert "Smallest failing problems" in path.read_text()
     assert (tmp_path / "correctness.csv").exists()

@@ -15,11 +15,6 @@ from suites.claims.recorder import Case, Evaluation
 from suites.peers.failures import RUNNER, as_json, find_failure, generated_case, write_failures
 from suites.problems.problem import ConvProblem
 
-# Peers are judged in forked processes, by a parent that leaves autograd alone: other tests do not.
-FORKS = pytest.mark.skipif(
-    torch.cuda.is_available(), reason="autograd's GPU threads outlive no fork"
-)
-
 
 def right(input, offset, weight, bias, stride, padding, dilation, mask):
     """Ours, in torchvision's order of arguments."""
@@ -149,7 +144,6 @@ def test_data_file_of_a_large_input(run, capsys, monkeypatch, function, code, se
     assert seen in capsys.readouterr().out
 
 
-@FORKS
 def test_failure_may_lie_in_changed_operands():
     problem = ConvProblem()
     case = Case("any", "faulty-cpu", failing=problem)
@@ -160,14 +154,12 @@ def test_failure_may_lie_in_changed_operands():
     assert set(find_failure(case, _target()).allowed) == {"output", "grad_weight", "grad_bias"}
 
 
-@FORKS
 def test_a_failure_lies_in_what_the_claim_asked_for():
     case = Case("any", "faulty-cpu", failing=ConvProblem())
     case.evaluations = [Evaluation(wanted=("weight",))]
     assert set(find_failure(case, _target()).allowed) == {"output", "grad_weight"}
 
 
-@FORKS
 def test_a_peer_s_failure_is_sought_without_autograd_here(monkeypatch):
     """Its engine would look for GPUs, and then no process forked from here could use one."""
     here, real = [], torch.autograd.grad

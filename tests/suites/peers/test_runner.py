@@ -10,9 +10,9 @@ import torch
 import reference
 from suites.backends.calling_conventions import CONVENTIONS
 from suites.peers.failures import RUNNER, as_data
-from suites.problems.evaluate import expected
 from suites.problems.problem import ConvProblem
 from suites.reporting.folders import ROOT
+from suites.tolerance.expectation import Expectation
 
 
 def test_runner_imports_nothing_of_this_project(tmp_path):
@@ -28,7 +28,7 @@ def test_runner_s_definition_is_the_reference(run, offsets, mask):
     problem = ConvProblem(offsets=offsets, mask=mask, bias=mask)
     operands = {**problem.operands(), "grad_output": problem.grad_output()}
     got = run.results(run.definition, operands, problem.options())
-    for name, want in expected(problem).items():
+    for name, want in Expectation(problem).truth.items():
         torch.testing.assert_close(got[name], want, rtol=0, atol=1e-12, equal_nan=True)
     sizes = {name: t.shape for name, t in operands.items() if t is not None}
     shapes = run.shapes(vars(problem))

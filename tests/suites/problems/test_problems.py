@@ -8,18 +8,10 @@ from hypothesis import strategies as st
 
 from suites.problems.conv_offsets import OFFSETS
 from suites.problems.layouts import LAYOUTS, lay_out, moved, repeat_values
+from suites.problems.options import CONV_OPTIONS, POOL_OPTIONS, conv_options, pool_options
 from suites.problems.problem import ConvProblem, RoIProblem
 from suites.problems.rois import ROI_KINDS, undecided_bins
-from suites.problems.strategies import (
-    CONV_OPTIONS,
-    EXTREME,
-    IN_RANGE,
-    POOL_OPTIONS,
-    conv_options,
-    conv_problems,
-    pool_options,
-    pool_problems,
-)
+from suites.problems.strategies import EXTREME, IN_RANGE, conv_problems, pool_problems
 
 QUICK = settings(max_examples=60, derandomize=True, deadline=None, database=None)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The price catches what it should, and nothing else."""
+"""The tolerance catches errors, and raises no false alarm."""
 
 import math
 
@@ -7,12 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from suites.problems.evaluate import evaluate, expected, results_of
+from suites.problems.evaluate import evaluate, results_of
 from suites.problems.problem import ConvProblem, RoIProblem
 from suites.problems.strategies import conv_problems, pool_problems
+from suites.tolerance.expectation import Expectation, kinks
 from suites.tolerance.magnitudes import conv_magnitudes, pool_magnitudes
-from suites.tolerance.naive_conv import GatheringConv, NaiveConv
-from suites.tolerance.tolerance import Tolerance, kinks, rounding_tolerance, tolerances
+from suites.tolerance.naive_conv import NaiveConv
+from suites.tolerance.naive_gather import GatheringConv
+from suites.tolerance.tolerance import Tolerance, allowed_error
 
 RESULTS = ("output", "grad_input", "grad_offset", "grad_weight", "grad_bias", "grad_mask")
 
@@ -22,7 +24,7 @@ def _problem(seed, dtype="bfloat16"):
 
 
 def _run(conv, problem, change=lambda operands: operands):
-    """A plain convolution as an implementation: float32 inside, one rounding of each result."""
+    """A naive convolution as an implementation: float32 inside, one rounding of each result."""
     operands = change({n: t.float() for n, t in problem.rounded().items()})
     options = problem.options().values()
     sizes = conv.sizes(operands["input"], operands["offset"], operands["weight"], *options)
@@ -35,7 +37,8 @@ def _run(conv, problem, change=lambda operands: operands):
 
 
 def _error_ratios(problem, got):
-    allowed, want = tolerances(problem), expected(problem)
+    expectation = Expectation(problem)
+    allowed, want = expectation.tolerances, expectation.truth
     return {name: allowed[name].error_ratio(result, want[name]) for name, result in got.items()}
 
 
@@ -45,7 +48,7 @@ def test_bias_of_1_percent_is_caught_in_bfloat16(seed):
     problem = _problem(seed)
     biased = {
         name: (1.01 * truth).to(problem.operand_dtype(name.removeprefix("grad_")))
-        for name, truth in expected(problem).items()
+        for name, truth in Expectation(problem).truth.items()
     }
     assert min(_error_ratios(problem, biased).values()) > 1
 
@@ -112,7 +115,7 @@ def test_sums_in_half_are_caught(seed):
     assert _error_ratios(problem, {"grad_bias": total})["grad_bias"] > 1
 
 
-def test_no_error_costs_nothing_and_any_error_of_an_exact_zero_too_much():
+def test_no_error_has_ratio_0_and_any_error_of_an_exact_zero_is_too_large():
     nothing = Tolerance(0.0, 0.0, None)
     zeros = torch.zeros(3, dtype=torch.float64)
     assert nothing.error_ratio(zeros, zeros) == 0
@@ -120,7 +123,7 @@ def test_no_error_costs_nothing_and_any_error_of_an_exact_zero_too_much():
     assert Tolerance(1.0, 1.0, None).error_ratio(zeros + math.nan, zeros) == math.inf
 
 
-def test_uncounted_entries_are_not_judged():
+def test_entries_that_are_not_compared_may_be_wrong():
     tolerance = Tolerance(1e-9, 1e-9, torch.tensor([True, False]))
     zeros = torch.zeros(2, dtype=torch.float64)
     assert tolerance.error_ratio(torch.tensor([0.0, 5.0]), zeros) == 0
@@ -129,23 +132,23 @@ def test_uncounted_entries_are_not_judged():
 
 def test_one_wrong_entry_of_many_is_caught_by_the_maximum():
     problem = _problem(3).but(batch=8, height=15, width=13)
-    got = {name: t.clone() for name, t in expected(problem).items()}
+    got = {name: t.clone() for name, t in Expectation(problem).truth.items()}
     largest = got["output"].abs().argmax()
     got["output"].view(-1)[largest] *= 1.05
     assert _error_ratios(problem, got)["output"] > 1
 
 
-def test_rounding_price_knows_cancellation():
+def test_tolerance_accounts_for_cancellation():
     """The size is that of the terms, not of what is left of them."""
     size = torch.full((4,), 100.0, dtype=torch.float64)
-    tolerance = rounding_tolerance(torch.zeros(4), size, 16, torch.float32)
+    tolerance = allowed_error(torch.zeros(4), size, 16, torch.float32)
     assert 100 * 2.0**-24 < tolerance.maximum < 100 * 2.0**-18
 
 
 @settings(max_examples=25, derandomize=True, deadline=None, database=None)
 @given(problem=conv_problems(dtype="float64", offsets=("small", "smooth", "kink")))
 def test_size_is_no_less_than_the_result_of_a_convolution(problem):
-    sizes, truth = conv_magnitudes(problem), expected(problem)
+    sizes, truth = conv_magnitudes(problem), Expectation(problem).truth
     for name in results_of(problem):
         assert (sizes[name] >= truth[name].abs() - 1e-9).all(), name
 
@@ -153,16 +156,16 @@ def test_size_is_no_less_than_the_result_of_a_convolution(problem):
 @settings(max_examples=25, derandomize=True, deadline=None, database=None)
 @given(problem=pool_problems(dtype="float64", offsets=("none", "small", "large")))
 def test_size_is_no_less_than_the_result_of_a_pooling(problem):
-    sizes, truth = pool_magnitudes(problem), expected(problem)
+    sizes, truth = pool_magnitudes(problem), Expectation(problem).truth
     for name in results_of(problem):
         assert (sizes[name] >= truth[name].abs() - 1e-9).all(), name
 
 
 def test_kinks_are_left_out_unless_asked_for():
     problem = ConvProblem(offsets="integer")
-    assert kinks(problem)[0].all()
-    assert not tolerances(problem)["grad_offset"].counted.any()
-    assert tolerances(problem, at_kinks=True)["grad_offset"].counted.all()
+    assert kinks(problem, problem.rounded()["offset"])[0].all()
+    assert not Expectation(problem).tolerances["grad_offset"].compared.any()
+    assert Expectation(problem).tolerances_at_kinks["grad_offset"].compared.all()
 
 
 def test_bins_on_a_jump_are_left_out():
@@ -170,9 +173,9 @@ def test_bins_on_a_jump_are_left_out():
     problem = RoIProblem(
         bins=(7, 7), samples=3, height=9, width=9, scale=1.0, rois=("whole",), offsets="none"
     )
-    counted = tolerances(problem)["output"].counted
-    assert not counted.all()
-    assert tolerances(RoIProblem(rois=("whole",)))["output"].counted.all()
+    compared = Expectation(problem).tolerances["output"].compared
+    assert not compared.all()
+    assert Expectation(RoIProblem(rois=("whole",))).tolerances["output"].compared.all()
 
 
 @pytest.mark.parametrize("kind", ["roi", "psroi"])

@@ -2,7 +2,7 @@
 """Runs the tests on the package with one mutant of its own Python at a time.
 
     python -m suites.mutants.package
-    python -m suites.mutants.package --only "tangents of zero" --report reports
+    python -m suites.mutants.package --only "forward-mode tangents silently zero" --report reports
 
 Each mutant is made in a copy of the package and its tests, and the test that must detect it runs
 there in a process of its own, one for each core at a time. The command fails if a mutant is not
@@ -26,7 +26,7 @@ import pandas as pd
 
 from suites.mutants.patches import ROOT, Patch
 from suites.mutants.patches_package import PACKAGE
-from suites.mutants.sources import choose, outcome_of
+from suites.mutants.sources import choose, outcome_of, print_row
 
 _COPIED = ("dcnv2", "suites", "tests")
 _LINKED = ("build_support", "csrc", "docs", "pyproject.toml", "reference")
@@ -106,9 +106,7 @@ def _run_all(chosen: Sequence[Patch], jobs: int) -> list[dict]:
                 return []
         for row in pool.map(_row, chosen):
             rows.append(row)
-            print(
-                "{mutant} ({file}): {outcome} in {seconds} s: {message}".format(**row), flush=True
-            )
+            print_row(row)
     return rows
 
 

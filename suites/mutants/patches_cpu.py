@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Faults in the kernels of the CPU library."""
+"""Mutants of the kernels of the CPU library."""
 
 from suites.mutants.patches import (
     EQUALS,
@@ -11,8 +11,13 @@ from suites.mutants.patches import (
     Patch,
 )
 
-_FORWARD, _WEIGHT = "deform_conv2d_forward.cpp", "deform_conv2d_grad_weight.cpp"
-_INPUT, _PLACE = "deform_conv2d_grad_input.cpp", "deform_conv2d_grad_offset_mask.cpp"
+_FORWARD, _GRAD_WEIGHT = "deform_conv2d_forward.cpp", "deform_conv2d_grad_weight.cpp"
+_GRAD_INPUT = "deform_conv2d_grad_input.cpp"
+_GRAD_OFFSET_MASK = "deform_conv2d_grad_offset_mask.cpp"
+
+_CONV_SAMPLES = "conv_samples.cpp"
+_ROI_POOL_PASSES = "roi_pool_passes.h"
+_SAMPLE_KERNELS = "sample_kernels.inl"
 
 
 def _file(name, file, old, new, detected_by=EQUALS, built=None) -> Patch:
@@ -22,7 +27,7 @@ def _file(name, file, old, new, detected_by=EQUALS, built=None) -> Patch:
 CPU = [
     _file(
         "y and x of an offset exchanged",
-        "conv_samples.cpp",
+        _CONV_SAMPLES,
         """2 * channel, pixels);
   const T* offset_x = plane(operands_.offset, 2 * channel + 1, pixels);""",
         """2 * channel + 1, pixels);
@@ -30,74 +35,74 @@ CPU = [
     ),
     _file(
         "mask never applied",
-        "conv_samples.cpp",
+        _CONV_SAMPLES,
         "operands_.mask ? plane(operands_.mask, channel, pixels) : ones_.data()",
         "ones_.data()",
     ),
     _file(
-        "mask read at the deform group's number",
-        "conv_samples.cpp",
+        "mask read at channel `deform_group`",
+        _CONV_SAMPLES,
         "plane(operands_.mask, channel, pixels)",
         "plane(operands_.mask, deform_group, pixels)",
     ),
     _file(
-        "NaN sampled as zero",
-        "conv_samples.cpp",
+        "NaN coordinates sample zero",
+        _CONV_SAMPLES,
         "std::fill_n(out, channels, std::numeric_limits<T>::quiet_NaN());",
         "std::fill_n(out, channels, T(0));",
         EXTREME,
     ),
     _file(
-        "earlier taps and the bias overwritten",
+        "output overwritten instead of accumulated",
         _FORWARD,
         "product.accumulate = true;",
         "product.accumulate = false;",
     ),
     _file(
-        "bias of the first channel for all",
+        "bias of the first channel used for all",
         _FORWARD,
         "bias_ ? std::copy_n(bias_, g_.out_channels, row)",
         "bias_ ? std::fill_n(row, g_.out_channels, bias_[0])",
     ),
     _file(
-        "every weight group multiplies the first group's channels",
+        "first weight group's channels multiplied for every group",
         _FORWARD,
         "const int64_t begin = group * g_.group_in(), end",
         "const int64_t begin = 0, end",
     ),
     _file(
-        "every deform group samples the first one's channels",
+        "first deform group's channels sampled for every group",
         _FORWARD,
         "image_rows(input_, g_, pixels.image, d * channels);",
         "image_rows(input_, g_, pixels.image, 0);",
     ),
     _file(
-        "mask left out of the input's gradient",
-        _INPUT,
+        "grad_input: mask dropped",
+        _GRAD_INPUT,
         "corners.weight[i] * sample.mask;",
         "corners.weight[i];",
     ),
     _file(
-        "sums of the last image kept",
-        _INPUT,
+        "grad_input: sums of the previous image not cleared",
+        _GRAD_INPUT,
         "std::fill_n(sums_.data(), g_.height * g_.width * channels, T(0));",
         "if (sums_.data() == nullptr) return;",
     ),
     _file(
-        "mask left out of the offset's gradient",
-        _PLACE,
+        "grad_offset: mask dropped",
+        _GRAD_OFFSET_MASK,
         "samples.mask(p) * slope_y(place, dots + 4 * p)",
         "slope_y(place, dots + 4 * p)",
     ),
     _file(
-        "shares of a deform group overwritten",
-        _PLACE,
+        "grad_offset: partial sums of a deform group overwritten",
+        _GRAD_OFFSET_MASK,
         "total[i] += share[i];",
         "total[i] = share[i];",
     ),
     _file(
-        "gradients of y and x exchanged",
-        _PLACE,
+        "grad_offset: y and x exchanged",
+        _GRAD_OFFSET_MASK,
         """planes, 1);
     ++range.channel;
     store_rows(grad_offset_, range, planes + plane_stride, 1);""",
@@ -106,46 +111,46 @@ CPU = [
     store_rows(grad_offset_, range, planes, 1);""",
     ),
     _file(
-        "weight's gradient of the last pixels alone",
-        _WEIGHT,
+        "grad_weight only of the last pixels",
+        _GRAD_WEIGHT,
         "product.accumulate = true;",
         "product.accumulate = false;",
     ),
     _file(
-        "weight's gradient of at most 32 images",
-        _WEIGHT,
+        "grad_weight of at most 32 images",
+        _GRAD_WEIGHT,
         """    for (int64_t n = 0; n < g_.batch; ++n) {
       for (int64_t first""",
         """    for (int64_t n = 0; n < std::min<int64_t>(g_.batch, 32); ++n) {
       for (int64_t first""",
     ),
     _file(
-        "bias's gradient of the first image alone",
-        _WEIGHT,
+        "grad_bias only of the first image",
+        _GRAD_WEIGHT,
         "{n, first, count, p, pixels, g.out_width}, rows",
         "{0, first, count, p, pixels, g.out_width}, rows",
     ),
     _file(
-        "rows of an image taken for adjacent",
+        "rows of an image assumed to be adjacent in memory",
         "layout.cpp",
         "const bool flat = stride[2] == r.width * stride[3];",
         "const bool flat = true;",
     ),
     _file(
-        "channels taken for adjacent",
+        "channels assumed to be adjacent in memory",
         "layout.cpp",
         "|| !adjacent || even == 0) return;",
         "|| even == 0) return;",
     ),
     _file(
-        "gradients of offset and mask only beside the input's",
+        "grad_offset and grad_mask only together with grad_input",
         "conv_ops.cpp",
         "if (samples.input || samples.offset || samples.mask) {",
         "if (samples.input) {",
         FROZEN,
     ),
     _file(
-        "odd channels overwritten",
+        "grad_input: remaining channels overwritten instead of accumulated",
         "kernels.inl",
         "row[c] += weight * grad[c];",
         "row[c] = weight * grad[c];",
@@ -153,39 +158,39 @@ CPU = [
         KERNELS_OF_CPU,
     ),
     _file(
-        "two corners exchanged where all four lie on the map",
-        "sample_kernels.inl",
+        "two corners exchanged where all four are on the map",
+        _SAMPLE_KERNELS,
         "weight[p + weight_stride] = upper * s.lx;",
         "weight[p + weight_stride] = lower * (T(1) - s.lx);",
         EQUALS,
         KERNELS_OF_CPU,
     ),
     _file(
-        "samples that lack a row taken for whole",
-        "sample_kernels.inl",
+        "samples without a lower row treated as having all corners",
+        _SAMPLE_KERNELS,
         "s.inside && s.y >= 0 && s.y <= last_y",
         "s.inside && s.y >= 0",
         EQUALS,
         KERNELS_OF_CPU,
     ),
     _file(
-        "channels beyond whole vectors left out of dot products",
-        "sample_kernels.inl",
+        "channels after whole vectors left out of dot products",
+        _SAMPLE_KERNELS,
         "dots[4 * p + i] += from[c] * at.row[i][c];",
         "dots[4 * p + i] += T(0);",
         EQUALS,
         KERNELS_OF_CPU,
     ),
     _file(
-        "mask of a pooling left out",
-        "roi_pool_passes.h",
+        "pooling: mask dropped",
+        _ROI_POOL_PASSES,
         "out[c] / bin_.divisor() * mask;",
         "out[c] / bin_.divisor();",
         POOL,
         POOLS_OF_CPU,
     ),
     _file(
-        "x and y of a bin's offset exchanged",
+        "pooling: x and y of an offset exchanged",
         "roi_bins.h",
         "{r, 2 * cls, 2, part, 1, parts_w}, offset, 2);",
         "{r, 2 * cls, 2, part, 1, parts_w}, offset, 2); std::swap(offset[0], offset[1]);",
@@ -193,7 +198,7 @@ CPU = [
         POOLS_OF_CPU,
     ),
     _file(
-        "samples off the map left out of the centred mean",
+        "centred pooling: samples off the map not counted",
         "roi_bins.h",
         "static int64_t counted(int64_t samples, int64_t) { return samples; }",
         "static int64_t counted(int64_t, int64_t kept) { return kept; }",
@@ -201,24 +206,24 @@ CPU = [
         POOLS_OF_CPU,
     ),
     _file(
-        "every image gets the gradients of all regions",
-        "roi_pool_passes.h",
+        "pooling: gradients of all RoIs added to every image",
+        _ROI_POOL_PASSES,
         "if (rois_.image(r) != image) continue;",
         "if (rois_.image(r) < 0) continue;",
         POOL,
         POOLS_OF_CPU,
     ),
     _file(
-        "last bin of a part gives all of its gradient",
-        "roi_pool_passes.h",
+        "pooling: gradient of a part only from its last bin",
+        _ROI_POOL_PASSES,
         "to[0] += share[0];",
         "to[0] = share[0];",
         POOL,
         POOLS_OF_CPU,
     ),
     _file(
-        "rows and columns of a position-sensitive group exchanged",
-        "roi_pool_passes.h",
+        "pooling: rows and columns of channel groups exchanged",
+        _ROI_POOL_PASSES,
         "return Rule::group(g, bin_y, g.pooled_h) * g.group_size + "
         "Rule::group(g, bin_x, g.pooled_w);",
         "return Rule::group(g, bin_x, g.pooled_w) * g.group_size + "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Faults in how CUDA's kernels are launched, and in what a thread or block does when it goes on."""
+"""Mutants of launches of the CUDA kernels, and of loops over tiles and grids."""
 
 from suites.mutants.patches import EQUALS, MANY_BINS, MANY_TILES, STREAM, Patch
 
@@ -17,7 +17,7 @@ def _file(name, file, old, new, detected_by, built=None, **more) -> Patch:
 
 LAUNCH = [
     _file(
-        "a launch that fails, and is reported",
+        "failed launch, reported",
         "forward.cu",
         _LAUNCH,
         _TOO_MANY,
@@ -25,14 +25,14 @@ LAUNCH = [
         message="dcnv2: forward: invalid argument",
     ),
     _file(
-        "a launch that fails, and nobody asks",
+        "failed launch, not checked",
         "forward.cu",
         _LAUNCH + _CHECK,
         _TOO_MANY + "  (void)cudaGetLastError();\n",
         EQUALS,
     ),
     _file(
-        "launched on the default stream",
+        "kernels launched on the default stream",
         "operands.h",
         "return static_cast<cudaStream_t>(stream);",
         "return nullptr;",
@@ -40,7 +40,7 @@ LAUNCH = [
         "conv_ops.cpp",
     ),
     _file(
-        "pools launched on the default stream",
+        "pooling kernels launched on the default stream",
         "operands.h",
         "return static_cast<cudaStream_t>(stream);",
         "return nullptr;",
@@ -48,7 +48,7 @@ LAUNCH = [
         "roi_ops.cpp",
     ),
     _file(
-        "a pointer moved on inside a grid-stride loop",
+        "pointer parameter advanced inside a grid-stride loop",
         "roi_pool.cu",
         "Channels::store(static_cast<T*>(a.output) + i * kCount, value);",
         "a.output = static_cast<T*>(a.output) + i * kCount;\n"
@@ -56,7 +56,7 @@ LAUNCH = [
         MANY_BINS,
     ),
     _file(
-        "later tiles of a block read at the pixels of its first",
+        "pixels of a block's first tile used for its later tiles",
         "tiles.cuh",
         "  pipeline.producer_rows.fill(row0, grid.pixels,",
         "  pipeline.producer_rows.fill(row0 % (int(gridDim.x) * M::kTileRows), grid.pixels,",
@@ -65,7 +65,7 @@ LAUNCH = [
         kernels="wgmma",
     ),
     _file(
-        "a mask read that is not there",
+        "absent mask read",
         "common.cuh",
         "if (a.mask.data != nullptr) {",
         "{",
@@ -73,7 +73,7 @@ LAUNCH = [
         "forward.cu",
     ),
     Patch(
-        "a mask read that is not there",
+        "absent mask read",
         "cpu/conv_samples.cpp",
         "operands_.mask ? plane(operands_.mask, channel, pixels) : ones_.data()",
         "plane(operands_.mask, channel, pixels)",

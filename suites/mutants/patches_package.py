@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Faults in the package's own Python: options, checks, dtypes, modules, checkpoints, export.
+"""Mutants of the package's own Python: options, checks, dtypes, modules, checkpoints, export.
 
-A fault's file is below dcnv2/; `detected_by` is a test's place in the project.
+A mutant's file is below dcnv2/; `detected_by` is the path of a test in the project.
 """
 
 from suites.mutants.patches import Patch
@@ -24,21 +24,21 @@ PACKAGE = [
     # ---- options and checks
     _file(
         "ops/checks.py",
-        "of two numbers the first is taken for both",
+        "first of two numbers used for both",
         "return whole(name, value[0]), whole(name, value[1])",
         "return whole(name, value[0]), whole(name, value[0])",
         _EQUALS,
     ),
     _file(
         "ops/checks.py",
-        "one number is for rows alone",
+        "one number applied only to rows",
         "return value, value",
         "return value, 1",
         f"{_CLAIMS}/test_conv_definition.py::test_integers_and_pairs_mean_the_same",
     ),
     _file(
         "ops/checks.py",
-        "an input smaller than the kernel refused, whatever the padding",
+        "input smaller than the kernel refused in spite of padding",
         "if out_height < 1 or out_width < 1:",
         "if height < kh or width < kw:",
         _EQUALS,
@@ -73,7 +73,7 @@ PACKAGE = [
     ),
     _file(
         "ops/checks.py",
-        "a box of an image behind the last one passes",
+        "RoI of an image after the last one accepted",
         "if not (least >= 0 and most < input.shape[0]):",
         "if not least >= 0:",
         _CHECKS,
@@ -102,14 +102,14 @@ PACKAGE = [
     ),
     _file(
         "ops/autocast.py",
-        "boxes rounded to the features' dtype under autocast",
+        "RoIs rounded to the features' dtype under autocast",
         "_cast_coordinates(rois, input),",
         "_cast(rois, input.dtype),",
         _MIXED_POOLS,
     ),
     _file(
         "ops/functional.py",
-        "result under autocast in the dtype of the computation",
+        "result under autocast not cast to the promoted dtype",
         "return out.to(autocast.conv_dtype(input, weight, bias))",
         "return out",
         f"{_TESTS}/ops/test_autocast_compute_dtype.py"
@@ -118,21 +118,21 @@ PACKAGE = [
     # ---- registrations with PyTorch
     _file(
         "ops/schema.py",
-        "results traced as contiguous, whatever their operand",
+        "traced results always contiguous",
         "memory_format = torch.channels_last if channels_last else torch.contiguous_format",
         "memory_format = torch.contiguous_format",
         f"{_TESTS}/ops/test_conv.py::test_results_take_the_memory_format_of_their_operand",
     ),
     _file(
         "ops/schema.py",
-        "a result traced onto the default device",
+        "traced result on the default device",
         "dtype=like.dtype, device=like.device, memory_format",
         "dtype=like.dtype, memory_format",
         f"{_TESTS}/ops/test_registration.py::test_fakes_stay_on_the_device_of_their_operands",
     ),
     _file(
         "ops/autograd.py",
-        "second derivatives through operands that depend on one another",
+        "second derivatives through aliased operands",
         "return tensor.view_as(tensor) if tensor.requires_grad else",
         "return tensor if tensor.requires_grad else",
         f"{_TESTS}/ops/test_registration.py"
@@ -140,7 +140,7 @@ PACKAGE = [
     ),
     _file(
         "ops/transforms.py",
-        "tangents of zero",
+        "forward-mode tangents silently zero",
         "if forward_ad._current_level >= 0:",
         "if forward_ad._current_level >= 9:",
         f"{_TESTS}/ops/test_transforms.py::test_tangents_are_those_of_the_gradients",
@@ -148,21 +148,21 @@ PACKAGE = [
     # ---- modules
     _file(
         "nn/conv.py",
-        "branch of a pack without the dilation",
+        "offset branch of a pack ignores the dilation",
         "            self.padding,\n            self.dilation,\n        )",
         "            self.padding,\n        )",
         _START,
     ),
     _file(
         "nn/conv.py",
-        "branch of a pack without the stride",
+        "offset branch of a pack ignores the stride",
         "            self.kernel_size,\n            self.stride,\n            self.padding,",
         "            self.kernel_size,\n            1,\n            self.padding,",
         _START,
     ),
     _file(
         "nn/conv.py",
-        "branch of a pack starts at random",
+        "offset branch of a pack initialised at random",
         "self.conv_offset = ZeroConv2d(",
         "self.conv_offset = nn.Conv2d(",
         _START,
@@ -183,14 +183,14 @@ PACKAGE = [
     ),
     _file(
         "nn/conv.py",
-        "a module's bias ignored",
+        "bias of a module ignored",
         "return deform_conv2d(input, offset, self.weight, self.bias, *options, mask)",
         "return deform_conv2d(input, offset, self.weight, None, *options, mask)",
         _PARTS,
     ),
     _file(
         "engine/training/optim.py",
-        "offsets learn at the full rate",
+        "offset parameters use the full learning rate",
         'scale = config.offset_lr_factor if group["name"] == "offset" else 1.0',
         "scale = 1.0",
         f"{_TESTS}/engine/test_optim.py::test_rates_keep_their_ratio_along_the_schedule",
@@ -198,14 +198,14 @@ PACKAGE = [
     # ---- neighbours
     _file(
         "convert/checkpoints.py",
-        "planes of y and x of a checkpoint taken as they lie",
+        "y and x planes of a checkpoint not interleaved",
         "places.view(2, -1, *places.shape[1:]).transpose(0, 1).flatten(0, 1)",
         "places",
         f"{_TESTS}/convert/test_convert.py::test_4uiiurz1s_planes_are_interleaved",
     ),
     _file(
         "compat/basicsr.py",
-        "mask and weight exchanged in BasicSR's order",
+        "mask and weight exchanged in BasicSR's signature",
         "    mask: Tensor,\n    weight: Tensor,\n",
         "    weight: Tensor,\n    mask: Tensor,\n",
         f"{_TESTS}/compat/test_compat.py::test_functions_have_each_projects_argument_order",

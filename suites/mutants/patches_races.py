@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Races in the kernels of the CUDA library that compute-sanitizer's racecheck must see."""
+"""Mutants of the CUDA kernels with a race, which compute-sanitizer's racecheck must report."""
 
 from suites.mutants.patches import WIDE, Patch
 
 RACES = [
     Patch(
-        "a stage given back before it is read",
+        "pipeline stage released before it is read",
         "cuda/tiles.cuh",
         """      product.multiply(pipeline.a[state.stage], pipeline.b[state.stage], thread);
       release.mma_issued(state.stage);
@@ -18,7 +18,7 @@ RACES = [
         kernels="mma",
     ),
     Patch(
-        "a stage called full before its last rows are stored",
+        "pipeline stage signalled full before its last rows are stored",
         "cuda/bilinear_producer.cuh",
         """    second.template store<M, kSplitBytes>(pending_smem, kItemBytes);
     if constexpr (kCopies) cp_async_wait_all();

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Faults in the geometry that both libraries share: where samples lie and what they weigh.
+"""Mutants of the geometry that both libraries share: where samples are and what they weigh.
 
-On CUDA each is planted in one pass, so that one file is compiled anew.
+For CUDA, only one pass is compiled with each.
 """
 
 from suites.mutants.patches import (
@@ -16,6 +16,8 @@ from suites.mutants.patches import (
     Patch,
 )
 
+_GRAD_OFFSET_MASK = "grad_offset_mask.cu"
+
 
 def _conv(name, old, new, detected_by=EQUALS, cuda="forward.cu") -> Patch:
     return Patch(name, "geometry.h", old, new, detected_by, CONV_OF_CPU, (cuda,))
@@ -27,75 +29,79 @@ def _pool(name, old, new, detected_by=POOL, cuda=("roi_pool.cu",)) -> Patch:
 
 SHARED = [
     _conv(
-        "dilation of the kernel left out",
+        "dilation ignored",
         "out * stride - pad + step * dilation",
         "out * stride - pad + step",
     ),
-    _conv("padding added", "out * stride - pad + step", "out * stride + pad + step"),
     _conv(
-        "vertical padding used twice",
+        "padding added instead of subtracted",
+        "out * stride - pad + step",
+        "out * stride + pad + step",
+    ),
+    _conv(
+        "pad_h used for pad_w",
         "undeformed(out_x, stride_w, pad_w,",
         "undeformed(out_x, stride_w, pad_h,",
     ),
     _conv(
-        "vertical stride used twice",
+        "stride_h used for stride_w",
         "undeformed(out_x, stride_w,",
         "undeformed(out_x, stride_h,",
     ),
-    _conv("taps counted by columns", "tap / kernel_w, dilation_h", "tap / kernel_h, dilation_h"),
+    _conv("taps in column order", "tap / kernel_w, dilation_h", "tap / kernel_h, dilation_h"),
     _conv(
-        "a sample within a pixel of the border is zero",
+        "samples outside [0, H-1] zero: no interpolation across the border",
         "s.inside = y >= T(-1) && y < T(height)",
         "s.inside = y >= T(0) && y < T(height)",
     ),
     _conv(
-        "last column left out",
+        "last column never read",
         "right = s.x + 1 < width",
         "right = s.x + 2 < width",
     ),
-    _conv("height and width exchanged at the border", "s.x + 1 < width;", "s.x + 1 < height;"),
+    _conv("height used for width in the border test", "s.x + 1 < width;", "s.x + 1 < height;"),
     _conv(
-        "weights of two corners exchanged",
+        "interpolation weights of two corners exchanged",
         "c.weight[1] = c.valid[1] ? hy * s.lx",
         "c.weight[1] = c.valid[1] ? s.ly * hx",
         cuda="sample_lists.cu",
     ),
     _conv(
-        "coordinates cut instead of floored",
+        "coordinates truncated instead of floored",
         "const T base_y = floor_of(y)",
         "const T base_y = T(static_cast<int>(y))",
     ),
     _conv(
-        "nothing of a NaN coordinate is seen",
+        "NaN coordinates not detected",
         "s.nan = y != y || x != x;",
         "s.nan = false;",
         EXTREME,
     ),
     _conv(
-        "infinity minus infinity",
+        "fraction of an infinite coordinate is infinity - infinity",
         "s.ly = near ? y - base_y : T(0);",
         "s.ly = y - base_y;",
         EXTREME,
-        cuda="grad_offset_mask.cu",
+        cuda=_GRAD_OFFSET_MASK,
     ),
     _conv(
-        "slope along y turned round",
+        "wrong sign of the slope along y",
         "(T(1) - s.lx) * (v[2] - v[0])",
         "(T(1) - s.lx) * (v[0] - v[2])",
-        cuda="grad_offset_mask.cu",
+        cuda=_GRAD_OFFSET_MASK,
     ),
     _conv(
-        "slope along x weighed by the wrong axis",
+        "slope along x weighted along the wrong axis",
         "(T(1) - s.ly) * (v[1] - v[0]) + s.ly * (v[3] - v[2])",
         "(T(1) - s.lx) * (v[1] - v[0]) + s.lx * (v[3] - v[2])",
-        cuda="grad_offset_mask.cu",
+        cuda=_GRAD_OFFSET_MASK,
     ),
     _conv(
-        "no slope at the border, one pixel outside",
+        "no slope at -1, one pixel outside the map",
         "y >= T(-1) && y < T(height) && x >= T(-1)",
         "y > T(-1) && y < T(height) && x > T(-1)",
         KINK,
-        cuda="grad_offset_mask.cu",
+        cuda=_GRAD_OFFSET_MASK,
     ),
     _conv(
         "deform group taken from the weight group",
@@ -104,19 +110,19 @@ SHARED = [
         cuda="forward.cu",
     ),
     _pool(
-        "centred pooling without the half pixel",
+        "no half pixel subtracted in the centred pooling",
         "const T start = first * scale - T(0.5);",
         "const T start = first * scale;",
         VECTORS,
     ),
     _pool(
-        "end of a region without its last pixel",
+        "end of a RoI without its last pixel",
         "(round_of(last) + T(1)) * scale",
         "round_of(last) * scale",
         VECTORS,
     ),
     _pool(
-        "smallest region a whole pixel",
+        "RoIs at least one pixel large",
         "extent > T(0.1) ? extent : T(0.1)",
         "extent > T(1) ? extent : T(1)",
     ),
@@ -126,39 +132,39 @@ SHARED = [
         "DCNV2_HD double round_of(double v) { return rint(v); }",
     ),
     _pool(
-        "samples at the corner of their share",
+        "samples at the corner of their cells",
         "+ T(bin) * size + T(0.5) * step",
         "+ T(bin) * size",
         VECTORS,
     ),
     _pool(
-        "one sample too few a bin, where they are adaptive",
+        "number of adaptive samples rounded down",
         "T(sampling) : ceil_of(size)",
         "T(sampling) : floor_of(size)",
     ),
-    _pool("part of a bin wraps round", "return bin * parts / bins;", "return bin % parts;"),
+    _pool("part is bin % parts", "return bin * parts / bins;", "return bin % parts;"),
     _pool(
-        "group of a bin divided first",
+        "group is bin / bins * groups: divided before it is multiplied",
         "return bin * groups / bins;",
         "return bin / bins * groups;",
     ),
     _pool(
-        "slope where the position is clamped",
+        "slope not zero where a position is clamped",
         "s.moves = position >= T(0) && position < last;",
         "s.moves = true;",
     ),
     _pool(
-        "samples off the map by less than a pixel left out",
+        "samples between -1 and 0 left out",
         "make_axis_sample(position, size, T(-1), T(size));",
         "make_axis_sample(position, size, T(0), T(size));",
     ),
     _pool(
-        "samples kept up to the map's end",
+        "samples counted up to the end of the map, half a pixel too far",
         "T(-0.5), T(size) - T(0.5)",
         "T(-0.5), T(size)",
     ),
     _pool(
-        "a NaN position is off the map",
+        "NaN positions treated as off the map",
         "s.counts = is_nan || (position >= below && position <= above);",
         "s.counts = position >= below && position <= above;",
         POOL_NON_FINITE,

@@ -168,9 +168,7 @@ def _run_all(
                 return []
         for row in pool.map(lambda patch: _row(patch, unchanged, device, profile), chosen):
             rows.append(row)
-            print(
-                "{mutant} ({file}): {outcome} in {seconds} s: {message}".format(**row), flush=True
-            )
+            print_row(row)
     return rows
 
 

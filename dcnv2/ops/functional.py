@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The functions that users call: they normalise options, apply autocast, check and dispatch."""
+"""The public functions: normalise options, apply autocast, check the operands, and dispatch."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ def deform_conv2d(
     dilation: int | Sequence[int] = 1,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Compute a deformable convolution: version 1 without `mask`, version 2 with it.
+    """Deformable convolution: v1 without a mask, v2 (modulated) with a mask.
 
-    y(p) = sum_k w_k x(p + p_k + offset_k) mask_k (arXiv 1811.11168, section 3.2). Sampling of x is
-    bilinear with zero padding. The signature is torchvision's; both group counts follow from the
-    shapes.
+    Equation 1 of arXiv 1811.11168: y(p) = sum_k w_k x(p + p_k + offset_k) mask_k. x is sampled
+    bilinearly with zero padding: points with -1 < y < H and -1 < x < W contribute. The signature is
+    torchvision's. The numbers of groups and of deform groups follow from the shapes.
 
     Args:
         input: [N, C, H, W], float32, float64, float16 or bfloat16.
         offset: [N, 2*G*kh*kw, Ho, Wo] for G deform groups, in pixels of the input, ordered
-            [G, kh, kw, (y, x)]. In input's dtype, or float32 if input is half precision.
+            [G, kh, kw, (y, x)]. In input's dtype; for a half input also float32.
         weight: [O, C/groups, kh, kw] in input's dtype.
         bias: [O] in input's dtype.
         stride: step between outputs: one number, or (y, x).
         padding: zeros around the input: one number, or (y, x).
         dilation: step between taps: one number, or (y, x).
-        mask: [N, G*kh*kw, Ho, Wo], ordered [G, kh, kw], after the sigmoid. In input's dtype, or
-            float32 if input is half precision.
+        mask: [N, G*kh*kw, Ho, Wo], ordered [G, kh, kw], after the sigmoid. In input's dtype; for a
+            half input also float32.
 
     Returns:
-        [N, O, Ho, Wo], in input's dtype and memory format. Under autocast the result has autocast's
-        dtype; input, weight and bias are cast to that dtype, or to the one that
-        `set_autocast_compute_dtype` set; offset and mask keep their dtype or become float32.
+        [N, O, Ho, Wo] in input's dtype and memory format. Under autocast the result has autocast's
+        dtype. The computation then uses that dtype, or the one of `set_autocast_compute_dtype`:
+        input, weight and bias are cast to it; offset and mask keep their dtype or become float32.
 
-    On CUDA, float32 is computed with the accuracy of float32 unless PyTorch's setting for matrix
-    products allows TF32 (torch.set_float32_matmul_precision).
+    On CUDA, float32 has full accuracy unless PyTorch's setting for matrix products allows TF32
+    (torch.set_float32_matmul_precision).
 
     Raises:
         TypeError: an argument has the wrong type, or an operand a dtype that does not fit.
@@ -86,25 +86,25 @@ def deform_roi_pool(
     sampling_ratio: int = 0,
     gamma: float = 0.1,
 ) -> Tensor:
-    """Average bilinear samples over the bins of each box, with an offset and a weight for each bin.
+    """Modulated deformable RoI pooling with the samples of RoIAlign.
 
-    Modulated deformable RoI pooling (arXiv 1811.11168, section 3.2) on RoIAlign's samples: boxes
-    are not rounded, samples are the centres of a regular grid in each bin, and samples outside
-    [-1, H] x [-1, W] are zero. Values are equal to mmcv's. The gradient of the offset is the
-    derivative of the forward, also where coordinates are clamped to the map; mmcv's is not there.
+    Section 3.2 of arXiv 1811.11168: each bin is the average of bilinear samples, shifted by its
+    offset and multiplied by its mask. Boxes are not rounded. Samples are the cell centres of a
+    regular grid in each bin; a sample outside [-1, H] x [-1, W] counts as zero. Results equal
+    mmcv's. The gradient of the offset is the derivative of the result also where coordinates are
+    clamped to the map; mmcv's is not.
 
     Args:
         input: [N, C, H, W], float32, float64, float16 or bfloat16.
         rois: [R, 5] of (batch index, x1, y1, x2, y2) in pixels of the image, or a list with boxes
-            [R_i, 4] for each image. In input's dtype, or float32 if input is half precision. No
-            gradient.
+            [R_i, 4] for each image. In input's dtype; for a half input also float32. No gradient.
         offset: [R, 2, ph, pw], channel 0 along x and 1 along y, in units of gamma times the box's
             width and height. Dtype as for rois.
         mask: [R, 1, ph, pw], multiplies the bins. Dtype as for rois.
-        output_size: bins a side: one number, or (ph, pw).
-        spatial_scale: pixels of the input for one of the image.
-        sampling_ratio: samples a side in each bin, at most 65536; 0 chooses one for each pixel of
-            the bin, rounded up, for each box.
+        output_size: number of bins per axis: one number, or (ph, pw).
+        spatial_scale: pixels of the input per pixel of the image.
+        sampling_ratio: samples per bin and axis, at most 65536; 0 uses one per pixel of the bin,
+            rounded up, separately for each box.
         gamma: scale of the offsets.
 
     Returns:
@@ -143,24 +143,24 @@ def deform_psroi_pool(
     sample_per_part: int = 4,
     trans_std: float = 0.1,
 ) -> Tensor:
-    """Pool position-sensitive maps over the bins of each box, as the authors' MXNet code does.
+    """Deformable position-sensitive RoI pooling, as in the MXNet code of the papers' authors.
 
-    Corners of boxes are rounded, then scaled; samples are the upper left corners of a grid in each
-    bin; samples outside [-0.5, H - 0.5] x [-0.5, W - 0.5] are skipped, and the others averaged.
-    `dcnv2.ops.portable` describes where the gradient differs from the authors'.
+    Corners of boxes are rounded, then scaled. Samples are the upper left corners of a grid in each
+    bin. Samples outside [-0.5, H - 0.5] x [-0.5, W - 0.5] are skipped, and the others averaged.
+    `dcnv2.ops.portable` describes how the gradient differs from that of the authors' code.
 
     Args:
         input: [N, O*group_size^2, H, W], float32, float64, float16 or bfloat16. Channel
-            (o*group_size + i)*group_size + j belongs to the bins in cell (i, j) of the box.
-        rois: as in `deform_roi_pool`; the end of a box is its last pixel.
-        offset: [R, 2*classes, part, part], of each class first x, then y, in units of trans_std
+            (o*group_size + i)*group_size + j is read by the bins in cell (i, j) of the box.
+        rois: as in `deform_roi_pool`; the end coordinates belong to the box.
+        offset: [R, 2*classes, part, part], for each class first x, then y, in units of trans_std
             times the box's width and height; classes divides O. Dtype as for rois.
         mask: [R, 1, P, P], multiplies the bins. Dtype as for rois.
-        output_size: P, bins a side: one number, or the same one twice.
-        spatial_scale: pixels of the input for one of the image.
-        group_size: cells a side with separate channels.
-        part_size: cells a side with separate offsets; None means P.
-        sample_per_part: samples a side in each bin, at most 65536.
+        output_size: P, number of bins per axis: one number, or the same number twice.
+        spatial_scale: pixels of the input per pixel of the image.
+        group_size: number of cells per axis with separate channels.
+        part_size: number of cells per axis with separate offsets; None means P.
+        sample_per_part: samples per bin and axis, at most 65536.
         trans_std: scale of the offsets.
 
     Returns:
@@ -191,7 +191,7 @@ def deform_psroi_pool(
 
 
 def join_boxes(rois: Tensor | Sequence[Tensor]) -> Tensor:
-    """Join boxes [R_i, 4] of each image to rois [R, 5]; return rois unchanged.
+    """Return rois [R, 5]: joined from the boxes [R_i, 4] of each image, or the tensor as given.
 
     Raises:
         TypeError: `rois` is neither a tensor nor a list of tensors.

@@ -29,22 +29,22 @@ _FIELDS = ("weight", "bias")
 
 
 def convert_state_dict(state: Mapping[str, Any], source: str | None = None) -> dict[str, Tensor]:
-    """Rename the deformable layers' entries of a checkpoint to those of `dcnv2.nn`.
+    """Rename the entries of deformable layers in a checkpoint to the names of `dcnv2.nn`.
 
-    Everything else keeps its name, but for what only wraps it: `{"state_dict": ...}` and its like,
-    and a `module.` before every name.
+    All other entries keep their names. Wrappers are removed: `{"state_dict": ...}` and similar
+    dictionaries, and a prefix `module.` of every name.
 
     Args:
-        state: names and tensors, or a checkpoint with these in it.
+        state: a dictionary of tensors by name, or a checkpoint that contains one.
         source: "charlesshang" (and chengdazhi), "detectron2" (and mmdetection before 2), "4uiiurz1"
-            or "dcnv2" (and mmcv, BasicSR and EDVR, whose names are ours). None tells from the
-            names, layer by layer.
+            or "dcnv2" (and mmcv, BasicSR and EDVR, which have our names). None decides by the
+            names, for each layer.
 
     Returns:
-        A new dictionary with the same tensors (but for those of 4uiiurz1, which are reordered).
+        A new dictionary with the same tensors, except for those of 4uiiurz1, which are reordered.
 
     Raises:
-        ValueError: there are no tensors in it, the source is not known, or it is DCNv4's.
+        ValueError: there are no tensors, the source is unknown, or the layers are those of DCNv4.
     """
     if source is not None and source not in SOURCES:
         raise ValueError(f"source must be one of {', '.join(SOURCES)}, got '{source}'")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`dcnv2.deformable`: make chosen convolutions of any net deformable; its output stays the same."""
+"""`dcnv2.deformable`: make selected convolutions of any network deformable."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ def deformable(
     max_offset: float | None = None,
     report: Callable[[str], None] | None = print,
 ) -> nn.Module:
-    """Turn chosen convolutions into `ModulatedDeformConv2dPack`, in place; outputs stay the same.
+    """Replace selected convolutions by `ModulatedDeformConv2dPack`, in place.
 
-    The new layers take over weight and bias themselves, so an optimiser of those goes on; their
-    branches `conv_offset` start at zero and are new parameters, to be given to an optimiser (the
-    paper trains them at a tenth of the rate). Masks are 2 * sigmoid, so each starts at 1 and the
-    net at just what it computed before.
+    The outputs of the model stay the same. The new layers use the weight and bias of the old ones,
+    as the same parameters, so existing optimizers remain valid. The branches `conv_offset` are new
+    parameters that start at zero; add them to the optimizer (the paper trains them at a tenth of
+    the rate). Masks are 2 * sigmoid, so they start at 1, and the network still computes the same
+    outputs.
 
     Args:
-        model: any module that has nn.Conv2d inside.
-        layers: which ones: a pattern of names such as "layer4.*.conv2", or several, which choose
-            among the 3x3 convolutions; or a function of (name, convolution), which is asked for
-            every one.
-        deform_groups: G, groups of channels with offsets and masks of their own.
+        model: any module that contains nn.Conv2d.
+        layers: the selection: one or several name patterns such as "layer4.*.conv2", which select
+            among the 3x3 convolutions, or a function (name, convolution) -> bool, which is called
+            for every convolution.
+        deform_groups: G, number of channel groups with separate offsets and masks.
         max_offset: soft bound of the offsets in pixels (see `ModulatedDeformConv2dPack`).
-        report: gets the text that says what was done and what could not be; None to say nothing.
+        report: receives a text that lists replaced and unsupported layers; None for no report.
 
     Returns:
         `model`.
 
     Raises:
-        ValueError: nothing was chosen that can be made deformable.
+        ValueError: no selected layer can be made deformable.
     """
     wanted = _chooser(layers)
     made: list[str] = []

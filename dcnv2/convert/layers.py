@@ -57,22 +57,22 @@ class _UnknownError(Exception):
 
 
 def replace(model: nn.Module, report: Callable[[str], None] | None = print) -> nn.Module:
-    """Swap every deformable layer that other projects define for ours, in place.
+    """Replace the deformable layers of other projects by ours, in place.
 
-    Known are torchvision's `DeformConv2d`; mmcv's deformable convolutions and RoI poolings, with
-    and without their branches; detectron2's `DeformConv` and `ModulatedDeformConv` (in its blocks
-    too); BasicSR's, EDVR's and chengdazhi's, `DCNv2Pack` included; `DCN`, `DCNv2` and the poolings
-    of CharlesShang's DCNv2 and its forks. Outputs stay the same, and so do the names of all
-    parameters and the parameters themselves: an optimiser or an average made before goes on, and
-    old checkpoints load as before. Subclasses that compute something of their own are left alone.
+    Supported are torchvision's `DeformConv2d`; mmcv's deformable convolutions and RoI pooling, with
+    and without their branches; detectron2's `DeformConv` and `ModulatedDeformConv`, also in its
+    blocks; the layers of BasicSR, EDVR and chengdazhi, including `DCNv2Pack`; `DCN`, `DCNv2` and
+    the pooling layers of CharlesShang's DCNv2 and its forks. Outputs stay the same. Parameters and
+    their names stay the same too, so existing optimizers, weight averages and checkpoints remain
+    valid. Subclasses with their own computation are not replaced.
 
     Args:
-        model: any module, also a deformable layer itself.
-        report: gets the text that says what was swapped and what was left alone and why; None to
-            say nothing.
+        model: any module; it may itself be a deformable layer.
+        report: receives a text that lists replaced and kept layers, with reasons; None for no
+            report.
 
     Returns:
-        `model`, or the layer in its place if it was one.
+        `model`, or its replacement if `model` itself is a deformable layer.
     """
     swapped: list[str] = []
     left: list[str] = []

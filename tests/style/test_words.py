@@ -20,6 +20,7 @@ WORDS = {
     "gauge": "DeviceTimer",
     "killers?": "detected_by",
     "learner": "train_step",
+    "in our favour": "dcnv2 is faster",
     "ledger": "recorder",
     "made to hurt": "adversarial",
     "only look down|rooms|import arrows": "packages, import layers",
@@ -30,6 +31,8 @@ WORDS = {
     "strange": "non-finite, out-of-range",
     "strangers?": "foreign import, other library",
     "tell of|tells of|told": "report, set",
+    "there already": "existing",
+    "what came of": "the result",
 }
 # Folders where a word is right (annotations of COCO have crowds) or not replaced yet.
 ALLOWED = {
@@ -49,7 +52,7 @@ ALLOWED = {
     "strange": ("suites/",),
 }
 # Reports are renewed by the suites, not by hand.
-GENERATED = ("reports/", "dcnv2/pretrained/", "docs/tour.ipynb")
+GENERATED = ("reports/", "dcnv2/pretrained/")
 TEXTS = (*SOURCE_SUFFIXES, ".md", ".toml", ".ini", ".yaml", ".yml", ".cfg", ".cff")
 
 

@@ -160,6 +160,7 @@ def trained(shapes, tmp_path_factory):
     return config
 
 
+@pytest.mark.slow
 def test_command_writes_tables_pictures_and_what_the_server_takes(trained, shapes, tmp_path):
     out = tmp_path / "result"
     words = ["eval", str(trained.folder), "--out", str(out), "--evaluator", "fast"]
@@ -197,6 +198,7 @@ def test_proposals_of_a_detector_are_scored_by_recall(trained):
     assert "mask_AP" not in row
 
 
+@pytest.mark.slow
 def test_voc_metric_in_a_run(shapes, tmp_path):
     config = toy_config(shapes, tmp_path, train={"steps": 1}, eval={"metric": "voc07"})
     (tmp_path / "toy.yaml").write_text(to_yaml(config))

@@ -57,6 +57,7 @@ def test_sources_are_files_folders_and_patterns(frames):
             find_images([str(nothing)])
 
 
+@pytest.mark.slow
 def test_prediction_writes_pictures_coco_and_csv(trained, frames, tmp_path, capsys):
     out = tmp_path / "out"
     words = ["--out", str(out), "--threshold", "0.05", "--eval.batch_size=2"]
@@ -77,6 +78,7 @@ def test_prediction_writes_pictures_coco_and_csv(trained, frames, tmp_path, caps
     assert corners == pytest.approx([x, y, x + width, y + height])
 
 
+@pytest.mark.slow
 def test_overlays_can_be_left_out(trained, frames, tmp_path):
     out = tmp_path / "bare"
     words = ["--out", str(out), "--no-overlays"]
@@ -84,6 +86,7 @@ def test_overlays_can_be_left_out(trained, frames, tmp_path):
     assert {path.name for path in out.iterdir()} == {"detections.json", "detections.csv"}
 
 
+@pytest.mark.slow
 def test_batches_change_nothing(trained, frames, tmp_path):
     tables = []
     for size in (1, 3):
@@ -93,6 +96,7 @@ def test_batches_change_nothing(trained, frames, tmp_path):
     pd.testing.assert_frame_equal(*tables, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_predictor_takes_images_in_every_form(trained, shapes):
     predictor = Predictor(trained.folder, threshold=0.0, device="cpu")
     file = shapes / "images" / "val" / "000003.png"
@@ -111,6 +115,7 @@ def test_predictor_takes_images_in_every_form(trained, shapes):
             predictor(wrong)
 
 
+@pytest.mark.slow
 def test_command_draws_where_a_layer_looks(trained, shapes, tmp_path, capsys):
     image, out = str(shapes / "images" / "val" / "000001.png"), tmp_path / "offsets.png"
     words = ["offsets", str(trained.folder), image, "--out", str(out)]
@@ -128,6 +133,7 @@ def test_command_draws_where_a_layer_looks(trained, shapes, tmp_path, capsys):
     assert "wanted X,Y in pixels, got 20" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_packed_run_is_small_and_detects_alike(trained, shapes, tmp_path):
     out = tmp_path / "models" / "toy"
     assert cli.main(["export-run", str(trained.folder), str(out), "--data.root=data/shapes"]) == 0

@@ -113,6 +113,7 @@ def test_files_that_could_run_code_are_refused(tmp_path, capsys):
             read_weights(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_another(tmp_path):
     root = write_shapes(tmp_path / "shapes", 4, 1, 64)
     first = toy_config(root, tmp_path, "first", train={"steps": 1})

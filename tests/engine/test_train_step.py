@@ -21,6 +21,8 @@ from dcnv2.engine.training.nonfinite import NonFiniteLossError, first_nonfinite_
 from dcnv2.engine.training.optim import lr_factor, scale_lr
 from dcnv2.engine.training.trainer import Trainer, train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):

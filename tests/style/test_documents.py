@@ -58,6 +58,7 @@ def _lacking(path) -> set[str]:
     return set(PROVENANCE) - {key for key, value in read_provenance(path).items() if value}
 
 
+@pytest.mark.slow
 def test_readme_code_runs():
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     assert blocks

@@ -47,6 +47,7 @@ def test_every_menu_entry_is_a_page():
     assert {"index.md", "tutorial.md", "faq.md"} <= menu
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("page", WITH_CODE, ids=_name)
 def test_code_of_a_page_runs(page):
@@ -55,6 +56,7 @@ def test_code_of_a_page_runs(page):
         exec(compile(block, str(page), "exec"), names)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_notebook_runs_from_top_to_bottom(monkeypatch, tmp_path):
     import matplotlib.pyplot as plt

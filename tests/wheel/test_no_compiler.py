@@ -7,11 +7,13 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
 from check_pip_compiler import copy_sources
 
 SMOKE = Path(__file__).with_name("check_install.py")
 
 
+@pytest.mark.slow
 def test_a_wheel_is_built_and_works_where_there_is_no_compiler(tmp_path):
     sources, site = tmp_path / "sources", tmp_path / "site"
     sources.mkdir()

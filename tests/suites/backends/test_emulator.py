@@ -35,6 +35,7 @@ def test_every_path_has_problems(path):
     assert not [p for p in taken if get_backend(f"emulated-{path}").supports(p, "cpu")]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(NO_HEADERS), reason=NO_HEADERS)
 @pytest.mark.parametrize(
     ("backend", "problem"), CASES, ids=lambda value: getattr(value, "op", value)
@@ -43,6 +44,7 @@ def test_emulated_kernels_are_within_tolerance(backend, problem):
     assert not check(backend, problem, "cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(NO_HEADERS), reason=NO_HEADERS)
 @pytest.mark.parametrize("deform_groups", [1, 2])
 def test_many_samples_of_one_pixel_are_summed(deform_groups):
@@ -79,6 +81,7 @@ deform_conv2d("{path}")(*operands).sum().backward()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(NO_HEADERS), reason=NO_HEADERS)
 @pytest.mark.parametrize("path", ["simt", "mma"])
 @pytest.mark.parametrize("printed", ["0", "1"])

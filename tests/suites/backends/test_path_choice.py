@@ -13,7 +13,7 @@ from suites.backends.emulator.build import cuda_headers
 from suites.mutants.patches import ROOT
 
 HEADERS, WHY = cuda_headers()
-pytestmark = pytest.mark.skipif(HEADERS is None, reason=WHY)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(HEADERS is None, reason=WHY)]
 
 MOST = 2**31 - 1
 NAMES = (

@@ -284,6 +284,7 @@ class OnePath(Reference):
         )
 
 
+@pytest.mark.slow
 def test_generated_problems_follow_the_targets_preferences_where_the_claim_allows(session):
     target = _target(OnePath(), session)
     equals(target)

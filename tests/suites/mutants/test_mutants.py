@@ -37,6 +37,7 @@ def judged():
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", FEW, ids=lambda m: m.key)
 def test_mutant_is_detected(judged, mutant):
     assert f"{mutant.key}: killed by" in judged

@@ -87,6 +87,7 @@ def _run(path):
     return subprocess.run(command, env=env, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_data_file_shows_the_failure_and_not_another_implementation_s(tmp_path):
     problem = ConvProblem(dtype="bfloat16", height=12, width=13)  # larger tensors are compressed
     case = _case("equals the reference", problem, evaluations=[Evaluation()])
@@ -112,6 +113,7 @@ def test_a_failure_that_does_not_show_leaves_no_data_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_data_file_of_runs_that_differ(tmp_path):
     problem = ConvProblem(batch=1, offsets="clustered", dtype="float32")
     case = _case("every run gives the same bits", problem)
@@ -201,6 +203,7 @@ def test_changed_operands_have_a_tolerance_of_their_own():
     assert find_failure(case, _target()).allowed["output"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "entries", [{"device": "cuda:77"}, {"library": "no_such_library:conv@mmcv"}]
 )

@@ -81,6 +81,7 @@ def test_page_is_current():
     assert named == {path.name for path in DATA}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", DATA, ids=lambda path: path.stem)
 def test_reported_failure_is_still_there(data):
     pytest.importorskip(data.name.partition("_")[0])

@@ -53,6 +53,7 @@ def test_bias_of_1_percent_is_caught_in_bfloat16(seed):
     assert min(_error_ratios(problem, biased).values()) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_no_false_alarm_on_200_problems(dtype):
     """Correct kernels of several kinds: with a rounded operand or none, in either order."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Two ranks with half of every batch each, beside one rank with the whole batch.
+"""Parity of distributed training: two ranks with half of every batch each, and one with all of it.
 
 `python -m suites.coco.ddp_parity CONFIG --key=value ...`, by itself or under torchrun, is
-`dcnv2 train` in float64. There rounding stays far below what would turn the choice of a proposal,
-so two such runs have to agree step by step; float32 sums in another order would drive them apart.
+`dcnv2 train` in float64. Rounding in float64 is too small to change the choice of a proposal, so
+the two runs must agree step by step; in float32, sums in another order would let them diverge.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dcnv2.engine.runtime.distributed import init_distributed
 from dcnv2.engine.training.trainer import Trainer
 from suites.coco.runs import Launch, compare_runs
 
-# Masks are left out: their loss is a mean over the positive boxes, which differ in number.
+# Without masks: their loss is a mean over the positive boxes, whose number differs by rank.
 WORDS = {
     "model.num_classes": len(CLASSES),
     "model.mask.enabled": "false",
@@ -30,40 +30,40 @@ WORDS = {
     "train.log_every": 1,
 }
 BATCH = 8
-# Relative difference of the loss, at any step.
+# Largest relative difference of the loss at any step.
 SAME_LOSS = 1e-6
 
 
-def followed_run(options: argparse.Namespace, config: str) -> dict[str, float | bool]:
-    """Trains on one rank and, at the same time, on two; returns how far they are apart.
+def parity_run(options: argparse.Namespace, config: str) -> dict[str, float | bool]:
+    """Train on one rank and, at the same time, on two; return their differences.
 
     Args:
-        options: have `followed_steps`, the `folder` with the data set, the `device` and `seconds`.
-        config: name of a configuration.
+        options: Have `parity_steps`, the `folder` with the data set, the `device` and `seconds`.
+        config: Name of a configuration.
 
     Raises:
-        RuntimeError: a run failed, with the end of what it said.
+        RuntimeError: A run failed; the message has the end of its output.
     """
     words = {
         **WORDS,
         "data.root": options.folder / "resumed",
-        "train.steps": options.followed_steps,
+        "train.steps": options.parity_steps,
         "train.batch_size": BATCH,
     }
     program = "suites.coco.ddp_parity"
     one = Launch(options, config, {**words, "name": "one"}, program=(program,))
     two = Launch(options, config, {**words, "name": "two"}, ranks=2, program=(program,))
-    beside = one.start()
+    process = one.start()
     try:
         two.run()
-        one.finish(beside)
+        one.finish(process)
     finally:
-        beside.kill()
-    return {"steps": options.followed_steps, "batch": BATCH, **compare_runs(one.folder, two.folder)}
+        process.kill()
+    return {"steps": options.parity_steps, "batch": BATCH, **compare_runs(one.folder, two.folder)}
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Trains as configured, in float64."""
+    """Train as configured, in float64."""
     source, *overrides = sys.argv[1:] if words is None else words
     config = load_config(source, overrides)
     torch.set_default_dtype(torch.float64)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Pictures of the smoke run: learning curves, and a sheet of predictions beside the truth."""
+"""Pictures of the training suite: learning curves, and predictions next to the ground truth."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -18,7 +18,7 @@ COLOURS = {"plain": "0.4", "dcnv1": "C0", "dcnv2": "C3", "dcnv2_mimic": "C1"}
 
 
 def draw_curves(metrics: Mapping[str, pd.DataFrame], path: Path) -> None:
-    """Draws the loss and its terms over the steps, a line a model.
+    """Draw the loss and its terms over the steps, a line per model.
 
     Args:
         metrics: `metrics.csv` of each model by name.
@@ -38,7 +38,7 @@ def draw_curves(metrics: Mapping[str, pd.DataFrame], path: Path) -> None:
 
 
 def draw_sheet(rows: Sequence[tuple[str, Sequence[Tensor]]], path: Path) -> None:
-    """Draws a grid of pictures, uint8 [3, H, W], with a titled row for each entry."""
+    """Draw a grid of pictures, uint8 [3, H, W], with a titled row for each entry."""
     columns = len(rows[0][1])
     figure, panels = plt.subplots(
         len(rows),
@@ -52,24 +52,24 @@ def draw_sheet(rows: Sequence[tuple[str, Sequence[Tensor]]], path: Path) -> None
             panel.imshow(picture.permute(1, 2, 0).numpy())
             panel.set(xticks=[], yticks=[])
         line[0].set_ylabel(title)
-    drawn = BytesIO()
-    figure.savefig(drawn, dpi=110)
+    buffer = BytesIO()
+    figure.savefig(buffer, dpi=110)
     plt.close(figure)
-    # Grainy pictures hardly compress; with a palette of 256 colours they take a third.
-    Image.open(drawn).convert("RGB").quantize(256).save(path, optimize=True)
+    # Noisy pictures hardly compress; a palette of 256 colours takes a third of the space.
+    Image.open(buffer).convert("RGB").quantize(256).save(path, optimize=True)
 
 
 def draw_resumed(whole: pd.DataFrame, cut: pd.DataFrame, stopped: int, path: Path) -> None:
-    """Draws the loss of a run that was ended and resumed on top of one that was not.
+    """Draw the loss of an interrupted and resumed run over that of an uninterrupted one.
 
     Args:
-        whole: `metrics.csv` of the run without a break.
-        cut: of the other.
-        stopped: last step before the break.
+        whole: `metrics.csv` of the uninterrupted run.
+        cut: `metrics.csv` of the interrupted run.
+        stopped: Last step before the interruption.
         path: PNG to write.
     """
     figure, panel = plt.subplots(figsize=(7, 3.4), layout="constrained")
-    panel.plot(whole["step"], whole["loss"], label="without a break", color="0.75", linewidth=4)
+    panel.plot(whole["step"], whole["loss"], label="uninterrupted", color="0.75", linewidth=4)
     for rows, words in (
         (cut[cut["step"] <= stopped], {"color": "C0", "label": "until SIGTERM"}),
         (cut[cut["step"] > stopped], {"color": "C3", "label": "resumed"}),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Trainings as a user starts them, in processes of their own, and what their folders tell."""
+"""Trainings as a user starts them, in processes of their own, and results from their folders."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from safetensors.torch import load_file
 from dcnv2.engine.runtime.checkpoint import WEIGHTS, last_checkpoint
 from dcnv2.engine.runtime.signals import EXIT_STOPPED
 
-# Of what a failed run said.
+# Of the output of a failed run.
 SHOWN_CHARACTERS = 2000
 
 
 class Launch:
-    """A run of `dcnv2 train` or the like, on one rank by itself or on several by torchrun.
+    """A run of `dcnv2 train` or a similar program, on one rank by itself or on several by torchrun.
 
     Args:
-        options: have the `folder` of all runs, the `device`, and how many `seconds` a run may take.
-        config: name of a configuration.
-        words: values by key; `name` names the run's folder.
-        overrides: further words, as on a command line.
-        ranks: processes.
-        program: the module that runs, and its first words.
+        options: Have the `folder` of all runs, the `device`, and the most `seconds` of a run.
+        config: Name of a configuration.
+        words: Values by key; `name` names the run's folder.
+        overrides: Further words, as on a command line.
+        ranks: Number of processes.
+        program: The module that runs, and its first words.
     """
 
     def __init__(
@@ -48,30 +48,30 @@ class Launch:
         self.seconds = options.seconds
         self.folder = options.folder / str(words["name"])
         many = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-        settings = {"output": options.folder, "device": options.device, **words}
+        values = {"output": options.folder, "device": options.device, **words}
         self.command = [
             *(sys.executable, *(many if ranks > 1 else ()), "-m", *program, config),
-            *(f"--{key}={value}" for key, value in settings.items()),
+            *(f"--{key}={value}" for key, value in values.items()),
             *overrides,
         ]
 
     def start(self, *words: str) -> subprocess.Popen:
-        """Begins the run; what it says goes to a file beside its folder."""
+        """Begin the run; its output goes to a text file next to its folder."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with self._said().open("w") as said:
+        with self._log().open("w") as log:
             return subprocess.Popen(
                 [*self.command, *words],
-                stdout=said,
+                stdout=log,
                 stderr=subprocess.STDOUT,
-                # torchrun's default; set explicitly, it prints no warning.
+                # torchrun's default; it warns unless the variable is set.
                 env={"OMP_NUM_THREADS": "1", **os.environ},
             )
 
-    def finish(self, process: subprocess.Popen, wanted: int = 0) -> None:
-        """Waits for the end.
+    def finish(self, process: subprocess.Popen, expected: int = 0) -> None:
+        """Wait for the end.
 
         Raises:
-            RuntimeError: another exit status than `wanted`, or out of time.
+            RuntimeError: The exit status is not the expected one, or time is up.
         """
         try:
             status = process.wait(self.seconds)
@@ -81,25 +81,25 @@ class Launch:
                 process.wait(20)
             process.kill()
             raise RuntimeError(f"{self._end()}\nnot done in {self.seconds:g} s") from None
-        if status != wanted:
-            raise RuntimeError(f"{self._end()}\nexit status {status}, wanted {wanted}")
+        if status != expected:
+            raise RuntimeError(f"{self._end()}\nexit status {status}, expected {expected}")
 
     def run(self, *words: str) -> None:
-        """Begins the run and waits for its end."""
+        """Begin the run and wait for its end."""
         self.finish(self.start(*words))
 
-    def _said(self) -> Path:
+    def _log(self) -> Path:
         return self.folder.with_suffix(".txt")
 
     def _end(self) -> str:
-        return self._said().read_text()[-SHOWN_CHARACTERS:]
+        return self._log().read_text()[-SHOWN_CHARACTERS:]
 
 
-def end_in_the_middle(launch: Launch, step: int) -> int:
-    """Starts a run and ends it by SIGTERM once `step` has been recorded; returns its exit status.
+def interrupt(launch: Launch, step: int) -> int:
+    """Start a run and send it SIGTERM once `step` is recorded; return its exit status.
 
     Raises:
-        RuntimeError: it ended by itself, or with another status than that of saved runs.
+        RuntimeError: It ended by itself, or with another status than that of saved runs.
     """
     process = launch.start()
     try:
@@ -114,14 +114,14 @@ def end_in_the_middle(launch: Launch, step: int) -> int:
 
 
 def _steps(folder: Path) -> int:
-    """The last step of a table that may be about to be written."""
+    """The last recorded step; the file may be incomplete."""
     path = folder / "metrics.csv"
     rows = path.read_text().split("\n")[1:-1] if path.exists() else []
     return int(rows[-1].partition(",")[0]) if rows else 0
 
 
 def pace(folder: Path) -> dict[str, float]:
-    """Medians of a run's records, without the first third: there libraries choose algorithms."""
+    """Medians of a run's records, without the first third, in which libraries choose algorithms."""
     rows = pd.read_csv(folder / "metrics.csv")
     rows = rows[rows["step"] > rows["step"].iloc[-1] / 3]
     return {
@@ -133,18 +133,22 @@ def pace(folder: Path) -> dict[str, float]:
 
 
 def compare_runs(one: Path, other: Path) -> dict[str, float | bool]:
-    """How far two runs are apart: `loss` and `rate`, largest relative differences over their steps;
-    `same_steps`; `equal` of `tensors` of the newest weights, those that are equal to the bit."""
+    """Differences of two runs.
+
+    Returns:
+        `loss` and `rate`: largest relative differences over the steps. `same_steps`: whether both
+        recorded the same steps. `equal` of `tensors` of the newest weights are bit-identical.
+    """
     rows, others = (pd.read_csv(folder / "metrics.csv") for folder in (one, other))
     files = (last_checkpoint(folder / "checkpoints") / WEIGHTS for folder in (one, other))
     weights, others_weights = map(load_file, files)
     same_steps = rows["step"].tolist() == others["step"].tolist()
 
-    def apart(column: str) -> float:
+    def difference(column: str) -> float:
         if not same_steps:
             return float("nan")
         return float(((others[column] - rows[column]).abs() / rows[column].abs()).max())
 
     equal = [torch.equal(value, others_weights[name]) for name, value in weights.items()]
-    found = {"loss": apart("loss"), "rate": apart("lr"), "same_steps": same_steps}
+    found = {"loss": difference("loss"), "rate": difference("lr"), "same_steps": same_steps}
     return {**found, "equal": sum(equal), "tensors": len(equal)}

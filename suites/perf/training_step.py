@@ -22,7 +22,7 @@ from suites.perf.step_case import StepCase, running
 
 # Objects per image as in COCO, proposals near each, standard deviation of offsets in pixels.
 OBJECTS, NEAR_PROPOSALS, OFFSET_PIXELS = 7, 24, 1.5
-WARM_UP_STEPS = 2
+WARM_UP_STEPS, FEWEST_STEPS = 2, 3
 
 
 class TrainingStep:
@@ -69,16 +69,13 @@ class TrainingStep:
         return loss.item()
 
 
-def time_step(
-    case: StepCase, timer: DeviceTimer, seconds: float, fewest: int = 3
-) -> dict[str, Any]:
+def time_step(case: StepCase, timer: DeviceTimer, seconds: float) -> dict[str, Any]:
     """Build the step of a case and time it.
 
     Args:
         case: What to time.
         timer: The clock of the device to run on.
         seconds: Approximate duration of all timed steps.
-        fewest: Least number of timed steps.
 
     Returns:
         A row: the case, its loss, p20, p50 and p80 of the steps in ms by the host's clock, images
@@ -93,7 +90,7 @@ def time_step(
         torch.cuda.reset_peak_memory_stats(device)
     step = TrainingStep(case, device)
     losses = [step() for _ in range(WARM_UP_STEPS)]
-    times, timed_losses = timer.wall_times_ms(step, seconds, fewest)
+    times, timed_losses = timer.wall_times_ms(step, seconds, FEWEST_STEPS)
     losses += timed_losses
     if not all(map(math.isfinite, losses)):
         raise FloatingPointError(f"{case}: losses are {losses}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The report on training: pace by ranks, and a resumed run on top of one without a break."""
+"""The report on training: speed by ranks, parity of ranks, and resumption."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from dcnv2.engine.runtime.checkpoint import WEIGHTS, write_checksums
 from suites.coco import scaling
-from suites.coco.runs import Launch, compare_runs, end_in_the_middle, pace
+from suites.coco.runs import Launch, compare_runs, interrupt, pace
 
 pytestmark = pytest.mark.slow
 
@@ -42,8 +42,8 @@ def test_a_report_has_two_ranks_and_a_resumed_run(tmp_path, monkeypatch, capsys)
         monkeypatch.setattr(scaling, name, value)
     monkeypatch.setattr(scaling, "RESUMED_CONFIG", str(tmp_path / "toy.yaml"))
     words = ["--device=cpu", "--ranks", "1", "--config", str(tmp_path / "toy.yaml"), "--batches=1"]
-    words += ["--steps=3", "--drawn=64", "--side=64", "--workers=0", "--resumed-steps=8"]
-    words += ["--followed-steps=2"]
+    words += ["--steps=3", "--pictures=64", "--side=64", "--workers=0", "--resumed-steps=8"]
+    words += ["--parity-steps=2"]
     words += ["--folder", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]
     status = scaling.main([*words, "--seconds=300", "--train.precision=float32"])
     assert (status, capsys.readouterr().err) == (0, "")
@@ -61,15 +61,15 @@ def test_a_report_has_two_ranks_and_a_resumed_run(tmp_path, monkeypatch, capsys)
     assert again["equal"] == again["tensors"]
     assert 4 <= again["stopped"] < 8
     text = (tmp_path / "reports" / "training.md").read_text()
-    assert "## Two ranks beside one" in text
-    assert not list((tmp_path / "runs" / "timed").rglob("*.png")), "pictures come in JPEG"
-    assert "ended by SIGTERM after step" in " ".join(text.split())
+    assert "## Two ranks compared with one" in text
+    assert not list((tmp_path / "runs" / "timed").rglob("*.png")), "pictures are JPEG"
+    assert "interrupted by SIGTERM after step" in " ".join(text.split())
     assert (tmp_path / "reports" / "training_resumed.png").stat().st_size
 
 
-def test_failures_are_reported_and_the_rest_is_kept(tmp_path, monkeypatch, capsys):
+def test_failures_are_reported_with_the_other_results(tmp_path, monkeypatch, capsys):
     def fail(*_):
-        raise RuntimeError("out of memory\nexit status 1, wanted 0")
+        raise RuntimeError("out of memory\nexit status 1, expected 0")
 
     found = {"steps": 8, "stopped": 4, "status": 75, "loss": 0.1, "rate": 0.5, "equal": 1}
     monkeypatch.setattr(scaling, "write_shapes", lambda *_: None)
@@ -81,15 +81,15 @@ def test_failures_are_reported_and_the_rest_is_kept(tmp_path, monkeypatch, capsy
     )
     for name in ("whole", "cut"):
         _run(tmp_path / "runs" / name, [1.0, 2.0])
-    monkeypatch.setattr(scaling, "followed_run", lambda *_: {**found, "batch": 8})
+    monkeypatch.setattr(scaling, "parity_run", lambda *_: {**found, "batch": 8})
     words = ["--ranks", "2", "--folder", str(tmp_path / "runs"), "--reports", str(tmp_path)]
     monkeypatch.setattr(scaling.shutil, "rmtree", lambda *_, **__: None)
     assert scaling.main([*words, "--device=cpu"]) == 1
-    said = capsys.readouterr().err
-    assert "2 rank(s), 8 images each: out of memory" in said
-    assert "the resumed run did other steps" in said
-    assert "two ranks did other steps than one: the loss is 0.1 off" in said
-    assert "exit status 1, wanted 0" in (tmp_path / "training.md").read_text()
+    errors = capsys.readouterr().err
+    assert "2 rank(s), 8 images each: out of memory" in errors
+    assert "the resumed run took other steps" in errors
+    assert "two ranks and one took different steps: the loss differs by 0.1" in errors
+    assert "exit status 1, expected 0" in (tmp_path / "training.md").read_text()
 
 
 def test_a_run_that_fails_or_takes_too_long_says_so(tmp_path):
@@ -97,10 +97,10 @@ def test_a_run_that_fails_or_takes_too_long_says_so(tmp_path):
     launch = Launch(options, "no/such", {"name": "x"})
     launch.command = [sys.executable, "-c", "print('no such thing'); raise SystemExit(3)"]
     launch.seconds = 60.0
-    with pytest.raises(RuntimeError, match="no such thing\\n\\nexit status 3, wanted 0"):
+    with pytest.raises(RuntimeError, match="no such thing\\n\\nexit status 3, expected 0"):
         launch.run()
-    with pytest.raises(RuntimeError, match="exit status 3, wanted 75"):
-        end_in_the_middle(launch, 1)
+    with pytest.raises(RuntimeError, match="exit status 3, expected 75"):
+        interrupt(launch, 1)
     launch.seconds = 0.2
     launch.command = [sys.executable, "-c", "import time; time.sleep(60)"]
     with pytest.raises(RuntimeError, match="not done in"):

@@ -29,7 +29,9 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def shallow(monkeypatch):
-    """One block a stage, narrow heads, few boxes."""
+    """One block per stage, narrow heads, few boxes, one timed step."""
+    monkeypatch.setattr(training_step, "WARM_UP_STEPS", 0)
+    monkeypatch.setattr(training_step, "FEWEST_STEPS", 1)
     archs = {arch: ((1, 1, 1, 1), *rest) for arch, (_, *rest) in resnet.ARCHS.items()}
     monkeypatch.setattr(resnet, "ARCHS", archs)
     monkeypatch.setattr(training_step, "NEAR_PROPOSALS", 1)

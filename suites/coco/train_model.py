@@ -15,7 +15,7 @@ import torch
 from dcnv2.engine.config import RunConfig, load_config
 from dcnv2.engine.runtime.checkpoint import last_checkpoint, load_meta, restore
 from dcnv2.engine.runtime.device import pick_device
-from dcnv2.engine.runtime.run_folder import write_whole
+from dcnv2.engine.runtime.run_folder import write_atomically
 from dcnv2.engine.training.trainer import train
 from suites.coco.smoke_suite import Suite
 
@@ -78,7 +78,7 @@ def run_model(
     }
     if pick_device(config.device).type != "cpu":
         del row["cpu_share"]  # the process waits while the GPU works
-    write_whole(home / ROW, json.dumps(row, default=float))
+    write_atomically(home / ROW, json.dumps(row, default=float))
     return row
 
 

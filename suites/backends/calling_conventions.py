@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How implementations are called: adapters from their order of arguments to our names.
+"""Adapters from the argument orders of other implementations to our argument names.
 
-All arguments go by position: many implementations are `Function.apply`, which takes no others.
+All arguments are positional: many implementations are `Function.apply`, which takes no keywords.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ def _v1_call(function: Callable) -> Operator:
 
 
 def _refuse(**operands: Tensor | None) -> None:
-    """Refuse to drop an operand: the result would be judged against one that has it."""
+    """Refuse to drop an operand: the result would be compared with one that has it."""
     for name, operand in operands.items():
         if operand is not None:
             raise ValueError(f"this calling convention has no {name}")
 
 
 def _roi_pool_call(function: Callable) -> Operator:
-    """mmcv's deform_roi_pool, which knows no mask."""
+    """mmcv's deform_roi_pool, which has no mask."""
 
     def pool(input, rois, offset, mask, output_size, spatial_scale, sampling_ratio, gamma):
         _refuse(mask=mask)
@@ -85,7 +85,7 @@ def _roi_pool_call(function: Callable) -> Operator:
 
 
 def _psroi_pool_call(function: Callable) -> Operator:
-    """The authors' pooling, its options in our order; no mask."""
+    """The position-sensitive pooling of the paper's authors; it has no mask."""
 
     def pool(
         input, rois, offset, mask, output_size, spatial_scale, group_size, part_size,
@@ -118,10 +118,10 @@ CONVENTIONS = {
 
 
 def convention_of(function: Callable) -> str:
-    """The convention whose argument names a signature has; torchvision's if it says nothing.
+    """The convention whose argument names a signature has; torchvision's if it is not known.
 
     Raises:
-        ValueError: the third and fourth names are those of no convention.
+        ValueError: the third and fourth names belong to no convention.
     """
     try:
         names = list(inspect.signature(function).parameters)
@@ -136,6 +136,6 @@ def convention_of(function: Callable) -> str:
     if names[3] in ("bias", "stride"):
         return "torchvision" if names[3] == "bias" else "v1"
     raise ValueError(
-        f"cannot tell the calling convention of {', '.join(names)}: name it, as in "
+        f"unknown calling convention of {', '.join(names)}: name it, as in "
         f"module:function@NAME with one of {', '.join(CONVENTIONS)}"
     )

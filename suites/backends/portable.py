@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The portable path by itself: its forward and its hand-written backward, no compiled library.
+"""The portable path: its forward and its hand-written backward, without a compiled library.
 
-Where nothing was compiled `dcnv2.ops` runs just this; where something was, this reaches it.
+`dcnv2.ops` runs it if no library was compiled; this module runs it in any case.
 """
 
 from __future__ import annotations

@@ -56,5 +56,5 @@ def to_bytes(value: Any) -> bytes:
 
 
 def from_bytes(data: bytes) -> Any:
-    """The value, its tensors on the CPU: the process that receives it leaves the GPU alone."""
+    """The value, with its tensors on the CPU, so that receiving it does not use the GPU."""
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Indices that need more than 32 bits, of tensors that take hardly any memory."""
+"""Indices that need more than 32 bits, in sparse tensors that take almost no memory."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ ANY = [
 @pytest.mark.parametrize("last", large_tensors.EDGES, ids=["2^31-1", "2^31", "2^31+1", "beyond"])
 @pytest.mark.parametrize("problem", ANY, ids=lambda p: p.op)
 def test_operand_may_spread_over_2_31_elements(target, problem, last):
-    """Each operand in turn, and the gradient, with one long stride: along every axis."""
+    """Each operand and the gradient in turn has one long stride, along every axis in turn."""
     problem = target.adapt_fixed(problem)
     require_supported(target, problem)
     function, allowed = target.backend.operator(problem.op), identity_tolerance(problem)
@@ -44,11 +44,11 @@ def _results(function, problem, given):
 @pytest.mark.in_place
 @pytest.mark.parametrize("channels", [1, 4])
 def test_conv_reads_pixels_beyond_2_31_elements(target, channels):
-    """Rows at both ends of a tall image, and the same rows without what lies between them."""
+    """Compares rows at both ends of a tall image with the same rows in a small image."""
     tall, few = large_tensors.conv_problems("float32", channels)
     require_supported(target, few)
     operands, grad = few.operands(target.device), few.grad_output(target.device)
-    operands["offset"] = (8 * operands["offset"]).round() / 8  # exact beside 2^20
+    operands["offset"] = (8 * operands["offset"]).round() / 8  # exact when added to 2^20
     function, wanted = target.backend.operator(few.op), ("offset", "weight", "bias", "mask")
     want = evaluate(function, few, operands, grad, wanted)
     with large_tensors.zeros(torch.float32, target.device) as memory:
@@ -76,7 +76,7 @@ def test_pool_reads_pixels_beyond_2_31_elements(target, kind):
 
 @pytest.mark.cuda_only
 def test_bins_beyond_a_grid_of_blocks_equal_those_within(target):
-    """So many bins that a thread that stays within 2^20 blocks has more than one of them."""
+    """More bins than threads in the largest grid of 2^20 blocks."""
     if torch.cuda.mem_get_info()[1] < 8 * 2**30:
         pytest.skip("needs a GPU with 8 GiB")
     problem = RoIProblem(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""RoI poolings in every setting that autograd and callers allow: steps, layouts, order, place."""
+"""RoI poolings under every use that autograd and callers allow: steps, layouts, order, place."""
 
 import pytest
 import torch
@@ -43,9 +43,9 @@ def test_permuting_the_images_moves_the_input_s_gradient(target, problem, kind):
 @BOTH
 @claim(lambda kind: _precise(kind, layouts=("contiguous",)).filter(lambda p: p.rois), 25)
 def test_translation_of_map_and_rois_changes_nothing(target, problem, kind):
-    """In the bins whose samples all lie between the pixels of the smaller map.
+    """Compares bins whose samples are all between the pixels of the smaller map.
 
-    Of regions whose corners do not change the side to which psroi rounds halves.
+    Left out are RoIs with corners for which psroi's rounding of halves changes direction.
     """
     operands = problem.operands(target.device)
     down, right = 1 + problem.seed % 2, 1 + problem.seed % 3
@@ -66,7 +66,7 @@ def test_translation_of_map_and_rois_changes_nothing(target, problem, kind):
 
 
 def _between_pixels(problem):
-    """Bins [R, C, ph, pw] none of whose samples is clamped or left out."""
+    """Bins [R, C, ph, pw] of which no sample is clamped or left out."""
     exact = problem.rounded()
     kept = torch.zeros(problem.output_shape(), dtype=torch.bool)
     for index in range(len(problem.rois)):
@@ -96,7 +96,7 @@ def test_layout_of_a_pool_s_operand_changes_nothing(target, problem, kind, opera
 @pytest.mark.parametrize("layout", ["sum", "channels_last", "strided", "storage_offset"])
 @claim(lambda kind, layout: _precise(kind), 8)
 def test_layout_of_a_pool_s_gradient_changes_nothing(target, problem, kind, layout):
-    """`sum` sends one number with strides of 0."""
+    """`sum` has one element and strides of 0."""
     plain = problem.but(layouts=())
     grad = plain.grad_output(target.device)
     if layout == "sum":
@@ -112,7 +112,7 @@ def test_layout_of_a_pool_s_gradient_changes_nothing(target, problem, kind, layo
 @BOTH
 @claim(lambda kind: _precise(kind), 10)
 def test_gradients_of_a_pool_accumulate_over_steps(target, problem, kind):
-    """Two backward passes leave twice the gradient, with the graph kept as with a new one."""
+    """Each backward pass adds its gradient, with a retained graph and with a new one."""
     leaves = {
         name: t if t is None or name == "rois" else t.detach().clone().requires_grad_()
         for name, t in problem.operands(target.device).items()
@@ -137,7 +137,7 @@ def test_gradients_of_a_pool_accumulate_over_steps(target, problem, kind):
     10,
 )
 def test_chain_rule_through_a_head_of_rois(target, problem, kind):
-    """Offsets that are predicted from the regions' plain pooling, as in every detector."""
+    """Offsets are predicted from the RoIs' pooling without offsets, as in a detector."""
     operands, grad = problem.operands(target.device), problem.grad_output(target.device)
     function = target.backend.operator(problem.op)
     shape = operands["offset"].shape
@@ -156,7 +156,7 @@ def test_chain_rule_through_a_head_of_rois(target, problem, kind):
     back = torch.autograd.grad(predicted(input), (input, head), reached["grad_offset"])
     parts = evaluate(function, problem, given, grad, ("input", "offset"))
     reached["grad_input"] = got[0] - back[0]
-    # The pooling that the head sees has a gradient of its own, which rounds as well.
+    # The gradient of the pooling that feeds the head is rounded too.
     assert_within(identity_tolerance(problem, 4, offset=given["offset"]), reached, parts)
     assert torch.equal(got[1], back[1])
 
@@ -176,7 +176,7 @@ def test_an_integer_and_a_pair_of_bins_mean_the_same(target, problem):
 @BOTH
 @pytest.mark.library
 def test_compiled_pool_equals_eager_for_any_number_of_rois(target, kind):
-    """One graph, without a break, for all numbers of regions and sizes of the map."""
+    """One graph, without a break, for all numbers of RoIs and sizes of the map."""
     problem = RoIProblem(kind=kind, bins=(2, 2), dtype="float32", rois=("inside",) * 3)
     require_supported(target, problem)
     torch.compiler.reset()
@@ -191,7 +191,7 @@ def test_compiled_pool_equals_eager_for_any_number_of_rois(target, kind):
         return function(input, rois, offset * 0.5, mask.sigmoid(), **options).relu()
 
     compiled = torch.compile(pool, backend=counting, fullgraph=True, dynamic=True)
-    # No two sizes are equal, not even to the numbers of a region, else they are taken for one.
+    # No two sizes are equal, nor equal to the columns of rois: dynamo would unify them.
     for count, height, width in ((11, 19, 23), (7, 29, 31), (13, 37, 17)):
         case = problem.but(rois=("inside",) * count, height=height, width=width)
         operands, grad = case.operands(target.device), case.grad_output(target.device)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Published values of the RoI poolings; those of the 2x2 and 4x4 images are mmcv's."""
+"""Published values of the RoI poolings; those of the 2x2 and 4x4 images come from mmcv."""
 
 import pytest
 import torch

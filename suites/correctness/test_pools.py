@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Both deformable RoI poolings: what the formulas say, and what must hold of them anyway."""
+"""Both deformable RoI poolings: their definition, and identities that do not depend on it."""
 
 import itertools
 
@@ -41,7 +41,7 @@ def test_non_finite_offsets_affect_only_their_bins(target, problem, kind):
 
 
 def _smooth(problem):
-    """Few numbers; offsets of odd size on odd grids, so that no sample is near a jump."""
+    """Few elements, and offsets off every grid, so that no sample is near a jump."""
     return problem.but(
         batch=1, height=5, width=4, bins=(2, 2), rois=problem.rois[:2] or ("inside",),
         channels=problem.classes, group_size=min(problem.group_size, 2), offsets="small",
@@ -88,7 +88,7 @@ def test_mask_multiplies_the_bins(target, problem, kind):
 @BOTH
 @claim(lambda kind: _precise(kind).filter(lambda p: len(p.rois) > 1), 25)
 def test_rois_are_independent(target, problem, kind):
-    """In another order, each twice, or each by itself: the same bins; the input's gradient adds."""
+    """Reordered, repeated or separate RoIs have the same bins; the input's gradients add up."""
     operands, grad = problem.operands(target.device), problem.grad_output(target.device)
     each = {n: t for n, t in operands.items() if n != "input" and t is not None}
     count = len(problem.rois)
@@ -127,7 +127,7 @@ def test_pool_is_linear_in_its_input(target, problem, kind):
 
 
 def _with(strategy, **changes):
-    """What a claim asks of its problems: changed as they are drawn, a backend can decline them."""
+    """Problems with fields that a claim requires, so that a backend can decline them."""
     return strategy.map(lambda problem: problem.but(**changes))
 
 
@@ -147,7 +147,7 @@ def test_frozen_operands_leave_the_other_gradients_of_a_pool(target, problem, ki
 
 
 def _aligned(problem):
-    """Without the regions of which torchvision's roi_align says nothing."""
+    """Without the RoIs for which torchvision's roi_align is not defined."""
     rois = tuple(r for r in problem.rois if r not in ("inverted", "degenerate"))
     return problem.but(rois=rois or ("inside",), offsets="none", mask=False)
 
@@ -167,7 +167,7 @@ def test_without_offset_the_centred_pool_is_roi_align(target, problem):
 
 @claim(_with(_precise("roi", layouts=("contiguous",)), offsets="zero", offset_scale=0.25), 25)
 def test_a_common_offset_moves_the_roi(target, problem):
-    """By gamma times its size, an offset of a half: powers of two, so the boxes stay exact."""
+    """An offset of 0.5 moves it by gamma times half its size; powers of two keep boxes exact."""
     operands = problem.operands(target.device)
     boxes = operands["rois"].clone()
     size = boxes[:, 3:] - boxes[:, 1:3]
@@ -182,7 +182,7 @@ def test_a_common_offset_moves_the_roi(target, problem):
 
 
 def _same_side(problem, boxes, offset):
-    """Bins that are decided with the boxes moved, and with the bins moved."""
+    """Bins that are decided both with moved boxes and with moved bins."""
     from suites.problems.rois import undecided_among
 
     rois = problem.rounded()["rois"]
@@ -212,7 +212,7 @@ def test_classes_are_separate_poolings(target, problem):
 
 @claim(_precise("psroi").filter(lambda p: p.group_size > 1), 25)
 def test_groups_read_channels_by_place(target, problem):
-    """Each bin of a grouped pool is that bin of an ungrouped one, of its own channels."""
+    """Each bin of a grouped pool equals that bin of an ungrouped pool of its own channels."""
     operands, whole = problem.operands(target.device), run_with(target, problem, ())["output"]
     maps, bins = problem.group_size, problem.bins[0]
     joined = torch.zeros_like(whole)
@@ -228,7 +228,7 @@ def test_groups_read_channels_by_place(target, problem):
 
 @pytest.mark.parametrize("corner", [-3.5, -2.5, -0.5, 0.5, 1.5])
 def test_corners_at_halves_are_rounded_away_from_zero(target, corner):
-    """As C rounds: a region from -2.5 begins where one from -3 does."""
+    """As C's round(): a RoI from -2.5 starts where one from -3 does."""
     problem = RoIProblem(
         kind="psroi", bins=(3, 3), scale=1.0, rois=("whole",), mask=False, offsets="none"
     )
@@ -284,7 +284,7 @@ def test_batch_index_out_of_range_is_an_error(target, kind, index):
 @BOTH
 @pytest.mark.parametrize("index", [-1.0, 2.0, 1e9, float("nan")])
 def test_batch_index_out_of_range_spoils_only_its_bins(target, kind, index):
-    """On a GPU nobody looks at the values before the kernel runs."""
+    """On a GPU the values are not checked before the kernel runs, as that would synchronise."""
     problem = RoIProblem(kind=kind, bins=(2, 2))
     require_supported(target, problem)
     rois = problem.operands("cuda")["rois"].clone()

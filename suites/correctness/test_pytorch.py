@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The library's operators as PyTorch sees them: opcheck, autocast, compile."""
+"""The library's operators under opcheck, autocast and torch.compile."""
 
 import itertools
 
@@ -67,7 +67,7 @@ def test_opcheck_of_the_backward(target, problem):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @claim(lambda dtype: conv_problems(dtype=dtype, layouts=("contiguous",)), 4)
 def test_autocast_takes_every_mixture_of_dtypes(target, problem, dtype):
-    """Results come in autocast's dtype, gradients in their operand's; offsets are never rounded."""
+    """Results have autocast's dtype, gradients their operand's; offsets are never rounded."""
     problem = problem.but(bias=True, mask=True)
     operands, grad = problem.operands(target.device), problem.grad_output(target.device)
     function, expectation = target.backend.operator(problem.op), target.session.expectation(problem)
@@ -93,8 +93,8 @@ def test_autocast_takes_every_mixture_of_dtypes(target, problem, dtype):
 @pytest.mark.parametrize("kind", ["roi", "psroi"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_autocast_of_pools_takes_every_mixture_of_dtypes(target, dtype, kind):
-    """A pool keeps its input's dtype, and no place of it is rounded to a half type."""
-    # Boxes of so wide a map have more digits than a half type.
+    """A pool keeps its input's dtype, and no coordinate is rounded to a half type."""
+    # Coordinates on such a wide map need more bits than a half type has.
     base = RoIProblem(kind=kind, bins=(2, 2), width=600, dtype=dtype)
     half = torch.bfloat16 if dtype == "float32" else base.operand_dtype("input")
     for other in itertools.product((dtype, "float32", str(half)[6:]), repeat=3):
@@ -118,7 +118,7 @@ def test_autocast_of_pools_takes_every_mixture_of_dtypes(target, dtype, kind):
 
 def test_compiled_equals_eager_for_any_size(target):
     """One graph, without a break, for all sizes of batch and image."""
-    # No two sizes are equal, else they are taken for one.
+    # No two sizes are equal: dynamo would unify them.
     problem = ConvProblem(dtype="float32", padding=(4, 3), seed=4)
     require_supported(target, problem)
     torch.compiler.reset()

@@ -14,7 +14,7 @@ Results = dict[str, Tensor]
 
 
 def results_of(problem: Problem) -> tuple[str, ...]:
-    """Names of what a problem yields: "output" and "grad_" of each operand that it has."""
+    """Names of a problem's results: "output", and "grad_" with each operand that it has."""
     present = problem.values()
     return (
         "output",
@@ -23,7 +23,7 @@ def results_of(problem: Problem) -> tuple[str, ...]:
 
 
 def call(function: Callable, problem: Problem, operands: dict[str, Tensor | None]) -> Tensor:
-    """The operator's result; operands and options go by name."""
+    """The operator's result; operands and options are keyword arguments."""
     return function(**operands, **problem.options())
 
 
@@ -34,7 +34,7 @@ def evaluate(
     grad_output: Tensor,
     wanted: Iterable[str] | None = None,
 ) -> Results:
-    """The result and the gradients of the wanted operands (all that are there, by default)."""
+    """The result and the gradients of the wanted operands (by default, all that exist)."""
     if wanted is None:
         wanted = problem.differentiable
     leaves = {name: None if t is None else t.detach() for name, t in operands.items()}
@@ -50,7 +50,7 @@ def evaluate(
 
 
 def arriving(tensors: dict[str, Tensor]) -> Results:
-    """The gradients of tensors within a graph, by "grad_" and name, once a backward has run."""
+    """A dict that a later backward fills with the gradients of tensors inside the graph."""
     reached: Results = {}
     for name, tensor in tensors.items():
         tensor.register_hook(lambda grad, key=f"grad_{name}": reached.update({key: grad}))

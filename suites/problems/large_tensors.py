@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Tensors that reach beyond 2^31 elements without the memory for it: of a file full of holes.
+"""Tensors that span more than 2^31 elements: of a sparse file, so that they take no memory.
 
-On a GPU, where memory has no holes, they take what they hold.
+On a GPU they take their full size.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from torch import Tensor
 
 from suites.problems.problem import ConvProblem, RoIProblem
 
-EDGES = (2**31 - 1, 2**31, 2**31 + 1, 2**31 + 2**15)  # where an index of 32 bits ends, and beyond
+EDGES = (2**31 - 1, 2**31, 2**31 + 1, 2**31 + 2**15)  # around the largest 32-bit index, and beyond
 _MOST = 2**31 + 2**16
 
-# An image of which a few rows are read, the last of them beyond element 2^31.
+# Only a few rows of the image are read, the last of them beyond element 2^31.
 _ROWS, _WIDTH = 8, 2**11
 
 
 @contextlib.contextmanager
 def zeros(dtype: torch.dtype, device: str = "cpu") -> Iterator[Tensor]:
-    """More than 2^31 zeros; on the CPU only pages that are touched take memory."""
+    """More than 2^31 zeros; on the CPU only the pages that are used take memory."""
     if device != "cpu":
         yield torch.zeros(_MOST, dtype=dtype, device=device)
         return
@@ -36,7 +36,7 @@ def zeros(dtype: torch.dtype, device: str = "cpu") -> Iterator[Tensor]:
 
 
 def spread(tensor: Tensor, axis: int, last: int, memory: Tensor) -> Tensor:
-    """The same values, with steps along an axis so long that the last is element `last`."""
+    """The same values with a stride along an axis that puts the last one at element `last`."""
     strides = list(torch.empty(tensor.shape, device="meta").stride())
     extents = [n - 1 for n in tensor.shape]
     extents[axis] = 0
@@ -48,12 +48,12 @@ def spread(tensor: Tensor, axis: int, last: int, memory: Tensor) -> Tensor:
 
 
 def tall(channels: int) -> int:
-    """Rows of the image: half of the lower few lie beyond 2^31 elements."""
+    """Rows of the image: half of the last few are beyond element 2^31."""
     return 2**31 // (channels * _WIDTH) + _ROWS // 2
 
 
 def conv_problems(dtype: str, channels: int) -> tuple[ConvProblem, ConvProblem]:
-    """A convolution that samples a tall image's first and last rows, and the same of few rows."""
+    """A convolution that samples the first and last rows of a tall image, or of a small one."""
     low = 2 * _ROWS
     few = ConvProblem(
         batch=1, in_channels=channels, out_channels=max(channels // 2, 1), height=low,
@@ -65,7 +65,7 @@ def conv_problems(dtype: str, channels: int) -> tuple[ConvProblem, ConvProblem]:
 
 
 def pool_problem(kind: str) -> RoIProblem:
-    """A pooling of a few rows, for regions at their `corners`."""
+    """A pooling of a small image, for RoIs at its `corners`."""
     return RoIProblem(
         kind=kind, batch=1, channels=1, height=2 * _ROWS, width=_WIDTH, bins=(2, 2), scale=1.0,
         samples=2, offset_scale=0.125, rois=("inside",) * 4, offsets="small", seed=3,
@@ -73,7 +73,7 @@ def pool_problem(kind: str) -> RoIProblem:
 
 
 def corners(generator: torch.Generator) -> Tensor:
-    """[4, 5] regions at the left and the right end of the last rows of few."""
+    """[4, 5] RoIs at the left and the right end of the last rows of the small image."""
     low, rows = 2 * _ROWS, []
     for x in (0.0, _WIDTH - 4.0):
         for y in (low - 3.0, low - 2.0):
@@ -83,7 +83,7 @@ def corners(generator: torch.Generator) -> Tensor:
 
 
 def tall_image(few: Tensor, memory: Tensor) -> Tensor:
-    """[1, C, tall, W], channels last: the upper half of a few rows on top, the lower one below."""
+    """[1, C, tall, W], channels last: both halves of a small image at the ends of a tall one."""
     channels, width = few.shape[1], few.shape[3]
     shape = (1, channels, tall(channels), width)
     image = memory[: math.prod(shape)].view(1, shape[2], width, channels).permute(0, 3, 1, 2)
@@ -93,5 +93,5 @@ def tall_image(few: Tensor, memory: Tensor) -> Tensor:
 
 
 def largest_index(tensor: Tensor) -> int:
-    """Of the elements of a tensor, counted from its first."""
+    """The largest index of a tensor's elements, relative to the first."""
     return sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))

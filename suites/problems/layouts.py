@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The memory layouts that an operand may have; a layout never changes the operand's values.
 
-`expanded` alone needs values that repeat; `repeat_values` makes them so.
+Only `expanded` needs repeated values; `repeat_values` makes them.
 """
 
 import torch
@@ -18,14 +18,14 @@ LAYOUTS = (
 
 
 def repeat_values(tensor: Tensor, layout: str) -> Tensor:
-    """The tensor with its first entry repeated along dimension 0, where the layout asks for it."""
+    """The tensor with its first entry repeated along dimension 0, if the layout needs that."""
     if layout != "expanded" or tensor.shape[0] < 2:
         return tensor
     return tensor[:1].expand_as(tensor)
 
 
 def lay_out(tensor: Tensor, layout: str) -> Tensor:
-    """The same values in another layout. What lies between and around them is NaN.
+    """The same values in another layout. Memory between and around them is NaN.
 
     Args:
         tensor: of any rank.
@@ -55,13 +55,13 @@ def lay_out(tensor: Tensor, layout: str) -> Tensor:
 
 
 def layouts_of(**dimensions: int) -> list[tuple[str, str]]:
-    """Operands, given with how many dimensions they have, each with every layout that differs."""
+    """Pairs of operand and layout: every layout other than contiguous, by number of dimensions."""
     first = {4: 1, 2: 2, 1: 3}  # channels_last needs three dimensions, transposed two
     return [(name, layout) for name, d in dimensions.items() for layout in LAYOUTS[first[d] :]]
 
 
 def moved(tensor: Tensor, device: str | torch.device) -> Tensor:
-    """The tensor on a device, in its layout, with what lies between and around its values."""
+    """The tensor on a device, in its layout, with the memory between and around its values."""
     memory = empty(0, dtype=tensor.dtype, device=tensor.device).set_(tensor.untyped_storage())
     place = (tensor.shape, tensor.stride(), tensor.storage_offset())
     return memory.to(device).as_strided(*place)

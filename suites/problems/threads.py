@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How many threads torch uses, for a while."""
+"""A temporary limit on torch's threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 @contextlib.contextmanager
 def limited_threads(threads: int | None) -> Iterator[None]:
-    """Limit torch to so many threads, if any; restore their number after."""
+    """Limit torch to this many threads, if given; restore their number afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How much is added up in a result: the size that the rounding of sums is measured by.
+"""The magnitude of what is added up in a result, to which rounding errors of sums are proportional.
 
-A sum's rounding follows its terms, not what is left of them after they cancel. So the size of a
-result is the same result with the absolute value of every term.
+The rounding error of a sum depends on its terms, not on what is left after they cancel. So the
+magnitude of a result is the same result with the absolute value of every term.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from suites.tolerance.naive_conv import NaiveConv
 
 
 def run_naive(conv: NaiveConv, problem: ConvProblem, operands, grad) -> Results:
-    """All results of a plain convolution, by name."""
+    """All results of a naive convolution, by name."""
     options = problem.options().values()
     sizes = conv.sizes(operands["input"], operands["offset"], operands["weight"], *options)
     out = conv.forward(**operands, sizes=sizes)
@@ -56,7 +56,7 @@ def _conv_terms(problem: ConvProblem) -> dict[str, int]:
 
 
 def bin_parts(problem: RoIProblem) -> tuple[Tensor, Tensor]:
-    """The row, and the column, of the part whose offset each bin takes."""
+    """The row and the column of the part whose offset each bin uses."""
     rows, cols = (
         torch.arange(bins) * parts // bins
         for bins, parts in zip(problem.bins, problem.parts, strict=True)
@@ -74,11 +74,11 @@ def pool_magnitudes(problem: RoIProblem, **changed: Tensor | None) -> Results:
         name: t if t is None or name in ("rois", "offset") else t.abs() for name, t in exact.items()
     }
     grad = operands.pop("grad_output")
-    # Other than a convolution's, a pool's coordinates are rounded: by a share of the largest number
-    # on the way to them. A value moves by as much times its slopes.
+    # Unlike a convolution's, a pool's coordinates are rounded, relative to the largest intermediate
+    # number. A value changes by that error times its slopes.
     reach = _largest_coordinates(problem, operands["rois"])  # [R, 1, 1, 1]
-    # A sample's four weights add up to 1 and move by less than `reach` roundings: the largest of
-    # them, which the norms see, is a quarter at least.
+    # A sample's four weights add up to 1 and change by less than `reach` roundings; the largest of
+    # them, which dominates the norms, is at least a quarter.
     wide = (1 + 4 * reach) * grad
     sizes = evaluate(problem.reference, problem, operands, wide, ("input",))
     values = evaluate(problem.reference, problem, operands, grad, ("mask",))
@@ -91,13 +91,13 @@ def pool_magnitudes(problem: RoIProblem, **changed: Tensor | None) -> Results:
 
 
 def _largest_coordinates(problem: RoIProblem, rois: Tensor) -> Tensor:
-    """The largest number on the way to a region's samples that count, in pixels; [R, 1, 1, 1]."""
+    """The largest intermediate number of a RoI's coordinates, in pixels; [R, 1, 1, 1]."""
     edge = rois[:, 1:].abs().amax(1) * problem.scale
     return (edge + max(problem.height, problem.width) + 1).view(-1, 1, 1, 1)
 
 
 def _steepest(problem: RoIProblem, operands, grad: Tensor, names=()) -> Results:
-    """A pooling whose samples give a bound of their slopes along both axes, instead of values."""
+    """A pooling of bounds of the samples' slopes along both axes, instead of their values."""
     # A slope is a difference of neighbours: at most twice the largest pixel around the sample.
     largest = 4 * F.max_pool2d(operands["input"], 3, 1, 1)
     return evaluate(problem.reference, problem, {**operands, "input": largest}, grad, names)

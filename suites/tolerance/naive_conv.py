@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A plain deformable convolution: columns, one product, gradients by hand.
+"""A naive deformable convolution: columns, one product, hand-written gradients.
 
-It has two uses. In the precision of a kernel it says how far rounding alone takes a correct
-implementation from the truth (`suites.tolerance.tolerance`). And every step is a method, so a
-mutant replaces one step (`suites.mutants`). It shares nothing with `reference/`.
+It has two uses. In the precision of a kernel it shows how far rounding takes a correct
+implementation from the truth (`suites.tolerance.tolerance`). And every step is a method, so that a
+mutant replaces one step (`suites.mutants`). It shares no code with `reference/`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PASSES = ("forward", "grad_input", "grad_offset", "grad_weight")
 
 
 def einsum(equation: str, *operands: Tensor) -> Tensor:
-    """torch.einsum on one thread: on several, a matrix product adds up in another order."""
+    """torch.einsum on one thread, because the order of summation depends on their number."""
     with limited_threads(1):
         return torch.einsum(equation, *operands)
 
@@ -27,28 +27,28 @@ class NaiveConv(NaiveGeometry):
     """Deformable convolution of tensors of any dtype, in float32 or better inside.
 
     Attributes:
-        narrow: the dtype to which sampled values and column gradients are rounded once, as a
-            matrix unit's operands are; None to keep them.
-        absolute: every product counts with its absolute value, so a result is the size of what
-            was added up. The operands must be absolute values too.
+        narrow: the dtype to which sampled values and column gradients are rounded once, like
+            the operands of a matrix unit; None not to round them.
+        absolute: every product has its absolute value, so a result is the magnitude of what was
+            added up. The operands must be absolute values too.
     """
 
     def __init__(self, narrow: torch.dtype | None = None, absolute: bool = False):
         self.narrow = narrow
         self.absolute = absolute
 
-    # ---- what comes and goes
+    # ---- operands and results
 
     def received(self, name: str, tensor: Tensor) -> Tensor:
         """An operand, or "grad_output", as it is read from memory."""
         return tensor
 
     def returned(self, name: str, result: Tensor, dtype: torch.dtype) -> Tensor:
-        """A result, "output" or "grad_...", in the dtype in which it is to be returned."""
+        """A result, "output" or "grad_...", in the dtype in which it is returned."""
         return result.to(dtype)
 
     def wanted(self, needs: tuple[bool, ...]) -> tuple[bool, ...]:
-        """Which gradients are given of those asked for: input, offset, weight, bias, mask."""
+        """Which requested gradients are returned: input, offset, weight, bias, mask."""
         return needs
 
     # ---- forward
@@ -75,14 +75,14 @@ class NaiveConv(NaiveGeometry):
         return sum(corner.weight[:, :, None] * self.fetch(maps, corner) for corner in corners)
 
     def modulated(self, samples: Tensor, mask: Tensor | None, sizes: Sizes) -> Tensor:
-        """Columns [N, C, K, P]: what the product with the weight sees."""
+        """Columns [N, C, K, P]: operands of the product with the weight."""
         if mask is not None:
             samples = samples * self.split_mask(mask, sizes)[:, :, None]
         columns = samples.reshape(sizes.batch, sizes.channels, sizes.taps, sizes.places)
         return self.narrowed(columns)
 
     def narrowed(self, values: Tensor) -> Tensor:
-        """Values after their one rounding on the way into a product."""
+        """Values after the one rounding of a product's operands."""
         return values if self.narrow is None else values.to(self.narrow).to(values.dtype)
 
     def grouped(self, columns: Tensor, sizes: Sizes) -> Tensor:
@@ -123,7 +123,7 @@ class NaiveConv(NaiveGeometry):
     # ---- backward
 
     def backward(self, grad, input, offset, weight, mask, sizes: Sizes) -> dict[str, Tensor]:
-        """Gradients of all five operands, by name ("mask" too where there is none)."""
+        """Gradients of all five operands by name ("mask" also without a mask)."""
         grad = grad.reshape(
             sizes.batch, sizes.groups, sizes.out_channels // sizes.groups, sizes.places
         )

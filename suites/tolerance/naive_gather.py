@@ -13,8 +13,7 @@ from suites.tolerance.naive_geometry import Sizes
 class GatheringConv(NaiveConv):
     """The other order of grad_input: gather rows of the gradient by pixel, then multiply once.
 
-    A kernel that works so rounds the gathered rows on their way into the product, not the column
-    gradients.
+    A kernel with this order rounds the gathered rows before the product, not the column gradients.
     """
 
     def grad_input(self, columns, grad, weight, offset, mask, sizes: Sizes) -> Tensor:

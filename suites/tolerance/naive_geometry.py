@@ -63,7 +63,7 @@ class NaiveGeometry:
     absolute = False
 
     def sizes(self, input, offset, weight, stride, padding, dilation) -> Sizes:
-        """Everything that the shapes say."""
+        """The sizes, from the shapes."""
         kernel_h, kernel_w = weight.shape[2:]
         return Sizes(
             *input.shape,
@@ -80,7 +80,7 @@ class NaiveGeometry:
         )
 
     def pass_sizes(self, sizes: Sizes, purpose: str) -> Sizes:
-        """The sizes that one of `PASSES` works with."""
+        """The sizes that one of `PASSES` uses."""
         return sizes
 
     def split_offset(self, offset: Tensor, sizes: Sizes) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Both deformable RoI poolings once more, step by step, so that a mutant can replace a step.
+"""Naive versions of both deformable RoI poolings, in steps that a mutant can replace.
 
-Differentiable by autograd; in float32 or better inside. It shares nothing with `reference/`.
+Differentiable by autograd; in float32 or better inside. They share no code with `reference/`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class NaiveRoIPool:
     # ---- steps
 
     def axis(self, first: Tensor, last: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        """Start and extent of a region along an axis, in pixels of the map."""
+        """Start and extent of a RoI along an axis, in pixels of the map."""
         start = first * scale - 0.5
         return start, last * scale - 0.5 - start
 
@@ -44,7 +44,7 @@ class NaiveRoIPool:
         return samples if samples > 0 else max(int(torch.ceil(extent / bins)), 0)
 
     def centre(self) -> float:
-        """Where in its share of the bin a sample lies."""
+        """The position of a sample in its part of the bin."""
         return 0.5
 
     def part(self, bins: int, parts: int) -> Tensor:
@@ -70,7 +70,7 @@ class NaiveRoIPool:
         return values.where(kept, torch.zeros_like(values)).sum(-1) / max(values.shape[-1], 1)
 
     def image(self, index: Tensor) -> int:
-        """The image of a region."""
+        """The image of a RoI."""
         return int(index)
 
     def masked(self, pooled: Tensor, mask: Tensor | None) -> Tensor:
@@ -104,13 +104,13 @@ class NaiveRoIPool:
         return self.masked(torch.stack(pooled), mask).to(dtype)
 
     def nothing(self, input, offset, mask, bins) -> Tensor:
-        """The result for no regions."""
+        """The result without RoIs."""
         channels = self.maps(input[0], bins).shape[0]
         used = sum(t.sum() for t in (input, offset, mask) if t is not None)
         return input.new_zeros(0, channels, *bins) + 0 * used
 
     def pool_roi(self, maps, roi, offset, bins, classes, scale, samples, factor) -> Tensor:
-        """Bins [C, ph, pw] of one region."""
+        """Bins [C, ph, pw] of one RoI."""
         height, width = maps.shape[-2:]
         (start_y, extent_y), (start_x, extent_x) = (
             self.axis(roi[first], roi[first + 2], scale) for first in (2, 1)
@@ -185,7 +185,7 @@ class NaivePSRoIPool(NaiveRoIPool):
         )
 
     def rounded(self, edge: Tensor) -> Tensor:
-        """Halves go away from zero."""
+        """Halves are rounded away from zero."""
         return torch.sign(edge) * torch.floor(edge.abs() + 0.5)
 
     def axis(self, first, last, scale):
@@ -193,7 +193,7 @@ class NaivePSRoIPool(NaiveRoIPool):
         return start, self.floored((self.rounded(last) + 1) * scale - 0.5 - start)
 
     def floored(self, extent: Tensor) -> Tensor:
-        """No region is smaller than a tenth of a pixel."""
+        """No RoI is smaller than a tenth of a pixel."""
         return extent.clamp(min=0.1)
 
     def centre(self):

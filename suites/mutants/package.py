@@ -22,11 +22,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pandas as pd
-
 from suites.mutants.patches import ROOT, Patch
 from suites.mutants.patches_package import PACKAGE
-from suites.mutants.sources import choose, outcome_of, print_row
+from suites.mutants.sources import choose, conclude, outcome_of, print_row
 
 _COPIED = ("dcnv2", "suites", "tests")
 _LINKED = ("build_support", "csrc", "docs", "pyproject.toml", "reference")
@@ -84,14 +82,7 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
 
     rows = _run_all(choose(parser, PACKAGE, source_path, options.only), options.jobs)
-    if not rows:
-        return 1
-    table = pd.DataFrame(rows)
-    killed = (table["outcome"] == "killed").sum()
-    print(f"{killed} of {len(table)} killed")
-    if options.report:
-        _write(table, options.report)
-    return int(killed < len(table))
+    return conclude(rows, "package_mutants", "Mutants of the package's Python", options.report)
 
 
 def _run_all(chosen: Sequence[Patch], jobs: int) -> list[dict]:
@@ -121,21 +112,6 @@ def _row(patch: Patch) -> dict:
         "message": message,
         "seconds": round(time.monotonic() - start),
     }
-
-
-def _write(table: pd.DataFrame, folder: Path) -> None:
-    from suites.reporting import report
-
-    killed = (table["outcome"] == "killed").sum()
-    path = report.write_report(
-        "package_mutants",
-        table,
-        title="Mutants of the package's Python",
-        sections={"Mutants": table.drop(columns=["seconds"])},
-        headline=pd.DataFrame([{"mutants": len(table), "killed": killed}]),
-        directory=folder,
-    )
-    print(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -114,13 +114,35 @@ def main(words: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         parser.error(f"mutants are compiled here: {error}")
     rows = _run_all(unchanged, options.device, options.profile, chosen, options.jobs)
+    title = "Mutants of the sources"
+    return conclude(rows, "source_mutants", title, options.report, library=options.device)
+
+
+def conclude(
+    rows: list[dict],
+    page: str,
+    title: str,
+    directory: Path | None,
+    of: Mapping = MappingProxyType({}),
+) -> int:
+    """Print how many mutants were killed and write the report, if asked for; the exit code."""
     if not rows:
         return 1
     table = pd.DataFrame(rows)
     killed = (table["outcome"] == "killed").sum()
     print(f"{killed} of {len(table)} killed")
-    if options.report:
-        _write(table, options.device, options.report)
+    if directory:
+        from suites.reporting import report
+
+        path = report.write_report(
+            page,
+            table,
+            title=title,
+            sections={"Mutants": table.drop(columns=["device", "seconds"], errors="ignore")},
+            headline=pd.DataFrame([{**of, "mutants": len(table), "killed": killed}]),
+            directory=directory,
+        )
+        print(f"wrote {path}")
     return int(killed < len(table))
 
 
@@ -186,22 +208,6 @@ def _row(patch: Patch, unchanged, device: str, profile: str) -> dict:
         "message": message,
         "seconds": round(time.monotonic() - start),
     }
-
-
-def _write(table: pd.DataFrame, device: str, folder: Path) -> None:
-    from suites.reporting import report
-
-    killed = (table["outcome"] == "killed").sum()
-    headline = pd.DataFrame([{"library": device, "mutants": len(table), "killed": killed}])
-    path = report.write_report(
-        "source_mutants",
-        table,
-        title="Mutants of the sources",
-        sections={"Mutants": table.drop(columns=["device", "seconds"])},
-        headline=headline,
-        directory=folder,
-    )
-    print(f"wrote {path}")
 
 
 if __name__ == "__main__":

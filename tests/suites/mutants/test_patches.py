@@ -3,6 +3,7 @@
 
 import argparse
 import dataclasses
+import re
 import subprocess
 
 import pytest
@@ -121,6 +122,15 @@ def test_a_mutant_that_the_library_must_report_is_not_killed_by_another_message(
         got, message = sources.outcome_of(subprocess.CompletedProcess([], 1, output, ""), patch)
         assert got.startswith(want)
         assert (said in message) == (want == "killed")
+
+
+def test_a_surviving_mutant_fails_the_command(tmp_path, capsys):
+    row = {"device": "cpu", "mutant": "any", "outcome": "killed", "seconds": 1}
+    assert sources.conclude([row], "any_mutants", "Any", tmp_path, library="cpu") == 0
+    assert re.search(r"\| cpu +\| 1 +\| 1 +\|", (tmp_path / "any_mutants.md").read_text())
+    assert sources.conclude([row, {**row, "outcome": "**survived**"}], "any", "Any", None) == 1
+    assert "1 of 2 killed" in capsys.readouterr().out
+    assert sources.conclude([], "any", "Any", None) == 1
 
 
 def test_a_run_without_a_claim_is_an_error():

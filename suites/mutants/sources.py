@@ -123,7 +123,7 @@ def conclude(
     page: str,
     title: str,
     directory: Path | None,
-    of: Mapping = MappingProxyType({}),
+    **of: str,
 ) -> int:
     """Print how many mutants were killed and write the report, if asked for; the exit code."""
     if not rows:

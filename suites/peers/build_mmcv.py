@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Builds mmcv's deformable operators for this torch, out of mmcv's own source package.
+"""Builds mmcv's deformable operators for the installed torch from mmcv's source package.
 
     pip download --no-deps --no-binary :all: mmcv    # no wheel is published for today's torch
     pip install mmengine
@@ -7,10 +7,10 @@
     PYTHONPATH=FOLDER pytest suites/perf --impl dcnv2,mmcv --report=OUT
     PYTHONPATH=FOLDER pytest suites/correctness --backend mmcv --report OUT
 
-Three operators in minutes, where mmcv's own build compiles all of its seventy. FOLDER/mmcv is then
-the package as it was, with an extension that holds these alone: any other operator raises when it
-is called. CUDA's kernels are built where torch has CUDA and its toolkit is there, for the devices
-in TORCH_CUDA_ARCH_LIST. The extension knows nothing of Python, so it serves each version of it.
+It compiles three operators in minutes, while mmcv's own build compiles all of its seventy. The
+Python part of the package in FOLDER/mmcv is unchanged; an operator that was not built raises when
+it is called. CUDA kernels are built for TORCH_CUDA_ARCH_LIST if torch has CUDA and there is a
+toolkit. The extension does not use the Python API, so it works with every version of Python.
 """
 
 import argparse
@@ -35,7 +35,7 @@ FUNCTIONS = (
 _WIDE = {"Tensor": "Tensor", "int": "int64_t", "bool": "bool", "float": "double"}
 _HEADERS = '#include <torch/library.h>\n#include "pytorch_cpp_helper.hpp"\n'
 _EXTENSION = '''\
-"""The operators that were built; any other raises when it is called."""
+"""The operators that were built; any other one raises when it is called."""
 
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def __getattr__(name):
 
 
 def parameters(declarations: str, function: str) -> list[tuple[str, str]]:
-    """The (type, name) pairs of a function that is declared in a C++ text."""
+    """The (type, name) pairs of the parameters of a function that a C++ text declares."""
     found = re.search(rf"^void {function}\((.*?)\);", declarations, re.DOTALL | re.MULTILINE)
     if not found:
         raise ValueError(f"mmcv's pybind.cpp declares no {function}")
@@ -70,7 +70,7 @@ def parameters(declarations: str, function: str) -> list[tuple[str, str]]:
 
 
 def binding(declarations: str) -> str:
-    """C++ that registers the functions with torch, in place of mmcv's pybind module."""
+    """C++ that registers the functions with torch and replaces mmcv's pybind module."""
     declared, registered = [], []
     for function in FUNCTIONS:
         pairs = parameters(declarations, function)
@@ -83,7 +83,7 @@ def binding(declarations: str) -> str:
 
 
 def device_binding(text: str) -> str:
-    """What mmcv's cudabind.cpp declares, defines and registers of these functions."""
+    """The parts of mmcv's cudabind.cpp that declare, define or register these functions."""
     named = r"(?:(?:modulated_)?deformable_(?:im2col|col2im)|deform_?roi_?pool)"
     wanted = rf"^(?:void|REGISTER_DEVICE_IMPL)[ (]{named}[^;{{]*(?:;|\{{.*?\}}$)"
     statements = re.findall(wanted, text, re.DOTALL | re.MULTILINE | re.IGNORECASE)
@@ -92,26 +92,26 @@ def device_binding(text: str) -> str:
 
 
 def _cuda_headers() -> list[Path]:
-    """Headers of the libraries that torch brings from pip: a small toolkit may lack cuSPARSE's."""
+    """Headers of pip's CUDA libraries: a small toolkit may lack those of cuSPARSE."""
     return sorted(Path(torch.__file__).parents[1].glob("nvidia/cu*/include"))
 
 
 def build(package: Path, folder: Path, cuda: bool) -> None:
-    """Compile into `package`/mmcv, the unpacked Python part of mmcv, as mmcv/_ext.py wants it."""
+    """Compile the extension into `package`/mmcv, the unpacked Python part, and write _ext.py."""
     csrc = package / "mmcv/ops/csrc"
     pytorch = csrc / "pytorch"
     declarations = (pytorch / "pybind.cpp").read_text()
     (folder / "binding.cpp").write_text(binding(declarations))
     names = ("deform_conv", "modulated_deform_conv", "deform_roi_pool")
     sources = [folder / "binding.cpp", *(pytorch / f"{name}.cpp" for name in names)]
-    sources += [pytorch / f"cpu/{name}.cpp" for name in names[:2]]  # it pools on a GPU alone
+    sources += [pytorch / f"cpu/{name}.cpp" for name in names[:2]]  # pooling exists only on a GPU
     flags = ["-O3", *(["-DMMCV_WITH_CUDA"] if cuda else [])]
     if cuda:
         found = device_binding((pytorch / "cuda/cudabind.cpp").read_text())
         (folder / "device_binding.cpp").write_text(found)
         cuda_sources = [pytorch / f"cuda/{name}_cuda.cu" for name in names]
         sources += [folder / "device_binding.cpp", *cuda_sources]
-    # Two sources of one name want objects of two names.
+    # Objects are named by their sources, so sources of one name are renamed.
     copies = []
     for index, source in enumerate(sources):
         copies.append(folder / f"{index}_{source.name}")
@@ -137,7 +137,7 @@ def main() -> None:
     """Unpack the source package and build."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path, help="mmcv's source package, a .tar.gz")
-    parser.add_argument("folder", type=Path, help="where mmcv/ is to lie")
+    parser.add_argument("folder", type=Path, help="where to write mmcv/")
     args = parser.parse_args()
     cuda = torch.version.cuda is not None and cpp_extension.CUDA_HOME is not None
     args.folder.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ def main() -> None:
             archive.extractall(unpacked, filter="data")
         (package,) = Path(unpacked).iterdir()
         build(package, Path(objects), cuda)
-        for name in ("mmcv", "mmcv.egg-info"):  # the latter tells importlib.metadata the version
+        for name in ("mmcv", "mmcv.egg-info"):  # importlib.metadata reads the version in it
             shutil.move(package / name, args.folder / name)
     print(f"{args.folder / 'mmcv'}: for {'CPU and CUDA' if cuda else 'the CPU'}")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Data files that show a failed claim about a convolution without this project.
+"""Writes data files that show a failed claim about a convolution without this project.
 
 `reports/verdicts/run.py` needs only torch, the library and such a file. The file has the operands
 and how much of each result may be lost to rounding, or the sizes and the seed of a problem. What it
@@ -57,12 +57,12 @@ _FOR_THREADS = ConvProblem(
 
 @dataclass(frozen=True)
 class Failure:
-    """One evaluation whose results are not the definition's.
+    """One evaluation whose results differ from the definition.
 
     Attributes:
-        operands: on the CPU, as the implementation received them, "grad_output" among them.
-        allowed: by result that is off, how much it may be, in the maximum norm.
-        compared: by result, which entries count.
+        operands: on the CPU, as the implementation received them, with "grad_output".
+        allowed: by wrong result, its tolerance in the maximum norm.
+        compared: by result, the entries that are compared.
         died: whether there were no results at all.
     """
 
@@ -73,9 +73,9 @@ class Failure:
 
 
 def find_failure(case: Case, target: Target) -> Failure | None:
-    """A failed claim's first evaluation that is off by itself, in what it asked for, or None.
+    """The first evaluation of a failed claim that is wrong by itself, or None.
 
-    Of a claim that noted none, as its process died or it made its own, a crash alone is taken.
+    If the claim recorded no evaluation (its process died, or it ran its own), only a crash counts.
     """
     problem = case.failing
     if not isinstance(problem, ConvProblem):

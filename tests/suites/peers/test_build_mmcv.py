@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The bindings written for mmcv's sources: every argument, and nothing of other operators."""
+"""The bindings for mmcv's sources have every argument and no other operator."""
 
 from types import SimpleNamespace
 
@@ -30,7 +30,7 @@ REGISTER_DEVICE_IMPL(nms_impl, CUDA, nms_cuda);
 """
 
 
-def test_a_binding_widens_what_torch_cannot_take():
+def test_a_binding_widens_types_that_torch_does_not_support():
     text = build_mmcv.binding(_DECLARED)
     assert (
         'm.def("deform_conv_forward", [](Tensor input, int64_t kW, bool with_bias, double scale) '
@@ -48,7 +48,7 @@ def test_only_deformable_operators_are_registered_with_devices():
     assert "ms_deform" not in text
 
 
-def test_the_extension_orders_keywords_and_refuses_what_was_not_built(monkeypatch):
+def test_the_extension_orders_keywords_and_rejects_operators_that_were_not_built(monkeypatch):
     names = {"__file__": __file__, "__name__": "extension"}
     monkeypatch.setattr(torch.ops, "load_library", lambda path: None)
     known = SimpleNamespace(default=lambda *args: args)

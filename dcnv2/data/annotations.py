@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The annotations of a data set as columns, and what may be wrong with them.
+"""The annotations of a data set as columns, and the kinds of problems in them.
 
-Readers of every format end in a Table. Columns instead of a dict an object keep COCO small in
-memory, and worker processes share them without copying.
+Readers of all formats return a Table. Columns take less memory than one dict per object, and worker
+processes share them without copying.
 """
 
 from collections import Counter
@@ -32,16 +32,16 @@ KINDS = {
 """Every kind of problem that makes an image or annotation useless, and what it means."""
 
 MIN_SIDE = 1e-3
-"""Sides below this many pixels count as none: float32 coordinates lose them when resized."""
+"""Shorter box sides count as zero: float32 coordinates lose them when images are resized."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One problem of a data set.
 
     Attributes:
         kind: A key of KINDS.
-        where: The file, image or annotation that it is wrong with.
+        where: The file, image or annotation with the problem.
         what: What was found.
         image_id: The image concerned, where there is one.
         annotation_id: The annotation concerned, where it is one.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""COCO folders, the 2014 and 2017 layouts and the embedded set's alike."""
+"""COCO folders in the 2014 and 2017 layouts, and in that of the generated data set."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -17,16 +17,16 @@ SPLITS = {
     "minival": ("minival", "minival2014"),
     "valminusminival": ("valminusminival", "valminusminival2014"),
 }
-"""Short names of splits -> the names in files that are tried, in this order."""
+"""Short names of splits -> the file names to try, in this order."""
 
 
 def locate(root: str | Path, split: str) -> tuple[Path, Path]:
     """Finds the images and annotations of a split.
 
     Annotations are `annotations/instances_<name>.json`, or `image_info_<name>.json` for test sets.
-    Images are in `images/<name>`, `<name>`, or beside them the year's `val` for minival and
-    valminusminival. For a set of another layout, `split` is the path of its annotation file, as
-    it is or from `root`, and file names in it count from `root`.
+    Images are in `images/<name>` or `<name>`; for minival and valminusminival also in the year's
+    `val`. For other layouts, `split` is the path of an annotation file, absolute or relative to
+    `root`, whose file names are relative to `root`.
 
     Args:
         root: Folder of the data set.
@@ -36,7 +36,7 @@ def locate(root: str | Path, split: str) -> tuple[Path, Path]:
         Folder of the images, and annotation file.
 
     Raises:
-        FileNotFoundError: Names every path that was tried.
+        FileNotFoundError: Nothing was found; the message lists the paths that were tried.
     """
     root = Path(root)
     if str(split).endswith(".json"):
@@ -74,14 +74,14 @@ class CocoDataset(DetectionDataset):
         root: Folder of the data set.
         split: Name of the split, or path of an annotation file.
         transforms: Called as `transforms(image, target)`.
-        crowd: Serve crowd regions too, flagged by `iscrowd`; training must not see them.
-        masks: Serve masks; without, segmentations are not even looked at.
-        on_bad: "raise" refuses a set with problems, "skip" leaves out and counts them.
-        limit: Serve the first that many images of the file alone, by id.
+        crowd: Include crowd regions, flagged by `iscrowd`.
+        masks: Include masks; otherwise segmentations are not read.
+        on_bad: "raise" rejects a data set with problems, "skip" skips and counts them.
+        limit: Use only this many images of the file, the first by id.
         decode: Decode every image when checking, not just its header and end.
 
     Raises:
-        FileNotFoundError: No annotation file or image folder; names what was tried.
+        FileNotFoundError: No annotation file or image folder; the message lists the paths tried.
         BadDataError: Problems were found and `on_bad` is "raise".
     """
 
@@ -127,10 +127,10 @@ def load_document(path: str | Path) -> dict[str, Any]:
 
 
 def find_cityscapes(images: list[dict[str, Any]], root: Path) -> None:
-    """Completes bare names of Cityscapes images, which lie in a folder a split and city.
+    """Adds the folder, one per split and city, to the names of Cityscapes images.
 
-    Converters to COCO's form leave the folder out: `ulm_000000_000019_leftImg8bit.png` is looked
-    for in `root`, `images` and `leftImg8bit/{train,val,test}/ulm`.
+    Converters to COCO's format drop the folder: `ulm_000000_000019_leftImg8bit.png` is searched for
+    in `root`, `images` and `leftImg8bit/{train,val,test}/ulm`.
     """
     for image in images:
         name = str(image.get("file_name"))
@@ -150,19 +150,19 @@ def read_table(
     limit: int | None = None,
     decode: bool = False,
 ) -> tuple[Table, list[Problem]]:
-    """Checks a COCO document and its image files, and keeps what is good.
+    """Checks a COCO document and its image files, and keeps what is valid.
 
-    An annotation is judged only if its image is good.
+    Annotations of invalid images are not checked.
 
     Args:
         document: As `load_document` returns it.
         folder: Where the images are.
         masks: Whether annotations must have masks.
-        limit: Look at the first that many images alone, by id.
+        limit: Use only this many images, the first by id.
         decode: Decode every image.
 
     Returns:
-        The table of good images and annotations by id, and what is wrong with the others.
+        The table of valid images and annotations by id, and the problems of the others.
     """
     problems: list[Problem] = []
     categories = sorted(document["categories"], key=lambda category: category["id"])
@@ -195,7 +195,7 @@ def read_table(
 
 
 def _image_entries(raw: Iterable[dict[str, Any]], problems: list[Problem]) -> list[dict[str, Any]]:
-    """Image entries with an id of their own, a file name and a size."""
+    """Returns the image entries with a unique id, a file name and a size."""
     entries: dict[int, dict[str, Any]] = {}
     for entry in raw:
         where = f"image {entry.get('id')} ({entry.get('file_name')})"
@@ -214,7 +214,7 @@ def _image_entries(raw: Iterable[dict[str, Any]], problems: list[Problem]) -> li
 def _good_images(
     entries: list[dict[str, Any]], folder: Path, decode: bool, problems: list[Problem]
 ) -> list[dict[str, Any]]:
-    """Entries whose files are there and whole."""
+    """Returns the entries whose files exist and are intact."""
 
     files = [(folder / entry["file_name"], (entry["width"], entry["height"])) for entry in entries]
     faults = probe_all(files, decode)
@@ -227,7 +227,7 @@ def _good_images(
 def _annotation_fault(
     raw: dict[str, Any], seen: set[int], sizes: dict[int, tuple[int, int]], labels: dict[int, int]
 ) -> tuple[str, str] | None:
-    """What is wrong with an annotation's references, as (kind, what)."""
+    """Returns what is wrong with an annotation's references as (kind, what), or None."""
     lacking = [k for k in ("id", "image_id", "category_id", "bbox") if raw.get(k) is None]
     if lacking:
         return "invalid annotation", f"has no {' and no '.join(lacking)}"
@@ -245,7 +245,7 @@ def _annotation_fault(
 def _read_annotation(
     raw: dict[str, Any], size: tuple[int, int], labels: dict[int, int], masks: bool
 ) -> Annotation | tuple[str, str]:
-    """The annotation for the table, or (kind, what) is wrong with its box or mask."""
+    """Returns the annotation for the table, or what is wrong with it as (kind, what)."""
     box = raw["bbox"]
     if not isinstance(box, list) or len(box) != 4 or not finite(box):
         return "invalid annotation", f"wanted a box of four finite numbers, got {box}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Detection data sets: images and targets out of a Table, in torchvision's form."""
+"""Detection data sets: images and targets from a Table, in torchvision's format."""
 
 import contextlib
 import io
@@ -18,31 +18,31 @@ from dcnv2.data.images import read_rgb
 
 
 class DetectionDataset(torch.utils.data.Dataset[Any]):
-    """Images with boxes, labels and masks. Images without objects are served too.
+    """Images with boxes, labels and masks. Images without objects are included.
 
     An item is `(image, target)`: a tv_tensors.Image uint8 [3, H, W], and a dict of
         boxes: tv_tensors.BoundingBoxes float32 [N, 4], x1, y1, x2, y2 clipped to the image;
         labels: int64 [N], 1 to the number of categories;
-        masks: tv_tensors.Mask uint8 [N, H, W], unless the set is without masks;
+        masks: tv_tensors.Mask uint8 [N, H, W], if `masks` is true;
         area: float32 [N], as annotated;
-        iscrowd: uint8 [N], all 0 unless crowd regions are asked for;
+        iscrowd: uint8 [N], all 0 unless `crowd` is true;
         image_id: int.
 
     Attributes:
         names: Names of the categories in label order; label k is names[k - 1].
         category_ids: Their ids in the file, in the same order.
         image_ids: Id of each image, int64 [I].
-        problems: What was left out, and why.
-        skipped: Counter of the same by kind.
-        source: Where the set came from, for messages.
+        problems: What was skipped, and why.
+        skipped: Number of problems by kind.
+        source: Origin of the data set, for messages.
 
     Args:
-        table: What to serve.
-        problems: What is wrong with what the table does not hold.
+        table: The images and annotations.
+        problems: Problems of the images and annotations that the table does not contain.
         source: Named in messages.
         transforms: Called as `transforms(image, target)`.
-        crowd: Serve crowd regions too.
-        masks: Serve masks.
+        crowd: Include crowd regions.
+        masks: Include masks.
         on_bad: "raise" or "skip".
 
     Raises:
@@ -118,13 +118,13 @@ class DetectionDataset(torch.utils.data.Dataset[Any]):
         return self.table.sizes[:, 0] / self.table.sizes[:, 1]
 
     def coco(self) -> COCO:
-        """Returns the ground truth for pycocotools: what is served, and crowd regions always."""
+        """Returns the ground truth for pycocotools, always with crowd regions."""
         table = self.table
         annotations = []
         for index, image_id in enumerate(table.image_ids.tolist()):
             for row in range(*table.rows(index).indices(len(table.ids))):
                 annotation = {
-                    "id": row + 1,  # COCOeval takes an object with id 0 for no object
+                    "id": row + 1,  # COCOeval treats id 0 as no object
                     "image_id": image_id,
                     "category_id": table.category_ids[table.labels[row] - 1],
                     "bbox": table.boxes[row].tolist(),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Which format a folder has, which splits are in it, and what is wrong with them."""
+"""Detects the format and the splits of a data folder, and summarises their problems."""
 
 import re
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ def open_dataset(root: str | Path, split: str, **options: Any) -> DetectionDatas
 
 @dataclass
 class Report:
-    """What `inspect` found, as tables.
+    """The result of `inspect`, as tables.
 
     Attributes:
         splits: A row a split: images, images without objects, objects, crowd regions, boxes that

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Image files: reading whatever comes as RGB, finding broken ones early, writing plain PNG."""
+"""Image files: reads any format as RGB, finds damaged files early, writes uncompressed PNG."""
 
 import contextlib
 import struct
@@ -30,8 +30,8 @@ class BadImageError(ValueError):
 def read_rgb(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """Reads an image file as RGB.
 
-    EXIF orientation is followed, unless only the picture as stored has the annotated size. 16-bit
-    grey keeps its high byte; palette, CMYK, grey and bilevel become RGB; transparency is dropped.
+    EXIF orientation is applied, unless only the unrotated image has the annotated size. 16-bit grey
+    keeps its high byte; palette, CMYK, grey and bilevel become RGB; transparency is dropped.
 
     Args:
         path: Image file.
@@ -55,10 +55,10 @@ def read_rgb(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarra
 
 
 def probe(path: str | Path, size: tuple[int, int] | None = None, decode: bool = False) -> None:
-    """Checks that a file is a whole image of the annotated size, without decoding it as a rule.
+    """Checks that a file is an intact image of the annotated size.
 
-    The header tells format and size. A JPEG or PNG that does not end as its format asks, and any
-    other format, is decoded.
+    The header contains format and size. A JPEG or PNG without its end marker, and any other format,
+    is decoded.
 
     Args:
         path: Image file.
@@ -87,7 +87,7 @@ def probe_all(
             return error
         return None
 
-    with ThreadPoolExecutor() as pool:  # files on network disks are waited for side by side
+    with ThreadPoolExecutor() as pool:  # overlaps the latency of network disks
         return list(pool.map(fault, files))
 
 
@@ -117,7 +117,7 @@ def write_png(path: str | Path, pixels: np.ndarray) -> None:
 
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
-    """Opens an image, and words what goes wrong with it, then or later in the block."""
+    """Opens an image; errors here and in the block become `BadImageError`."""
     try:
         with Image.open(path) as image:
             yield image
@@ -136,7 +136,7 @@ def _shown_size(image: Image.Image) -> tuple[int, int]:
 
 
 def _check_size(image: Image.Image, path: str | Path, size: tuple[int, int] | None) -> None:
-    # The stored size first: Pillow decodes a PNG to tell its orientation.
+    # The stored size first: Pillow decodes a PNG to find its orientation.
     if size is not None and size != image.size and size != _shown_size(image):
         got, wanted = "{} x {}".format(*_shown_size(image)), "{} x {}".format(*size)
         raise BadImageError(f"{path}: image is {got}, annotated as {wanted}")

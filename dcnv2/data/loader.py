@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Loaders whose batches depend on the seed and the step alone.
+"""Loaders whose batches depend only on the seed and the step.
 
-Step s yields the same images, augmented alike, whatever the number of workers, after any resume and
-however the batch is split over ranks.
+Step s yields the same images with the same augmentation for any number of workers and ranks, and
+after any resume.
 """
 
 import logging
@@ -22,22 +22,22 @@ log = logging.getLogger("dcnv2")
 
 
 class StepSampler(Sampler[Any]):
-    """Yields for each step the (index, seed) pairs of its batch, epoch after epoch, for ever.
+    """Yields the (index, seed) pairs of each step's batch, epoch after epoch, without end.
 
-    Wide and tall images do not meet in a batch, where padding would be wasted. Each epoch shows
-    every image; a group that does not fill its last batch begins again with its first images.
+    Wide and tall images are never in one batch, which would need much padding. Each epoch contains
+    every image; a group that does not fill its last batch repeats its first images.
 
     Args:
         aspect_ratios: Width / height of every image, [I].
-        batch_size: Images a step, over all ranks.
-        seed: Decides the order and the images' own seeds.
+        batch_size: Images per step, over all ranks.
+        seed: Determines the order and the seeds of the images.
         start: First step.
-        stop: Step to end before, or None for no end.
-        rank: Which share of each batch to yield.
-        world_size: How many shares there are.
+        stop: Step to stop before, or None for no end.
+        rank: Index of the share of each batch to yield.
+        world_size: Number of shares.
 
     Raises:
-        ValueError: No images, or a batch that does not divide by `world_size`.
+        ValueError: No images, or `batch_size` is not divisible by `world_size`.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Seeded(Dataset[Any]):
             except BadImageError as error:
                 if not self.skip_bad:
                     raise
-                log.warning("left out %s; the next image takes its place", error)
+                log.warning("skipped %s; the next image replaces it", error)
         raise BadImageError("no image of the set can be read")
 
 
@@ -155,14 +155,14 @@ def train_loader(
     """Returns batches `(images, targets)` for the steps from `start` to before `stop`.
 
     Args:
-        dataset: What to train on, with its transforms.
-        batch_size: Images a step, over all ranks.
+        dataset: The training data, with its transforms.
+        batch_size: Images per step, over all ranks.
         seed: See `StepSampler`, as for the others.
-        start: First step; a resumed run gives the step at which it goes on.
-        stop: Step to end before, or None for no end.
-        workers: Processes that load; 0 loads in this one.
+        start: First step; a resumed run passes the step at which it continues.
+        stop: Step to stop before, or None for no end.
+        workers: Number of loader processes; 0 loads in this process.
         rank: This process among those that share a batch.
-        world_size: How many they are.
+        world_size: Number of those processes.
         pin_memory: Copy batches to page-locked memory, for CUDA.
         skip_bad: See `Seeded`.
     """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Pipelines of torchvision.transforms.v2 for training and evaluation.
 
-They turn images to float and targets to plain tensors. They do not resize or normalise: that is the
-detector's own `GeneralizedRCNNTransform`, and doing it twice would blur.
+They convert images to float and targets to plain tensors. Resizing and normalisation are part of
+the detector (`GeneralizedRCNNTransform`); doing it twice would blur the images.
 """
 
 import difflib
@@ -14,11 +14,11 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 PER_OBJECT = ("boxes", "labels", "masks", "area", "iscrowd")
-"""Entries of a target with one row an object."""
+"""Entries of a target with one row per object."""
 
 
 class DropEmptyObjects(torch.nn.Module):
-    """Clips boxes to the image, and drops objects that a crop or warp left without area or mask.
+    """Clips boxes to the image, and drops objects that have no area or mask after a crop or warp.
 
     Args:
         min_side: Least width and height of a box that is kept, in pixels.
@@ -51,11 +51,11 @@ def train_transforms(
 
     Args:
         flip: Probability of a horizontal flip.
-        augment: Further transforms of torchvision.transforms.v2 before the flip, each by its name,
-            or as {name: {argument: value}}.
+        augment: Further transforms of torchvision.transforms.v2, applied before the flip: each a
+            name, or {name: {argument: value}}.
 
     Raises:
-        ValueError: An unknown name (with the nearest known one), or arguments that do not fit.
+        ValueError: An unknown name (the message suggests the nearest), or invalid arguments.
     """
     steps = [_named(entry) for entry in augment]
     if flip > 0:
@@ -64,7 +64,7 @@ def train_transforms(
 
 
 def eval_transforms() -> v2.Compose:
-    """Returns the pipeline for evaluation: objects stay as they are."""
+    """Returns the pipeline for evaluation, which keeps all objects."""
     return v2.Compose(_to_plain_float())
 
 

@@ -26,16 +26,16 @@ def locate(root: str | Path, split: str, masks: bool) -> tuple[Path, Path]:
 
     Args:
         root: The folder that holds Annotations, ImageSets and JPEGImages; or, for a split with a
-            year before its name such as `2007_trainval`, one that holds `VOC2007` or
+            year before its name such as `2007_trainval`, one that contains `VOC2007` or
             `VOCdevkit/VOC2007`.
         split: Name of a list in `ImageSets/Main`, or in `ImageSets/Segmentation` with masks.
-        masks: Whether masks are wanted.
+        masks: Whether masks are required.
 
     Returns:
         The year's folder, and the list.
 
     Raises:
-        FileNotFoundError: Names every path that was tried.
+        FileNotFoundError: Nothing was found; the message lists the paths that were tried.
     """
     root, kind = Path(root), "Segmentation" if masks else "Main"
     year, _, name = split.partition("_")
@@ -53,22 +53,22 @@ def locate(root: str | Path, split: str, masks: bool) -> tuple[Path, Path]:
 class VocDataset(DetectionDataset):
     """A split of a Pascal VOC folder. See `DetectionDataset` for items, and `locate` for paths.
 
-    Objects marked as difficult stand where COCO has crowd regions: left out unless asked for,
-    neither right nor wrong to detect.
+    Objects marked as difficult are treated like COCO's crowd regions: skipped by default, and
+    detections of them count neither as right nor as wrong.
 
     Args:
         root: Folder of one year, or of the development kit.
         split: Such as `trainval`, or `2007_trainval`.
         transforms: Called as `transforms(image, target)`.
-        crowd: Serve difficult objects too, flagged by `iscrowd`.
-        masks: Serve masks, of the images in the segmentation lists alone.
-        on_bad: "raise" refuses a set with problems, "skip" leaves out and counts them.
-        limit: Serve the first that many images of the list alone.
+        crowd: Include difficult objects, flagged by `iscrowd`.
+        masks: Include masks; only the images of the segmentation lists have them.
+        on_bad: "raise" rejects a data set with problems, "skip" skips and counts them.
+        limit: Use only the first `limit` images of the list.
         decode: Decode every image when checking.
         classes: Names of the categories, in label order.
 
     Raises:
-        FileNotFoundError: No such list of images; names what was tried.
+        FileNotFoundError: No such list of images; the message lists the paths tried.
         BadDataError: Problems were found and `on_bad` is "raise".
     """
 
@@ -94,17 +94,17 @@ class VocDataset(DetectionDataset):
 def read_table(
     folder: Path, stems: Sequence[str], masks: bool, decode: bool, classes: Sequence[str]
 ) -> tuple[Table, list[Problem]]:
-    """Checks the images and XML files of some names, and keeps what is good.
+    """Checks the images and XML files of the given names, and keeps what is valid.
 
     Args:
         folder: A year's folder.
-        stems: Names without suffix. Where all are numbers, those are the images' ids.
+        stems: Names without suffix. If all are numbers, they are the images' ids.
         masks: Whether to read `SegmentationObject` too.
         decode: Decode every image.
         classes: Names of the categories.
 
     Returns:
-        The table of what is good, and what is wrong with the rest.
+        The table of what is valid, and the problems of the rest.
     """
     problems: list[Problem] = []
     labels = {name: label for label, name in enumerate(classes, start=1)}
@@ -145,7 +145,7 @@ def read_table(
 
 
 def _parse(path: Path, image_id: int, problems: list[Problem]) -> ElementTree.Element | None:
-    """The root of an XML file that tells a size, or None and a problem."""
+    """Returns the root of an XML file with a size; otherwise adds a problem and returns None."""
     try:
         root = ElementTree.parse(path).getroot()
         sides = [int(root.findtext(f"size/{side}", "")) for side in ("width", "height")]
@@ -165,7 +165,7 @@ def _parse(path: Path, image_id: int, problems: list[Problem]) -> ElementTree.El
 def _read_owners(
     folder: Path, stem: str, size: tuple[int, int], image_id: int, problems: list[Problem]
 ) -> np.ndarray | None:
-    """Which object each pixel belongs to, from 1 in the order of the XML; None and a problem."""
+    """Returns each pixel's object number, from 1 in the order of the XML, or None and a problem."""
     path = folder / "SegmentationObject" / f"{stem}.png"
     ((error),) = probe_all([(path, size)], decode=True)
     if error is None:
@@ -187,7 +187,7 @@ def _read_object(
     labels: dict[str, int],
     owners: np.ndarray | None,
 ) -> Annotation | tuple[str, str]:
-    """The annotation for the table, or (kind, what) is wrong with the object."""
+    """Returns the annotation for the table, or what is wrong with it as (kind, what)."""
     name = element.findtext("name", "").strip()
     if name not in labels:
         return "unknown category", f"category '{name}' is not among {', '.join(labels)}"

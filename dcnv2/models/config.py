@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a detector is made of, as plain dataclasses: nothing here imports torch."""
+"""The configuration of a detector as plain dataclasses; this module does not import torch."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class BackboneConfig:
         channels: width of the maps that the RoI heads see.
         stride_in_1x1: stride in the first 1x1 convolution (the original ResNet) instead of the 3x3
             (torchvision's weights).
-        freeze_at: the first that many of (stem, conv2, ..., conv5) get no updates.
-        deform_groups: groups of offsets in each deformable convolution.
-        mask_scale: modulation is this times the sigmoid: 1.0 as in the paper (0.5 at the start),
-            2.0 as in the authors' released example (a converted net starts as it was).
-        max_offset: soft bound of the offsets in pixels, None for none.
-        weights: ImageNet weights: a file (`.safetensors`, `.pth`) or a name that torchvision has
+        freeze_at: number of leading stages (stem, conv2, ..., conv5) that are not trained.
+        deform_groups: number of offset groups in each deformable convolution.
+        mask_scale: factor on the sigmoid of the modulation: 1.0 as in the paper (it starts at
+            0.5), 2.0 as in the authors' released example (a converted net is unchanged at first).
+        max_offset: soft limit of the offsets in pixels, None for no limit.
+        weights: ImageNet weights: a file (`.safetensors`, `.pth`), or one of torchvision's names
             for the arch, such as `IMAGENET1K_V1`.
     """
 
@@ -51,7 +51,7 @@ class BackboneConfig:
 
 @dataclass
 class RPNConfig:
-    """Region proposals; `anchor_sizes` has one list a level, in pixels of the resized image."""
+    """Region proposals; `anchor_sizes` has one list per level, in pixels of the resized image."""
 
     anchor_sizes: list[list[int]] = field(default_factory=lambda: [[32, 64, 128, 256, 512]])
     aspect_ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
@@ -68,16 +68,16 @@ class RPNConfig:
 
 @dataclass
 class PoolConfig:
-    """How a RoI becomes a grid of bins.
+    """RoI pooling.
 
     Attributes:
         kind: RoIAlign, deformable pooling (DCNv1) or modulated deformable pooling (DCNv2), with
             centred samples, or in the authors' convention (`dpsroi`, `mdpsroi`).
-        sampling_ratio: samples a bin and side; 0 adapts to the RoI's size (not in the authors'
+        sampling_ratio: samples per bin and axis; 0 adapts to the RoI's size (not in the authors'
             convention).
         gamma: factor on the predicted offsets (in units of the RoI's width and height).
-        hidden_channels: width of the two fc layers that predict offsets and modulation; 0 leaves
-            them out, as DCNv1 had it.
+        hidden_channels: width of the two fc layers that predict offsets and modulation; 0 omits
+            them, as in DCNv1.
         aligned: shift samples by half a pixel; False is torchvision's default RoIAlign.
     """
 
@@ -94,9 +94,9 @@ class OHEMConfig:
 
     Attributes:
         kind: `batch` keeps the `keep` RoIs of the batch with the highest classification loss, for
-            that loss alone; `image` keeps those of each image with the highest sum of both losses,
+            that loss only; `image` keeps those of each image with the highest sum of both losses,
             for both.
-        keep: how many.
+        keep: number of RoIs to keep.
     """
 
     kind: Literal["none", "batch", "image"] = "none"
@@ -131,8 +131,8 @@ class BoxHeadConfig:
 class MaskHeadConfig:
     """Mask branch: pooling to 14x14, 3x3 convolutions, a deconvolution to 28x28, logits.
 
-    With the `c4` topology conv5 stands in the place of `convs`, and masks are 14x14; `shared` then
-    takes the box head's conv5 and pooling instead of separate ones.
+    With the `c4` topology conv5 replaces `convs`, and masks are 14x14; `shared` then reuses the box
+    head's conv5 and pooling.
     """
 
     enabled: bool = True
@@ -148,13 +148,13 @@ class MaskHeadConfig:
 class MimicConfig:
     """R-CNN feature mimicking, training only.
 
-    The paper leaves some choices open; the defaults are the plainest reading of it.
+    The paper does not specify every choice; the defaults are the simplest reading.
 
     Attributes:
-        boxes_per_image: positive proposals that are drawn.
+        boxes_per_image: number of positive proposals that are sampled.
         crop_size: side of the resized patches; the paper's 224 gives 14x14 maps at stride 16.
-        min_side: proposals with a shorter side, in pixels of the network's input, are left out: a
-            patch of a few pixels says nothing of its class.
+        min_side: proposals with a shorter side, in pixels of the network's input, are skipped:
+            patches of a few pixels do not show their class.
         stop_gradient: no gradient of the cosine term into the features of the patch (`rcnn`) or of
             the box in its image (`frcnn`). The paper trains both jointly: by default neither.
         normalise: the sum over boxes is divided by their number (`box`), by that of the images or
@@ -175,12 +175,12 @@ class ModelConfig:
     """A whole detector.
 
     Attributes:
-        task: `detection` has the box head and, if enabled, the mask head; `proposals` has the RPN
-            alone.
-        num_classes: classes of objects, background not counted.
-        min_size: shorter side of the image, training and test alike; with several values training
-            draws one an image and test takes the last.
-        max_size: bound of the longer side.
+        task: `detection` has the box head and, if enabled, the mask head; `proposals` has only the
+            RPN.
+        num_classes: number of object classes, without background.
+        min_size: shorter side of the resized image; with several values, training draws one per
+            image and test uses the last.
+        max_size: limit of the longer side.
         image_mean: subtracted from RGB in [0, 1].
         image_std: divides RGB in [0, 1].
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The configurations that come with the package, as a table."""
+"""A table of the package's configurations."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dcnv2.models.cost import Cost, model_cost
 
 
 def catalogue(words: Sequence[str] = ()) -> pd.DataFrame:
-    """A row a configuration whose name contains every one of `words`.
+    """Lists the configurations whose names contain all `words`, one row each.
 
     Returns:
-        `name`, `parameters_M`, `GMACs` of a test image of `size` (deformable layers included),
-        `steps`, `batch`, and what others published for it: `box_AP`, `mask_AP`, `source`.
+        `name`, `parameters_M`, `GMACs` for a test image of `size` (deformable layers included),
+        `steps`, `batch`, and published results: `box_AP`, `mask_AP`, `source`.
     """
     costs: dict[str, Cost] = {}
     rows = []
@@ -24,7 +24,7 @@ def catalogue(words: Sequence[str] = ()) -> pd.DataFrame:
         if not all(word in name for word in words):
             continue
         config = load_config(name)
-        # Rows that differ in the schedule alone share a model.
+        # Rows that differ only in the schedule share a model.
         key = repr(config.model)
         if key not in costs:
             costs[key] = model_cost(config.model)

@@ -19,14 +19,14 @@ class DataConfig:
         train: the training split, or several to be concatenated; `folder::split` is one of
             another folder.
         val: the split to evaluate on.
-        train_limit: train on the first that many images of each split alone, by id.
-        val_limit: evaluate on the first that many images alone.
+        train_limit: train only on this many images of each split, the first by id.
+        val_limit: evaluate only on this many images, the first by id.
         flip: probability of a horizontal flip in training.
-        augment: names of further transforms of torchvision.transforms.v2 in training, before the
-            flip, with their arguments: `{ColorJitter: {brightness: 0.2}}`.
-        workers: loader processes a rank; 0 loads in the training process.
-        on_bad: `raise` refuses a set with useless images or annotations, `skip` leaves them out
-            and logs them, also those that only reading a whole image tells.
+        augment: further transforms of torchvision.transforms.v2 for training, applied before the
+            flip, by name and arguments: `{ColorJitter: {brightness: 0.2}}`.
+        workers: loader processes per rank; 0 loads in the training process.
+        on_bad: `raise` stops at invalid images or annotations; `skip` skips and logs them, also
+            images that turn out to be damaged only when they are decoded.
     """
 
     root: str = "data/shapes"
@@ -45,18 +45,18 @@ class OptimConfig:
     """Optimiser and schedule.
 
     Attributes:
-        lr: rate at the full batch.
-        lr_batch: images an update that `lr` is meant for: another `train.batch_size` scales it in
-            proportion, and says so. None takes `lr` as it is. Where the command line changes the
-            batch of a file and not the rate, it is the file's batch.
-        offset_lr_factor: on the rate of convolutions that predict offsets (the paper's 0.1).
-        decay_norms: weight decay on norm layers too.
+        lr: learning rate after the warm-up.
+        lr_batch: batch size that `lr` is for: another `train.batch_size` scales the rate in
+            proportion, which the log reports. None uses `lr` unscaled. If the command line
+            changes only the batch size of a file, this is the file's batch size.
+        offset_lr_factor: factor on the rate of convolutions that predict offsets (paper: 0.1).
+        decay_norms: apply weight decay to norm layers too.
         schedule: `step` multiplies by `gamma` at each milestone, `cosine` goes to 0, `poly` goes to
-            0 as a power of the share of steps left.
+            0 as a power of the remaining share of steps.
         milestones: in steps.
-        poly_power: of the `poly` schedule.
-        warmup_factor: share of the rate at the first step.
-        clip_norm: bound on the norm of the whole gradient, None for none.
+        poly_power: exponent of the `poly` schedule.
+        warmup_factor: factor on the rate at the first step.
+        clip_norm: maximum norm of the whole gradient, None for no limit.
     """
 
     name: Literal["sgd", "adamw"] = "sgd"
@@ -93,22 +93,23 @@ class TrainConfig:
     """The loop.
 
     Attributes:
-        steps: updates in all.
-        batch_size: images an update, over all ranks and micro-batches.
-        accumulate: micro-batches an update: as many images as before, in so many passes.
-        init: weights to start from, as far as they fit: a run folder, a `.safetensors` file, or an
-            old `.pth` of maskrcnn-benchmark's form.
+        steps: total number of updates.
+        batch_size: images per update, over all ranks and micro-batches.
+        accumulate: micro-batches per update; the batch is split into this many passes.
+        init: initial weights, loaded where name and shape match: a run folder, a `.safetensors`
+            file, or an old `.pth` in maskrcnn-benchmark's format.
         precision: of the forward pass under autocast; `float16` scales the loss.
         channels_last: memory layout of weights and images.
-        compile: backend of torch.compile for backbone and heads, such as `inductor`; None for none.
-        ema_decay: keep a moving average of the weights, and evaluate and ship that; such as 0.999.
-        deterministic: have PyTorch take reproducible algorithms only.
-        on_nonfinite: a loss or gradient that is not finite stops the run, or skips the update.
+        compile: backend of torch.compile for backbone and heads, such as `inductor`, or None.
+        ema_decay: decay of a moving average of the weights, which is then evaluated and exported;
+            such as 0.999.
+        deterministic: restrict PyTorch to reproducible algorithms.
+        on_nonfinite: whether a non-finite loss or gradient stops the run or skips the update.
         log_every: steps between rows in metrics.csv.
         checkpoint_every: steps between checkpoints; the last step always makes one.
-        keep_checkpoints: how many of the newest stay, beside the best.
-        eval_every: steps between evaluations; 0 for none before the end.
-        timeout_minutes: how long ranks wait for each other before the run ends.
+        keep_checkpoints: number of newest checkpoints to keep, in addition to the best.
+        eval_every: steps between evaluations; 0 evaluates only at the end.
+        timeout_minutes: how long ranks wait for each other before the run fails.
     """
 
     steps: int = 90000
@@ -135,15 +136,15 @@ class EvalConfig:
     """Evaluation and prediction.
 
     Attributes:
-        batch_size: images at a time, on each rank.
-        draw_threshold: least score of detections that are drawn.
+        batch_size: images per batch on each rank.
+        draw_threshold: minimum score of detections that are drawn.
         metric: COCO's twelve numbers, or Pascal VOC's mean AP at IoU 0.5: by area under the curve
             (`voc`), or at 11 recalls as until 2007 (`voc07`).
         evaluator: `pycocotools`, or `fast`: faster-coco-eval, with equal numbers.
-        expected: results that the run shall have, as `{box_AP: [0.415, 0.01]}`: a value and how
-            far from it is allowed. Another result of the last step ends the command with an error.
-            Files that name this one as their base don't take it over, and words on the command line
-            that change the model, the data or the schedule take it away.
+        expected: expected results as `{box_AP: [0.415, 0.01]}`: value and tolerance. If the result
+            of the last step is outside, the command fails. Files with this one as their base do
+            not inherit it; command-line words that change the model, the data or the schedule
+            remove it.
     """
 
     batch_size: int = 1
@@ -155,7 +156,7 @@ class EvalConfig:
 
 @dataclass
 class Published:
-    """What others report for the row, in points of AP on val2017, to measure against."""
+    """Published results for comparison, in points of AP on val2017."""
 
     box_AP: float | None = None  # noqa: N815
     mask_AP: float | None = None  # noqa: N815
@@ -164,7 +165,7 @@ class Published:
 
 @dataclass
 class RunConfig:
-    """Everything a run needs; `name` names its folder under `output`."""
+    """The complete configuration of a run, whose folder is `output`/`name`."""
 
     name: str = "run"
     published: Published | None = None

@@ -90,14 +90,14 @@ class StepSampler(Sampler[Any]):
 
 
 class Seeded(Dataset[Any]):
-    """Serves dataset[index] for a pair (index, seed), drawing what is random from that seed.
+    """Serves dataset[index] for a pair (index, seed), with random transforms seeded by that seed.
 
-    The target holds the seed too, for what is drawn later on.
+    The target contains the seed, for random numbers that the training draws later.
 
     Args:
-        dataset: Gives pairs of image and target.
-        skip_bad: In the place of an image whose file turns out to be broken serve the next that is
-            whole, and say so. Checking a set reads the headers alone, unless decoding is requested.
+        dataset: Yields pairs of image and target.
+        skip_bad: Replace an image that turns out to be damaged by the next intact one, with a
+            warning. The check of a data set reads only headers by default.
     """
 
     def __init__(self, dataset: DetectionDataset, skip_bad: bool = False) -> None:

@@ -92,7 +92,7 @@ def _check(target: Target, problem: ConvProblem, evaluation: Evaluation) -> Fail
     own = {**problem.operands(), "grad_output": problem.grad_output()}
     changed = {n: _on(t, "cpu") for n, t in evaluation.changed.items()}
     if any(_other_size(t, own[n]) for n, t in changed.items()):
-        return None  # a problem of other sizes, whose price and kinks are not these
+        return None  # a problem of other sizes, whose tolerance and kinks are not these
     operands = {**own, **changed}
     exact = {n: None if t is None else t.double() for n, t in operands.items()}
     grad = exact.pop("grad_output")

@@ -106,7 +106,7 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     """torchvision's time over ours and our error over torchvision's, geometric means over layers.
 
     A row for each dtype of autocast and each that ours computes in. Time ratios above 1 and error
-    ratios below 1 are in our favour; the last column is the largest error ratio of any layer.
+    ratios below 1 mean that ours is better. The last column is the largest error ratio.
     """
     keys = ["layer", "dtype"]
     ours = rows[rows.implementation == "dcnv2"]

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Exports a model by either exporter and runs it with onnxruntime, for the tests beside this."""
 
+import sys
 import warnings
 
 import onnx
 import onnxruntime
+import pytest
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplementedByRuntime
 
 from dcnv2 import export
 
@@ -47,7 +50,12 @@ def operators(path, opset):
 
 def runner(path):
     """A function of tensors that gives tensors, by onnxruntime on a CPU."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except NotImplementedByRuntime as error:
+        if sys.version_info >= (3, 11):
+            raise
+        pytest.skip(f"the last onnxruntime for Python 3.10 has no DeformConv on a CPU: {error}")
     names = [entry.name for entry in session.get_inputs()]
 
     def run(*inputs):

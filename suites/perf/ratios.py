@@ -83,7 +83,8 @@ def geometric_means(ours: pd.DataFrame) -> pd.DataFrame:
 
 
 def _count(layers: int, group: str) -> str:
-    return f"{layers} layers" if group in ("eight", "cpu") else f"{layers} layers ({group})"
+    count = f"{layers} layer{'s' if layers > 1 else ''}"
+    return count if group in ("eight", "cpu") else f"{count} ({group})"
 
 
 def _means_by_pass(met: pd.DataFrame, peer: str) -> dict[str, float | str]:
@@ -109,7 +110,7 @@ def slower_than(ours: pd.DataFrame) -> pd.DataFrame:
         if met.empty:
             continue
         worst = met.loc[met[f"x_{peer}"].idxmin()]
-        place = [worst.layer, worst.offsets, worst.dtype, worst.layout, worst["pass"]]
+        place = worst[["layer", "offsets", "dtype", "layout", "pass"]]  # .dtype is the Series' own
         rows.append(
             {
                 "compared with": peer,

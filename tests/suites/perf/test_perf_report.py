@@ -91,6 +91,7 @@ def test_every_implementation_has_its_count_of_slower_problems(tmp_path):
     assert table["problems"].tolist() == [3, 3, 1]
     assert table["dcnv2 is slower in"].tolist() == [1, 3, 0]
     assert table["smallest ratio"].tolist() == pytest.approx([0.5, 0.1, 9.0])
+    assert table.iloc[0, -1] == "a, 2, fp32, contiguous, forward"
     text = report.write(report.Rows(times=rows), tmp_path).read_text()
     assert "worst first" in text
 

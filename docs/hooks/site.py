@@ -21,7 +21,9 @@ NOTEBOOK = "tour.ipynb"
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the files outside docs/ that pages link to."""
     found = [
-        path for path in (ROOT / "reports").rglob("*") if path.suffix in (".md", ".png", ".py")
+        path
+        for path in (ROOT / "reports").rglob("*")
+        if path.suffix in (".md", ".png", ".py", ".json")
     ]
     for path in [*found, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]:
         name = path.relative_to(ROOT).as_posix()

@@ -29,7 +29,8 @@ class Dcnv2:
         from dcnv2 import ops
 
         cuda = ops.library.LIBRARIES.get("cuda")
-        if cuda and cuda.loaded:  # an earlier backend may have limited it
+        # An earlier backend may have limited it; in a traced function the call cannot be compiled.
+        if cuda and cuda.loaded and not torch.compiler.is_compiling():
             ops.library.limit_conv_path(CONV_PATHS[-1])
         return getattr(ops, op)
 

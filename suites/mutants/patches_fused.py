@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Mutants of the tensor-core kernels of the CUDA library; each runs on the path that uses it."""
 
-from suites.mutants.patches import EQUALS, EXTREME, TILES, WIDE, Patch
+from suites.mutants.patches import EXTREME, TILES, WIDE, Patch
 
 _BILINEAR_PRODUCER = "bilinear_producer.cuh"
 _CORNER_DOTS = "corner_dots.cuh"
@@ -283,15 +283,5 @@ FUSED = [
         "wgmma",
         "test_conv_definition.py::test_many_samples_of_one_pixel_add_up",
         built=_FUSED_GRAD_OFFSET_MASK,
-    ),
-    Patch(
-        "copy: tile written before all of it is read",
-        "cuda/copy.cu",
-        """  __syncthreads();
-  visit(to""",
-        "  visit(to",
-        EQUALS,
-        cuda=("copy.cu",),
-        emulated=False,  # Python brings operands into their layout there
     ),
 ]

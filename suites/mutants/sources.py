@@ -26,6 +26,7 @@ from pathlib import Path
 import pandas as pd
 
 from suites.mutants.patches import ROOT, Patch, find_source
+from suites.mutants.patches_copy import COPY
 from suites.mutants.patches_cpu import CPU
 from suites.mutants.patches_cuda import CUDA
 from suites.mutants.patches_fused import FUSED
@@ -40,7 +41,7 @@ _TIMEOUT_S = 600
 
 def patches(device: str) -> list[Patch]:
     """The mutants of a library."""
-    every = (*SHARED, *CPU, *CUDA, *FUSED, *INDEX, *LAUNCH)
+    every = (*SHARED, *CPU, *CUDA, *COPY, *FUSED, *INDEX, *LAUNCH)
     found = [p for p in every if p.sources("cpu" if device == "cpu" else "cuda")]
     return [p for p in found if device != "emulated" or p.emulated]
 

@@ -10,6 +10,7 @@ import pytest
 
 from suites.mutants import package, sources
 from suites.mutants.patches import ROOT, Patch, find_source
+from suites.mutants.patches_copy import COPY
 from suites.mutants.patches_cpu import CPU
 from suites.mutants.patches_cuda import CUDA
 from suites.mutants.patches_fused import FUSED
@@ -19,7 +20,7 @@ from suites.mutants.patches_package import PACKAGE
 from suites.mutants.patches_shared import SHARED
 
 CSRC = ROOT / "csrc"
-ALL = [*SHARED, *CPU, *CUDA, *FUSED, *INDEX, *LAUNCH]
+ALL = [*SHARED, *CPU, *CUDA, *COPY, *FUSED, *INDEX, *LAUNCH]
 
 
 @pytest.mark.parametrize("patch", ALL, ids=lambda p: f"{p.path}: {p.name}")

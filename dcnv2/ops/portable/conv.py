@@ -171,6 +171,36 @@ def _join(parts: Sequence[Tensor | None], operand: Tensor | None) -> Tensor | No
     return None if operand is None else torch.cat(found).to(operand.dtype)
 
 
+_BLOCK_PIXELS = 128
+_BLOCKS_AT_ONCE = 32  # bounds the memory for partial sums
+
+
+def _sum_over_pixels(value: Tensor, grad: Tensor) -> Tensor:
+    """Return value^T grad, with the same bits for any number of threads.
+
+    A matrix product may split a long sum over threads, and then the order of the additions depends
+    on their number. So pixels are summed in blocks too short to be split, and the blocks in order.
+
+    Args:
+        value: [g, P, C/g].
+        grad: [g, P, O/g].
+
+    Returns:
+        [g, C/g, O/g].
+    """
+    pixels = value.shape[1]
+    whole = pixels // _BLOCK_PIXELS * _BLOCK_PIXELS
+    total = torch.bmm(value[:, whole:].mT, grad[:, whole:])
+    step = _BLOCK_PIXELS * _BLOCKS_AT_ONCE
+    for start in range(0, whole, step):
+        here = slice(start, min(start + step, whole))
+        values = value[:, here].unflatten(1, (-1, _BLOCK_PIXELS))
+        grads = grad[:, here].unflatten(1, (-1, _BLOCK_PIXELS))
+        for block in torch.matmul(values.mT, grads).unbind(1):
+            total += block
+    return total
+
+
 def _backward_run(
     grad: Tensor,  # [N, Ho, Wo, O]
     operands: tuple[Tensor, Tensor, Tensor | None],
@@ -193,7 +223,7 @@ def _backward_run(
         corners = bilinear.read(table, samples)
         if grad_matrices is not None:
             value = bilinear.blend(corners, samples, m).flatten(-2)
-            grad_matrices[tap] += torch.bmm(_by_group(value, geometry.groups).mT, grad)
+            grad_matrices[tap] += _sum_over_pixels(_by_group(value, geometry.groups), grad)
         if not (needs_input or needs_places):
             continue
         grad_value = _ungroup(torch.bmm(grad, matrices[tap].mT), size)

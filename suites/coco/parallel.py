@@ -70,7 +70,7 @@ class Child:
     def __init__(self, call: Call, threads: int, log: Path) -> None:
         self.log = log
         self._results = tempfile.TemporaryFile()  # noqa: SIM115 closed in `end`
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        path = os.pathsep.join(filter(None, [str(ROOT), *sys.path]))
         with log.open("w") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "suites.coco.parallel"],

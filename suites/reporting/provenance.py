@@ -132,6 +132,9 @@ def _without_local_path(word: str) -> str:
 
 
 def _commit() -> str:
+    if named := os.environ.get("DCNV2_COMMIT"):
+        return named
+
     def git(*words: str) -> str:
         # In a container the checkout may belong to another user.
         command = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *words]
@@ -141,7 +144,7 @@ def _commit() -> str:
         commit = git("rev-parse", "--short=12", "HEAD")
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!reports")
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("DCNV2_COMMIT", "unknown")
+        return "unknown"
     return f"{commit}-dirty" if changed else commit
 
 

@@ -44,7 +44,7 @@ Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& we
   return output.finish(stream);
 }
 
-// The passes for the gradients of input, offset and mask, those for which `a` has room.
+// The passes for the gradients of input, offset and mask that `a` requests by a pointer.
 std::vector<PassPlan> plan_sample_gradients(ConvArgs a, Path path) {
   std::vector<PassPlan> plans;
   auto add = [&](std::optional<PassPlan> plan) {

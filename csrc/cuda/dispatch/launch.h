@@ -68,15 +68,15 @@ PassPlan plan_fused_forward(const ConvArgs& a, Path path);
 
 // Gathers each pixel's contributions from the samples, sorted by their base pixel.
 PassPlan plan_grad_input(const ConvArgs& a);
-// The same as a matrix product without columns; none where tiles would mix deform groups.
+// The same as a matrix product without columns; nullopt if tiles would mix deform groups.
 std::optional<PassPlan> plan_fused_grad_input(const ConvArgs& a, Path path);
 
-// The gradients of offset and mask, whichever `a` has room for.
+// The gradients of offset and mask, each only if `a` has a pointer for it.
 PassPlan plan_grad_offset_mask(const ConvArgs& a);
-// The same, and the gradient of the input by columns in memory; none where that does not fit.
+// The same, and the gradient of the input by columns in memory; nullopt if that does not fit.
 std::optional<PassPlan> plan_fused_input_offset_mask(const ConvArgs& a, Path path);
 
-// Split-K: partial sums over runs of output pixels, added in order.
+// Split-K: partial sums over shares of the output pixels, added in order.
 PassPlan plan_grad_weight(const ConvArgs& a);
 PassPlan plan_fused_grad_weight(const ConvArgs& a, Path path);
 PassPlan plan_grad_bias(const ConvArgs& a);
@@ -99,7 +99,7 @@ struct RoiPoolArgs {
 
 PassPlan plan_roi_pool(const RoiPoolArgs& a);
 PassPlan plan_roi_pool_grad_input(const RoiPoolArgs& a);
-// Whichever of the two `a` has room for.
+// The gradients of offset and mask, each only if `a` has a pointer for it.
 PassPlan plan_roi_pool_grad_offset_mask(const RoiPoolArgs& a);
 
 // Copies [n, c, y, x] of any layout, both of one dtype.

@@ -29,8 +29,8 @@ struct SampleLists {
 };
 
 // The entries of a pixel: the samples of the four cells around it. The left and right cell of a
-// line are neighbours in the lists, so there are two runs: of the line above the pixel, and of its
-// own.
+// line are neighbours in the lists, so there are two ranges: one of the line above the pixel, and
+// one of its own line.
 struct Entries {
   uint32_t begin[2] = {}, middle[2] = {}, end[2] = {};
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Cells with too many samples for one thread. The sorted samples are cut every `segment_length`
-// samples into stretches. A stretch has at most two segments of cells that reach beyond it: one of
-// the cell that it begins with, and one of a cell that starts later. Each segment is summed up by
+// samples into intervals. An interval has at most two segments of cells that reach beyond it: one
+// of the cell that it begins with, and one of a cell that starts later. Each segment is summed by
 // itself, and the sums of a cell's segments are added in order, so the result is deterministic.
 #pragma once
 
@@ -16,7 +16,7 @@ inline int64_t max_segments(int64_t samples, int64_t segment_length) {
   return 2 * ceil_div(samples, segment_length);
 }
 
-// The segment that sample `at` begins: the first of its cell, or the first of its stretch.
+// The segment that sample `at` begins: the first of its cell, or the first of its interval.
 __device__ __forceinline__ int64_t segment_index(uint32_t at, uint32_t segment_length) {
   return 2 * int64_t(at / segment_length) + (at % segment_length != 0);
 }
@@ -63,7 +63,7 @@ __device__ __forceinline__ void add_corners(const uint4& vec, const float4& weig
 }
 
 // Weighted sums of grad_output over the segments of oversized cells, computed by the whole GPU
-// before the blocks that own the pixels around those cells need them.
+// before the thread blocks that own the pixels around those cells need them.
 struct OversizedCells {
   uint32_t segment_length;
   int64_t channels;      // of grad_output

@@ -31,8 +31,8 @@ __device__ __forceinline__ float widen_raw(Dtype dtype, uint32_t raw) {
   return __uint_as_float(dtype == Dtype::kBFloat16 ? raw << 16 : raw);
 }
 
-// Row and column of a tap. For the at most 2^20 taps that paths.cpp admits, the float quotient is
-// exact enough, and cheaper than an integer division.
+// Row and column of a tap. paths.cpp accepts at most 2^20 taps, for which the float quotient is
+// exact enough; it is cheaper than an integer division.
 struct TapPosition {
   int row, column;
 };
@@ -271,7 +271,7 @@ struct SampleProducer {
   uint32_t pending_smem = 0;  // stored here
   uint32_t pending = 0;  // barrier of that stage; 0: none
 
-  // load(corners, item) issues the loads from that item on; acquire() waits for the stage and
+  // load(corners, item) issues the loads from that item on; open() waits for the stage and
   // issues copies into it. smem, full: addresses of the first item's destination and of the stage's
   // barrier.
   template <class Load, class Open>

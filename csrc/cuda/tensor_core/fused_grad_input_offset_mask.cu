@@ -9,15 +9,15 @@ namespace dcnv2::cuda {
 
 namespace {
 
-constexpr int64_t kColumnBytes = int64_t(64) << 20;  // of a run of several images
+constexpr int64_t kColumnBytes = int64_t(64) << 20;  // of several images
 constexpr int64_t kMaxColumnBytes = int64_t(1) << 30;  // of one image
 
 int64_t image_columns(const ConvArgs& a) {
   return a.g.out_height * a.g.out_width * a.g.taps() * ColumnSizes(a).row;
 }
 
-// How many images are taken at a time, and where everything is in the workspace: the packed weight
-// first. Without grad_input there are neither columns nor lists, and all images are taken at once.
+// How many images are processed at a time, and the layout of the workspace: the packed weight is
+// first. Without grad_input there are neither columns nor lists, and all images run at once.
 // Otherwise the workspace is at most the packed weight, kColumnBytes (or one image's columns), the
 // lists of images_per_pass(g) images, and the partial sums of oversized cells: 32 bytes for each
 // channel of a deform group and kOversized of their samples.

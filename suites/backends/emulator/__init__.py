@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The CUDA kernels on a machine without a GPU.
 
-Their sources are compiled as C++ for the host, launches by a replacement of text and the
-instructions of csrc/cuda/fused/ptx.cuh by their definitions, and run block after block with the
-threads of a block as fibers that take turns. So the correctness suite judges every path of every
-kernel on any machine. What only hardware can show stays hidden: races, memory order, speed.
+The sources are compiled as C++ for the host: a text replacement turns launches into calls, and
+`include/ptx.cuh` defines the instructions of csrc/cuda/tensor_core/mma/ptx.cuh. Blocks run one
+after the other, and the threads of a block are fibers. So the correctness suite checks every path
+of every kernel on any machine. Races, memory order and speed can only be tested on hardware.
 """

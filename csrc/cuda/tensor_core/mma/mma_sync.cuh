@@ -35,7 +35,7 @@ __device__ __forceinline__ uint32_t transposed_offset(int column, int vec) {
 }
 template <class M, int kSplitBytes>
 __device__ __forceinline__ void store_transposed(uint32_t to, const float (&v)[kVecSize<float>]) {
-  const uint32_t turn = to / (2 * kVecSize<float> * kRowBytes);  // of two chunks each
+  const uint32_t turn = to / (2 * kVecSize<float> * kRowBytes);  // in units of two vectors
   const bool odd = turn & 1, far = turn & 2;
   const float one[4] = {odd ? v[1] : v[0], odd ? v[2] : v[1], odd ? v[3] : v[2], odd ? v[0] : v[3]};
 #pragma unroll

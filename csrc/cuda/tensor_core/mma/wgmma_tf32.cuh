@@ -124,7 +124,7 @@ struct WgmmaTf32Rs : WgmmaTf32Sums<kRows, 64, kOperandSplits, 1> {
                        swizzled_offset(swapped_row(thread % 4), within / kVecSize<float>) +
                        within % kVecSize<float> * int(sizeof(float));
     constexpr uint32_t kEightLines =
-        2 * kVec16Bytes;  // two chunks further, whatever the permutation
+        2 * kVec16Bytes;  // two vectors further, in every permutation
     multiply_units<kTileK / kRowElements<float>>(
         shared_address(tiles_b), kSplitBytes, [&](int down, int depth, uint32_t (&v)[4]) {
           const uint32_t at = a + down * 64 / kRowElements<float> * kAtomBytes + depth * kRowBytes;

@@ -7,6 +7,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from dcnv2.engine.runtime.distributed import Communicator
 
@@ -19,13 +20,29 @@ class RankFlags:
 
     Attributes:
         stop: a signal asked this rank to stop.
-        nonfinite: a term of the loss is NaN or infinite.
     """
 
     stop: bool = False
-    nonfinite: bool = False
 
     def agree(self, comm: Communicator) -> RankFlags:
         """Returns flags that are set if any rank set them; every rank has to call this."""
+        if comm.world_size == 1:
+            return self
         own = torch.tensor([*dataclasses.astuple(self)], dtype=torch.float32, device=comm.device)
         return RankFlags(*(value > 0 for value in comm.maximum(own).tolist()))
+
+
+def mean_with_flag(values: Tensor, flag: Tensor, comm: Communicator) -> tuple[list[float], bool]:
+    """Averages over ranks and exchanges a flag, in one collective and one wait for the device.
+
+    Args:
+        values: [K], this rank's numbers, on the communicator's device.
+        flag: bool [], on the same device.
+        comm: the ranks; every rank has to call this.
+
+    Returns:
+        The means, and whether any rank set the flag. The flag travels in an element of its own, so
+        it is right even if a value is NaN or infinite.
+    """
+    *means, share = comm.mean(torch.cat([values, flag.to(values.dtype).reshape(1)])).tolist()
+    return means, share > 0

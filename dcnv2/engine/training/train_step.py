@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dcnv2.engine.config import RunConfig
 from dcnv2.engine.runtime.distributed import Communicator
-from dcnv2.engine.runtime.rank_flags import RankFlags
+from dcnv2.engine.runtime.rank_flags import mean_with_flag
 from dcnv2.engine.training.init_weights import load_init_weights
 from dcnv2.engine.training.nonfinite import (
     NonFiniteLossError,
@@ -150,14 +150,14 @@ class TrainStep:
         weights = vars(options.loss_weights)
         terms = {name: weights[name] * loss for name, loss in forward(self.ddp_model).items()}
         own = torch.stack([*terms.values()])
-        means = self.comm.mean(own.detach()).tolist()
+        nonfinite_here = ~own.detach().isfinite().all()
+        means, nonfinite = mean_with_flag(own.detach(), nonfinite_here, self.comm)
         values = dict(zip(terms, means, strict=True))
-        finite_here = bool(own.isfinite().all())
         fault = None
-        if RankFlags(nonfinite=not finite_here).agree(self.comm).nonfinite:
+        if nonfinite:
             bad = (f"{name} is {value}" for name, value in values.items() if not isfinite(value))
             fault = next(bad)
-            if not finite_here:
+            if nonfinite_here:
                 where = _nonfinite_image(images, targets)
                 where = where or first_nonfinite_module(self.model, lambda: forward(self.model))
                 fault += f", first in {where}" if where else ""

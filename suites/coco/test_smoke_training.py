@@ -185,7 +185,7 @@ def test_a_coco_folder_takes_the_same_road(shapes, tmp_path, monkeypatch):
     assert rows["mask_AP50"].notna().all()
 
 
-def test_marks_and_learning_are_judged_with_nan_as_failure():
+def test_nan_counts_as_failed_marks_and_learning():
     rows = pd.DataFrame({"model": ["dcnv1", "dcnv2"], "mask_AP50": [0.7, float("nan")]})
     rows["seed"] = [0, 2]
     marks = {("dcnv1", "mask_AP50"): 0.7, ("dcnv2", "mask_AP50"): 0.65, ("plain", "box_AP"): 1.0}

@@ -99,7 +99,7 @@ def main(words: Sequence[str] | None = None) -> int:
         count, failed = count + 1, failed + bool(wrong)
         if wrong:
             print(f"{backend}: {', '.join(wrong)} wrong in {problem}")
-    print(f"{count} problems judged, {failed} wrong")
+    print(f"{count} problems checked, {failed} wrong")
     return int(failed > 0)
 
 

@@ -51,14 +51,14 @@ class Run:
 
     def row(self) -> dict:
         """Its row of the report: right if the tool finished, ran problems, and found nothing."""
-        judged = re.search(r"^(\d+) problems judged", self.output, flags=re.MULTILINE)
+        checked = re.search(r"^(\d+) problems checked", self.output, flags=re.MULTILINE)
         found = self.summary or f"no summary, exit code {self.code}"
         lost = _OVERFLOW in self.output
         return {
             "sanitizers": self.tool,
-            "judged": judged[0] if judged else "**nothing**",
+            "checked": checked[0] if checked else "**nothing**",
             "found": f"{found}; it lost track of barriers" if lost else found,
-            "right": self.code == 0 and bool(judged) and bool(self.summary) and not lost,
+            "right": self.code == 0 and bool(checked) and bool(self.summary) and not lost,
         }
 
     def mutant_row(self, patch: Patch) -> dict:
@@ -66,7 +66,7 @@ class Run:
         reported = bool(re.match(r"[1-9]\d* hazard", self.summary))
         return {
             "sanitizers": self.tool,
-            "judged": f"mutant: {patch.name}",
+            "checked": f"mutant: {patch.name}",
             "found": self.summary or "**nothing**",
             "right": reported,
         }
@@ -135,7 +135,7 @@ def _under(sanitizer: str, tool: str, words: Sequence[str], timeout_s: float) ->
     if tool in ("racecheck", "synccheck"):
         command += ["--num-cuda-barriers", str(_BARRIERS)]
     command += [sys.executable, "-m", "suites.sanitizers.cases", *words]
-    # Each tensor in an allocation of its own: an access beside it is then an error.
+    # Each tensor has an allocation of its own, so that an access outside of it is an error.
     own = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     output, code = _within(command, {**os.environ, **own}, timeout_s)
     return Run(tool, output, code)

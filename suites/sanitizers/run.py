@@ -119,15 +119,15 @@ def check_cpu(profile: str) -> tuple[pd.DataFrame, str]:
         suite = ["suites/correctness", "--profile", profile, "--report", folder]
         done = under_sanitizers(built.path, suite)
         written = Path(folder, "correctness.csv")
-        judged = pd.read_csv(written)["checked"].sum() if written.is_file() else 0
+        checked = pd.read_csv(written)["checked"].sum() if written.is_file() else 0
     found = finding(done.stdout) or ("nothing" if done.returncode == 0 else "the suite fails")
-    what = f"the suite, {judged} problems of profile {profile}"
-    rows.append(_row(what, found, done.returncode == 0 and judged > 0))
+    what = f"the suite, {checked} problems of profile {profile}"
+    rows.append(_row(what, found, done.returncode == 0 and checked > 0))
     return pd.DataFrame(rows), "" if rows[-1]["right"] else digest(done.stdout)
 
 
-def _row(judged: str, found: str, right: bool) -> dict:
-    return {"sanitizers": "address, undefined", "judged": judged, "found": found, "right": right}
+def _row(checked: str, found: str, right: bool) -> dict:
+    return {"sanitizers": "address, undefined", "checked": checked, "found": found, "right": right}
 
 
 # ---- the CUDA library

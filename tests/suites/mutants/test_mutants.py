@@ -23,7 +23,7 @@ def test_mutants_have_distinct_names_and_are_many():
 
 
 @pytest.fixture(scope="module")
-def judged():
+def output():
     """The end of the suite's output on some mutants and on the naive implementations."""
     claims = [f"suites/correctness/{claim}" for claim in CLAIMS]
     chosen = [f"--mutant={mutant.key}" for mutant in FEW]
@@ -39,5 +39,5 @@ def judged():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", FEW, ids=lambda m: m.key)
-def test_mutant_is_detected(judged, mutant):
-    assert f"{mutant.key}: killed by" in judged
+def test_mutant_is_detected(output, mutant):
+    assert f"{mutant.key}: killed by" in output

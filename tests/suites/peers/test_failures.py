@@ -77,7 +77,7 @@ def _change(path, **entries):
     path.write_text(as_json({**json.loads(path.read_text()), **entries}))
 
 
-def _judged_as(function):
+def _as_library(function):
     return {"library": f"{__name__}:{function.__name__}@torchvision"}
 
 
@@ -93,7 +93,7 @@ def test_data_file_shows_the_failure_and_not_another_implementation_s(tmp_path):
     case = _case("equals the reference", problem, evaluations=[Evaluation()])
     path = _written(case, _target(), tmp_path)  # runs it
     assert json.loads(path.read_text())["seen"].startswith("output: off by")
-    _change(path, **_judged_as(right))
+    _change(path, **_as_library(right))
     done = _run(path)
     assert done.returncode == 1
     assert done.stdout == "nothing is off\n"
@@ -119,7 +119,7 @@ def test_data_file_of_runs_that_differ(tmp_path):
     case = _case("every run gives the same bits", problem)
     path = _written(case, _target(changing), tmp_path)
     assert json.loads(path.read_text())["seen"].startswith("differs from run to run: grad_")
-    _change(path, **_judged_as(right))
+    _change(path, **_as_library(right))
     assert _run(path).returncode == 1
 
 

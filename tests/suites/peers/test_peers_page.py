@@ -22,7 +22,7 @@ def _report(folder, target, gpu, verdict):
     folder.mkdir()
     script = f"{target.replace('-', '_')}_holds_water.json"
     row = {
-        "claim": "holds water", "variant": "", "target": target, "verdict": verdict, "judged": 3,
+        "claim": "holds water", "variant": "", "target": target, "verdict": verdict, "checked": 3,
         "unsupported": 0, "reasons": "", "failing": "Problem()" if verdict == "failed" else "",
         "script": script if verdict == "failed" else "", **dict.fromkeys(PROVENANCE, "x"),
         "gpu": gpu, "torchvision": "1.2", "version": "1.2+cu130",

@@ -39,15 +39,15 @@ def test_the_cause_comes_before_a_long_stack():
 @pytest.mark.parametrize(
     ("code", "output", "right"),
     [
-        (0, "33 problems judged, 0 wrong\n========= ERROR SUMMARY: 0 errors\n", True),
-        (86, "33 problems judged, 0 wrong\n========= ERROR SUMMARY: 2 errors\n", False),
-        (1, "33 problems judged, 1 wrong\n========= ERROR SUMMARY: 0 errors\n", False),
+        (0, "33 problems checked, 0 wrong\n========= ERROR SUMMARY: 0 errors\n", True),
+        (86, "33 problems checked, 0 wrong\n========= ERROR SUMMARY: 2 errors\n", False),
+        (1, "33 problems checked, 1 wrong\n========= ERROR SUMMARY: 0 errors\n", False),
         (0, "========= ERROR SUMMARY: 0 errors\n", False),
-        (0, "33 problems judged, 0 wrong\n", False),
+        (0, "33 problems checked, 0 wrong\n", False),
         (
             0,
             "========= Warning: Detected overflow of tracked cuda::barrier structures.\n"
-            "33 problems judged, 0 wrong\n========= ERROR SUMMARY: 0 errors\n",
+            "33 problems checked, 0 wrong\n========= ERROR SUMMARY: 0 errors\n",
             False,
         ),
     ],
@@ -60,7 +60,7 @@ KERNEL = (
     "void dcnv2::cuda::<unnamed>::forward_kernel<dcnv2::cuda::MmaSync<dcnv2::cuda::HalfProduct, "
     "(int)128, (int)64>, (bool)1>(dcnv2::cuda::<unnamed>::ForwardArgs)"
 )
-RACY = f"""44 problems judged, 0 wrong
+RACY = f"""44 problems checked, 0 wrong
 ========= Error: Race reported between Write access at {KERNEL}+0x1a0
 =========     and Read access at {KERNEL}+0x8640 [2000 hazards]
 =========     and Read access at {KERNEL}+0x8660 [500 hazards]
@@ -68,7 +68,7 @@ RACY = f"""44 problems judged, 0 wrong
 dcnv2-mma, deform_conv2d, float16, offsets nan
 ========= Error: Race reported between Write access at {KERNEL}+0x1a0
 =========     and Read access at {KERNEL}+0x8640 [1 hazards]
-========= Warning: Race reported between Write access at sum(int *)+0x10 in /src/a b/ring.cuh:40
+========= Warning: Race reported between Write access at sum(int *)+0x10 in /src/a b/pipeline.cuh:40
 =========     and Write access at sum(int *)+0x280 in /src/a b/forward.cu:46 [4 hazards]
 ========= RACECHECK SUMMARY: 4 hazards displayed (3 errors, 1 warning)
 """
@@ -79,7 +79,7 @@ def test_hazards_are_grouped_by_kernel_and_places():
     assert hazards(RACY).to_numpy().tolist() == [
         [short, "error", "write 0x1a0", "read 0x8640", 2001],
         [short, "error", "write 0x1a0", "read 0x8660", 500],
-        ["sum", "warning", "write ring.cuh:40", "write forward.cu:46", 4],
+        ["sum", "warning", "write pipeline.cuh:40", "write forward.cu:46", 4],
     ]
     assert not len(hazards("0 errors"))
 
@@ -89,7 +89,7 @@ def test_the_race_of_a_mutant_must_be_reported():
     assert Run("racecheck", RACY, 86).mutant_row(patch)["right"]
     for said in ("", "RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)"):
         row = Run("racecheck", said, 0).mutant_row(patch)
-        assert (row["right"], patch.name in row["judged"]) == (False, True)
+        assert (row["right"], patch.name in row["checked"]) == (False, True)
 
 
 def test_the_complete_output_of_a_tool_is_kept(tmp_path, capsys):
@@ -108,7 +108,7 @@ TOOL = """#!/bin/sh
 case "$*" in
   --version) echo "Version 2026.1.0 (build 7)"; exit;;
 esac
-echo "33 problems judged, 0 wrong"
+echo "33 problems checked, 0 wrong"
 echo "========= ERROR SUMMARY: 0 errors"
 """
 

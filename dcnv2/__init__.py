@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Loaded when first asked for, so that `import dcnv2` alone stays quick.
+# Loaded on first access, so that `import dcnv2` by itself stays quick.
 _HOMES = {
     "convert_state_dict": "convert.checkpoints",
     "deformable": "convert.convolutions",

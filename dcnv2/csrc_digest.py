@@ -66,8 +66,8 @@ def csrc_digest(folder: Path | None = None, library: str | None = None) -> str:
 
     Args:
         folder: The source folder; by default the csrc/ of the checkout that holds this file.
-        library: "cpu" or "cuda" for the sources of that library: its folder, and what both share,
-            which lies above; by default those of both.
+        library: "cpu" or "cuda" for the sources of that library: its folder, and the shared files
+            above it; by default the sources of both.
 
     Returns:
         The first 12 hexadecimal digits of a SHA-256.

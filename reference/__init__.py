@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The definitions of the operators, by their formulas, in plain PyTorch.
 
-Slow, differentiable twice, in the precision of the tensors given. Imports torch alone and shares
-nothing with the library: what the library computes is judged by this.
+They are slow, twice differentiable, and compute in the precision of their tensors. They import only
+torch and share no code with the library, whose results are compared with theirs.
 """
 
 from reference.deform_conv import deform_conv2d, sample_points

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The suites that judge an implementation: correctness, speed, training; not installed."""
+"""Test, benchmark and training suites that work with any implementation; not installed."""

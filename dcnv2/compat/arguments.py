@@ -19,7 +19,7 @@ def takes_aliases(function: F) -> F:
     """Accept every project's name for the number of deform groups.
 
     Raises:
-        TypeError: at a call that gives the number twice.
+        TypeError: a call passes the number twice.
     """
     parameters = inspect.signature(function).parameters
     (own,) = (name for name in GROUP_NAMES if name in parameters)

@@ -84,7 +84,7 @@ def unwrap(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def load_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read names and tensors from a file, of which no code is ever run.
+    """Read names and tensors from a file without running any code that it contains.
 
     Args:
         path: `.safetensors`, or what torch.save wrote.
@@ -153,7 +153,7 @@ def _from_charlesshang(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _from_detectron2(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`NAME_offset` beside a kernel `NAME.weight` that it fits is that kernel's branch."""
+    """`NAME_offset` next to a kernel `NAME.weight` that it fits is that kernel's branch."""
 
     def name_of(name: str) -> str:
         layer, _, field = name.rpartition(".")
@@ -173,7 +173,7 @@ def _from_detectron2(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _from_4uiiurz1(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`conv` is the kernel, `p_conv` gives all y, then all x, and `m_conv` the mask's logits."""
+    """`conv` is the kernel, `p_conv` predicts all y, then all x, and `m_conv` the mask's logits."""
     layers = [
         name.removesuffix("p_conv.weight") for name in tensors if name.endswith("p_conv.weight")
     ]

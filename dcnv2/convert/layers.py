@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`dcnv2.replace`: swap the deformable layers of other projects in a model for ours.
 
-A layer is known by the name of its class and by what it holds, so no other project is imported. It
-must hold just what its kind holds: a class that goes by a known name but has a norm or a branch of
-its own computes something else, and is left alone.
+A layer is recognised by the name of its class and by its attributes, so no other project is
+imported. A class with a known name but with an additional norm or branch computes something else,
+and is not replaced.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PLAIN_PACKS = ("DeformConv2dPack", "DeformConvPack")
 MODULATED_PACKS = ("ModulatedDeformConv2dPack", "ModulatedDeformConvPack", "DCN", "DCNv2Pack")
 BRANCHES = ("conv_offset", "conv_offset_mask")
 
-# What a pool is built from: its attributes, in the order of the class beside it.
+# The attributes that a pool is built from, in the order of the arguments of its class.
 _MMCV_POOL = ("spatial_scale", "sampling_ratio", "gamma")
 _MMCV_PACK = ("output_size", "output_channels", "deform_fc_channels", *_MMCV_POOL)
 _AUTHORS = ("group_size", "part_size", "sample_per_part", "trans_std")
@@ -53,7 +53,7 @@ _HOOKS = (
 
 
 class _UnknownError(Exception):
-    """Why a layer that looks deformable is left alone."""
+    """Why a layer that looks deformable is not replaced."""
 
 
 def replace(model: nn.Module, report: Callable[[str], None] | None = print) -> nn.Module:
@@ -266,5 +266,5 @@ def _adopt(ours: nn.Module, module: nn.Module, children: tuple[str, ...]) -> nn.
         setattr(ours, name, module._modules[name])
     for name in _HOOKS:
         setattr(ours, name, getattr(module, name))
-    ours.training = module.training  # its own alone: a frozen norm inside stays in evaluation
+    ours.training = module.training  # only its own: a frozen norm inside stays in evaluation
     return ours

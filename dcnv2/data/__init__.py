@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Detection data: COCO folders, the embedded set of drawn shapes, transforms and loaders."""
+"""Detection data: COCO folders, the generated set of shapes, transforms and loaders."""

@@ -74,7 +74,7 @@ def concatenate(datasets: Sequence[DetectionDataset]) -> DetectionDataset:
 def write_minival(root: str | Path) -> list[Path]:
     """Splits COCO's val2014 annotations: the 5,000 images of val2017, and the 35,504 others.
 
-    `instances_minival2014.json` and `instances_valminusminival2014.json` are written beside
+    `instances_minival2014.json` and `instances_valminusminival2014.json` are written next to
     `instances_val2014.json`; images stay where they are.
 
     Args:

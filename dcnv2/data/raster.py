@@ -49,7 +49,7 @@ def trace_polygons(mask: np.ndarray) -> list[list[int]] | None:
     """Returns the pixel-edge polygons of a mask, or None where COCO polygons cannot hold it.
 
     COCO joins the polygons of an object, so a hole has no polygon form; neither has a mask whose
-    parts touch at a corner alone.
+    parts touch only at a corner.
 
     Args:
         mask: bool [H, W], not empty.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Colours, textures and light for the drawn set.
+"""Colours, textures and light for the generated set.
 
 Pictures are float32 [H, W, 3] in [0, 1]. As in raster.py, only exactly rounded arithmetic is used.
 Scalars are made float32 before they meet a picture: NumPy 1 and 2 promote float64 ones differently.

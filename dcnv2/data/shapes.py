@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The embedded data set: deformed, textured, occluding shapes with exact masks, drawn from a seed.
+"""The embedded data set: deformed, textured, occluding shapes with exact masks, from a seed.
 
 A split is written as a COCO folder. Every picture has a random stream of its own, so picture i of a
-split is the same however many are drawn. Same seed, same bytes, on every machine.
+split does not depend on their number. A seed gives the same bytes on every machine.
 """
 
 import json
@@ -188,7 +188,7 @@ def write_shapes(
         train: Pictures in the training split.
         val: Pictures in the validation split.
         size: Side of the pictures in pixels, at least 64.
-        seed: Picture i of a split depends on it, on i and on the four options below alone.
+        seed: Picture i of a split depends only on it, on i and on the four options below.
         classes: Names out of CLASSES that may occur, in the order of the category ids.
         warp: Strength of the non-rigid deformation, from 0 for none to 1, where contours still
             never cross themselves but classes are hardest to tell apart.

@@ -25,7 +25,7 @@ def box_losses(
     """Cross-entropy over the RoIs, and smooth L1 of the positive ones over their number.
 
     Without mining these are torchvision's. `ohem.kind` "batch" keeps the RoIs of the whole batch
-    with the highest cross-entropy, for the classification alone. "image" keeps those of each image
+    with the highest cross-entropy, only for the classification. "image" keeps those of each image
     with the highest sum of both losses, for both (Shrivastava et al. 2016, section 4.2).
 
     Args:

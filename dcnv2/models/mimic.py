@@ -15,14 +15,14 @@ from dcnv2.models.roi_heads import BoxMaskHeads
 
 
 class FeatureMimicking(nn.Module):
-    """Makes the features of a box resemble those of its image patch seen alone.
+    """Makes the features of a box resemble those of its image patch on its own.
 
     Positive proposals of the RPN (never the objects' own boxes) are cropped from the network's
     input, resized, and sent through the same backbone, box pooling and fc layers as one whole RoI
     each. A classifier of its own learns their classes; the cosine between both features of a box
     is pulled to 1. All crops of a batch are one batch.
 
-    The branch holds the classifier alone: shared parts are passed in, so that they are registered
+    The branch holds only the classifier: shared parts are passed in, so that they are registered
     once.
     """
 

@@ -76,7 +76,7 @@ def norm_of_part(config: BackboneConfig, part: int) -> NormKind:
 
 
 def stage_channels(index: int) -> int:
-    """Channels that stage 0 (conv2) to 3 (conv5) gives."""
+    """Output channels of stage 0 (conv2) to 3 (conv5)."""
     return 64 * 2**index * Bottleneck.expansion
 
 

@@ -226,7 +226,7 @@ def build_roi_heads(config: ModelConfig, backbone: Backbone) -> BoxMaskHeads:
 
 
 def _box_head(config: ModelConfig, channels: int, conv5: bool) -> tuple[nn.Module, int]:
-    """The head and how many features it gives."""
+    """The head and the number of features that it returns."""
     box = config.box
     if conv5:
         return Conv5BoxHead(config.backbone), stage_channels(3)

@@ -101,7 +101,7 @@ class DeformRoIPoolPack(_RoIPack):
         gamma: scale of the offsets, which are in units of gamma times the box's size.
         hidden_channels: width of the two hidden layers; 0 omits them, as in DCNv1.
 
-    state_dict: `offset_fc.{0,2,4}.{weight,bias}`, or `offset_fc.0` alone; the last one gives
+    state_dict: `offset_fc.{0,2,4}.{weight,bias}`, or only `offset_fc.0`; the last one predicts
     [2, ph, pw], x first.
     """
 
@@ -111,8 +111,8 @@ class ModulatedDeformRoIPoolPack(_RoIPack):
 
     Args: as `DeformRoIPoolPack`. Offsets start at 0 and the mask, a sigmoid, at a half.
 
-    state_dict: as `DeformRoIPoolPack`; the last layer gives [3, ph, pw]: offsets along x and y,
-    and logits of the mask.
+    state_dict: as `DeformRoIPoolPack`; the last layer predicts [3, ph, pw]: offsets along x and
+    y, and logits of the mask.
     """
 
     _fields = 3

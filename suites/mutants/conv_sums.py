@@ -123,7 +123,7 @@ mutant("grad_input without the taps after the eighth",
 
 
 def _zero_after(count, dim):
-    """A result of which entries along a dimension are zero: those after `count(their number)`."""
+    """Set the entries along a dimension of a result to zero, from entry `count(size)` on."""
 
     def replaced(step, *operands, **named):
         out = step(*operands, **named)

@@ -47,7 +47,7 @@ class Build(_Mutable):
     path: Path
 
     def compile(self, source: Path, into: Path, csrc: Path) -> Path:
-        """The object of a source that lies below `csrc`, a changed copy of the sources."""
+        """The object of a source below `csrc`, a changed copy of the sources."""
         made = into / libraries.object_name(source)
         command = libraries.compile_command(self.library, source)
         command = [word.replace(str(ROOT / "csrc"), str(csrc)) for word in command]

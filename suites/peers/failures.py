@@ -145,7 +145,7 @@ def slug(words: str) -> str:
 def write_failures(
     cases: Mapping[str, Case], targets: Mapping[str, Target], folder: Path
 ) -> dict[str, Path | None]:
-    """Write a data file for each failed claim of which the runner shows a failure."""
+    """Write a data file for each failed claim whose failure the runner reproduces."""
     folder.mkdir(parents=True, exist_ok=True)
     paths: dict[str, Path | None] = {}
     for key, case in cases.items():

@@ -196,7 +196,7 @@ def _shrunk_to_budget(problem: ConvProblem) -> ConvProblem:
 
 
 def having(operand: str) -> Callable[[Problem], Problem]:
-    """A function that gives a problem the operand, as bias and mask are optional."""
+    """A function that adds an operand to a problem, since bias and mask are optional."""
     optional = {"bias", "mask"} & {operand}
     return lambda problem: problem.but(**dict.fromkeys(optional, True))
 

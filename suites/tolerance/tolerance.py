@@ -108,7 +108,7 @@ def identity_tolerance(
     It follows from the magnitudes of what is added up, so it does not depend on the reference.
 
     Args:
-        problem: gives the magnitudes.
+        problem: its operands have the magnitudes.
         factor: how many evaluations of such magnitudes the identity compares.
         changed: operands that replace the problem's own.
     """

@@ -147,7 +147,7 @@ def _digest() -> str:
 
 
 def _run(body: str, **environment: str) -> str:
-    """Run `body` in another process, beside this module, and return what it prints."""
+    """Run `body` in another process, which imports this module, and return what it prints."""
     path = [str(Path(__file__).parent), *sys.path]
     script = f"import sys; sys.path[:0] = {path!r}\nimport test_cpu_layouts as here\n{body}"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Runs that take seconds: a tiny detector with every part on a few drawn pictures."""
+"""Runs that take seconds: a tiny detector with every part on a few generated pictures."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Exports a model by either exporter and runs it with onnxruntime, for the tests beside this."""
+"""Exports a model by either exporter and runs it with onnxruntime, for the tests in this folder."""
 
 import sys
 import warnings

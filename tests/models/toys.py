@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Toy detectors and batches for the tests beside this."""
+"""Toy detectors and batches for the tests in this folder."""
 
 import torch
 

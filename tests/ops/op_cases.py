@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Operands for the tests of dcnv2.ops: asymmetric, and drawn from a seed."""
+"""Operands for the tests of dcnv2.ops: asymmetric and random, from a seed."""
 
 import torch
 
@@ -52,6 +52,6 @@ def pool_operands(channels, offset_size, mask_size, dtype=torch.float64, seed=0)
 
 
 def gradients(out, operands, seed=1):
-    """Return the gradients of `operands` for a drawn gradient of `out`."""
+    """Return the gradients of `operands` for a random gradient of `out`."""
     grad = torch.randn(out.shape, generator=generator(seed), dtype=torch.float64)
     return torch.autograd.grad(out, operands, grad.to(out))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Wrong operands are named, with what was wanted and what came, before any kernel runs."""
+"""Errors name the wrong operand, the expected and the actual value, before any kernel runs."""
 
 import re
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The project's files, for the checks beside this."""
+"""The project's files, for the checks in this folder."""
 
 import subprocess
 from pathlib import Path

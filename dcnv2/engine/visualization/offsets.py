@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Where an output of a trained net looks in the image, without its offsets and with them.
+"""The pixels that an output of a trained network samples, with and without its offsets.
 
 A few outputs of deformable convolutions are followed back to the image: three layers of 3x3 taps
-make 729 samples of each. What lies between those layers (norms, shortcuts) moves nothing and is
+make 729 samples of each. The layers between them (norms, shortcuts) move no samples and are
 left out.
 """
 

@@ -68,10 +68,11 @@ def shift_rows(samples: Samples, first: Tensor, parts: int, part: Tensor) -> Sam
 
 
 def zero_padded_samples(y: Tensor, x: Tensor, height: int, width: int) -> Samples:
-    """Place points on a map that is zero outside: bilinear in the ring of one pixel round it.
+    """Place points on a map that is zero outside: bilinear in a border of one pixel.
 
     The lower corner is the floor, so that the derivative at an integer is the right-sided one, at
-    -1 as well. Far points are first drawn to just outside, so that no huge number is ever cast.
+    -1 as well. Far points are first clamped to just outside, so that no huge number is cast to an
+    integer.
     """
     y, x = _limit(y, -2, height), _limit(x, -2, width)
     top, left = _floor_index(y), _floor_index(x)

@@ -83,7 +83,7 @@ def _ungroup(groups: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _chunks(input: Tensor, offset: Tensor) -> list[slice]:
-    """Cut the batch; an empty one is a single empty run."""
+    """Cut the batch into slices of bounded work; an empty batch has one empty slice."""
     batch, channels = input.shape[:2]
     size = max(1, _CHUNK // int(channels * offset.shape[2] * offset.shape[3]))
     return [slice(i, min(i + size, batch)) for i in range(0, max(int(batch), 1), size)]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What both deformable RoI poolings share: sample by sample of the bins, forth and back.
+"""Forward and backward of both deformable RoI poolings, one sample of every bin at a time.
 
-They differ in where a bin's samples lie and in how these are counted, which a `Plan` tells.
+The poolings differ in the positions of a bin's samples and in their number; a `Plan` holds both.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def pool_backward(
 
 
 def runs(rois: Tensor, per_roi: int) -> Iterator[slice]:
-    """Cut the RoIs; none at all are a single empty run."""
+    """Cut the RoIs into slices of bounded work; without RoIs there is one empty slice."""
     size = max(1, _CHUNK // int(per_roi))  # loops need numbers, also when traced
     for start in range(0, max(int(rois.shape[0]), 1), size):
         yield slice(start, min(start + size, rois.shape[0]))

@@ -93,7 +93,7 @@ def build_changed(csrc: Path, sources: Iterable[Path], folder: Path) -> Path:
     objects = {source: kept / _object(source) for source in _sources(_translated())}
     changed = _compiled(_translated(csrc), sources, folder / "translated")
     library = folder / LIBRARY
-    # Of what several sources have, inline functions say, the linker takes the first.
+    # If several sources define the same inline function, the linker takes the first.
     others = (made for source, made in objects.items() if source not in changed)
     _link([*changed.values(), *others], library)
     return library

@@ -18,9 +18,9 @@ dim3 grid_size, block_size, block_index;
 namespace {
 
 constexpr size_t kStackBytes = size_t(256) << 10;
-constexpr size_t kSharedBytes = size_t(256) << 10;  // and aligned to it, as descriptors want
+constexpr size_t kSharedBytes = size_t(256) << 10;  // also the alignment, as descriptors require
 
-// Where a fiber goes on: its stack pointer; the callee-saved registers lie on the stack.
+// The point where a fiber resumes: its stack pointer. Callee-saved registers are on the stack.
 struct Context {
   void* stack = nullptr;
 };

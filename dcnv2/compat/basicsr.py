@@ -69,8 +69,8 @@ def modulated_deform_conv(
 class DCNv2Pack(ModulatedDeformConvPack):
     """A modulated deformable convolution that predicts offsets and masks from other features.
 
-    forward(x, feat): `x` [N, C, H, W] is convolved at the places that `feat`, of the same shape,
-    tells `conv_offset`. state_dict: as `dcnv2.nn.ModulatedDeformConv2dPack`.
+    forward(x, feat): `x` [N, C, H, W] is convolved with the offsets and masks that `conv_offset`
+    predicts from `feat`, of the same shape. state_dict: as `dcnv2.nn.ModulatedDeformConv2dPack`.
     """
 
     def forward(self, x: Tensor, feat: Tensor) -> Tensor:  # type: ignore[override]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Signals that ask a run to stop: they are noted, and the run ends after it has saved."""
+"""Signals that ask a run to stop: they are recorded, and the run ends after it has saved."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RunStoppedError(Exception):
 
 
 class StopSignals:
-    """Notes SIGTERM, SIGINT and SIGHUP instead of dying of them; a context manager.
+    """Records SIGTERM, SIGINT and SIGHUP instead of dying of them; a context manager.
 
     A signal that comes more than SAME_REQUEST_S seconds after the first has its usual effect.
     SIGHUP stays ignored where it was, as under nohup. Python allows handlers in the main thread

@@ -180,7 +180,7 @@ class TrainStep:
         return norm.item()
 
     def _check_norm(self, norm: float) -> list[str]:
-        if norm - norm == 0 or self.scaler.is_enabled():  # the scaler skips overflows by itself
+        if isfinite(norm) or self.scaler.is_enabled():  # the scaler skips overflows by itself
             return []
         names = nonfinite_gradients(self.model)
         return [f"the gradient's norm is {norm}, of {', '.join(names[:3]) or 'finite gradients'}"]

@@ -48,7 +48,7 @@ class Sampling:
 
         Args:
             at: outputs, whole (y, x) inside the map: [P, 2].
-            deformed: with the offsets and masks, or as a plain convolution.
+            deformed: with the offsets and masks, or as a regular convolution.
 
         Returns:
             Their places in the input [P, K, 2] and their modulation [P, K].

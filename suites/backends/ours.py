@@ -83,9 +83,9 @@ class Dcnv2Path(_Path, Dcnv2):
             return f"no {problem.op}"
         if device != "cuda":
             return "a path of CUDA"
-        return None if self._path == "simt" else self._refusal(problem)
+        return None if self._path == "simt" else self._unsupported_reason(problem)
 
-    def _refusal(self, problem: ConvProblem) -> str | None:
+    def _unsupported_reason(self, problem: ConvProblem) -> str | None:
         from dcnv2.ops.library import conv_path
 
         self._limit()

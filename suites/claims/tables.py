@@ -30,9 +30,9 @@ _PROOF = {  # reports whose headlines say how far a verdict can be trusted
 
 
 def verdicts(
-    recorder: Recorder, scripts: Mapping[str, Path | None] = MappingProxyType({})
+    recorder: Recorder, data_files: Mapping[str, Path | None] = MappingProxyType({})
 ) -> pd.DataFrame:
-    """A row for each claim and target; `scripts` reproduce failures, by test."""
+    """A row for each claim and target; `data_files` reproduce failures, by test."""
     rows = [
         {
             "claim": case.claim,
@@ -44,7 +44,7 @@ def verdicts(
             "unsupported": sum(case.unsupported.values()),
             "reasons": "; ".join(case.unsupported),
             "failing": repr(case.failing) if case.outcome == "failed" else "",
-            "script": path.name if (path := scripts.get(key)) else "",
+            "script": path.name if (path := data_files.get(key)) else "",
         }
         for key, case in recorder.cases.items()
     ]
@@ -123,14 +123,16 @@ def summarise(recorder: Recorder) -> list[tuple[str, list[str]]]:
 
 
 def write_report(
-    recorder: Recorder, directory: Path, scripts: Mapping[str, Path | None] = MappingProxyType({})
+    recorder: Recorder,
+    directory: Path,
+    data_files: Mapping[str, Path | None] = MappingProxyType({}),
 ) -> Path:
     """Write correctness.md and correctness.csv.
 
     Returns:
         Path of the Markdown file.
     """
-    rows = verdicts(recorder, scripts)
+    rows = verdicts(recorder, data_files)
     failing = rows[rows["verdict"] == "failed"]
     ratios = error_ratio_table(recorder)
     pictures = [PICTURE] if len(ratios) and _plot(ratios, directory / PICTURE) else []

@@ -102,8 +102,8 @@ def pytest_configure(config):
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
     _load(config.getoption("--library"))
-    # Problems are tiny, and on a busy machine threads that wait for one another are slow. Claims
-    # about threads set their number themselves.
+    # Problems are tiny, and threads that wait for one another are slow on a busy machine. Claims
+    # about threads set the number of threads themselves.
     torch.set_num_threads(1)
     # Some claims compare with torch.conv2d, which by default rounds float32 to 11 bits on a GPU.
     torch.backends.cudnn.allow_tf32 = False
@@ -298,7 +298,7 @@ def pytest_terminal_summary(terminalreporter, config):
         if mutants:
             written = write_mutants(recorder, config.mutants, folder)
         else:
-            written = write_report(recorder, folder)  # now, in case the scripts are interrupted
-            if scripts := _failures(config, folder / "failures"):
-                written = write_report(recorder, folder, scripts)
+            written = write_report(recorder, folder)  # in case the next step is interrupted
+            if data_files := _failures(config, folder / "failures"):
+                written = write_report(recorder, folder, data_files)
         terminalreporter.line(f"wrote {written}")

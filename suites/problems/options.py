@@ -37,7 +37,7 @@ def conv_options(problem: ConvProblem) -> dict[str, str]:
     shape = narrow.get((problem.height == 1, problem.width == 1), "other")
     return {
         "dtype": problem.dtype,
-        "offset, mask beside a half": " and ".join(mixed) or "same",
+        "float32 among half operands": " and ".join(mixed) or "same",
         "batch": str(problem.batch),
         "image": shape,
         "image below kernel": str(below),
@@ -69,7 +69,7 @@ _LAID_OUT_IN_POOLS = ("input", "rois", "offset", "mask", "grad_output")
 _YES_NO = ("True", "False")
 CONV_OPTIONS: dict[str, tuple[str, ...]] = {
     "dtype": DTYPES,
-    "offset, mask beside a half": ("same", "offset", "mask", "offset and mask"),
+    "float32 among half operands": ("same", "offset", "mask", "offset and mask"),
     "batch": tuple(map(str, sorted(BATCHES))),
     "image": ("other", "row", "column", "1x1"),
     "image below kernel": _YES_NO,
@@ -108,7 +108,7 @@ def pool_options(problem: RoIProblem) -> dict[str, str | tuple[str, ...]]:
         "group size": str(problem.group_size),
         "part size": parts,
         "classes": str(problem.classes),
-        "wide beside a half": tuple(name for name, _ in problem.dtypes) or ("nothing",),
+        "float32 among half operands": tuple(name for name, _ in problem.dtypes) or ("nothing",),
         **_layouts(problem, _LAID_OUT_IN_POOLS, {"mask": problem.mask, "offset": offset}),
     }
 
@@ -126,6 +126,6 @@ POOL_OPTIONS: dict[str, tuple[str, ...]] = {
     "group size": ("1", "2", "3"),
     "part size": ("own", "1", "2", "3", "7"),
     "classes": ("1", "2", "3"),
-    "wide beside a half": ("nothing", "rois", "offset", "mask"),
+    "float32 among half operands": ("nothing", "rois", "offset", "mask"),
     **{f"layout of {name}": LAYOUTS for name in _LAID_OUT_IN_POOLS},
 }

@@ -208,7 +208,8 @@ struct AddressTable {
   __device__ float4 weight(int slot, int row) const { return weights[slot * kRows + row]; }
 };
 
-// Whether no 128 bytes of channels span two deform groups, so that a row needs one address.
+// Whether no shared-memory row of `smem` channels (128 bytes) spans two deform groups, so that all
+// lanes of a row need the same address.
 inline bool rows_share_addresses(const ConvGeometry& g, int smem) {
   return g.deform_channels() % g.group_in() == 0 ||
          (g.deform_channels() % smem == 0 && g.group_in() % g.deform_channels() == 0);

@@ -60,7 +60,7 @@ def cuda_headers() -> tuple[Path | None, str]:
 
 
 def build() -> Path:
-    """Compile what is not yet, and return the library's path.
+    """Compile the library unless it exists, and return its path.
 
     Raises:
         RuntimeError: if CUDA's headers are not found, or a source does not compile.
@@ -84,7 +84,7 @@ def build_changed(csrc: Path, sources: Iterable[Path], folder: Path) -> Path:
     Args:
         csrc: the copy.
         sources: of it, the ones to compile.
-        folder: for what is made.
+        folder: for the objects and the library.
 
     Raises:
         RuntimeError: as `build`.

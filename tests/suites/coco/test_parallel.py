@@ -17,7 +17,7 @@ import sys, time
 from pathlib import Path
 from suites.coco.parallel import StopRequest, run_all
 
-# A grandchild stands for a loader process; SIGTERM is noted, as a training does.
+# A grandchild stands for a loader process; it records SIGTERM, as a training does.
 CODE = '''
 import os, signal, subprocess, sys, time
 if {stubborn}: signal.signal(signal.SIGTERM, signal.SIG_IGN)

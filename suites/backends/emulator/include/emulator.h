@@ -37,7 +37,7 @@ namespace emulator {
 
 constexpr int kWarp = 32;
 
-// The lanes of a warp meet here and see what each of them brought.
+// The rendezvous of a warp: each lane brings a pointer, and all lanes can read all of them.
 struct Warp {
   int lanes = 0, arrived = 0;
   uint64_t generation = 0;
@@ -55,14 +55,14 @@ extern dim3 grid_size, block_size, block_index;
 Thread& current();
 char* dynamic_shared();
 
-// Lets the other threads of the block go on; `waiting_for` is said if none can.
+// Lets the other threads of the block run. If none can, the error message names `waiting_for`.
 void yield(const char* waiting_for);
 // One thread made progress that others may wait for.
 void progress();
 
 // All threads of the block, or as many as `threads`, meet at barrier `number`.
 void meet(int number, int threads);
-// The lanes of the warp meet; returns what all brought, good until the next meeting.
+// Waits for all lanes of the warp; the returned pointers are valid until the next call.
 Warp& meet_warp(const void* brought);
 
 struct Config {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// csrc/cuda/tensor_core/mma/ptx.cuh as the emulator has it: each instruction by its definition.
+// Replaces csrc/cuda/tensor_core/mma/ptx.cuh in the emulator: each instruction by its definition.
 #pragma once
 
 #include "emulator.h"
@@ -8,7 +8,7 @@ namespace dcnv2::cuda {
 
 constexpr bool kHasWgmma = true;
 
-// Shared memory lies below 4 GiB.
+// Shared memory is mapped below 4 GiB.
 inline uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(reinterpret_cast<uintptr_t>(p));
 }
@@ -50,7 +50,7 @@ static_assert(sizeof(Barrier) == 8);
 
 inline void fence_proxy_async() {}
 inline void fence_barrier_init() {}
-// Copies at once: what was announced has come before anybody can see the announcement.
+// Copies at once, so no barrier has to wait for the announced bytes.
 inline void bulk_copy_g2s(void* to, const void* from, int bytes, Barrier&) {
   std::memcpy(to, from, size_t(bytes));
 }
@@ -65,7 +65,7 @@ void warpgroup_reg_alloc() {}
 template <int kRegisters>
 void warpgroup_reg_dealloc() {}
 
-// Row `row`, element `col` of the matrix whose rows lane 8 * matrix + row gives.
+// Element [row, col] of a matrix; lane 8 * matrix + row passes the address of its row.
 inline uint16_t matrix_element(const emulator::Warp& warp, int matrix, int row, int col) {
   const uint32_t at = *static_cast<const uint32_t*>(warp.brought[matrix * 8 + row]);
   uint16_t v;

@@ -13,7 +13,7 @@ from . import bilinear
 from .bilinear import Samples
 
 # Elements of one tap's samples that are worked on at once. Some six such tensors live at a time,
-# so this is about 100 MiB; a batch that needs more is cut into runs of whole images.
+# so this is about 100 MiB; a batch that needs more is cut into slices of whole images.
 _CHUNK = 1 << 22
 
 
@@ -166,7 +166,7 @@ def backward(
 
 
 def _join(parts: Sequence[Tensor | None], operand: Tensor | None) -> Tensor | None:
-    """Join the gradients of runs of images, in their operand's dtype."""
+    """Join the gradients of slices of the batch, in their operand's dtype."""
     found = [part for part in parts if part is not None]
     return None if operand is None else torch.cat(found).to(operand.dtype)
 

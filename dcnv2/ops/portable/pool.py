@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Forward and backward of both deformable RoI poolings, one sample of every bin at a time.
 
-The poolings differ in the positions of a bin's samples and in their number; a `Plan` holds both.
+The poolings differ in the positions of a bin's samples and their number; a `PoolPlan` holds both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .bilinear import Samples
 _CHUNK = 1 << 22
 
 
-class Plan(NamedTuple):
+class PoolPlan(NamedTuple):
     """How R RoIs are pooled from a table whose rows are cut into K parts."""
 
     # One for each sample of a bin, [R', ph, pw, K], and which R' of the RoIs take it (None: all).
@@ -29,7 +29,7 @@ class Plan(NamedTuple):
     scale_x: Tensor
 
 
-def pool(table: Tensor, plan: Plan, size: Sequence[int]) -> Tensor:
+def pool(table: Tensor, plan: PoolPlan, size: Sequence[int]) -> Tensor:
     """Return the mean sample of every bin, [R, ph, pw, K, C/K] = `size`."""
     total = table.new_zeros(size)
     for samples, chosen in plan.samples():
@@ -42,7 +42,7 @@ def pool(table: Tensor, plan: Plan, size: Sequence[int]) -> Tensor:
 
 
 def pool_backward(
-    table: Tensor, grad_table: Tensor | None, plan: Plan, grad: Tensor, mask: Tensor | None
+    table: Tensor, grad_table: Tensor | None, plan: PoolPlan, grad: Tensor, mask: Tensor | None
 ) -> Tensor:
     """Add into `grad_table`; return the gradients along offset x, offset y and mask.
 
@@ -74,7 +74,7 @@ def pool_backward(
     return total
 
 
-def runs(rois: Tensor, per_roi: int) -> Iterator[slice]:
+def roi_slices(rois: Tensor, per_roi: int) -> Iterator[slice]:
     """Cut the RoIs into slices of bounded work; without RoIs there is one empty slice."""
     size = max(1, _CHUNK // int(per_roi))  # loops need numbers, also when traced
     for start in range(0, max(int(rois.shape[0]), 1), size):

@@ -45,7 +45,7 @@ def _table(input: Tensor, group_size: int) -> Tensor:
     return bilinear.make_table(cells.flatten(1, 2))
 
 
-def _plan(input: Tensor, rois: Tensor, offset: Tensor | None, options: Options) -> pool.Plan:
+def _plan(input: Tensor, rois: Tensor, offset: Tensor | None, options: Options) -> pool.PoolPlan:
     height, width = input.shape[2:]
     bins, per_part, group = options.output_size, options.sample_per_part, options.group_size
     image, x1, y1, x2, y2 = pool.split_rois(input, rois)
@@ -81,7 +81,7 @@ def _plan(input: Tensor, rois: Tensor, offset: Tensor | None, options: Options) 
             yield bilinear.shift_rows(found, image, group * group * classes, lane), None
 
     count = reduce(torch.add, (inside.to(y.dtype) for _, _, inside in grid())).clamp(min=1)
-    return pool.Plan(samples, count, scale_y, scale_x)
+    return pool.PoolPlan(samples, count, scale_y, scale_x)
 
 
 def forward(
@@ -92,9 +92,9 @@ def forward(
     table = bilinear.cut_rows(_table(input, options.group_size), cells * classes)
     bins = (options.output_size, options.output_size, classes, table.shape[1])
     pooled = []
-    for run in pool.runs(rois, options.output_size**2 * classes * table.shape[1]):
-        plan = _plan(input, rois[run], None if offset is None else offset[run], options)
-        pooled.append(pool.pool(table, plan, (rois[run].shape[0], *bins)))
+    for rows in pool.roi_slices(rois, options.output_size**2 * classes * table.shape[1]):
+        plan = _plan(input, rois[rows], None if offset is None else offset[rows], options)
+        pooled.append(pool.pool(table, plan, (rois[rows].shape[0], *bins)))
     return pool.finish(torch.cat(pooled), mask, input)
 
 
@@ -114,11 +114,11 @@ def backward(
     lanes = None if grad_table is None else bilinear.cut_rows(grad_table, cells * classes)
     grad, m = pool.as_bins(grad_output, mask, table.dtype, classes)
     parts = []
-    for run in pool.runs(rois, grad_output.shape[1] * options.output_size**2):
-        plan = _plan(input, rois[run], None if offset is None else offset[run], options)
-        bins_mask = None if m is None else m[run]
+    for rows in pool.roi_slices(rois, grad_output.shape[1] * options.output_size**2):
+        plan = _plan(input, rois[rows], None if offset is None else offset[rows], options)
+        bins_mask = None if m is None else m[rows]
         cut = bilinear.cut_rows(table, cells * classes)
-        parts.append(pool.pool_backward(cut, lanes, plan, grad[run], bins_mask))
+        parts.append(pool.pool_backward(cut, lanes, plan, grad[rows], bins_mask))
     grads = torch.cat(parts, dim=1)
     grad_offset = None
     if needs[1]:

@@ -25,7 +25,7 @@ class Options(NamedTuple):
     gamma: float
 
 
-def _plan(input: Tensor, rois: Tensor, offset: Tensor | None, options: Options) -> pool.Plan:
+def _plan(input: Tensor, rois: Tensor, offset: Tensor | None, options: Options) -> pool.PoolPlan:
     height, width = input.shape[2:]
     image, *corners = pool.split_rois(input, rois)
     x0, y0, x1, y1 = (corner * options.spatial_scale - 0.5 for corner in corners)
@@ -51,7 +51,7 @@ def _plan(input: Tensor, rois: Tensor, offset: Tensor | None, options: Options) 
             found = bilinear.clamped_samples(sy, sx, height, width, keep)
             yield bilinear.shift_rows(found, first, 1, torch.zeros_like(first)), chosen
 
-    return pool.Plan(samples, (gh * gw).clamp(min=1), scale_y, scale_x)
+    return pool.PoolPlan(samples, (gh * gw).clamp(min=1), scale_y, scale_x)
 
 
 def _sample_counts(size: Tensor, ratio: int) -> Tensor:
@@ -82,9 +82,9 @@ def forward(
     table = bilinear.make_table(input).flatten(0, 1)
     bins = (*options.output_size, 1, input.shape[1])
     pooled = []
-    for run in pool.runs(rois, bins[0] * bins[1] * bins[3]):
-        plan = _plan(input, rois[run], None if offset is None else offset[run], options)
-        pooled.append(pool.pool(table, plan, (rois[run].shape[0], *bins)))
+    for rows in pool.roi_slices(rois, bins[0] * bins[1] * bins[3]):
+        plan = _plan(input, rois[rows], None if offset is None else offset[rows], options)
+        pooled.append(pool.pool(table, plan, (rois[rows].shape[0], *bins)))
     return pool.finish(torch.cat(pooled), mask, input)
 
 
@@ -103,10 +103,10 @@ def backward(
     flat = None if grad_table is None else grad_table.flatten(0, 1)
     grad, m = pool.as_bins(grad_output, mask, table.dtype, 1)
     parts = []
-    for run in pool.runs(rois, grad_output.shape[1:].numel()):
-        plan = _plan(input, rois[run], None if offset is None else offset[run], options)
-        bins_mask = None if m is None else m[run]
-        parts.append(pool.pool_backward(table.flatten(0, 1), flat, plan, grad[run], bins_mask))
+    for rows in pool.roi_slices(rois, grad_output.shape[1:].numel()):
+        plan = _plan(input, rois[rows], None if offset is None else offset[rows], options)
+        bins_mask = None if m is None else m[rows]
+        parts.append(pool.pool_backward(table.flatten(0, 1), flat, plan, grad[rows], bins_mask))
     grads = torch.cat(parts, dim=1)
     grad_offset = grads[:2].squeeze(-1).transpose(0, 1)
     return pool.select(needs, (input, offset, mask), grad_table, grad_offset, grads[2])

@@ -36,7 +36,7 @@ MIN_SIDE = 1e-3
 
 
 @dataclass(frozen=True)
-class Problem:
+class DataProblem:
     """One problem of a data set.
 
     Attributes:
@@ -62,7 +62,7 @@ class BadDataError(ValueError):
 
     SHOWN = 10
 
-    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+    def __init__(self, source: str, problems: Sequence[DataProblem]) -> None:
         self.problems = list(problems)
         lines = [f"{source}: {count_text(problems)}"]
         lines += [f"  {problem}" for problem in problems[: self.SHOWN]]
@@ -72,7 +72,7 @@ class BadDataError(ValueError):
         super().__init__("\n".join(lines))
 
 
-def count_text(problems: Iterable[Problem]) -> str:
+def count_text(problems: Iterable[DataProblem]) -> str:
     """Returns the number of problems by kind, as in '2 zero-area box, 1 missing image'."""
     counts = Counter(problem.kind for problem in problems)
     return ", ".join(f"{count} {kind}" for kind, count in counts.most_common()) or "no problems"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from dcnv2.data.annotations import Annotation, Problem, Table, TableBuilder, box_fault
+from dcnv2.data.annotations import Annotation, DataProblem, Table, TableBuilder, box_fault
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.images import probe_all
 from dcnv2.data.segmentation import encode, finite
@@ -149,7 +149,7 @@ def read_table(
     masks: bool,
     limit: int | None = None,
     decode: bool = False,
-) -> tuple[Table, list[Problem]]:
+) -> tuple[Table, list[DataProblem]]:
     """Checks a COCO document and its image files, and keeps what is valid.
 
     Annotations of invalid images are not checked.
@@ -164,7 +164,7 @@ def read_table(
     Returns:
         The table of valid images and annotations by id, and the problems of the others.
     """
-    problems: list[Problem] = []
+    problems: list[DataProblem] = []
     categories = sorted(document["categories"], key=lambda category: category["id"])
     labels = {category["id"]: k for k, category in enumerate(categories, start=1)}
     entries = _image_entries(document["images"], problems)
@@ -185,7 +185,7 @@ def read_table(
                 by_image[image_id].append(found)
             else:
                 where = f"annotation {raw.get('id')} on image {image_id}"
-                problems.append(Problem(found[0], where, found[1], image_id, raw.get("id")))
+                problems.append(DataProblem(found[0], where, found[1], image_id, raw.get("id")))
 
     builder = TableBuilder(list(labels), [str(category["name"]) for category in categories])
     for entry in entries:
@@ -194,7 +194,9 @@ def read_table(
     return builder.build(), problems
 
 
-def _image_entries(raw: Iterable[dict[str, Any]], problems: list[Problem]) -> list[dict[str, Any]]:
+def _image_entries(
+    raw: Iterable[dict[str, Any]], problems: list[DataProblem]
+) -> list[dict[str, Any]]:
     """Returns the image entries with a unique id, a file name and a size."""
     entries: dict[int, dict[str, Any]] = {}
     for entry in raw:
@@ -202,17 +204,17 @@ def _image_entries(raw: Iterable[dict[str, Any]], problems: list[Problem]) -> li
         lacking = [k for k in ("id", "file_name", "width", "height") if entry.get(k) is None]
         if lacking:
             what = f"has no {' and no '.join(lacking)}"
-            problems.append(Problem("invalid image entry", where, what, entry.get("id")))
+            problems.append(DataProblem("invalid image entry", where, what, entry.get("id")))
         elif entry["id"] in entries:
             what = f"the id is that of {entries[entry['id']]['file_name']}"
-            problems.append(Problem("duplicate image id", where, what, entry["id"]))
+            problems.append(DataProblem("duplicate image id", where, what, entry["id"]))
         else:
             entries[entry["id"]] = entry
     return list(entries.values())
 
 
 def _good_images(
-    entries: list[dict[str, Any]], folder: Path, decode: bool, problems: list[Problem]
+    entries: list[dict[str, Any]], folder: Path, decode: bool, problems: list[DataProblem]
 ) -> list[dict[str, Any]]:
     """Returns the entries whose files exist and are intact."""
 
@@ -220,7 +222,9 @@ def _good_images(
     faults = probe_all(files, decode)
     for entry, error in zip(entries, faults, strict=True):
         if error is not None:
-            problems.append(Problem(error.kind, f"image {entry['id']}", str(error), entry["id"]))
+            problems.append(
+                DataProblem(error.kind, f"image {entry['id']}", str(error), entry["id"])
+            )
     return [entry for entry, error in zip(entries, faults, strict=True) if error is None]
 
 

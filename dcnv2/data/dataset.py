@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from torchvision import tv_tensors
 
-from dcnv2.data.annotations import BadDataError, Problem, Table, count_text
+from dcnv2.data.annotations import BadDataError, DataProblem, Table, count_text
 from dcnv2.data.images import read_rgb
 
 
@@ -52,7 +52,7 @@ class DetectionDataset(torch.utils.data.Dataset[Any]):
     def __init__(
         self,
         table: Table,
-        problems: Sequence[Problem] = (),
+        problems: Sequence[DataProblem] = (),
         source: str = "data set",
         transforms: Callable[..., Any] | None = None,
         crowd: bool = False,

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from dcnv2.data.annotations import Annotation, Problem, Table, TableBuilder, box_fault
+from dcnv2.data.annotations import Annotation, DataProblem, Table, TableBuilder, box_fault
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.images import BadImageError, probe_all
 
@@ -93,7 +93,7 @@ class VocDataset(DetectionDataset):
 
 def read_table(
     folder: Path, stems: Sequence[str], masks: bool, decode: bool, classes: Sequence[str]
-) -> tuple[Table, list[Problem]]:
+) -> tuple[Table, list[DataProblem]]:
     """Checks the images and XML files of the given names, and keeps what is valid.
 
     Args:
@@ -106,7 +106,7 @@ def read_table(
     Returns:
         The table of what is valid, and the problems of the rest.
     """
-    problems: list[Problem] = []
+    problems: list[DataProblem] = []
     labels = {name: label for label, name in enumerate(classes, start=1)}
     digits = [stem.replace("_", "") for stem in stems]
     numbered = all(part.isdigit() for part in digits) and len(set(map(int, digits))) == len(digits)
@@ -125,7 +125,7 @@ def read_table(
         entries, files, faults, strict=True
     ):
         if error is not None:
-            problems.append(Problem(error.kind, f"image {stem}", str(error), image_id))
+            problems.append(DataProblem(error.kind, f"image {stem}", str(error), image_id))
             continue
         owners = _read_owners(folder, stem, size, image_id, problems) if masks else None
         if masks and owners is None:
@@ -139,12 +139,12 @@ def read_table(
             else:
                 kind, what = found
                 where = f"object {number} of image {stem}"
-                problems.append(Problem(kind, where, what, image_id, number))
+                problems.append(DataProblem(kind, where, what, image_id, number))
         builder.add(image_id, str(path), size, good)
     return builder.build(), problems
 
 
-def _parse(path: Path, image_id: int, problems: list[Problem]) -> ElementTree.Element | None:
+def _parse(path: Path, image_id: int, problems: list[DataProblem]) -> ElementTree.Element | None:
     """Returns the root of an XML file with a size; otherwise adds a problem and returns None."""
     try:
         root = ElementTree.parse(path).getroot()
@@ -158,12 +158,12 @@ def _parse(path: Path, image_id: int, problems: list[Problem]) -> ElementTree.El
         kind, what = "invalid image entry", f"{path}: not XML: {error}"
     except ValueError:
         kind, what = "invalid image entry", f"{path}: no width and height in whole pixels"
-    problems.append(Problem(kind, f"image {path.stem}", what, image_id))
+    problems.append(DataProblem(kind, f"image {path.stem}", what, image_id))
     return None
 
 
 def _read_owners(
-    folder: Path, stem: str, size: tuple[int, int], image_id: int, problems: list[Problem]
+    folder: Path, stem: str, size: tuple[int, int], image_id: int, problems: list[DataProblem]
 ) -> np.ndarray | None:
     """Returns each pixel's object number, from 1 in the order of the XML, or None and a problem."""
     path = folder / "SegmentationObject" / f"{stem}.png"
@@ -175,7 +175,7 @@ def _read_owners(
         error = BadImageError(
             f"{path}: wanted a palette image of object numbers, mode is {image.mode}"
         )
-    problems.append(Problem("missing mask", f"image {stem}", str(error), image_id))
+    problems.append(DataProblem("missing mask", f"image {stem}", str(error), image_id))
     return None
 
 

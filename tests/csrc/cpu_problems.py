@@ -15,7 +15,7 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 @dataclass
-class Problem:
+class CpuProblem:
     """One call of an operator: its tensors by name (None where absent) and its options."""
 
     op: str
@@ -61,24 +61,24 @@ class Problem:
         )
         return {"output": output.detach(), **dict(zip(wanted, grads, strict=True))}
 
-    def to(self, dtype: torch.dtype, coordinates: torch.dtype | None = None) -> Problem:
+    def to(self, dtype: torch.dtype, coordinates: torch.dtype | None = None) -> CpuProblem:
         """Return the problem in another dtype; offsets, masks and rois may have their own."""
         own = ("offset", "mask", "rois")
         tensors = {
             name: None if t is None else t.to(coordinates or dtype if name in own else dtype)
             for name, t in self.tensors.items()
         }
-        return Problem(self.op, tensors, self.options, self.gradients)
+        return CpuProblem(self.op, tensors, self.options, self.gradients)
 
-    def replace(self, **tensors: Tensor | None) -> Problem:
+    def replace(self, **tensors: Tensor | None) -> CpuProblem:
         """Return the problem with other tensors."""
-        return Problem(self.op, {**self.tensors, **tensors}, self.options, self.gradients)
+        return CpuProblem(self.op, {**self.tensors, **tensors}, self.options, self.gradients)
 
 
 def conv_problem(
     batch=2, groups=1, deform_groups=1, channels=6, out_channels=4, size=(9, 7), kernel=(3, 2),
     stride=(2, 1), padding=(1, 0), dilation=(2, 1), mask=True, bias=True, spread=2.0, seed=0,
-) -> Problem:  # fmt: skip
+) -> CpuProblem:  # fmt: skip
     """Draw a float64 deformable convolution; no axis or option equals its neighbour."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -95,7 +95,9 @@ def conv_problem(
         "mask": draw(batch, deform_groups * taps, *out) if mask else None,
     }
     options = (list(stride), list(padding), list(dilation))
-    return Problem("deform_conv2d", tensors, options, ("input", "offset", "weight", "bias", "mask"))
+    return CpuProblem(
+        "deform_conv2d", tensors, options, ("input", "offset", "weight", "bias", "mask")
+    )
 
 
 def _rois(count: int, batch: int, size: tuple[int, int], scale: float, generator) -> Tensor:
@@ -110,7 +112,7 @@ def _rois(count: int, batch: int, size: tuple[int, int], scale: float, generator
 def roi_problem(
     rois=7, batch=2, channels=5, size=(9, 12), pooled=(3, 4), scale=0.25, sampling=0, gamma=0.3,
     offset=True, mask=True, seed=0,
-) -> Problem:  # fmt: skip
+) -> CpuProblem:  # fmt: skip
     """Draw a float64 deform_roi_pool."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -124,13 +126,13 @@ def roi_problem(
         "mask": draw(rois, 1, *pooled) if mask else None,
     }
     options = (list(pooled), scale, sampling, gamma)
-    return Problem("deform_roi_pool", tensors, options, ("input", "offset", "mask"))
+    return CpuProblem("deform_roi_pool", tensors, options, ("input", "offset", "mask"))
 
 
 def psroi_problem(
     rois=7, batch=2, out_channels=6, size=(9, 12), pooled=4, scale=0.25, group=2, part=3, classes=3,
     sampling=2, trans_std=0.3, offset=True, mask=True, seed=0,
-) -> Problem:  # fmt: skip
+) -> CpuProblem:  # fmt: skip
     """Draw a float64 deform_psroi_pool."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -144,7 +146,7 @@ def psroi_problem(
         "mask": draw(rois, 1, pooled, pooled) if mask else None,
     }
     options = (pooled, scale, group, part, sampling, trans_std)
-    return Problem("deform_psroi_pool", tensors, options, ("input", "offset", "mask"))
+    return CpuProblem("deform_psroi_pool", tensors, options, ("input", "offset", "mask"))
 
 
 MAKERS = {"conv": conv_problem, "roi": roi_problem, "psroi": psroi_problem}

@@ -11,7 +11,7 @@ import pytest
 import torch
 from cpu_problems import (
     MAKERS,
-    Problem,
+    CpuProblem,
     assert_close,
     assert_same,
     conv_problem,
@@ -50,7 +50,7 @@ def _padded_channels_last(t):
 LAYOUTS = [_channels_last, _permuted, _sliced, _padded_channels_last]
 
 
-def _case(kind: str) -> Problem:
+def _case(kind: str) -> CpuProblem:
     return MAKERS[kind](**({"channels": 19, "out_channels": 18} if kind == "conv" else {}))
 
 

@@ -188,7 +188,7 @@ def test_command_fails_where_a_result_is_not_as_expected(trained, capsys):
     words = ["eval", str(trained.folder), "--eval.expected={box_AP: [0.9, 0.05]}"]
     assert cli.main(words) == 1
     assert "expected 0.9 within 0.05" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match=r"wanted \[value, band\]"):
+    with pytest.raises(ConfigError, match=r"wanted \[value, tolerance\]"):
         toy_config("data", "runs", eval={"expected": {"box_AP": [0.9]}})
 
 

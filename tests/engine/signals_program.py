@@ -33,6 +33,9 @@ LIMIT_S = 240
 def main(config: str, output: Path) -> None:
     """Runs all cases at once; writes the exit statuses and the newest checkpoint of each."""
     torch.set_num_threads(1)
+    # Whoever started the tests (nohup, a shell's background job) may have had these ignored.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     doctor.report()  # reads the sources of csrc/ once, for all children
     runs = {}
     for number, workers, ranks in CASES:

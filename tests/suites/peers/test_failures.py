@@ -162,16 +162,6 @@ def test_a_failure_lies_in_what_the_claim_asked_for():
     assert set(find_failure(case, _target()).allowed) == {"output", "grad_weight"}
 
 
-def test_a_peer_s_failure_is_sought_without_autograd_here(monkeypatch):
-    """Its engine would look for GPUs, and then no process forked from here could use one."""
-    here, real = [], torch.autograd.grad
-    monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: here.append(a) or real(*a, **k))
-    problem = ConvProblem(batch=3, height=7, dtype="float32")
-    case = Case("any", "torchvision-cpu", failing=problem, evaluations=[Evaluation()])
-    find_failure(case, Target(get_backend("torchvision"), "cpu"))
-    assert not here
-
-
 def test_an_operand_that_the_problem_lacks_may_be_given():
     problem = ConvProblem(mask=False)
     ones = torch.ones_like(ConvProblem().operands()["mask"])

@@ -163,6 +163,7 @@ def run_all(
     finally:
         _end_all(list(running.values()))
     stop.check()
+    watch([], list(results))
     return {name: results[name] for name in calls}
 
 

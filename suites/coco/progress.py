@@ -66,7 +66,7 @@ class Progress:
             self._finished.add(name)
             self._print(f"{self._label(name)}: trained and evaluated", lasting=True)
         interval = _TERMINAL_S if self._terminal else _LOG_S
-        if news or time.monotonic() - self._shown_at >= interval:
+        if running and (news or time.monotonic() - self._shown_at >= interval):
             self._shown_at = time.monotonic()
             parts = [self._state(name) for name in running]
             self._print(f"{', '.join(parts)}; {self._time_left(running, done)}")

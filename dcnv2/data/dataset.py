@@ -81,11 +81,21 @@ class DetectionDataset(torch.utils.data.Dataset[Any]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         index %= len(self)
-        size = tuple(self.table.sizes[index].tolist())
-        pixels = read_rgb(self.table.files[index], size)
-        image = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
-        target = self.target(index)
+        image, target = tv_tensors.Image(self.image(index)), self.target(index)
         return (image, target) if self.transforms is None else self.transforms(image, target)
+
+    def image(self, index: int) -> torch.Tensor:
+        """Returns an image as annotated, before any transform: uint8 [3, H, W].
+
+        EXIF orientation is followed unless only the image as stored has the annotated size. Where
+        both have it, as squares do, the data set's boxes must be those of the upright image.
+
+        Raises:
+            BadImageError: The file is missing, broken or of another size.
+        """
+        width, height = self.table.sizes[index].tolist()
+        pixels = read_rgb(self.table.files[index], (width, height))
+        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
     def target(self, index: int) -> dict[str, Any]:
         """Returns the target of an image, without reading the image."""

@@ -2,16 +2,35 @@
 """Image files: reads any format as RGB, finds damaged files early, writes uncompressed PNG."""
 
 import contextlib
+import stat
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 ORIENTATION_TAG = 0x0112
+Turn = Image.Transpose
+_UPRIGHT: dict[Any, Image.Transpose] = {
+    2: Turn.FLIP_LEFT_RIGHT,
+    3: Turn.ROTATE_180,
+    4: Turn.FLIP_TOP_BOTTOM,
+    5: Turn.TRANSPOSE,
+    6: Turn.ROTATE_270,
+    7: Turn.TRANSVERSE,
+    8: Turn.ROTATE_90,
+}
+"""EXIF orientation -> what turns the stored image upright."""
+_EXCHANGING = {_UPRIGHT[orientation] for orientation in (5, 6, 7, 8)}
+"""Turns that exchange width and height."""
+_INVERSE = {Turn.ROTATE_90: Turn.ROTATE_270, Turn.ROTATE_270: Turn.ROTATE_90}
+"""Turns that are not their own inverse."""
+UNIT_SCALE_LIMIT = 16
+"""Floating-point grey below this is on a scale from 0 to 1, with highlights above 1 at most."""
 _WHOLE_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 
@@ -28,14 +47,11 @@ class BadImageError(ValueError):
 
 
 def read_rgb(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Reads an image file as RGB.
-
-    EXIF orientation is applied, unless only the unrotated image has the annotated size. 16-bit grey
-    keeps its high byte; palette, CMYK, grey and bilevel become RGB; transparency is dropped.
+    """Reads an image file as RGB; see `to_rgb`.
 
     Args:
         path: Image file.
-        size: Annotated (width, height), or None to take the file's.
+        size: Annotated (width, height), or None to follow the EXIF orientation.
 
     Returns:
         uint8 [H, W, 3].
@@ -45,13 +61,62 @@ def read_rgb(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarra
     """
     with _opened(path) as image:
         _check_size(image, path, size)
-        image.load()
-        if size is None or _shown_size(image) == size:
-            image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):
-            grey = np.asarray(image).astype(np.int64) >> 8
-            return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
-        return np.array(image.convert("RGB"))
+        return _to_rgb(image, size)
+
+
+def to_rgb(image: Image.Image, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Converts an image of any mode to RGB; of several frames the first.
+
+    EXIF orientation is followed, unless only the image as stored has the annotated size. Palette,
+    CMYK, grey and bilevel become RGB; transparency is dropped. Grey of more than 8 bits keeps the
+    8 highest of the bits in use: 8, 10, 12, ... as the brightest pixel needs. So does grey in
+    floating point, but below 16 it is taken as 0 to 1 and clipped; NaN is black.
+
+    Args:
+        image: As Pillow opened or made it.
+        size: Annotated (width, height), or None to follow the EXIF orientation.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        BadImageError: The image has no pixels, or its file turned out to be broken.
+    """
+    with _reading(getattr(image, "filename", "") or "image"):
+        return _to_rgb(image, size)
+
+
+def _to_rgb(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:
+    if 0 in image.size:
+        raise ValueError("has no pixels")
+    image = _turned(image, size)
+    if image.mode.startswith(("I", "F")):
+        return np.repeat(_to_8_bits(np.asarray(image))[..., None], 3, axis=2)
+    return np.array(image.convert("RGB"))
+
+
+def _turned(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
+    """Loads an image, upright or as stored as `to_rgb` says."""
+    turn, is_tiff = _upright_turn(image), image.format == "TIFF"
+    image.load()
+    if turn is None:
+        return image
+    exchanged = turn in _EXCHANGING and not is_tiff
+    follow = size in (None, image.size[::-1] if exchanged else image.size)
+    if is_tiff:  # Pillow turns these when it loads them
+        return image if follow else image.transpose(_INVERSE.get(turn, turn))
+    return image.transpose(turn) if follow else image
+
+
+def _to_8_bits(grey: np.ndarray) -> np.ndarray:
+    """Returns grey of more than 8 bits as uint8; `to_rgb` has the rule."""
+    values = np.where(np.isnan(grey), 0, grey).astype(np.float64).clip(min=0)
+    brightest = values.max(where=np.isfinite(values), initial=0)
+    if np.issubdtype(grey.dtype, np.floating) and brightest < UNIT_SCALE_LIMIT:
+        return np.rint(255 * values.clip(max=1)).astype(np.uint8)
+    bits = max(int(brightest).bit_length(), 8)
+    bits += bits % 2
+    return (values / 2.0 ** (bits - 8)).clip(max=255).astype(np.uint8)
 
 
 def probe(path: str | Path, size: tuple[int, int] | None = None, decode: bool = False) -> None:
@@ -117,29 +182,55 @@ def write_png(path: str | Path, pixels: np.ndarray) -> None:
 
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
-    """Opens an image; errors here and in the block become `BadImageError`."""
-    try:
-        with Image.open(path) as image:
+    """Opens an image file; errors here and in the block become `BadImageError`."""
+    with _reading(path):
+        if not stat.S_ISREG(kind := Path(path).stat().st_mode):
+            if stat.S_ISDIR(kind):
+                raise IsADirectoryError
+            # Reading a pipe or a device might never end.
+            raise BadImageError(f"{path}: not a regular file")
+        # By its path, Pillow would map the file into memory, and so scramble turned TIFF.
+        with open(path, "rb") as file, Image.open(file) as image:
             yield image
-    except (FileNotFoundError, IsADirectoryError):
+
+
+@contextlib.contextmanager
+def _reading(path: str | Path) -> Iterator[None]:
+    """Turns whatever Pillow raises in the block into a `BadImageError` that names the file.
+
+    Its decoders meet damage with errors of any type, such as KeyError, zlib.error or MemoryError.
+    """
+    try:
+        yield
+    except BadImageError:
+        raise
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise BadImageError(f"{path}: no such image file", "missing image") from None
     except UnidentifiedImageError:
         raise BadImageError(f"{path}: not an image that Pillow can read") from None
-    except (OSError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise BadImageError(f"{path}: broken image: {error}") from None
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise BadImageError(f"{path}: broken image: {reason}") from None
 
 
-def _shown_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height once the EXIF orientation is followed."""
-    turned = image.getexif().get(ORIENTATION_TAG, 1) >= 5
-    return image.size[::-1] if turned else image.size
+def _upright_turn(image: Image.Image) -> Image.Transpose | None:
+    """Returns what turns the stored image upright, or None where EXIF data asks for nothing."""
+    if image.format != "TIFF":
+        image.load()  # EXIF data may follow the pixels; of a TIFF it is gone once it is loaded
+    try:
+        return _UPRIGHT.get(image.getexif().get(ORIENTATION_TAG))
+    except Exception:  # damaged EXIF data: the image itself may be intact
+        return None
 
 
 def _check_size(image: Image.Image, path: str | Path, size: tuple[int, int] | None) -> None:
-    # The stored size first: Pillow decodes a PNG to find its orientation.
-    if size is not None and size != image.size and size != _shown_size(image):
-        got, wanted = "{} x {}".format(*_shown_size(image)), "{} x {}".format(*size)
-        raise BadImageError(f"{path}: image is {got}, annotated as {wanted}")
+    if size is None or size == image.size:
+        return
+    exchanged = _upright_turn(image) in _EXCHANGING
+    if not (exchanged and size == image.size[::-1]):
+        got, wanted = "{} x {}".format(*image.size), "{} x {}".format(*size)
+        note = " (or the reverse, by its EXIF orientation)" if exchanged else ""
+        raise BadImageError(f"{path}: image is {got}{note}, annotated as {wanted}")
 
 
 def _ends_with(path: str | Path, end: bytes) -> bool:

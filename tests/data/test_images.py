@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Image files of every mode and orientation become the same RGB."""
 
+import os
+import socket
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin, TiffTags
+from spoiled_pictures import MAY_BE_READ, PICTURES, SIZE, encoded
 
-from dcnv2.data.images import BadImageError, probe, read_rgb, write_png
+from dcnv2.data.images import BadImageError, probe, probe_all, read_rgb, to_rgb, write_png
 
 WIDTH, HEIGHT = 6, 4
 ORIENTATION_TAG = 0x0112
@@ -57,26 +61,140 @@ def test_16_bit_grey_keeps_its_high_byte(tmp_path, grey, suffix):
     assert np.array_equal(read_rgb(path), np.stack([grey] * 3, -1))
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_deep_grey_keeps_the_highest_bits_in_use(tmp_path, grey, bits, suffix):
+    path = tmp_path / f"deep.{suffix}"
+    Image.fromarray(grey.astype(np.uint16) << (bits - 8)).save(path)
+    assert np.array_equal(read_rgb(path)[..., 1], grey)
+
+
+def test_32_bit_grey(grey):
+    signed = Image.fromarray((grey.astype(np.int32) << 22) - 1)
+    expected = np.clip(grey.astype(int) - 1, 0, None)
+    assert np.array_equal(to_rgb(signed)[..., 1], expected)
+
+
+@pytest.mark.parametrize("scale", [1 / 255, 1, 257])
+def test_float_grey(tmp_path, grey, scale):
+    path = tmp_path / "float.tiff"
+    Image.fromarray(grey.astype(np.float32) * np.float32(scale)).save(path)
+    assert np.abs(read_rgb(path)[..., 1].astype(int) - grey).max() <= 1
+
+
+def test_float_grey_that_is_not_finite_or_out_of_scale():
+    values = np.array([[np.nan, -1, 0, 0.5, 1, 1.5, np.inf, -np.inf]], np.float32)
+    assert to_rgb(Image.fromarray(values))[0, :, 0].tolist() == [0, 0, 0, 128, 255, 255, 255, 0]
+    nothing = np.full((2, 2), np.nan, np.float32)
+    assert not to_rgb(Image.fromarray(nothing)).any()
+
+
+@pytest.mark.parametrize("mode", ["LA", "PA", "RGBA", "RGBX", "YCbCr", "1"])
+def test_other_modes_become_rgb(rgb, mode):
+    converted = to_rgb(Image.fromarray(rgb).convert(mode))
+    assert (converted.shape, converted.dtype) == ((HEIGHT, WIDTH, 3), np.uint8)
+    assert converted.any()
+
+
+def test_the_first_frame_of_an_animation_is_read(tmp_path, rgb):
+    frames = [Image.fromarray(rgb), Image.fromarray(255 - rgb)]
+    for name in ("a.png", "a.gif", "a.tiff", "a.webp"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        difference = read_rgb(tmp_path / name).astype(int) - rgb
+        assert np.abs(difference).mean() < 30
+
+
+def _upright(stored, orientation):
+    return [
+        *(stored, stored[:, ::-1], stored[::-1, ::-1], stored[::-1]),
+        *(np.rot90(stored[:, ::-1]), np.rot90(stored, -1)),
+        *(np.rot90(stored[::-1]), np.rot90(stored)),
+    ][orientation - 1]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_followed(tmp_path, rgb, orientation):
+def test_exif_orientation_is_followed_unless_annotations_were_made_without(
+    tmp_path, rgb, orientation, suffix, mode
+):
     exif = Image.Exif()
     exif[ORIENTATION_TAG] = orientation
-    path = tmp_path / "turned.png"
-    Image.fromarray(rgb).save(path, exif=exif)
-    upright = [
-        *(rgb, rgb[:, ::-1], rgb[::-1, ::-1], rgb[::-1]),
-        *(np.rot90(rgb[:, ::-1]), np.rot90(rgb, -1), np.rot90(rgb[::-1]), np.rot90(rgb)),
-    ][orientation - 1]
+    path = tmp_path / f"turned.{suffix}"
+    image = Image.fromarray(rgb).convert(mode)
+    image.save(path, exif=exif)
+    rgb = np.asarray(image.convert("RGB"))
+    upright = _upright(rgb, orientation)
     assert np.array_equal(read_rgb(path), upright)
     assert np.array_equal(read_rgb(path, upright.shape[1::-1]), upright)
     probe(path, upright.shape[1::-1])
+    if orientation >= 5:
+        assert np.array_equal(read_rgb(path, (WIDTH, HEIGHT)), rgb)
+        probe(path, (WIDTH, HEIGHT))
+    for size in {(WIDTH, HEIGHT + 1), (HEIGHT, WIDTH + 1)}:
+        with pytest.raises(BadImageError, match=r"image is .* annotated as"):
+            probe(path, size)
 
 
-def test_orientation_is_not_followed_where_the_annotation_was_made_without(tmp_path, rgb):
-    exif = Image.Exif()
-    exif[ORIENTATION_TAG] = 6
-    Image.fromarray(rgb).save(tmp_path / "turned.png", exif=exif)
-    assert np.array_equal(read_rgb(tmp_path / "turned.png", (WIDTH, HEIGHT)), rgb)
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize(
+    "directory", [b"", b"MM\0*\0\0\0\x08\xff\xff\x01", b"II*\0\xff\xff\xff\xff"]
+)
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_exif_data_says_nothing(tmp_path, suffix, directory):
+    path = tmp_path / f"a.{suffix}"
+    Image.new("RGB", (WIDTH, HEIGHT)).save(path, exif=b"Exif\0\0" + directory)
+    assert read_rgb(path, (WIDTH, HEIGHT)).shape == (HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.parametrize("value", ["six", (6, 6), 6.0, 77])
+def test_orientations_of_a_wrong_type_or_value(tmp_path, value):
+    directory = TiffImagePlugin.ImageFileDirectory_v2()
+    directory[ORIENTATION_TAG] = value
+    kind = {str: TiffTags.ASCII, float: TiffTags.FLOAT}.get(type(value), TiffTags.SHORT)
+    directory.tagtype[ORIENTATION_TAG] = kind
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "a.tiff", tiffinfo=directory)
+    shape = read_rgb(tmp_path / "a.tiff").shape
+    assert shape in ((HEIGHT, WIDTH, 3), (WIDTH, HEIGHT, 3))
+
+
+@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.filterwarnings("ignore")
+def test_a_damaged_picture_is_named_whatever_pillow_raises(tmp_path, name):
+    path = tmp_path / "damaged.png"
+    path.write_bytes(PICTURES[name])
+    errors = []
+    for check in (read_rgb, lambda file: probe(file, decode=True)):
+        try:
+            check(path)
+        except BadImageError as error:
+            errors.append(str(error))
+    assert len(errors) == 2 or (name in MAY_BE_READ and not errors)
+    assert all(str(path) in text for text in errors)
+    ((fault),) = probe_all([(path, SIZE)])
+    assert fault is None or fault.kind == "broken image"
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path):
+    pipe, door, loop = (tmp_path / name for name in ("pipe.png", "socket.png", "loop.png"))
+    os.mkfifo(pipe)
+    loop.symlink_to(loop)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(door))
+        for path in (pipe, door, "/dev/zero"):
+            with pytest.raises(BadImageError, match="not a regular file"):
+                read_rgb(path)
+    for path in (loop, tmp_path / ("n" * 300), "zero\0byte.png", "\ud800.png"):
+        with pytest.raises(BadImageError, match="broken image"):
+            read_rgb(path)
+    (tmp_path / "a.png").write_bytes(encoded("PNG"))
+    with pytest.raises(BadImageError, match="no such image"):
+        read_rgb(tmp_path / "a.png" / "b.png")
+
+
+def test_an_image_without_pixels():
+    with pytest.raises(BadImageError, match="no pixels"):
+        to_rgb(Image.new("RGB", (0, 3)))
 
 
 @pytest.mark.parametrize("check", [read_rgb, probe])

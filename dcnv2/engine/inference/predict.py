@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchvision.io import write_png
 
 from dcnv2.data.dataset import DetectionDataset
-from dcnv2.data.images import probe, read_rgb
+from dcnv2.data.images import probe, read_rgb, to_rgb
 from dcnv2.engine.config import RunConfig, load_config
 from dcnv2.engine.evaluation.detections import coco_results, predict
 from dcnv2.engine.runtime.checkpoint import restore
@@ -81,18 +81,21 @@ class Predictor:
 def as_tensor(image: str | Path | Image.Image | np.ndarray | Tensor) -> Tensor:
     """Converts any kind of image that `Predictor` accepts to uint8 [3, H, W].
 
+    Files and Pillow images become the same pixels, as `dcnv2.data.images.to_rgb` says: upright by
+    their EXIF orientation, and of any mode.
+
     Raises:
-        BadImageError: a file is missing or damaged.
+        BadImageError: a file is missing or damaged, or an image has no pixels.
         ValueError: an array or tensor has another shape or dtype.
     """
     if isinstance(image, str | Path):
         image = read_rgb(image)
     elif isinstance(image, Image.Image):
-        image = np.array(image.convert("RGB"))
+        image = to_rgb(image)
     if isinstance(image, np.ndarray):
         image = torch.from_numpy(np.ascontiguousarray(image))
         image = image.permute(2, 0, 1) if image.ndim == 3 else image
-    if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
+    if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8 or not image.numel():
         shape, dtype = list(image.shape), image.dtype
         raise ValueError(f"image: wanted uint8 [3, H, W] or array [H, W, 3], got {dtype} {shape}")
     return image.contiguous()
@@ -106,7 +109,7 @@ def prediction_sheet(
     device: torch.device,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Draws images of a data set with predictions, and with the ground truth: uint8 [3, H, W]."""
-    images = [as_tensor(dataset.table.files[index]) for index in indices]
+    images = [dataset.image(index) for index in indices]
     results = [predict(model, [image], device)[0] for image in images]
     threshold = config.eval.draw_threshold
     predicted = [

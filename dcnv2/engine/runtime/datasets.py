@@ -31,8 +31,13 @@ def open_train(config: DataConfig, masks: bool) -> DetectionDataset:
 
 
 def open_val(config: DataConfig, masks: bool) -> DetectionDataset:
-    """Opens the validation split, including images without objects."""
-    return _open(config, config.val, eval_transforms(), masks, config.val_limit)
+    """Opens the validation split, including images without objects.
+
+    If bad images are to be skipped, every image is decoded: each evaluation must have all images
+    of the set, so that a damaged one cannot be replaced later as in training.
+    """
+    decode = config.on_bad == "skip"
+    return _open(config, config.val, eval_transforms(), masks, config.val_limit, decode=decode)
 
 
 def _open(
@@ -42,6 +47,7 @@ def _open(
     masks: bool,
     limit: int | None,
     crowd: bool = False,
+    decode: bool = False,
 ) -> DetectionDataset:
     folder, between, name = split.rpartition("::")
     dataset = open_dataset(
@@ -52,6 +58,7 @@ def _open(
         masks=masks,
         on_bad=config.on_bad,
         limit=limit,
+        decode=decode,
     )
     for problem in dataset.problems:
         log.warning("skipped %s", problem)

@@ -29,7 +29,9 @@ KINDS = {
     "invalid RLE": "run lengths that do not fit the image",
     "empty mask": "a segmentation without a pixel",
 }
-"""Every kind of problem that makes an image or annotation useless, and what it means."""
+"""Every kind of problem, and what it means: an image, an annotation or a part of it is of no use.
+
+An object whose only problem is its mask becomes a region to ignore."""
 
 MIN_SIDE = 1e-3
 """Shorter box sides count as zero: float32 coordinates lose them when images are resized."""
@@ -68,7 +70,7 @@ class BadDataError(ValueError):
         lines += [f"  {problem}" for problem in problems[: self.SHOWN]]
         if len(problems) > self.SHOWN:
             lines.append(f"  and {len(problems) - self.SHOWN} more")
-        lines.append('  on_bad="skip" leaves these out and counts them')
+        lines.append('  on_bad="skip" goes on without these and counts them')
         super().__init__("\n".join(lines))
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from dcnv2.data.annotations import Annotation, DataProblem, Table, TableBuilder, box_fault
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.images import probe_all
-from dcnv2.data.segmentation import encode, finite
+from dcnv2.data.polygons import finite
+from dcnv2.data.segmentation import Fault, box_code, encode
 
 SPLITS = {
     "train": ("train", "train2017", "train2014"),
@@ -178,14 +179,16 @@ def read_table(
     for raw in document.get("annotations", []):
         image_id = raw.get("image_id")
         if image_id in sizes or image_id not in known:
-            found = _annotation_fault(raw, seen, sizes, labels) or _read_annotation(
-                raw, sizes[image_id], labels, masks
-            )
-            if isinstance(found, Annotation):
-                by_image[image_id].append(found)
+            fault = _annotation_fault(raw, seen, sizes, labels)
+            if fault is None:
+                good, faults = _read_annotation(raw, sizes[image_id], labels, masks)
+                by_image[image_id] += good
             else:
-                where = f"annotation {raw.get('id')} on image {image_id}"
-                problems.append(DataProblem(found[0], where, found[1], image_id, raw.get("id")))
+                faults = [fault]
+            where = f"annotation {raw.get('id')} on image {image_id}"
+            problems += [
+                DataProblem(kind, where, what, image_id, raw.get("id")) for kind, what in faults
+            ]
 
     builder = TableBuilder(list(labels), [str(category["name"]) for category in categories])
     for entry in entries:
@@ -248,21 +251,24 @@ def _annotation_fault(
 
 def _read_annotation(
     raw: dict[str, Any], size: tuple[int, int], labels: dict[int, int], masks: bool
-) -> Annotation | tuple[str, str]:
-    """Returns the annotation for the table, or what is wrong with it as (kind, what)."""
+) -> tuple[list[Annotation], list[Fault]]:
+    """Returns the annotation for the table, if it is of use, and what is wrong with it.
+
+    An object that lacks a mask but should have one becomes a region to ignore, its box: left out,
+    it would be background in training, and detections of it would count as wrong in evaluation.
+    """
     box = raw["bbox"]
     if not isinstance(box, list) or len(box) != 4 or not finite(box):
-        return "invalid annotation", f"wanted a box of four finite numbers, got {box}"
+        return [], [("invalid annotation", f"wanted a box of four finite numbers, got {box}")]
     fault = box_fault(box, size)
     if fault is not None:
-        return fault
-    code = b""
-    if masks:
-        if not raw.get("segmentation"):
-            return "missing mask", "no segmentation"
-        fault, code = encode(raw["segmentation"], size)
-        if fault is not None:
-            return fault
+        return [], [fault]
     area = raw.get("area", box[2] * box[3])
-    crowd = bool(raw.get("iscrowd", 0))
-    return Annotation(raw["id"], labels[raw["category_id"]], tuple(box), area, crowd, code)
+    found = Annotation(raw["id"], labels[raw["category_id"]], tuple(box), area)
+    found.crowd = bool(raw.get("iscrowd", 0))
+    faults: list[Fault] = []
+    if masks:
+        found.code, faults = encode(raw.get("segmentation"), size)
+        if not found.code:
+            found.code, found.crowd = box_code(box, size), True
+    return [found], faults

@@ -1,101 +1,72 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """COCO segmentations: polygons and run-length codes, checked and brought into one form."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from dcnv2.data.polygons import near_picture, polygon_fault
+from dcnv2.data.run_lengths import rle_fault
 
-def encode(segmentation: Any, size: tuple[int, int]) -> tuple[tuple[str, str] | None, bytes]:
-    """Turns a COCO segmentation into a compressed run-length code.
+Fault = tuple[str, str]
+"""A key of `annotations.KINDS`, and what was found."""
+
+
+def encode(segmentation: Any, size: tuple[int, int]) -> tuple[bytes, list[Fault]]:
+    """Turns a COCO segmentation into a compressed run-length code, without its unusable parts.
 
     Args:
-        segmentation: Polygons, or run lengths, compressed or not.
+        segmentation: Run lengths, compressed or not, or a list of parts: polygons or run lengths.
         size: Width and height of the image.
 
     Returns:
-        What is wrong as (kind, what), or None; and the code, empty if something is.
+        The code, empty where nothing usable is left, and what is wrong.
     """
-    width, height = size
-    if isinstance(segmentation, dict):
-        fault = _rle_fault(segmentation, size)
-        if fault is not None:
-            return fault, b""
-        if isinstance(segmentation["counts"], list):
-            code = coco_mask.frPyObjects(segmentation, height, width)
+    if not segmentation:
+        return b"", [("missing mask", "no segmentation")]
+    parts = segmentation if isinstance(segmentation, list) else [segmentation]
+    if not all(isinstance(part, list | dict) for part in parts):
+        what = f"wanted a list of lists of numbers, got {str(segmentation)[:60]}"
+        return b"", [("invalid polygon", what)]
+    codes, faults = [], []
+    for number, part in enumerate(parts, start=1):
+        if isinstance(part, dict):
+            kind, what = "invalid RLE", rle_fault(part, size)
         else:
-            counts = segmentation["counts"]
-            counts = counts.encode("ascii") if isinstance(counts, str) else counts
-            code = {"size": [height, width], "counts": counts}
-    else:
-        fault = _polygon_fault(segmentation)
-        if fault is not None:
-            return fault, b""
-        code = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    if coco_mask.area(code) == 0:
-        return ("empty mask", "the segmentation has no pixel"), b""
-    return None, code["counts"]
+            kind, what = "invalid polygon", polygon_fault(part)
+        if what is None:
+            codes.append(_part_code(part, size))
+        else:
+            faults.append((kind, what if len(parts) == 1 else f"part {number}: {what}"))
+    if codes:
+        code = coco_mask.merge(codes)
+        if coco_mask.area(code) > 0:
+            return code["counts"], faults
+        faults.append(("empty mask", "the segmentation has no pixel"))
+    return b"", faults
 
 
-def finite(values: Sequence[Any]) -> bool:
-    """Whether all values are finite numbers."""
-    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
-
-
-def run_lengths(mask: np.ndarray) -> list[int]:
-    """Returns COCO's uncompressed code of bool [H, W]: runs of 0 and 1, down the columns."""
-    changes = np.flatnonzero(np.diff(mask.T.ravel(), prepend=False))
-    return np.diff(changes, prepend=0, append=mask.size).tolist()
-
-
-def _polygon_fault(polygons: Any) -> tuple[str, str] | None:
-    if not isinstance(polygons, list) or not all(isinstance(part, list) for part in polygons):
-        return "invalid polygon", f"wanted a list of lists of numbers, got {str(polygons)[:60]}"
-    for part in polygons:
-        if len(part) % 2:
-            return "invalid polygon", f"{len(part)} coordinates are an odd count"
-        if len(part) < 6:
-            return "invalid polygon", f"{len(part) // 2} points, wanted three or more"
-        if not finite(part):
-            return "invalid polygon", "a coordinate is not a finite number"
-    return None
-
-
-def _rle_fault(code: dict[str, Any], size: tuple[int, int]) -> tuple[str, str] | None:
+def box_code(box: Sequence[float], size: tuple[int, int]) -> bytes:
+    """Returns the compressed run-length code of a box x, y, width, height."""
     width, height = size
-    if list(code.get("size", [])) != [height, width]:
-        return "invalid RLE", f"size is {code.get('size')}, the image is [{height}, {width}]"
-    counts = code.get("counts")
-    if isinstance(counts, list):
-        if not finite(counts) or min(counts, default=-1) < 0:
-            return "invalid RLE", "runs are not all counts of pixels"
-        if sum(counts) != height * width:
-            return "invalid RLE", f"runs add up to {sum(counts)} of {height * width} pixels"
-    elif not isinstance(counts, str | bytes):
-        return "invalid RLE", f"counts is {type(counts).__name__}, wanted a list or text"
-    elif (total := _code_length(counts)) != height * width:
-        return "invalid RLE", f"runs add up to {total} of {height * width} pixels"
-    return None
+    left, right = (min(max(x, 0.0), width) for x in (box[0], box[0] + box[2]))
+    top, bottom = (min(max(y, 0.0), height) for y in (box[1], box[1] + box[3]))
+    inside = np.array([[left, top, right - left, bottom - top]], np.float64)
+    return coco_mask.frPyObjects(inside, height, width)[0]["counts"]
 
 
-def _code_length(counts: str | bytes) -> int:
-    """How many pixels a compressed code runs over; pycocotools does not look.
-
-    The format: numbers of 5 bits a character from '0' on, lowest bits first, 0x20 for "more to
-    come", sign in bit 0x10 of the last; from the third run on, differences to the run before last.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for byte in counts.encode("latin-1", "replace") if isinstance(counts, str) else counts:
-        bits = byte - 48
-        value |= (bits & 0x1F) << shift
-        shift += 5
-        if not bits & 0x20:
-            if bits & 0x10:
-                value -= 1 << shift
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    return -1 if shift or min(runs, default=-1) < 0 else sum(runs)
+def _part_code(part: Any, size: tuple[int, int]) -> dict[str, Any]:
+    """Returns the compressed code of one valid part."""
+    width, height = size
+    if isinstance(part, list):
+        polygon = near_picture(part, size)
+        if len(polygon) < 6:  # all of it is far from the picture
+            polygon = [0.0] * 6
+        return coco_mask.frPyObjects([polygon], height, width)[0]
+    if isinstance(part["counts"], list):
+        return coco_mask.frPyObjects(part, height, width)
+    counts = part["counts"]
+    counts = counts.encode("ascii") if isinstance(counts, str) else counts
+    return {"size": [height, width], "counts": counts}

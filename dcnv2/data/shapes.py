@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from dcnv2.data import raster, render, shape_contours
 from dcnv2.data.images import write_png
-from dcnv2.data.segmentation import run_lengths
+from dcnv2.data.run_lengths import run_lengths
 
 VERSION = "1.0"
 """Changes whenever the same seed would draw something else."""

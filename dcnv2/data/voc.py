@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 from dcnv2.data.annotations import Annotation, DataProblem, Table, TableBuilder, box_fault
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.images import BadImageError, probe_all
+from dcnv2.data.segmentation import Fault, box_code
 
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -133,13 +134,10 @@ def read_table(
         good: list[Annotation] = []
         for number, element in enumerate(objects, start=1):
             annotation_id = len(builder.annotations) + len(good) + 1
-            found = _read_object(element, number, annotation_id, size, labels, owners)
-            if isinstance(found, Annotation):
-                good.append(found)
-            else:
-                kind, what = found
-                where = f"object {number} of image {stem}"
-                problems.append(DataProblem(kind, where, what, image_id, number))
+            found, faults = _read_object(element, number, annotation_id, size, labels, owners)
+            good += found
+            where = f"object {number} of image {stem}"
+            problems += [DataProblem(kind, where, what, image_id, number) for kind, what in faults]
         builder.add(image_id, str(path), size, good)
     return builder.build(), problems
 
@@ -186,28 +184,34 @@ def _read_object(
     size: tuple[int, int],
     labels: dict[str, int],
     owners: np.ndarray | None,
-) -> Annotation | tuple[str, str]:
-    """Returns the annotation for the table, or what is wrong with it as (kind, what)."""
+) -> tuple[list[Annotation], list[Fault]]:
+    """Returns the annotation for the table, if it is of use, and what is wrong with it.
+
+    An object without a mask where masks are required becomes a region to ignore, its box.
+    """
     name = element.findtext("name", "").strip()
     if name not in labels:
-        return "unknown category", f"category '{name}' is not among {', '.join(labels)}"
+        what = f"category '{name}' is not among {', '.join(labels)}"
+        return [], [("unknown category", what)]
     try:
         x0, y0, x1, y1 = (
             float(element.findtext(f"bndbox/{side}", ""))
             for side in ("xmin", "ymin", "xmax", "ymax")
         )
     except ValueError:
-        return "invalid annotation", "no box of four numbers"
+        return [], [("invalid annotation", "no box of four numbers")]
     # VOC counts pixels from 1 and boxes hold their last one.
     box = (x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1)
     fault = box_fault(box, size)
     if fault is not None:
-        return fault
-    area, code = box[2] * box[3], b""
-    if owners is not None:
-        mask = np.asfortranarray(owners == number, np.uint8)
-        area, code = float(mask.sum()), coco_mask.encode(mask)["counts"]
-        if not area:
-            return "empty mask", f"no pixel of SegmentationObject is {number}"
+        return [], [fault]
     difficult = element.findtext("difficult", "0").strip() == "1"
-    return Annotation(annotation_id, labels[name], box, area, difficult, code)
+    found = Annotation(annotation_id, labels[name], box, box[2] * box[3], difficult)
+    if owners is None:
+        return [found], []
+    mask = np.asfortranarray(owners == number, np.uint8)
+    if not mask.any():
+        found.code, found.crowd = box_code(box, size), True
+        return [found], [("empty mask", f"no pixel of SegmentationObject is {number}")]
+    found.area, found.code = float(mask.sum()), coco_mask.encode(mask)["counts"]
+    return [found], []

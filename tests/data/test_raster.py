@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from dcnv2.data.raster import coverage, trace_polygons
-from dcnv2.data.segmentation import run_lengths
+from dcnv2.data.run_lengths import run_lengths
 
 
 def test_coverage_of_a_rectangle_is_the_share_of_each_pixel():

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """COCO folders in the 2014 and 2017 layouts, and in that of the generated data set."""
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from dcnv2.data.annotations import Annotation, DataProblem, Table, TableBuilder, box_fault
+from dcnv2.data.coco_fields import (
+    ANNOTATION,
+    IMAGE,
+    entry_name,
+    id_in,
+    load_document,
+    read_fields,
+)
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.images import probe_all
-from dcnv2.data.polygons import finite
 from dcnv2.data.segmentation import Fault, box_code, encode
 
 SPLITS = {
@@ -71,6 +77,9 @@ def _first(paths: list[Path], found: Callable[[Path], bool], message: str) -> Pa
 class CocoDataset(DetectionDataset):
     """A split of a COCO folder. See `DetectionDataset` for items and attributes, and `locate`.
 
+    Every field that is used is checked, see `dcnv2.data.coco_fields`. An `area` that is absent or
+    null is that of the box, and an absent or null `iscrowd` is 0.
+
     Args:
         root: Folder of the data set.
         split: Name of the split, or path of an annotation file.
@@ -83,6 +92,7 @@ class CocoDataset(DetectionDataset):
 
     Raises:
         FileNotFoundError: No annotation file or image folder; the message lists the paths tried.
+        ValueError: The file is no COCO annotation file, see `load_document`.
         BadDataError: Problems were found and `on_bad` is "raise".
     """
 
@@ -100,31 +110,10 @@ class CocoDataset(DetectionDataset):
     ) -> None:
         self.folder, self.annotation_file = locate(root, split)
         document = load_document(self.annotation_file)
-        find_cityscapes(document["images"], self.folder)
         table, problems = read_table(document, self.folder, masks, limit, decode)
         super().__init__(
             table, problems, str(self.annotation_file), transforms, crowd, masks, on_bad
         )
-
-
-def load_document(path: str | Path) -> dict[str, Any]:
-    """Reads a COCO annotation file.
-
-    Raises:
-        ValueError: Not JSON, without images or categories, or with two categories of one id.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            document = json.load(file)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a JSON file: {error}") from None
-    for key in ("images", "categories"):
-        if not isinstance(document, dict) or not isinstance(document.get(key), list):
-            raise ValueError(f"{path}: not a COCO annotation file: it has no list of {key}")
-    ids = [category["id"] for category in document["categories"]]
-    if len(set(ids)) < len(ids):
-        raise ValueError(f"{path}: two categories have the same id, among {sorted(ids)}")
-    return document
 
 
 def find_cityscapes(images: list[dict[str, Any]], root: Path) -> None:
@@ -134,7 +123,7 @@ def find_cityscapes(images: list[dict[str, Any]], root: Path) -> None:
     in `root`, `images` and `leftImg8bit/{train,val,test}/ulm`.
     """
     for image in images:
-        name = str(image.get("file_name"))
+        name = image["file_name"]
         if name.endswith("_leftImg8bit.png") and "/" not in name:
             city = name.partition("_")[0]
             folders = (f"leftImg8bit/{split}/{city}" for split in ("train", "val", "test"))
@@ -168,29 +157,37 @@ def read_table(
     problems: list[DataProblem] = []
     categories = sorted(document["categories"], key=lambda category: category["id"])
     labels = {category["id"]: k for k, category in enumerate(categories, start=1)}
-    entries = _image_entries(document["images"], problems)
-    known = {entry["id"] for entry in entries}
+    entries, known = _image_entries(document["images"], problems)
+    find_cityscapes(entries, folder)
     entries = sorted(entries, key=lambda entry: entry["id"])[:limit]
     entries = _good_images(entries, folder, decode, problems)
     sizes = {entry["id"]: (entry["width"], entry["height"]) for entry in entries}
 
     by_image: dict[int, list[Annotation]] = {image_id: [] for image_id in sizes}
     seen: set[int] = set()
-    for raw in document.get("annotations", []):
-        image_id = raw.get("image_id")
-        if image_id in sizes or image_id not in known:
-            fault = _annotation_fault(raw, seen, sizes, labels)
-            if fault is None:
-                good, faults = _read_annotation(raw, sizes[image_id], labels, masks)
-                by_image[image_id] += good
-            else:
-                faults = [fault]
-            where = f"annotation {raw.get('id')} on image {image_id}"
-            problems += [
-                DataProblem(kind, where, what, image_id, raw.get("id")) for kind, what in faults
-            ]
+    for index, raw in enumerate(document.get("annotations", [])):
+        image_id = id_in(raw, "image_id")
+        if image_id in known and image_id not in sizes:
+            continue
+        try:
+            values = read_fields(raw, ANNOTATION)
+            fault = _reference_fault(values, seen, sizes, labels)
+        except ValueError as error:
+            fault = ("invalid annotation", str(error))
+        if fault is None:
+            segmentation = raw.get("segmentation")
+            label, size = labels[values["category_id"]], sizes[values["image_id"]]
+            good, faults = _read_annotation(values, segmentation, label, size, masks)
+            by_image[values["image_id"]] += good
+        else:
+            faults = [fault]
+        if faults:
+            on_image = "" if image_id is None else f" on image {image_id}"
+            where = entry_name("annotation", raw, index) + on_image
+            number = id_in(raw, "id")
+            problems += [DataProblem(kind, where, what, image_id, number) for kind, what in faults]
 
-    builder = TableBuilder(list(labels), [str(category["name"]) for category in categories])
+    builder = TableBuilder(list(labels), [category["name"] for category in categories])
     for entry in entries:
         image_id = entry["id"]
         builder.add(image_id, str(folder / entry["file_name"]), sizes[image_id], by_image[image_id])
@@ -198,22 +195,28 @@ def read_table(
 
 
 def _image_entries(
-    raw: Iterable[dict[str, Any]], problems: list[DataProblem]
-) -> list[dict[str, Any]]:
-    """Returns the image entries with a unique id, a file name and a size."""
+    raw: Iterable[Any], problems: list[DataProblem]
+) -> tuple[list[dict[str, Any]], set[int]]:
+    """Returns the valid image entries of unique ids, and the ids of all entries."""
     entries: dict[int, dict[str, Any]] = {}
-    for entry in raw:
-        where = f"image {entry.get('id')} ({entry.get('file_name')})"
-        lacking = [k for k in ("id", "file_name", "width", "height") if entry.get(k) is None]
-        if lacking:
-            what = f"has no {' and no '.join(lacking)}"
-            problems.append(DataProblem("invalid image entry", where, what, entry.get("id")))
-        elif entry["id"] in entries:
-            what = f"the id is that of {entries[entry['id']]['file_name']}"
-            problems.append(DataProblem("duplicate image id", where, what, entry["id"]))
+    known: set[int] = set()
+    for index, entry in enumerate(raw):
+        number = id_in(entry, "id")
+        if number is not None:
+            known.add(number)
+        where = entry_name("image", entry, index)
+        try:
+            values = read_fields(entry, IMAGE)
+        except ValueError as error:
+            problems.append(DataProblem("invalid image entry", where, str(error), number))
+            continue
+        if values["id"] in entries:
+            what = f"the id is that of {entries[values['id']]['file_name']}"
+            where += f" ({values['file_name']})"
+            problems.append(DataProblem("duplicate image id", where, what, number))
         else:
-            entries[entry["id"]] = entry
-    return list(entries.values())
+            entries[values["id"]] = values
+    return list(entries.values()), known
 
 
 def _good_images(
@@ -231,44 +234,41 @@ def _good_images(
     return [entry for entry, error in zip(entries, faults, strict=True) if error is None]
 
 
-def _annotation_fault(
-    raw: dict[str, Any], seen: set[int], sizes: dict[int, tuple[int, int]], labels: dict[int, int]
-) -> tuple[str, str] | None:
-    """Returns what is wrong with an annotation's references as (kind, what), or None."""
-    lacking = [k for k in ("id", "image_id", "category_id", "bbox") if raw.get(k) is None]
-    if lacking:
-        return "invalid annotation", f"has no {' and no '.join(lacking)}"
-    if raw["id"] in seen:
+def _reference_fault(
+    values: dict[str, Any],
+    seen: set[int],
+    sizes: dict[int, tuple[int, int]],
+    labels: dict[int, int],
+) -> Fault | None:
+    """Returns what is wrong with the ids of an annotation, or None."""
+    if values["id"] in seen:
         return "duplicate annotation id", "the id occurred before"
-    seen.add(raw["id"])
-    if raw["image_id"] not in sizes:
+    seen.add(values["id"])
+    if values["image_id"] not in sizes:
         return "unknown image", "the image is not listed"
-    if raw["category_id"] not in labels:
+    if values["category_id"] not in labels:
         known = ", ".join(str(i) for i in list(labels)[:12]) + (", ..." if len(labels) > 12 else "")
-        return "unknown category", f"category {raw['category_id']} is not among {known}"
+        return "unknown category", f"category {values['category_id']} is not among {known}"
     return None
 
 
 def _read_annotation(
-    raw: dict[str, Any], size: tuple[int, int], labels: dict[int, int], masks: bool
+    values: dict[str, Any], segmentation: Any, label: int, size: tuple[int, int], masks: bool
 ) -> tuple[list[Annotation], list[Fault]]:
     """Returns the annotation for the table, if it is of use, and what is wrong with it.
 
     An object that lacks a mask but should have one becomes a region to ignore, its box: left out,
     it would be background in training, and detections of it would count as wrong in evaluation.
     """
-    box = raw["bbox"]
-    if not isinstance(box, list) or len(box) != 4 or not finite(box):
-        return [], [("invalid annotation", f"wanted a box of four finite numbers, got {box}")]
+    box = values["bbox"]
     fault = box_fault(box, size)
     if fault is not None:
         return [], [fault]
-    area = raw.get("area", box[2] * box[3])
-    found = Annotation(raw["id"], labels[raw["category_id"]], tuple(box), area)
-    found.crowd = bool(raw.get("iscrowd", 0))
+    area = box[2] * box[3] if values["area"] is None else values["area"]
+    found = Annotation(values["id"], label, box, area, bool(values["iscrowd"]))
     faults: list[Fault] = []
     if masks:
-        found.code, faults = encode(raw.get("segmentation"), size)
+        found.code, faults = encode(segmentation, size)
         if not found.code:
             found.code, found.crowd = box_code(box, size), True
     return [found], faults

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from dcnv2.data.annotations import Table
-from dcnv2.data.coco import load_document, locate
+from dcnv2.data.coco import locate
+from dcnv2.data.coco_fields import id_in, load_document
 from dcnv2.data.dataset import DetectionDataset
 
 MINIVAL = Path(__file__).parent / "minival2014.txt"
@@ -90,16 +91,18 @@ def write_minival(root: str | Path) -> list[Path]:
     _, source = locate(root, "val2014")
     document = load_document(source)
     chosen = {int(number) for number in MINIVAL.read_text().split()}
-    lacking = chosen - {image["id"] for image in document["images"]}
+    lacking = chosen - {id_in(image, "id") for image in document["images"]}
     if lacking:
         raise ValueError(f"{source} lacks {len(lacking)} images of val2017, such as {min(lacking)}")
     written = []
     for name, inside in (("minival2014", True), ("valminusminival2014", False)):
         part = {
             **document,
-            "images": [i for i in document["images"] if (i["id"] in chosen) == inside],
+            "images": [i for i in document["images"] if (id_in(i, "id") in chosen) == inside],
             "annotations": [
-                a for a in document.get("annotations", []) if (a["image_id"] in chosen) == inside
+                annotation
+                for annotation in document.get("annotations", [])
+                if (id_in(annotation, "image_id") in chosen) == inside
             ],
         }
         path = source.with_name(f"instances_{name}.json")

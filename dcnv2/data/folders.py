@@ -74,14 +74,15 @@ def inspect(datasets: Mapping[str, DetectionDataset]) -> Report:
         for problem in dataset.problems
     ]
     columns = ["split", "kind", "where", "what", "image_id", "annotation_id"]
+    frame = pd.DataFrame(problems, columns=columns, dtype=object)
+    for name in ("image_id", "annotation_id"):  # by way of float64, large ids would be rounded
+        frame[name] = pd.array(frame[name].tolist(), "Int64")
     return Report(
         splits=pd.DataFrame([_split_row(split, data) for split, data in datasets.items()]),
         classes=pd.concat(
             [_class_rows(split, data) for split, data in datasets.items()], ignore_index=True
         ),
-        problems=pd.DataFrame(problems, columns=columns).astype(
-            {"image_id": "Int64", "annotation_id": "Int64"}
-        ),
+        problems=frame,
     )
 
 

@@ -129,7 +129,7 @@ def load_imagenet_weights(parts: Sequence[nn.Module], arch: str, weights: str) -
     Raises:
         FileNotFoundError: neither a file nor a weights name of this net.
         ValueError: tensors of a part other than offset convolutions found nothing, sizes differ,
-            or the norms are of another kind.
+            the norms are of another kind, the file is damaged, or a weight is NaN or infinite.
     """
     state = _read_weights(arch, weights)
     for part in parts:
@@ -143,6 +143,8 @@ def load_imagenet_weights(parts: Sequence[nn.Module], arch: str, weights: str) -
                 raise ValueError(
                     f"{weights}: {name} is {list(value.shape)}, wanted {list(own[name].shape)}"
                 )
+            if not value.isfinite().all():
+                raise ValueError(f"{weights}: {name} has NaN or infinite values")
         missing = [
             name
             for name in own.keys() - shared.keys()
@@ -159,11 +161,18 @@ def load_imagenet_weights(parts: Sequence[nn.Module], arch: str, weights: str) -
 def _read_weights(arch: str, weights: str) -> Mapping[str, Tensor]:
     path = Path(weights)
     if path.is_file():
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+        try:
+            if path.suffix == ".safetensors":
+                from safetensors.torch import load_file
 
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+                return load_file(path)
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # pickle, zip, torch and safetensors raise many types
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ValueError(f"{path}: not a file of plain weights: {reason}") from None
+        if not isinstance(state, Mapping):
+            raise ValueError(f"{path}: wanted tensors by name, got {type(state).__name__}")
+        return {name: value for name, value in state.items() if isinstance(value, Tensor)}
     known = get_model_weights(arch).__members__
     if weights not in known:
         raise FileNotFoundError(

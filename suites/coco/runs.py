@@ -17,7 +17,8 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from dcnv2.engine.runtime.checkpoint import WEIGHTS, last_checkpoint
+from dcnv2.engine.runtime.checkpoint import last_checkpoint
+from dcnv2.engine.runtime.checkpoint_files import WEIGHTS
 from dcnv2.engine.runtime.signals import EXIT_STOPPED
 
 # Of the output of a failed run.

@@ -13,9 +13,10 @@ import pandas as pd
 import torch
 
 from dcnv2.engine.config import RunConfig, load_config
-from dcnv2.engine.runtime.checkpoint import last_checkpoint, load_meta, restore
+from dcnv2.engine.runtime.checkpoint import last_checkpoint, restore
+from dcnv2.engine.runtime.checkpoint_files import load_meta
 from dcnv2.engine.runtime.device import pick_device
-from dcnv2.engine.runtime.run_folder import write_atomically
+from dcnv2.engine.runtime.files import write_atomically
 from dcnv2.engine.training.trainer import train
 from suites.coco.smoke_suite import Suite
 

@@ -18,7 +18,7 @@ import torch
 from toy_runs import killed_runs
 
 from dcnv2 import doctor
-from dcnv2.engine.runtime import checkpoint
+from dcnv2.engine.runtime import checkpoint, checkpoint_files
 from dcnv2.engine.training.train_step import TrainStep
 from dcnv2.engine.training.trainer import train
 
@@ -75,8 +75,12 @@ def deadly_checkpoints(calls: int) -> None:
 
         return called
 
-    for name in ("_save_weights", "_digest", "_sync"):
-        setattr(checkpoint, name, deadly(getattr(checkpoint, name)))
+    for module, name in (
+        (checkpoint, "_save_weights"),
+        (checkpoint, "_sync"),
+        (checkpoint_files, "_digest"),
+    ):
+        setattr(module, name, deadly(getattr(module, name)))
     checkpoint.torch.save = deadly(torch.save)
     Path.rename = deadly(Path.rename)
     checkpoint.shutil.rmtree = deadly(checkpoint.shutil.rmtree)

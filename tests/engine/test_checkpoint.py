@@ -6,14 +6,8 @@ import torch
 from torch import nn
 
 from dcnv2.engine.runtime import checkpoint
-from dcnv2.engine.runtime.checkpoint import (
-    last_checkpoint,
-    list_checkpoints,
-    load_meta,
-    load_model,
-    load_state,
-    save_checkpoint,
-)
+from dcnv2.engine.runtime.checkpoint import last_checkpoint, list_checkpoints, save_checkpoint
+from dcnv2.engine.runtime.checkpoint_files import load_meta, load_model, load_state
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@
 import pandas as pd
 import pytest
 
-from dcnv2.engine.runtime.run_folder import write_atomically
+from dcnv2.engine.runtime.files import write_atomically
 from dcnv2.engine.training.csv_rows import append_row, drop_rows_after
 from dcnv2.engine.training.meter import Meter
 

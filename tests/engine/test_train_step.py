@@ -14,7 +14,8 @@ from toy_runs import toy_config, weights_of
 from dcnv2.data.coco import CocoDataset
 from dcnv2.data.shapes import write_shapes
 from dcnv2.engine.config import ConfigError, OptimConfig
-from dcnv2.engine.runtime.checkpoint import last_checkpoint, load_state, restore
+from dcnv2.engine.runtime.checkpoint import last_checkpoint, restore
+from dcnv2.engine.runtime.checkpoint_files import load_state
 from dcnv2.engine.runtime.datasets import train_batches
 from dcnv2.engine.training import train_step as step_module
 from dcnv2.engine.training.nonfinite import NonFiniteLossError, first_nonfinite_module

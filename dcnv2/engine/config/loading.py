@@ -43,18 +43,28 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
     Raises:
         FileNotFoundError: no such file; the message lists near names.
-        ConfigError: an unknown key (the message suggests the nearest known one), a value of a
-            wrong type, or a number outside its range.
+        ConfigError: a damaged file, an unknown key (the message suggests the nearest known one), a
+            value of a wrong type, or a number outside its range.
     """
     path = find_config(source)
     values = read_yaml(path)
     values.setdefault("name", f"{path.parent.name}_{path.stem}")
     if not Path(source).is_file() and path.name == "config.yaml":
+        _check_complete(path, values)
         folder = path.parent.resolve()
         values |= {"name": folder.name, "output": os.path.relpath(folder.parent)}
     if not _keys(overrides) <= SAME_RUN:
         _forget_expected(values)
     return parse_values(values, [*overrides, *_batch_word(values, overrides)], str(path))
+
+
+def _check_complete(path: Path, values: dict[str, Any]) -> None:
+    """Raises `ConfigError` if the file of a run folder, which holds every option, was cut."""
+    wanted = {entry.name for entry in dataclasses.fields(RunConfig)} - {"published"}
+    missing = sorted(wanted - values.keys())
+    if missing or not path.read_text().endswith("\n"):
+        what = f"lacks {', '.join(missing)}" if missing else "its last line is cut"
+        raise ConfigError(f"{path}: damaged: {what}; the run's first command writes it anew")
 
 
 def _keys(words: Sequence[str]) -> set[str]:
@@ -110,22 +120,30 @@ def find_config(source: str | Path) -> Path:
     if path.is_file():
         return path
     for folder in (path, PRETRAINED / path):
-        if (folder / "config.yaml").is_file():
-            return folder / "config.yaml"
+        file = folder / "config.yaml"
+        if file.is_file():
+            return file
+        if os.path.lexists(file):
+            what = "a folder" if file.is_dir() else "not a file, or a link to a missing one"
+            raise ConfigError(f"{file}: cannot be read: {what}")
     named = CONFIGS / f"{path}.yaml"
     if named.is_file():
         return named
     names = [*shipped(), *pretrained()]
     near = difflib.get_close_matches(str(path), names, n=3, cutoff=0.4)
     hint = f"; near names: {', '.join(near)}" if near else ""
+    if path.is_dir():
+        raise FileNotFoundError(f"{source}: the folder has no config.yaml{hint}")
     raise FileNotFoundError(f"{source}: no such configuration file or name{hint}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a file, merged over its `base:` file, whose path is relative to it."""
     try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not YAML: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: wanted a mapping, got {type(values).__name__}")

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from dcnv2.engine.config import RunConfig, to_yaml
-from dcnv2.engine.runtime.checkpoint import PREFIX, WEIGHTS, restore, write_checksums
+from dcnv2.engine.runtime.checkpoint import PREFIX, restore
+from dcnv2.engine.runtime.checkpoint_files import WEIGHTS, write_checksums
 from dcnv2.engine.runtime.run_folder import describe
 
 RECORDS = ("log.txt", "metrics.csv", "eval.csv", "eval_classes.csv")

@@ -10,11 +10,11 @@ checkpoints, names the one with the best result.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,17 +22,34 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dcnv2.engine.config import RunConfig
+from dcnv2.engine.runtime.checkpoint_files import (
+    AVERAGE,
+    META,
+    STATE,
+    WEIGHTS,
+    check_finite,
+    damage,
+    load_meta,
+    load_model,
+    write_checksums,
+)
+from dcnv2.engine.runtime.files import (
+    DamagedFileError,
+    read_json,
+    remove,
+    set_aside,
+    write_atomically,
+)
 from dcnv2.models import build_model
 from dcnv2.models.detector import Detector
 
 log = logging.getLogger("dcnv2")
 
-PREFIX = "step_"
-WEIGHTS, AVERAGE, STATE = "model.safetensors", "average.safetensors", "state.pt"
+PREFIX, BEST = "step_", "best.json"
 
 
 def save_checkpoint(
@@ -60,55 +77,75 @@ def save_checkpoint(
 
     Raises:
         OSError: writing failed, for example on a full disk; older checkpoints are unchanged.
+        DamagedFileError: a weight is NaN or infinite; nothing was written.
     """
-    final = folder / f"{PREFIX}{step:08d}"
-    folder.mkdir(parents=True, exist_ok=True)
-    if final.exists():
-        # A resumed run reaches the step of an older checkpoint again, in the same state.
-        if damage(final) is None:
-            return final
-        shutil.rmtree(final)
-    for leftover in folder.glob(".writing_*"):
-        shutil.rmtree(leftover)
-    aside = folder / f".writing_{step:08d}"
-    aside.mkdir()
+    final = folder / _name(step)
+    for weights in (model.state_dict(), average or {}):
+        check_finite(weights, final)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(final):
+            # A resumed run reaches the step of an older checkpoint again, in the same state.
+            if damage(final) is None:
+                return final
+            remove(final)
+        for leftover in folder.glob(".writing_*"):
+            remove(leftover)
+        aside = folder / f".writing_{step:08d}"
+        aside.mkdir()
+    except OSError as error:
+        raise OSError(f"{final}: checkpoint not written: {error}") from error
     try:
         _save_weights(model.state_dict(), aside / WEIGHTS)
         if average is not None:
             _save_weights(average, aside / AVERAGE)
         torch.save(dict(state), aside / STATE)
-        (aside / "meta.json").write_text(json.dumps({"step": step, **meta}, indent=1))
+        (aside / META).write_text(json.dumps({"step": step, **meta}, indent=1))
         write_checksums(aside)
         for path in (*aside.iterdir(), aside):
             _sync(path)
+        aside.rename(final)
+        _sync(folder)
     except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
         # torch and safetensors raise their own types for errors of the file system.
         raise OSError(f"{final}: checkpoint not written: {error}") from error
-    aside.rename(final)
-    _sync(folder)
     prune(folder, keep)
     return final
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Removes all checkpoints but the newest `keep` and the best."""
-    best = best_checkpoint(folder)
-    for old in list_checkpoints(folder)[:-keep]:
-        if old != best:
-            # Renamed first: a partly deleted checkpoint must not look complete.
-            gone = old.with_name(f".writing_{old.name}_gone")
-            old.rename(gone)
-            shutil.rmtree(gone)
+    """Removes all checkpoints but the newest `keep` and the best.
+
+    Removes none while `best.json` is damaged, since any of them may be the best.
+    """
+    try:
+        best = _read_best(folder)
+        for old in list_checkpoints(folder)[:-keep]:
+            if best is None or old.name != _name(best["step"]):
+                # Renamed first: a partly deleted checkpoint must not look complete.
+                remove(old.rename(old.with_name(f".writing_{old.name}_gone")))
+    except (OSError, DamagedFileError) as error:
+        log.warning("older checkpoints are not removed: %s", error)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Returns the checkpoints that were written completely, oldest first."""
-    return sorted(p for p in folder.glob(PREFIX + "*") if (p / "meta.json").is_file())
+    """Returns the run's checkpoints, damaged ones included, oldest first.
+
+    Raises:
+        DamagedFileError: `folder` exists, but is not a folder.
+        OSError: it cannot be read.
+    """
+    if not os.path.lexists(folder):
+        return []
+    if not folder.is_dir():
+        raise DamagedFileError(folder, "not a folder, or a link to a missing one")
+    found = [path for path in folder.iterdir() if re.fullmatch(rf"{PREFIX}\d+", path.name)]
+    return sorted(found, key=lambda path: int(path.name.removeprefix(PREFIX)))
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Returns the newest checkpoint with correct checksums, or None; warns of damaged ones."""
+    """Returns the newest intact checkpoint, or None; warns of damaged ones."""
     for path in reversed(list_checkpoints(folder)):
         fault = damage(path)
         if fault is None:
@@ -118,83 +155,35 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def mark_best(folder: Path, step: int, metric: str, value: float) -> bool:
-    """Marks the checkpoint of `step` as the best if `value` exceeds the best so far."""
-    path = folder / "best.json"
-    before = json.loads(path.read_text()) if path.is_file() else None
-    if math.isnan(value) or (before is not None and before["value"] >= value):
+    """Marks the checkpoint of `step` as the best if `value` exceeds the best so far.
+
+    A step without a checkpoint is not marked. Values of another metric are not compared.
+    """
+    path = folder / BEST
+    try:
+        before = _read_best(folder)
+    except DamagedFileError as error:
+        log.warning(
+            "%s; kept as %s, and the search for the best begins anew", error, set_aside(path)
+        )
+        before = None
+    if math.isnan(value) or not (folder / _name(step) / META).is_file():
         return False
-    aside = folder / ".best.json"
-    aside.write_text(json.dumps({"step": step, "metric": metric, "value": value}))
-    _sync(aside)
-    aside.rename(path)
+    if before is not None and before["metric"] == metric and before["value"] >= value:
+        return False
+    write_atomically(path, json.dumps({"step": step, "metric": metric, "value": value}))
     return True
 
 
 def best_checkpoint(folder: Path) -> Path | None:
     """Returns the checkpoint that `mark_best` marked, None if it does not exist."""
-    path = folder / "best.json"
-    if not path.is_file():
-        return None
-    best = folder / f"{PREFIX}{json.loads(path.read_text())['step']:08d}"
-    return best if (best / "meta.json").is_file() else None
-
-
-def write_checksums(checkpoint: Path) -> None:
-    """Writes the SHA-256 of every file of a checkpoint to `checksums.json`."""
-    sums = {file.name: _digest(file) for file in sorted(checkpoint.iterdir())}
-    (checkpoint / "checksums.json").write_text(json.dumps(sums, indent=1))
-
-
-def damage(checkpoint: Path) -> str | None:
-    """Returns what is wrong with the files of a checkpoint, or None."""
-    path = checkpoint / "checksums.json"
-    if not path.is_file():
-        return "it has no checksums.json"
-    for name, digest in json.loads(path.read_text()).items():
-        file = checkpoint / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if _digest(file) != digest:
-            return f"{name} does not match its checksum"
-    return None
-
-
-def load_meta(checkpoint: Path) -> dict[str, Any]:
-    """Returns `meta.json` of a checkpoint: `step`, and `meta` of `save_checkpoint`."""
-    path = checkpoint / "meta.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{checkpoint} is not a checkpoint: it has no meta.json")
-    return json.loads(path.read_text())
-
-
-def load_model(checkpoint: Path, model: nn.Module, name: str = WEIGHTS) -> None:
-    """Loads the weights, of any floating-point dtype; names and shapes must match the model's.
-
-    Raises:
-        ValueError: the file is damaged or of another model; the message names the first tensor.
-    """
-    path = checkpoint / name
     try:
-        weights = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: damaged file ({error})") from None
-    own = model.state_dict()
-    for key in sorted(weights.keys() | own.keys()):
-        if key not in weights:
-            raise ValueError(f"{path}: lacks {key} of the configured model")
-        if key not in own:
-            raise ValueError(f"{path}: has {key}, which the configured model lacks")
-        if weights[key].shape != own[key].shape:
-            raise ValueError(
-                f"{path}: {key} is {list(weights[key].shape)}, the configured model has "
-                f"{list(own[key].shape)}"
-            )
-    model.load_state_dict(weights)
-
-
-def load_state(checkpoint: Path) -> dict[str, dict[str, Any]]:
-    """Returns the state_dicts that `save_checkpoint` wrote."""
-    return torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
+        best = _read_best(folder)
+    except DamagedFileError as error:
+        log.warning("%s", error)
+        return None
+    path = folder / _name(best["step"]) if best is not None else None
+    return path if path is not None and (path / META).is_file() else None
 
 
 def restore(
@@ -211,28 +200,53 @@ def restore(
         The model, and the checkpoint's metadata.
 
     Raises:
-        FileNotFoundError: the checkpoint does not exist, or the run has none.
+        FileNotFoundError: the checkpoint does not exist, or the run has no intact one.
+        ValueError: the checkpoint is damaged or of another model.
     """
     if checkpoint is None:
-        checkpoint = last_checkpoint(config.folder / "checkpoints")
+        folder = config.folder / "checkpoints"
+        checkpoint = last_checkpoint(folder)
         if checkpoint is None:
-            raise FileNotFoundError(f"{config.folder} has no checkpoint: train it first")
+            damaged = len(list_checkpoints(folder))
+            found = f"only damaged checkpoints ({damaged})" if damaged else "no checkpoint"
+            raise FileNotFoundError(f"{config.folder} has {found}: train it first")
     meta = load_meta(checkpoint)
+    if "classes" not in meta:
+        raise DamagedFileError(checkpoint / META, "lacks the names of the classes")
+    fault = damage(checkpoint)
+    if fault is not None:
+        raise ValueError(
+            f"{checkpoint}: {fault}; without --checkpoint the newest intact one is used"
+        )
     model = build_model(config.model, pretrained=False)
     load_model(checkpoint, model, AVERAGE if (checkpoint / AVERAGE).is_file() else WEIGHTS)
     return model.to(device).eval(), meta
 
 
+def _name(step: int) -> str:
+    return f"{PREFIX}{step:08d}"
+
+
+def _read_best(folder: Path) -> dict[str, Any] | None:
+    """Returns `step`, `metric` and `value` of the best checkpoint, None before an evaluation."""
+    path = folder / BEST
+    if not os.path.lexists(path):
+        return None
+    best = read_json(path)
+    step, metric, value = (best.get(key) for key in ("step", "metric", "value"))
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if (
+        type(step) is not int
+        or not isinstance(metric, str)
+        or not number
+        or not math.isfinite(value)
+    ):
+        raise DamagedFileError(path, f"wanted step, metric and value, got {best}")
+    return best
+
+
 def _save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, path)
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _sync(path: Path) -> None:

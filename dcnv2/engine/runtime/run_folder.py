@@ -4,17 +4,16 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import shlex
 import sys
 from collections.abc import Collection
-from pathlib import Path
 
 import pandas as pd
 
 from dcnv2 import doctor
 from dcnv2.engine.config import RunConfig, to_yaml
+from dcnv2.engine.runtime.files import write_atomically
 
 CONTENTS = {
     "config.yaml": "the complete configuration; commands accept this file, or this folder",
@@ -89,13 +88,3 @@ def describe(
     lines += ["", "| file | contents |", "|---|---|"]
     lines += [f"| `{name}` | {text} |" for name, text in CONTENTS.items() if name in contents]
     return "\n".join(lines) + "\n"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a temporary file and renames it, so that no reader sees a partial file."""
-    aside = path.with_name(f".{path.name}.writing")
-    with aside.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)

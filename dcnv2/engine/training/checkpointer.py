@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -10,18 +11,25 @@ from typing import Literal
 from dcnv2.engine.config import RunConfig
 from dcnv2.engine.evaluation.evaluate import check_categories
 from dcnv2.engine.runtime.checkpoint import (
-    AVERAGE,
     last_checkpoint,
-    load_meta,
-    load_model,
-    load_state,
+    list_checkpoints,
     mark_best,
     prune,
     save_checkpoint,
 )
+from dcnv2.engine.runtime.checkpoint_files import (
+    AVERAGE,
+    META,
+    load_meta,
+    load_model,
+    load_state,
+)
 from dcnv2.engine.runtime.distributed import Communicator
+from dcnv2.engine.runtime.files import DamagedFileError
 from dcnv2.engine.training.meter import Meter
 from dcnv2.engine.training.train_step import TrainStep
+
+log = logging.getLogger("dcnv2")
 
 
 class Checkpointer:
@@ -63,24 +71,40 @@ class Checkpointer:
         """Restores the training as it was when `save` wrote the checkpoint.
 
         Raises:
-            ValueError: the classes or the weights are those of another model.
+            ValueError: the classes or the weights are those of another model, or the checkpoint
+                was exported for inference only.
         """
         train_step, meta = self.train_step, load_meta(checkpoint)
+        for key in ("classes", "meter"):
+            if key not in meta:
+                raise DamagedFileError(
+                    checkpoint / META,
+                    f"lacks {key}: not written by a training; --train.init can start from it",
+                )
         check_categories(self.classes, len(self.classes), meta["classes"])
         load_model(checkpoint, train_step.model)
         state = load_state(checkpoint)
-        train_step.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"] and train_step.scaler.is_enabled():
-            train_step.scaler.load_state_dict(state["scaler"])
+        try:
+            train_step.optimizer.load_state_dict(state["optimizer"])
+            if state["scaler"] and train_step.scaler.is_enabled():
+                train_step.scaler.load_state_dict(state["scaler"])
+            self.meter.load(meta["meter"])
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"{checkpoint}: does not fit this training ({type(error).__name__}: {error}); "
+                "resume with the options that it was trained with"
+            ) from None
         train_step.step = meta["step"]
-        self.meter.load(meta["meter"])
         if train_step.average is not None:
             load_model(checkpoint, train_step.average.module, AVERAGE)
             train_step.average.n_averaged.fill_(train_step.step)
 
     def mark_best(self, metric: str, value: float) -> None:
         """Keeps this step's checkpoint if no evaluation before had a higher value."""
-        mark_best(self.folder, self.train_step.step, metric, value)
+        try:
+            mark_best(self.folder, self.train_step.step, metric, value)
+        except OSError as error:
+            log.warning("the best checkpoint is not marked: %s", error)
         prune(self.folder, self.keep)
 
 
@@ -93,9 +117,20 @@ def choose_checkpoint(
         FileExistsError: the folder holds checkpoints and `resume` is false.
         FileNotFoundError: `resume` is true and there is no checkpoint.
     """
-    found = comm.broadcast(last_checkpoint(config.folder / "checkpoints") if comm.is_main else None)
-    if found is not None and not resume:
-        raise FileExistsError(f"{found} exists: resume that run, or choose another --name=...")
+    folder = config.folder / "checkpoints"
+    found, all_of_them = None, []
+    if comm.is_main:
+        all_of_them = list_checkpoints(folder)
+        found = last_checkpoint(folder) if resume else None
+    found, all_of_them = comm.broadcast((found, all_of_them))
+    if all_of_them and not resume:
+        newest = all_of_them[-1]
+        raise FileExistsError(f"{newest} exists: resume that run, or choose another --name=...")
+    if all_of_them and found is None:
+        raise ValueError(
+            f"{folder}: no checkpoint is intact ({len(all_of_them)} damaged): "
+            "move them away to begin anew"
+        )
     if found is None and resume is True:
         raise FileNotFoundError(f"{config.folder} holds no checkpoint to resume from")
     return found

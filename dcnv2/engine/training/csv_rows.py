@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
-from dcnv2.engine.runtime.run_folder import write_atomically
+from dcnv2.engine.runtime.files import check_file, set_aside, write_atomically
+
+log = logging.getLogger("dcnv2")
 
 
 def append_row(path: Path, values: Mapping[str, float]) -> None:
@@ -30,12 +34,47 @@ def append_row(path: Path, values: Mapping[str, float]) -> None:
         writer.writerow(values)
 
 
-def drop_rows_after(path: Path, step: int) -> None:
-    """Removes the rows of later steps, and a last row that was not written completely."""
+def steps_of(path: Path) -> list[int]:
+    """Returns the steps of a file's rows; none without a file."""
     if not path.exists():
+        return []
+    return [_step(line) for line in path.read_text().splitlines()[1:]]
+
+
+def drop_rows_after(path: Path, step: int) -> None:
+    """Removes the rows of later steps, and a last row that was not written completely.
+
+    If the file is damaged in another way, a warning names it: its readable rows remain, and the
+    original is kept under another name.
+    """
+    if not os.path.lexists(path):
         return
-    header, *rows = path.read_text().split("\n")[:-1] or [""]
+    try:
+        check_file(path)
+        header, *rows = path.read_text().split("\n")[:-1] or [""]
+        if header and header.split(",")[0] != "step":
+            raise ValueError(f"{path}: the first column is not step")
+    except (OSError, ValueError) as error:
+        log.warning("damaged, kept as %s: %s", set_aside(path), error)
+        return
     width = len(header.split(","))
-    complete = [row for row in rows if len(row.split(",")) == width]
-    kept = [row for row in complete if int(row.split(",")[0]) <= step]
+    complete = [row for row in rows if len(row.split(",")) == width and _is_numeric(row)]
+    if len(complete) < len(rows):
+        lost = len(rows) - len(complete)
+        log.warning("%s: %d damaged rows; kept as %s", path, lost, set_aside(path))
+    kept = [row for row in complete if _step(row) <= step]
     write_atomically(path, "".join(f"{line}\n" for line in [header, *kept] if line))
+
+
+def _step(row: str) -> int:
+    return int(row.split(",")[0])
+
+
+def _is_numeric(row: str) -> bool:
+    try:
+        _step(row)
+        for field in filter(None, row.split(",")):
+            float(field)
+    except ValueError:
+        return False
+    return True

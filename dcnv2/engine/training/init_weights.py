@@ -16,10 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dcnv2.engine.runtime.checkpoint import AVERAGE, WEIGHTS, last_checkpoint
+from dcnv2.engine.runtime.checkpoint import last_checkpoint
+from dcnv2.engine.runtime.checkpoint_files import AVERAGE, WEIGHTS, check_finite, damage
+from dcnv2.engine.runtime.checkpoint_files import read_weights as read_safetensors
 
 log = logging.getLogger("dcnv2")
 
@@ -63,27 +64,32 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: the path does not exist.
-        ValueError: the file holds no weights, or objects besides weights and plain values.
+        ValueError: the file is damaged, holds no weights, values that are not finite, or objects
+            besides weights and plain values.
     """
     if path.is_dir():
         folder = last_checkpoint(path / "checkpoints") or path
         files = [folder / name for name in (AVERAGE, WEIGHTS) if (folder / name).is_file()]
         if not files:
-            raise FileNotFoundError(f"{path}: holds no checkpoint")
-        return load_file(files[0])
+            raise FileNotFoundError(f"{path}: holds no intact checkpoint")
+        fault = damage(folder)
+        if fault is not None:
+            raise ValueError(f"{folder}: {fault}")
+        return read_safetensors(files[0])
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of weights")
     if path.suffix == ".safetensors":
-        return load_file(path)
+        return read_safetensors(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path}: not a checkpoint of plain weights: {reason}") from None
     content = content.get("model", content) if isinstance(content, Mapping) else {}
     old = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if not old:
         raise ValueError(f"{path}: holds no tensors by name")
+    check_finite(old, path)
     named = {rename(key): value for key, value in old.items() if not DROPPED.search(key)}
     if any(".stem." in key for key in old):
         named["backbone.body.conv1.weight"] = named["backbone.body.conv1.weight"].flip(1)

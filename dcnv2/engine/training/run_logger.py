@@ -10,7 +10,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
 import torch
 from rich.console import Console
 from rich.logging import RichHandler
@@ -21,8 +20,9 @@ from torchvision.io import write_png
 from dcnv2.engine.config import RunConfig
 from dcnv2.engine.evaluation.coco_eval import results_of_kind
 from dcnv2.engine.evaluation.evaluate import Result
-from dcnv2.engine.runtime.run_folder import describe, write_atomically
-from dcnv2.engine.training.csv_rows import append_row, drop_rows_after
+from dcnv2.engine.runtime.files import write_atomically
+from dcnv2.engine.runtime.run_folder import describe
+from dcnv2.engine.training.csv_rows import append_row, drop_rows_after, steps_of
 from dcnv2.engine.visualization.eval_curves import draw_curves, draw_sizes
 from dcnv2.models.offsets import OffsetStatistics
 
@@ -140,8 +140,7 @@ class RunLogger:
 
     def has_result(self, step: int) -> bool:
         """Whether eval.csv has a row for this step."""
-        path = self.folder / "eval.csv"
-        return path.exists() and step in pd.read_csv(path)["step"].tolist()
+        return step in steps_of(self.folder / "eval.csv")
 
     def log_result(self, result: Result, pictures: Sequence[torch.Tensor]) -> None:
         """Records an evaluation in eval.csv, TensorBoard and the log.

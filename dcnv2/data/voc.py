@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Pascal VOC folders in their native XML."""
 
+import reprlib
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from pycocotools import mask as coco_mask
 from dcnv2.data.annotations import Annotation, DataProblem, Table, TableBuilder, box_fault
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.images import BadImageError, probe_all
+from dcnv2.data.polygons import finite
 from dcnv2.data.segmentation import Fault, box_code
 
 CLASSES = (
@@ -20,6 +23,11 @@ CLASSES = (
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
     *("train", "tvmonitor"),
 )
+
+FLAGS = {"": False, "0": False, "false": False, "1": True, "true": True}
+"""What `difficult` may be, in lower case."""
+MAX_DIGITS = 18
+"""Numbers of more digits may not fit 64 bits."""
 
 
 def locate(root: str | Path, split: str, masks: bool) -> tuple[Path, Path]:
@@ -87,7 +95,7 @@ class VocDataset(DetectionDataset):
         classes: Sequence[str] = CLASSES,
     ) -> None:
         self.folder, list_file = locate(root, split, masks)
-        stems = [line.split()[0] for line in list_file.read_text().splitlines() if line.strip()]
+        stems = _read_list(list_file)
         table, problems = read_table(self.folder, stems[:limit], masks, decode, classes)
         super().__init__(table, problems, str(list_file), transforms, crowd, masks, on_bad)
 
@@ -109,11 +117,12 @@ def read_table(
     """
     problems: list[DataProblem] = []
     labels = {name: label for label, name in enumerate(classes, start=1)}
-    digits = [stem.replace("_", "") for stem in stems]
-    numbered = all(part.isdigit() for part in digits) and len(set(map(int, digits))) == len(digits)
+    listed = Counter(stems)
+    for stem in [stem for stem, times in listed.items() if times > 1]:
+        what = f"listed {listed[stem]} times"
+        problems.append(DataProblem("duplicate image id", f"image {stem}", what))
     entries = []
-    for position, stem in enumerate(stems, start=1):
-        image_id = int(stem.replace("_", "")) if numbered else position
+    for stem, image_id in zip(listed, _image_ids(list(listed)), strict=True):
         root = _parse(folder / "Annotations" / f"{stem}.xml", image_id, problems)
         if root is not None:
             size = (int(root.findtext("size/width", "")), int(root.findtext("size/height", "")))
@@ -121,9 +130,9 @@ def read_table(
 
     files = [(folder / "JPEGImages" / f"{stem}.jpg", size) for _, stem, size, _ in entries]
     builder = TableBuilder(list(range(1, len(labels) + 1)), list(classes))
-    faults = probe_all(files, decode)
+    errors = probe_all(files, decode)
     for (image_id, stem, size, objects), (path, _), error in zip(
-        entries, files, faults, strict=True
+        entries, files, errors, strict=True
     ):
         if error is not None:
             problems.append(DataProblem(error.kind, f"image {stem}", str(error), image_id))
@@ -142,22 +151,60 @@ def read_table(
     return builder.build(), problems
 
 
+def _read_list(path: Path) -> list[str]:
+    """Returns the names in a list of images; a second column, of a class's lists, is dropped."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file in UTF-8: {error}") from None
+    return [line.split()[0] for line in lines if line.strip()]
+
+
+def _image_ids(stems: Sequence[str]) -> Sequence[int]:
+    """Returns the names as numbers if all are numbers of 64 bits, else their places from 1."""
+    digits = [stem.replace("_", "") for stem in stems]
+    if all(part.isascii() and part.isdigit() and len(part) <= MAX_DIGITS for part in digits):
+        ids = [int(part) for part in digits]
+        if len(set(ids)) == len(ids):
+            return ids
+    return range(1, len(stems) + 1)
+
+
 def _parse(path: Path, image_id: int, problems: list[DataProblem]) -> ElementTree.Element | None:
     """Returns the root of an XML file with a size; otherwise adds a problem and returns None."""
+    kind = "invalid image entry"
     try:
-        root = ElementTree.parse(path).getroot()
+        root = _read_xml(path)
         sides = [int(root.findtext(f"size/{side}", "")) for side in ("width", "height")]
         if min(sides) > 0:
             return root
-        kind, what = "invalid image entry", f"{path}: size is {sides[0]} x {sides[1]}"
+        what = f"{path}: size is {' x '.join(map(reprlib.repr, sides))}"
     except FileNotFoundError:
         kind, what = "missing annotation file", f"no file {path}"
-    except ElementTree.ParseError as error:
-        kind, what = "invalid image entry", f"{path}: not XML: {error}"
+    except OSError as error:
+        what = f"{path}: cannot be read: {error.strerror}"
+    except _XmlError as error:
+        what = f"{path}: not XML: {error}"
     except ValueError:
-        kind, what = "invalid image entry", f"{path}: no width and height in whole pixels"
+        what = f"{path}: no width and height in whole pixels"
     problems.append(DataProblem(kind, f"image {path.stem}", what, image_id))
     return None
+
+
+class _XmlError(Exception):
+    """A file that is no XML, or XML that asks for more than a description of objects needs."""
+
+
+def _read_xml(path: Path) -> ElementTree.Element:
+    if path.exists() and not path.is_file():
+        raise _XmlError("not a regular file")
+    content = path.read_bytes()
+    if b"<!ENTITY" in content:  # these can expand to gigabytes
+        raise _XmlError("it declares entities")
+    try:
+        return ElementTree.fromstring(content)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # also unknown encodings
+        raise _XmlError(error) from None
 
 
 def _read_owners(
@@ -168,11 +215,10 @@ def _read_owners(
     ((error),) = probe_all([(path, size)], decode=True)
     if error is None:
         with Image.open(path) as image:
-            if image.mode in ("P", "L"):
+            if image.mode in ("P", "L") and image.size == size:
                 return np.asarray(image)
-        error = BadImageError(
-            f"{path}: wanted a palette image of object numbers, mode is {image.mode}"
-        )
+        got = "{}, {} x {}".format(image.mode, *image.size)
+        error = BadImageError(f"{path}: wanted a palette image of object numbers, mode is {got}")
     problems.append(DataProblem("missing mask", f"image {stem}", str(error), image_id))
     return None
 
@@ -190,8 +236,10 @@ def _read_object(
     An object without a mask where masks are required becomes a region to ignore, its box.
     """
     name = element.findtext("name", "").strip()
+    if not name:
+        return [], [("invalid annotation", "has no name")]
     if name not in labels:
-        what = f"category '{name}' is not among {', '.join(labels)}"
+        what = f"category '{name[:60]}' is not among {', '.join(labels)}"
         return [], [("unknown category", what)]
     try:
         x0, y0, x1, y1 = (
@@ -200,13 +248,19 @@ def _read_object(
         )
     except ValueError:
         return [], [("invalid annotation", "no box of four numbers")]
+    if not finite([x0, y0, x1, y1]):
+        what = f"wanted a box of four finite numbers, got {[x0, y0, x1, y1]}"
+        return [], [("invalid annotation", what)]
     # VOC counts pixels from 1 and boxes hold their last one.
     box = (x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1)
     fault = box_fault(box, size)
     if fault is not None:
         return [], [fault]
-    difficult = element.findtext("difficult", "0").strip() == "1"
-    found = Annotation(annotation_id, labels[name], box, box[2] * box[3], difficult)
+    difficult = element.findtext("difficult", "").strip().lower()
+    if difficult not in FLAGS:
+        what = f"difficult: wanted 0 or 1, got {difficult[:60]!r}"
+        return [], [("invalid annotation", what)]
+    found = Annotation(annotation_id, labels[name], box, box[2] * box[3], FLAGS[difficult])
     if owners is None:
         return [found], []
     mask = np.asfortranarray(owners == number, np.uint8)

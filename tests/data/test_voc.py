@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Pascal VOC folders in native XML, and the inspection of folders of either format."""
 
+import os
+
 import numpy as np
 import pytest
 from coco_folders import annotation, document, image_entry, write_coco, write_images
@@ -91,27 +93,105 @@ def test_masks_come_from_the_object_numbers(tmp_path):
     assert target["area"].tolist() == [160, 168]
 
 
-@pytest.mark.parametrize(
-    ("kind", "text"),
-    [
-        ("unknown category", _xml(_object("unicorn"))),
-        ("zero-area box", _xml(_object(box=(5, 3, 4, 12)))),
-        ("box outside image", _xml(_object(box=(50, 3, 60, 12)))),
-        ("invalid annotation", _xml(_object(box=(5, 3, "wide", 12)))),
-        ("invalid annotation", _xml("<object><name>dog</name></object>")),
-        ("invalid image entry", "<annotation>"),
-        ("invalid image entry", "<annotation/>"),
-        ("invalid image entry", _xml(width=0)),
-        ("broken image", _xml(width=WIDTH + 1)),
-    ],
-)
-def test_bad_input_is_named_or_skipped_and_counted(tmp_path, kind, text):
+ENTITIES = "".join(f'<!ENTITY e{k} "{f"&e{k - 1};" * 9}">' for k in range(1, 10))
+BOMB = f'<!DOCTYPE b [<!ENTITY e0 "dog">{ENTITIES}]><annotation>&e9;</annotation>'
+SPOILED = {
+    "unknown class": ("unknown category", _xml(_object("unicorn"))),
+    "class of other case": ("unknown category", _xml(_object("Dog"))),
+    "empty name": ("invalid annotation", _xml(_object(""))),
+    "no name": ("invalid annotation", _xml(_object().replace("<name>dog</name>", "", 1))),
+    "no width": ("zero-area box", _xml(_object(box=(5, 3, 4, 12)))),
+    "exchanged corners": ("zero-area box", _xml(_object(box=(20, 12, 5, 3)))),
+    "outside": ("box outside image", _xml(_object(box=(50, 3, 60, 12)))),
+    "a word": ("invalid annotation", _xml(_object(box=(5, 3, "wide", 12)))),
+    "NaN": ("invalid annotation", _xml(_object(box=(5, "nan", 20, 12)))),
+    "infinity": ("invalid annotation", _xml(_object(box=(5, 3, "inf", 12)))),
+    "beyond float": ("invalid annotation", _xml(_object(box=(5, 3, "9" * 400, 12)))),
+    "an empty corner": ("invalid annotation", _xml(_object(box=(5, 3, "", 12)))),
+    "no box": ("invalid annotation", _xml("<object><name>dog</name></object>")),
+    "difficult of a word": ("invalid annotation", _xml(_object(difficult="maybe"))),
+    "difficult of 2": ("invalid annotation", _xml(_object(difficult=2))),
+    "cut": ("invalid image entry", "<annotation>"),
+    "empty file": ("invalid image entry", ""),
+    "zeros": ("invalid image entry", "\0" * 100),
+    "JSON": ("invalid image entry", '{"size": 3}'),
+    "two roots": ("invalid image entry", _xml() * 2),
+    "unknown encoding": ("invalid image entry", '<?xml version="1.0" encoding="x-9"?>' + _xml()),
+    "encoding of many bytes": (
+        "invalid image entry",
+        '<?xml version="1.0" encoding="shift_jis"?>' + _xml(),
+    ),
+    "unknown entity": ("invalid image entry", _xml("&nothing;")),
+    "entities that expand": ("invalid image entry", BOMB),
+    "a file as entity": (
+        "invalid image entry",
+        '<!DOCTYPE a [<!ENTITY f SYSTEM "file:///etc/passwd">]>' + _xml("&f;"),
+    ),
+    "no size": ("invalid image entry", "<annotation/>"),
+    "size of zero": ("invalid image entry", _xml(width=0)),
+    "negative size": ("invalid image entry", _xml(width=-(10**4000))),
+    "size in text": ("invalid image entry", _xml(width="40px")),
+    "size and a half": ("invalid image entry", _xml(width="40.5")),
+    "size of 5000 digits": ("invalid image entry", _xml(height="9" * 5000)),
+    "nested deeply": ("invalid image entry", "<a>" * 10_000 + "</a>" * 10_000),
+    "another size": ("broken image", _xml(width=WIDTH + 1)),
+    "a size beyond 64 bits": ("broken image", _xml(width=10**30)),
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_bad_input_is_named_or_skipped_and_counted(tmp_path, name):
+    kind, text = SPOILED[name]
     root = _write(tmp_path, _good=_xml(_object()), _bad=text)
-    with pytest.raises(BadDataError, match=f"{kind}: .*bad"):
+    with pytest.raises(BadDataError, match=f"{kind}: .*bad") as caught:
         VocDataset(root)
+    assert len(str(caught.value)) < 600
     dataset = VocDataset(root, on_bad="skip")
     assert dataset.skipped == {kind: 1}
     assert len(dataset.table.ids) == 1
+
+
+@pytest.mark.parametrize("difficult", ["", " 0 ", "False", "false"])
+def test_objects_that_are_not_difficult(tmp_path, difficult):
+    root = _write(tmp_path, _a=_xml(_object(difficult=difficult)))
+    assert not VocDataset(root).table.crowd.any()
+
+
+def test_descriptions_that_are_no_regular_files(tmp_path):
+    root = _write(tmp_path, _a=_xml(), _b=_xml(), _c=_xml())
+    for name in ("a", "b"):
+        (root / "Annotations" / f"{name}.xml").unlink()
+    (root / "Annotations" / "a.xml").mkdir()
+    os.mkfifo(root / "Annotations" / "b.xml")
+    dataset = VocDataset(root, on_bad="skip")
+    assert dataset.skipped == {"invalid image entry": 2}
+    assert all("not a regular file" in problem.what for problem in dataset.problems)
+
+
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (("_7", "_2008_000008"), [7, 2008000008]),
+        (("_7", "_07"), [1, 2]),
+        (("_7", "_²"), [1, 2]),
+        (("_7", "_20230101123456789012"), [1, 2]),
+    ],
+)
+def test_names_that_are_distinct_numbers_of_64_bits_are_the_ids(tmp_path, names, ids):
+    root = _write(tmp_path, **dict.fromkeys(names, _xml(_object())))
+    assert VocDataset(root).image_ids.tolist() == ids
+
+
+def test_lists_of_images(tmp_path):
+    root = _write(tmp_path, _a=_xml(_object()), _b=_xml(_object()))
+    path = root / "ImageSets" / "Main" / "trainval.txt"
+    path.write_bytes(b"\xef\xbb\xbfa  1\r\n\r\nb -1\r\na\r\n")
+    with pytest.raises(BadDataError, match="duplicate image id: image a: listed 2 times"):
+        VocDataset(root)
+    assert len(VocDataset(root, on_bad="skip")) == 2
+    path.write_bytes(b"caf\xe9")
+    with pytest.raises(ValueError, match=r"trainval\.txt: not a text file in UTF-8"):
+        VocDataset(root)
 
 
 def test_missing_files(tmp_path):

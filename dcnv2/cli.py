@@ -319,16 +319,24 @@ def _data_shapes(options: argparse.Namespace) -> None:
 
 def _data_check(options: argparse.Namespace) -> None:
     from dcnv2.data.folders import find_splits, inspect, open_dataset
+    from dcnv2.data.set_checks import unused_classes
 
-    masks = not options.no_masks
-    report = inspect(
-        {
-            split: open_dataset(options.root, split, on_bad="skip", decode=True, masks=masks)
-            for split in options.split or find_splits(options.root)
-        }
-    )
+    datasets, rejected = {}, []
+    for split in options.split or find_splits(options.root):
+        try:
+            datasets[split] = open_dataset(
+                *(options.root, split), on_bad="skip", decode=True, masks=not options.no_masks
+            )
+        except (OSError, ValueError) as error:
+            rejected.append(str(error))
+    if not datasets:
+        raise ValueError("\n".join(rejected))
+    report = inspect(datasets)
     for table in (report.splits, report.classes):
         print(table.to_string(index=False, na_rep="", float_format="{:.3f}".format), end="\n\n")
+    for split, dataset in datasets.items():
+        if unused := unused_classes(dataset):
+            print(f"{split}: note: no object of {', '.join(unused)}")
     shown = report.problems.head(SHOWN_PROBLEMS)
     for problem in shown.itertuples():
         print(f"{problem.split}: {problem.kind}: {problem.where}: {problem.what}")
@@ -337,7 +345,9 @@ def _data_check(options: argparse.Namespace) -> None:
     if options.csv is not None:
         report.problems.to_csv(options.csv, index=False)
     if not report.problems.empty:
-        raise ValueError(f"{options.root}: {len(report.problems)} problems")
+        rejected.append(f"{options.root}: {len(report.problems)} problems")
+    if rejected:
+        raise ValueError("\n".join(rejected))
 
 
 def _data_minival(options: argparse.Namespace) -> None:

@@ -28,6 +28,10 @@ KINDS = {
     "invalid polygon": "fewer than three points, an odd count, or not finite",
     "invalid RLE": "run lengths that do not fit the image",
     "empty mask": "a segmentation without a pixel",
+    "no images": "a set without images",
+    "no objects": "a set without objects, or with crowd regions only",
+    "boxes not in pixels": "a set whose boxes are shares of the image",
+    "boxes not x, y, width, height": "a set whose boxes are corners, or begin with the centre",
 }
 """Every kind of problem, and what it means: an image, an annotation or a part of it is of no use.
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from dcnv2.data.coco import CocoDataset
 from dcnv2.data.dataset import DetectionDataset
+from dcnv2.data.set_checks import set_problems
 from dcnv2.data.voc import VocDataset
 
 SMALL_AREA, LARGE_AREA = 32**2, 96**2
@@ -68,17 +69,21 @@ class Report:
 
 def inspect(datasets: Mapping[str, DetectionDataset]) -> Report:
     """Summarises data sets opened with `on_bad="skip"`, each under the name of its split."""
+    found = {split: data.problems + set_problems(data) for split, data in datasets.items()}
     problems = [
-        {"split": split, **vars(problem)}
-        for split, dataset in datasets.items()
-        for problem in dataset.problems
+        {"split": split, **vars(problem)} for split, part in found.items() for problem in part
     ]
     columns = ["split", "kind", "where", "what", "image_id", "annotation_id"]
     frame = pd.DataFrame(problems, columns=columns, dtype=object)
     for name in ("image_id", "annotation_id"):  # by way of float64, large ids would be rounded
         frame[name] = pd.array(frame[name].tolist(), "Int64")
     return Report(
-        splits=pd.DataFrame([_split_row(split, data) for split, data in datasets.items()]),
+        splits=pd.DataFrame(
+            [
+                {**_split_row(split, data), "problems": len(found[split])}
+                for split, data in datasets.items()
+            ]
+        ),
         classes=pd.concat(
             [_class_rows(split, data) for split, data in datasets.items()], ignore_index=True
         ),
@@ -99,7 +104,6 @@ def _split_row(split: str, dataset: DetectionDataset) -> dict[str, Any]:
         "objects": int((~table.crowd).sum()),
         "crowds": int(table.crowd.sum()),
         "boxes_sticking_out": int(outside.any(axis=1).sum()),
-        "problems": len(dataset.problems),
     }
 
 

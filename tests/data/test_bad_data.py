@@ -324,4 +324,6 @@ def test_every_kind_has_a_case_here():
     tried |= {"missing image", "broken image", "invalid image entry"}
     tried |= {"duplicate image id", "duplicate annotation id"}
     tried |= {"missing annotation file"}  # of VOC: test_voc.py
+    tried |= {"no images", "no objects"}  # of whole sets: test_set_checks.py
+    tried |= {"boxes not in pixels", "boxes not x, y, width, height"}
     assert tried == set(KINDS)

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from textwrap import shorten
 from typing import Any
 
 from torch.utils.data import DataLoader
 
+from dcnv2.data.annotations import DataProblem
 from dcnv2.data.concat import concatenate
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.folders import open_dataset
 from dcnv2.data.loader import eval_loader, train_loader
+from dcnv2.data.set_checks import box_format, emptiness, unused_classes
 from dcnv2.data.transforms import eval_transforms, train_transforms
 from dcnv2.engine.config import DataConfig, RunConfig
 from dcnv2.engine.runtime.distributed import Communicator
@@ -21,13 +24,21 @@ log = logging.getLogger("dcnv2")
 
 
 def open_train(config: DataConfig, masks: bool) -> DetectionDataset:
-    """Opens the training splits with augmentation; crowd regions are flagged for the detector."""
+    """Opens the training splits with augmentation; crowd regions are flagged for the detector.
+
+    Raises:
+        ValueError: no images, no objects, or boxes of another format, whatever `on_bad` is.
+    """
     transforms = train_transforms(config.flip, config.augment)
     splits = [config.train] if isinstance(config.train, str) else config.train
     parts = [
         _open(config, split, transforms, masks, config.train_limit, crowd=True) for split in splits
     ]
-    return parts[0] if len(parts) == 1 else concatenate(parts)
+    dataset = parts[0] if len(parts) == 1 else concatenate(parts)
+    _reject(emptiness(dataset))
+    if unused := unused_classes(dataset):
+        log.warning("%s: no object of %s", dataset.source, shorten(", ".join(unused), 200))
+    return dataset
 
 
 def open_val(config: DataConfig, masks: bool) -> DetectionDataset:
@@ -35,9 +46,18 @@ def open_val(config: DataConfig, masks: bool) -> DetectionDataset:
 
     If bad images are to be skipped, every image is decoded: each evaluation must have all images
     of the set, so that a damaged one cannot be replaced later as in training.
+
+    Raises:
+        ValueError: no images, or boxes of another format, whatever `on_bad` is.
     """
     decode = config.on_bad == "skip"
-    return _open(config, config.val, eval_transforms(), masks, config.val_limit, decode=decode)
+    dataset = _open(config, config.val, eval_transforms(), masks, config.val_limit, decode=decode)
+    for problem in emptiness(dataset):
+        if problem.kind == "no images":
+            _reject([problem])
+        # As in COCO's test sets, whose detections are evaluated elsewhere.
+        log.warning("%s: average precision is undefined", problem)
+    return dataset
 
 
 def _open(
@@ -62,7 +82,13 @@ def _open(
     )
     for problem in dataset.problems:
         log.warning("skipped %s", problem)
+    _reject(box_format(dataset))
     return dataset
+
+
+def _reject(problems: Sequence[DataProblem]) -> None:
+    if problems:
+        raise ValueError("\n".join(map(str, problems)))
 
 
 def train_batches(

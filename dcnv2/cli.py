@@ -320,6 +320,7 @@ def _data_shapes(options: argparse.Namespace) -> None:
 def _data_check(options: argparse.Namespace) -> None:
     from dcnv2.data.folders import find_splits, inspect, open_dataset
     from dcnv2.data.set_checks import unused_classes
+    from dcnv2.data.whole_files import replacing
 
     datasets, rejected = {}, []
     for split in options.split or find_splits(options.root):
@@ -343,7 +344,8 @@ def _data_check(options: argparse.Namespace) -> None:
     if len(report.problems) > len(shown):
         print(f"and {len(report.problems) - len(shown)} more; --csv=FILE has all")
     if options.csv is not None:
-        report.problems.to_csv(options.csv, index=False)
+        with replacing(options.csv) as aside:
+            report.problems.to_csv(aside, index=False)
     if not report.problems.empty:
         rejected.append(f"{options.root}: {len(report.problems)} problems")
     if rejected:

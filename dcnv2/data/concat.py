@@ -11,6 +11,7 @@ from dcnv2.data.annotations import Table
 from dcnv2.data.coco import locate
 from dcnv2.data.coco_fields import id_in, load_document
 from dcnv2.data.dataset import DetectionDataset
+from dcnv2.data.whole_files import replacing
 
 MINIVAL = Path(__file__).parent / "minival2014.txt"
 
@@ -106,6 +107,7 @@ def write_minival(root: str | Path) -> list[Path]:
             ],
         }
         path = source.with_name(f"instances_{name}.json")
-        path.write_text(json.dumps(part))
+        with replacing(path) as aside:
+            aside.write_text(json.dumps(part))
         written.append(path)
     return written

@@ -17,6 +17,7 @@ from pycocotools import mask as coco_mask
 from dcnv2.data import raster, render, shape_contours
 from dcnv2.data.images import write_png
 from dcnv2.data.run_lengths import run_lengths
+from dcnv2.data.whole_files import replacing
 
 VERSION = "1.0"
 """Changes whenever the same seed would draw something else."""
@@ -230,7 +231,8 @@ def write_shapes(
             "annotations": annotations,
         }
         path = root / "annotations" / f"instances_{split}.json"
-        path.write_text(json.dumps(document, separators=(",", ":")))
+        with replacing(path) as aside:
+            aside.write_text(json.dumps(document, separators=(",", ":")))
     return root
 
 

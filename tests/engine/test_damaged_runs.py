@@ -90,7 +90,16 @@ def test_checksums_have_to_list_the_files(folder, caplog, sums):
 
 
 @pytest.mark.parametrize(
-    "change", [{"step": "2"}, {"step": -1}, {"step": True}, {"classes": "a"}, {"classes": [1]}]
+    "change",
+    [
+        {"step": "2"},
+        {"step": -1},
+        {"step": True},
+        {"classes": "a"},
+        {"classes": [1]},
+        {"category_ids": ["1"]},
+        {"category_ids": [1, 2]},
+    ],
 )
 def test_meta_of_a_wrong_type_is_named_even_if_its_checksum_is_right(folder, caplog, change):
     newest = folder / "step_00000002"

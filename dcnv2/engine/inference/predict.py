@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import glob
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,15 +17,18 @@ import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.io import write_png
 
 from dcnv2.data.dataset import DetectionDataset
-from dcnv2.data.images import probe, read_rgb, to_rgb
+from dcnv2.data.images import BadImageError, read_rgb, to_rgb
+from dcnv2.data.whole_files import replacing
 from dcnv2.engine.config import RunConfig, load_config
 from dcnv2.engine.evaluation.detections import coco_results, predict
 from dcnv2.engine.runtime.checkpoint import restore
 from dcnv2.engine.runtime.device import pick_device
-from dcnv2.engine.visualization.draw import draw
+from dcnv2.engine.runtime.files import write_atomically
+from dcnv2.engine.visualization.draw import draw, write_picture
+
+log = logging.getLogger("dcnv2")
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp"}
 
@@ -39,8 +43,15 @@ class Predictor:
     Args:
         source: a run folder, or the name of one of the package's models.
         checkpoint: by default the run's newest.
-        threshold: minimum score of returned detections.
+        threshold: minimum score of returned detections, also below the one that the model was
+            evaluated with, `model.box.score_threshold`. An image has at most
+            `model.box.detections_per_image` detections, the best.
         device: such as `cuda`, or `auto`.
+
+    Attributes:
+        names: names of the classes 1, 2, ...
+        category_ids: their ids in the data set of the training; 1, 2, ... if the checkpoint
+            has none.
     """
 
     def __init__(
@@ -54,6 +65,9 @@ class Predictor:
         self.device, self.threshold = pick_device(device), threshold
         self.model, meta = restore(config, checkpoint, self.device)
         self.names: list[str] = meta["classes"]
+        self.category_ids: list[int] = meta.get("category_ids") or [*range(1, len(self.names) + 1)]
+        if (heads := self.model.roi_heads) is not None:
+            heads.score_thresh = min(heads.score_thresh, threshold)
 
     def __call__(
         self, images: str | Path | Image.Image | np.ndarray | Tensor | Sequence[Any]
@@ -126,7 +140,8 @@ def prediction_sheet(
 def find_images(sources: Sequence[str | Path]) -> list[Path]:
     """Returns the image files of files, folders and glob patterns.
 
-    The files of a folder or pattern are sorted by name, numbers by value.
+    The files of a folder or pattern are sorted by name, numbers by value. Hidden files are left
+    out, such as the `._*.jpg` that macOS writes.
 
     Raises:
         FileNotFoundError: a folder or pattern has no images.
@@ -141,7 +156,7 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
         else:
             found.append(path)
             continue
-        images = [p for p in matches if p.suffix.lower() in SUFFIXES]
+        images = [p for p in matches if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
         if not images:
             raise FileNotFoundError(f"{source}: no images found")
         found += sorted(images, key=_by_number)
@@ -164,13 +179,14 @@ def predict_files(
 ) -> Iterator[tuple[Path, str]]:
     """Detects objects in image files.
 
-    Writes `<name>.png` with the detections of at least `eval.draw_threshold`; repeated names get a
-    number. At the end writes `detections.json`, in COCO's format with images, categories and scored
-    annotations, and `detections.csv`, one row per detection.
+    Writes `<name>.png` with the detections of at least `eval.draw_threshold`; repeated names, and
+    those of inputs in the same folder, get a number. At the end writes `detections.json`, in COCO's
+    format with images, categories with the ids of the training data and scored annotations, and
+    `detections.csv`, one row per detection. Each file is written completely or not at all.
 
     Args:
         config: the run; `eval.batch_size` images are predicted at a time.
-        sources: files, folders and patterns; all images are checked before the first prediction.
+        sources: files, folders and patterns.
         out: folder to write to; it is created if missing.
         checkpoint: by default the run's newest.
         overlays: write pictures.
@@ -181,34 +197,53 @@ def predict_files(
 
     Raises:
         FileNotFoundError: a source has no images.
-        BadImageError: a file is missing or damaged.
+        BadImageError: in the end, if files were missing or damaged; the message lists them. The
+            results of the others are written.
+        OSError: a file could not be written; the message names it.
     """
     files = find_images(sources)
-    for file in files:
-        probe(file)
     threshold = config.eval.draw_threshold
     predictor = Predictor(config, checkpoint, threshold, config.device)
     out.mkdir(parents=True, exist_ok=True)
-    document = _document(predictor.names)
-    written: set[Path] = set()
+    document = _document(predictor)
+    written = {out / file.name for file in files if file.parent.resolve() == out.resolve()}
+    skipped: list[str] = []
     for begin in range(0, len(files), config.eval.batch_size):
-        batch = files[begin : begin + config.eval.batch_size]
-        images = [as_tensor(file) for file in batch]
-        for file, image, result in zip(batch, images, predictor(images), strict=True):
+        batch = list(_read(files[begin : begin + config.eval.batch_size], skipped))
+        results = predictor([image for _, image in batch]) if batch else []
+        for (file, image), result in zip(batch, results, strict=True):
             _add_result(document, file, image, result)
             picture = file
             if overlays:
                 picture = _unused(out / f"{file.stem}.png", written)
-                write_png(draw(image, result, predictor.names, threshold), str(picture))
+                write_picture(picture, draw(image, result, predictor.names, threshold))
             counts = Counter(predictor.names[label - 1] for label in result["labels"].tolist())
             words = ", ".join(f"{count} {name}" for name, count in counts.most_common())
             yield picture, words or f"nothing with a score of at least {threshold:g}"
-    (out / "detections.json").write_text(json.dumps(document))
-    _table(document).to_csv(out / "detections.csv", index=False)
+    rest = "nothing was detected"
+    if len(skipped) < len(files):
+        rest = f"{out / 'detections.json'} has the others"
+        write_atomically(out / "detections.json", json.dumps(document))
+        with replacing(out / "detections.csv") as aside:
+            _table(document).to_csv(aside, index=False)
+    if skipped:
+        lines = "".join(f"\n  {reason}" for reason in skipped)
+        raise BadImageError(f"{len(skipped)} of {len(files)} files were skipped; {rest}:{lines}")
 
 
-def _document(names: Sequence[str]) -> dict[str, Any]:
-    categories = [{"id": label, "name": name} for label, name in enumerate(names, start=1)]
+def _read(files: Sequence[Path], skipped: list[str]) -> Iterator[tuple[Path, Tensor]]:
+    """Yields the files that are intact images, as tensors; adds a line for each other file."""
+    for file in files:
+        try:
+            yield file, as_tensor(file)
+        except BadImageError as error:
+            log.warning("skipped %s", error)
+            skipped.append(str(error))
+
+
+def _document(predictor: Predictor) -> dict[str, Any]:
+    pairs = zip(predictor.category_ids, predictor.names, strict=True)
+    categories = [{"id": category_id, "name": name} for category_id, name in pairs]
     return {"images": [], "categories": categories, "annotations": []}
 
 

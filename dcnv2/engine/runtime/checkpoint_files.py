@@ -72,6 +72,9 @@ def load_meta(checkpoint: Path) -> dict[str, Any]:
         raise DamagedFileError(path, f"step: wanted a number of updates, got {step!r}")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise DamagedFileError(path, f"classes: wanted a list of names, got {classes!r}")
+    ids = meta.get("category_ids", [0] * len(classes))  # older checkpoints have none
+    if not isinstance(ids, list) or [type(value) for value in ids] != [int] * len(classes):
+        raise DamagedFileError(path, f"category_ids: wanted a number for each class, got {ids!r}")
     return meta
 
 

@@ -10,6 +10,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from dcnv2.data.whole_files import replacing
+
 
 class DamagedFileError(ValueError):
     """A file that cannot be used.
@@ -62,13 +64,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a temporary file and renames it, so that no reader sees a partial file."""
-    aside = path.with_name(f".{path.name}.writing")
-    with aside.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)
+    """Writes a text file completely or not at all; see `replacing`."""
+    with replacing(path) as aside:
+        aside.write_text(text)
 
 
 def set_aside(path: Path) -> Path:

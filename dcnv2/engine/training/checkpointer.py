@@ -40,13 +40,20 @@ class Checkpointer:
         train_step: model, optimiser, loss scale, averaged weights and step.
         meter: the values since the last row of metrics.
         classes: names of the classes in label order.
+        category_ids: their ids in the data set, for predictions.
     """
 
     def __init__(
-        self, config: RunConfig, train_step: TrainStep, meter: Meter, classes: Sequence[str]
+        self,
+        config: RunConfig,
+        train_step: TrainStep,
+        meter: Meter,
+        classes: Sequence[str],
+        category_ids: Sequence[int],
     ) -> None:
         self.folder, self.keep = config.folder / "checkpoints", config.train.keep_checkpoints
         self.train_step, self.meter, self.classes = train_step, meter, list(classes)
+        self.category_ids = list(category_ids)
 
     def save(self) -> Path | None:
         """Writes a checkpoint of the current step; returns its folder on rank 0."""
@@ -62,7 +69,11 @@ class Checkpointer:
                 "optimizer": train_step.optimizer.state_dict(),
                 "scaler": train_step.scaler.state_dict(),
             },
-            {"classes": self.classes, "meter": self.meter.state()},
+            {
+                "classes": self.classes,
+                "category_ids": self.category_ids,
+                "meter": self.meter.state(),
+            },
             self.keep,
             None if average is None else average.module.state_dict(),
         )

@@ -66,7 +66,8 @@ class Trainer:
         check_categories(self.val_set.names, config.model.num_classes, classes)
         self.train_step = TrainStep(config, self.comm, pretrained=checkpoint is None)
         self.meter = Meter()
-        self.checkpointer = Checkpointer(config, self.train_step, self.meter, classes)
+        ids = self.train_set.category_ids
+        self.checkpointer = Checkpointer(config, self.train_step, self.meter, classes, ids)
         if checkpoint is not None:
             self.checkpointer.load(checkpoint)
         self.logger: RunLogger | None = None

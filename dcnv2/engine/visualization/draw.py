@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from PIL import Image
 from torch import Tensor
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
+
+from dcnv2.data.whole_files import replacing
 
 # Small images are enlarged until their longer side has about this many pixels.
 READABLE_SIDE = 256
@@ -46,6 +50,16 @@ def draw(
     return draw_bounding_boxes(
         image, boxes, texts, colors=colours, label_colors="white", fill_labels=True
     )
+
+
+def write_picture(path: Path, picture: Tensor) -> None:
+    """Writes uint8 [3, H, W] as a PNG, completely or not at all.
+
+    Raises:
+        OSError: the file could not be written; the message names it.
+    """
+    with replacing(path) as aside:
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(aside, format="PNG")
 
 
 def _enlarge(planes: Tensor, times: int) -> Tensor:

@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from dcnv2.data.whole_files import replacing
 from dcnv2.engine.evaluation.detections import predict
 from dcnv2.models.detector import Detector
 from dcnv2.nn import DeformConv2dPack, ModulatedDeformConv2dPack
@@ -171,7 +172,7 @@ def draw_offsets(
     Args:
         model: a detector on the CPU.
         images: the pictures.
-        path: where to write it, a PNG.
+        path: where to write it, a PNG unless the name ends as another format does.
         points: places (y, x) in pixels whose outputs are followed, by default two objects and the
             background.
         layer: see `record`, as for `depth`.
@@ -187,7 +188,8 @@ def draw_offsets(
     panels[0][0].set_title(f"regular sampling points, {len(layers)} layers", fontsize=10)
     panels[0][1].set_title("with learned offsets and masks", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    with replacing(path) as aside:
+        figure.savefig(aside, dpi=130, format=path.suffix[1:] or "png")
 
 
 def _draw_panel(

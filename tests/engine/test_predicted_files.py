@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Prediction of files: bad ones are skipped and listed, outputs are whole, thresholds and ids."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from toy_runs import toy_config
+
+from dcnv2 import cli
+from dcnv2.data.whole_files import replacing
+from dcnv2.engine.config import load_config, to_yaml
+from dcnv2.engine.inference.predict import Predictor, find_images, predict_files
+from dcnv2.engine.runtime.checkpoint import save_checkpoint
+from dcnv2.models import build_model
+
+CLASSES, IDS = [f"class {k}" for k in range(1, 9)], [3, 7, 11, 20, 44, 70, 88, 90]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of an untrained run, which finds many things, with ids like COCO's."""
+    config = toy_config(tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("runs"))
+    config.model.mask.enabled = config.model.mimic.enabled = False
+    torch.manual_seed(0)
+    model = build_model(config.model, pretrained=False)
+    folder = config.folder / "checkpoints"
+    save_checkpoint(folder, 1, model, {}, {"classes": CLASSES, "category_ids": IDS})
+    (config.folder / "config.yaml").write_text(to_yaml(config))
+    return config.folder
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of two intact pictures, and of others."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "z.png"):
+        Image.fromarray(rng.integers(0, 256, (48, 64, 3), np.uint8)).save(folder / name)
+    whole = (folder / "a.png").read_bytes()
+    (folder / "._a.png").write_bytes(b"\0\5\x16\7" + bytes(200))
+    (folder / "b.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "c.png").write_text("<html>")
+    (folder / "d.png").mkdir()
+    (folder / "e.png").symlink_to(folder / "nowhere.png")
+    os.mkfifo(folder / "f.png")
+    middle = len(whole) // 2
+    (folder / "g.png").write_bytes(whole[:middle] + b"\xff" * 20 + whole[middle + 20 :])
+    return folder
+
+
+@pytest.mark.parametrize("batch", [1, 3, 100])
+def test_bad_files_are_skipped_and_listed_in_the_end(run, pictures, tmp_path, capsys, batch):
+    words = [f"--out={tmp_path / 'out'}", f"--eval.batch_size={batch}", "--no-overlays"]
+    missing = str(tmp_path / "none.png")
+    assert cli.main(["predict", str(run), str(pictures), missing, *words]) == 1
+    output = capsys.readouterr()
+    assert "7 of 9 files were skipped; " in output.err
+    listed = output.err[output.err.index("7 of 9") :]
+    for name in "bcdefg":
+        assert f"  {pictures / f'{name}.png'}: " in listed
+    assert f"  {missing}: no such image file" in listed
+    document = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert [os.path.basename(image["file_name"]) for image in document["images"]] == [
+        *("a.png", "z.png")
+    ]
+
+
+def test_nothing_is_written_if_no_file_can_be_read(run, pictures, tmp_path, capsys):
+    out = tmp_path / "out"
+    bad = [str(pictures / f"{name}.png") for name in "bc"]
+    assert cli.main(["predict", str(run), *bad, "--out", str(out)]) == 1
+    assert "2 of 2 files were skipped; nothing was detected" in capsys.readouterr().err
+    assert not list(out.iterdir())
+
+
+def test_hidden_files_of_a_folder_are_left_out(pictures):
+    assert all(path.name[0] != "." for path in find_images([pictures]))
+    assert find_images([pictures / "._a.png"]), "unless they are named"
+
+
+def test_pictures_do_not_replace_the_inputs(run, pictures):
+    before = (pictures / "a.png").read_bytes()
+    config = load_config(run, ["--eval.draw_threshold=0"])
+    written = [path for path, _ in predict_files(config, [pictures / "a.png"], pictures)]
+    assert written == [pictures / "a_2.png"]
+    assert (pictures / "a.png").read_bytes() == before
+
+
+def test_thresholds_below_the_evaluation_s_are_followed(run, pictures):
+    """A detector of 8 classes that has learnt nothing is never sure: all scores are about 1/9."""
+    config = load_config(run)
+    config.model.box.score_threshold = 0.9
+    scores = Predictor(config, threshold=0.001, device="cpu")(pictures / "a.png")[0]["scores"]
+    assert len(scores) > 0
+    assert (scores >= 0.001).all()
+    assert (scores < 0.9).all()
+
+
+def test_detections_have_the_category_ids_of_the_data(run, pictures, tmp_path):
+    config = load_config(run, ["--eval.draw_threshold=0.001"])
+    list(predict_files(config, [pictures / "a.png"], tmp_path / "out", overlays=False))
+    document = json.loads((tmp_path / "out" / "detections.json").read_text())
+    categories = {entry["id"]: entry["name"] for entry in document["categories"]}
+    assert categories == dict(zip(IDS, CLASSES, strict=True))
+    found = [categories[entry["category_id"]] for entry in document["annotations"]]
+    assert found == pd.read_csv(tmp_path / "out" / "detections.csv")["class"].tolist()
+    assert len(set(found)) > 1
+
+
+def test_checkpoints_without_category_ids_number_their_classes(run, tmp_path):
+    meta = run / "checkpoints" / "step_00000001" / "meta.json"
+    checkpoint = tmp_path / "step_00000001"
+    checkpoint.mkdir()
+    for file in meta.parent.iterdir():
+        (checkpoint / file.name).write_bytes(file.read_bytes())
+    model = Predictor(run, device="cpu").model
+    save_checkpoint(tmp_path / "old", 1, model, {}, {"classes": CLASSES})
+    predictor = Predictor(run, tmp_path / "old" / "step_00000001", device="cpu")
+    assert predictor.category_ids == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+LIMITED = """
+import resource, sys
+from dcnv2 import cli
+resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("limit", "name"), [(2000, "a.png"), (60_000, "detections.json")])
+def test_a_full_disk_leaves_whole_files_and_a_sentence(run, pictures, tmp_path, limit, name):
+    """RLIMIT_FSIZE fails writes as a full disk does. Noise makes a picture of 100 kB."""
+    out = tmp_path / "out"
+    words = ["predict", str(run), str(pictures / "a.png"), "--out", str(out), "--threshold=0"]
+    if name != "a.png":
+        words += ["--no-overlays"]
+        words[2:3] = [str(pictures / "a.png")] * 30
+    command = [sys.executable, "-c", LIMITED.format(limit), *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"dcnv2: {out / name}: not written: File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(out.iterdir())
+
+
+def _write_half(path, error):
+    with replacing(path) as aside:
+        aside.write_text("half")
+        raise error
+
+
+def test_a_file_that_cannot_be_written_is_as_it_was_before(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+    with pytest.raises(OSError, match=rf"{path}: not written: no room"):
+        _write_half(path, OSError("no room"))
+    with pytest.raises(KeyboardInterrupt):
+        _write_half(path, KeyboardInterrupt())
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["before"]
+    with replacing(path) as aside:
+        aside.write_text("after")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["after"]

@@ -7,16 +7,17 @@
 
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/Exception.h>
 
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "dtype.h"
 #include "geometry.h"
 #include "operand_limits.h"
 #include "roi_geometry.h"
@@ -24,7 +25,19 @@
 namespace dcnv2 {
 
 using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using OptionalTensor = std::optional<Tensor>;
 using Shape = std::vector<int64_t>;
+
+// Throws, unless the condition holds, what Python receives as a ValueError: one sentence of parts.
+// (STD_TORCH_CHECK would put the place in this file before it.)
+template <class... Parts>
+void require(bool condition, const Parts&... parts) {
+  if (condition) return;
+  std::ostringstream sentence;
+  (sentence << ... << parts);
+  throw std::invalid_argument(sentence.str());
+}
 
 // What the checks read of a tensor: its name in the schema, shape, dtype and device.
 struct Operand {
@@ -34,20 +47,20 @@ struct Operand {
   ScalarType dtype;
   std::pair<int32_t, int32_t> device;  // type and index
 
-  Operand(const char* name, const torch::stable::Tensor& t)
+  Operand(const char* name, const Tensor& t)
       : name(name),
         present(true),
         sizes(t.sizes().begin(), t.sizes().end()),
         dtype(t.scalar_type()),
         device(device_of(t)) {}
 
-  Operand(const char* name, const std::optional<torch::stable::Tensor>& t)
+  Operand(const char* name, const OptionalTensor& t)
       : Operand(t ? Operand(name, *t) : Operand(name)) {}
 
  private:
   explicit Operand(const char* name) : name(name), present(false), dtype(ScalarType::Float) {}
 
-  static std::pair<int32_t, int32_t> device_of(const torch::stable::Tensor& t) {
+  static std::pair<int32_t, int32_t> device_of(const Tensor& t) {
     std::pair<int32_t, int32_t> device;
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(t.get(), &device.first));
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(t.get(), &device.second));
@@ -65,13 +78,13 @@ inline std::string text(const Shape& sizes) {
 
 // Throws unless `t` has the shape `wanted`; `axes` names the axes.
 inline void check_shape(const Operand& t, const Shape& wanted, const char* axes) {
-  STD_TORCH_CHECK(t.sizes == wanted, t.name, " must have shape ", text(wanted), " (", axes,
-                  "), got ", text(t.sizes));
+  require(t.sizes == wanted, t.name, " must have shape ", text(wanted), " (", axes, "), got ",
+          text(t.sizes));
 }
 
 inline void check_rank(const Operand& t, size_t rank, const char* axes) {
-  STD_TORCH_CHECK(t.sizes.size() == rank, t.name, " must be ", rank, "-dimensional (", axes,
-                  "), got shape ", text(t.sizes));
+  require(t.sizes.size() == rank, t.name, " must be ", rank, "-dimensional (", axes,
+          "), got shape ", text(t.sizes));
 }
 
 inline bool is_half(ScalarType dtype) {
@@ -79,29 +92,42 @@ inline bool is_half(ScalarType dtype) {
 }
 
 inline void check_floating(const Operand& t) {
-  STD_TORCH_CHECK(t.dtype == ScalarType::Double || t.dtype == ScalarType::Float || is_half(t.dtype),
-                  t.name, " must be float64, float32, float16 or bfloat16, got ",
-                  toString(t.dtype));
+  require(t.dtype == ScalarType::Double || t.dtype == ScalarType::Float || is_half(t.dtype), t.name,
+          " must be float64, float32, float16 or bfloat16, got ", toString(t.dtype));
+}
+
+// The dtype of an operand that passed the checks.
+inline Dtype kernel_dtype(ScalarType dtype) {
+  switch (dtype) {
+    case ScalarType::Double:
+      return Dtype::kFloat64;
+    case ScalarType::Float:
+      return Dtype::kFloat32;
+    case ScalarType::Half:
+      return Dtype::kFloat16;
+    default:
+      return Dtype::kBFloat16;  // the checks let nothing else through
+  }
 }
 
 // If operands are on several devices, torch calls the library of one of them.
 inline void check_device(const Operand& t, const Operand& input) {
-  STD_TORCH_CHECK(t.device == input.device, t.name, " must be on the device of input");
+  require(t.device == input.device, t.name, " must be on the device of input");
 }
 
 // An operand that is multiplied with the input's values has the input's dtype.
 inline void check_like_input(const Operand& t, const Operand& input) {
-  STD_TORCH_CHECK(t.dtype == input.dtype, t.name, " must have the dtype of input, ",
-                  toString(input.dtype), ", got ", toString(t.dtype));
+  require(t.dtype == input.dtype, t.name, " must have the dtype of input, ", toString(input.dtype),
+          ", got ", toString(t.dtype));
   check_device(t, input);
 }
 
 // Coordinates and modulation may be float32 if the input is half precision.
 inline void check_coordinates(const Operand& t, const Operand& input) {
   const bool wider = is_half(input.dtype) && t.dtype == ScalarType::Float;
-  STD_TORCH_CHECK(t.dtype == input.dtype || wider, t.name, " must have the dtype of input, ",
-                  toString(input.dtype), is_half(input.dtype) ? ", or Float, got " : ", got ",
-                  toString(t.dtype));
+  require(t.dtype == input.dtype || wider, t.name, " must have the dtype of input, ",
+          toString(input.dtype), is_half(input.dtype) ? ", or Float, got " : ", got ",
+          toString(t.dtype));
   check_device(t, input);
 }
 
@@ -109,14 +135,14 @@ inline void check_coordinates(const Operand& t, const Operand& input) {
 template <class T>
 void check_limit(const Limit<T>& limit, std::initializer_list<T> values) {
   for (const T value : values) {
-    STD_TORCH_CHECK(value >= limit.least && value <= limit.most, limit.name,  // NaN fails
-                    " must be between ", limit.least, " and ", limit.most, ", got ", value);
+    require(value >= limit.least && value <= limit.most, limit.name,  // NaN fails
+            " must be between ", limit.least, " and ", limit.most, ", got ", value);
   }
 }
 
 // A pair (vertical, horizontal) of options.
 inline void check_pair(const Limit<int64_t>& limit, const Shape& pair) {
-  STD_TORCH_CHECK(pair.size() == 2, limit.name, " must hold 2 numbers, got ", pair.size());
+  require(pair.size() == 2, limit.name, " must hold 2 numbers, got ", pair.size());
   check_limit(limit, {pair[0], pair[1]});
 }
 
@@ -140,8 +166,8 @@ inline ConvGeometry check_deform_conv2d(const Operand& input, const Operand& off
   check_pair(kPadding, padding);
   check_pair(kDilation, dilation);
   for (const int64_t size : weight.sizes) check_limit(kWeightAxis, {size});
-  STD_TORCH_CHECK(input.sizes[1] >= 1, "input must have at least one channel, got shape ",
-                  text(input.sizes));
+  require(input.sizes[1] >= 1, "input must have at least one channel, got shape ",
+          text(input.sizes));
 
   ConvGeometry g;
   g.batch = input.sizes[0];
@@ -159,25 +185,25 @@ inline ConvGeometry check_deform_conv2d(const Operand& input, const Operand& off
   g.dilation_w = dilation[1];
   g.out_height = out_size(g.height, g.kernel_h, g.stride_h, g.pad_h, g.dilation_h);
   g.out_width = out_size(g.width, g.kernel_w, g.stride_w, g.pad_w, g.dilation_w);
-  STD_TORCH_CHECK(g.out_height >= 1 && g.out_width >= 1,
-                  "input is smaller than the kernel: the output would be ", g.out_height, " x ",
-                  g.out_width, " for an input of shape ", text(input.sizes),
-                  " and a weight of shape ", text(weight.sizes));
+  require(g.out_height >= 1 && g.out_width >= 1,
+          "input is smaller than the kernel: the output would be ", g.out_height, " x ",
+          g.out_width, " for an input of shape ", text(input.sizes), " and a weight of shape ",
+          text(weight.sizes));
 
-  STD_TORCH_CHECK(g.in_channels % weight.sizes[1] == 0,
-                  "weight's second axis (in_channels / groups) must divide the ", g.in_channels,
-                  " channels of input, got shape ", text(weight.sizes));
+  require(g.in_channels % weight.sizes[1] == 0,
+          "weight's second axis (in_channels / groups) must divide the ", g.in_channels,
+          " channels of input, got shape ", text(weight.sizes));
   g.groups = g.in_channels / weight.sizes[1];
-  STD_TORCH_CHECK(g.out_channels % g.groups == 0, "weight's first axis (out_channels) must be a ",
-                  "multiple of the ", g.groups, " groups, got shape ", text(weight.sizes));
+  require(g.out_channels % g.groups == 0, "weight's first axis (out_channels) must be a ",
+          "multiple of the ", g.groups, " groups, got shape ", text(weight.sizes));
 
   const int64_t per_group = 2 * g.taps();
-  STD_TORCH_CHECK(offset.sizes[1] >= per_group && offset.sizes[1] % per_group == 0,
-                  "offset's second axis must be deform_groups * ", per_group,
-                  " (two numbers a tap), got shape ", text(offset.sizes));
+  require(offset.sizes[1] >= per_group && offset.sizes[1] % per_group == 0,
+          "offset's second axis must be deform_groups * ", per_group,
+          " (two numbers a tap), got shape ", text(offset.sizes));
   g.deform_groups = offset.sizes[1] / per_group;
-  STD_TORCH_CHECK(g.in_channels % g.deform_groups == 0, "offset asks for ", g.deform_groups,
-                  " deform groups, which must divide the ", g.in_channels, " channels of input");
+  require(g.in_channels % g.deform_groups == 0, "offset asks for ", g.deform_groups,
+          " deform groups, which must divide the ", g.in_channels, " channels of input");
   check_shape(offset, {g.batch, g.deform_groups * per_group, g.out_height, g.out_width},
               "batch, deform_groups * taps * 2, out_height, out_width");
   if (mask.present) {
@@ -204,8 +230,8 @@ inline RoiPoolGeometry check_rois(const Operand& input, const Operand& rois, con
                                   const Operand& mask, const Shape& output_size,
                                   double spatial_scale, double offset_scale) {
   check_input(input);
-  STD_TORCH_CHECK(input.sizes[1] >= 1 && input.sizes[2] >= 1 && input.sizes[3] >= 1,
-                  "input must have channels and pixels, got ", text(input.sizes));
+  require(input.sizes[1] >= 1 && input.sizes[2] >= 1 && input.sizes[3] >= 1,
+          "input must have channels and pixels, got ", text(input.sizes));
   check_coordinates(rois, input);
   check_rank(rois, 2, "rois, 5");
   check_shape(rois, {rois.sizes[0], 5}, "rois, batch index and x1, y1, x2, y2");
@@ -223,8 +249,8 @@ inline RoiPoolGeometry check_rois(const Operand& input, const Operand& rois, con
   g.spatial_scale = spatial_scale;
   g.offset_scale = offset_scale;
   g.group_size = g.part_size = g.classes = 1;
-  STD_TORCH_CHECK(g.rois == 0 || g.batch > 0, "rois must be empty where input has no image, got ",
-                  text(rois.sizes));
+  require(g.rois == 0 || g.batch > 0, "rois must be empty where input has no image, got ",
+          text(rois.sizes));
   if (mask.present) {
     check_coordinates(mask, input);
     check_shape(mask, {g.rois, 1, g.pooled_h, g.pooled_w}, "rois, 1, pooled_height, pooled_width");
@@ -265,18 +291,18 @@ inline RoiPoolGeometry check_deform_psroi_pool(const Operand& input, const Opera
   g.sampling = sample_per_part;
   g.group_size = group_size;
   g.part_size = part_size;
-  STD_TORCH_CHECK(g.channels % (group_size * group_size) == 0, "input must have a multiple of ",
-                  group_size * group_size, " channels (group_size squared), got ", g.channels);
+  require(g.channels % (group_size * group_size) == 0, "input must have a multiple of ",
+          group_size * group_size, " channels (group_size squared), got ", g.channels);
   g.out_channels = g.channels / (group_size * group_size);
   if (offset.present) {
     check_rank(offset, 4, "rois, 2 * classes, part_size, part_size");
-    STD_TORCH_CHECK(offset.sizes[1] >= 2 && offset.sizes[1] % 2 == 0,
-                    "offset's second axis must be 2 * classes, got shape ", text(offset.sizes));
+    require(offset.sizes[1] >= 2 && offset.sizes[1] % 2 == 0,
+            "offset's second axis must be 2 * classes, got shape ", text(offset.sizes));
     g.classes = offset.sizes[1] / 2;
     check_shape(offset, {g.rois, 2 * g.classes, part_size, part_size},
                 "rois, 2 * classes, part_size, part_size");
-    STD_TORCH_CHECK(g.out_channels % g.classes == 0, "offset asks for ", g.classes,
-                    " classes, which must divide the ", g.out_channels, " channels of the output");
+    require(g.out_channels % g.classes == 0, "offset asks for ", g.classes,
+            " classes, which must divide the ", g.out_channels, " channels of the output");
   }
   return g;
 }

@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace dcnv2 {
@@ -25,7 +26,7 @@ inline Strides4 channels_last_strides(const std::vector<int64_t>& s) {
 }
 
 // Whether a rank-4 tensor has these strides; axes of one element may have any stride.
-inline bool lies_as(const Tensor& t, const Strides4& strides) {
+inline bool has_strides(const Tensor& t, const Strides4& strides) {
   for (int axis = 0; axis < 4; ++axis) {
     if (t.size(axis) != 1 && t.stride(axis) != strides[axis]) return false;
   }
@@ -38,7 +39,7 @@ inline std::vector<int64_t> sizes_of(const Tensor& t) {
 
 // The memory format that a rank-4 result takes from its operand.
 inline bool wants_channels_last(const Tensor& t) {
-  return t.numel() > 0 && !t.is_contiguous() && lies_as(t, channels_last_strides(sizes_of(t)));
+  return t.numel() > 0 && !t.is_contiguous() && has_strides(t, channels_last_strides(sizes_of(t)));
 }
 
 inline Tensor new_strided(const Tensor& like, const std::vector<int64_t>& sizes,
@@ -68,5 +69,13 @@ inline Tensor new_result(const Tensor& like, const std::vector<int64_t>& sizes,
 
 // The placeholder of a gradient that is not needed.
 inline Tensor no_result(const Tensor& like) { return new_strided(like, {0}, {1}, dtype_of(like)); }
+
+// An uninitialised gradient like `operand`, or the placeholder of one that is not needed; a new
+// tensor each time, since results share nothing.
+inline Tensor new_gradient(bool needed, const std::optional<Tensor>& operand,
+                           const Tensor& grad_output) {
+  if (!needed || !operand) return no_result(grad_output);
+  return new_result(*operand, sizes_of(*operand), wants_channels_last(*operand));
+}
 
 }  // namespace dcnv2

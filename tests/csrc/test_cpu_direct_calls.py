@@ -18,7 +18,7 @@ GRADS = [torch.zeros(2, 4, 4, 5, dtype=D), torch.zeros(2, 4, 4, dtype=D), torch.
 def test_conv_names_a_wrong_gradient(grad):
     problem = conv_problem()
     problem.grad_output = grad
-    with pytest.raises(RuntimeError, match="grad_output"):
+    with pytest.raises(ValueError, match="grad_output"):
         problem.backward()
 
 
@@ -26,14 +26,14 @@ def test_conv_names_a_wrong_gradient(grad):
 def test_conv_names_an_option_of_three_numbers(place):
     problem = conv_problem()
     problem.options = tuple([1, 2, 3] if i == place else o for i, o in enumerate(problem.options))
-    with pytest.raises(RuntimeError, match=("stride", "padding", "dilation")[place]):
+    with pytest.raises(ValueError, match=("stride", "padding", "dilation")[place]):
         problem.forward()
 
 
 @pytest.mark.parametrize("needs", [[], [True] * 4])
 def test_needs_of_a_wrong_length(needs):
     for problem in (conv_problem(), roi_problem(), psroi_problem()):
-        with pytest.raises(RuntimeError, match="needs"):
+        with pytest.raises(ValueError, match="needs"):
             problem.backward(needs)
 
 

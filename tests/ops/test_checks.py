@@ -43,14 +43,15 @@ DIRECT = [case for case in CASES if _reaches_the_library(*case[:2])]
 def test_the_compiled_library_refuses_the_same_operand(op, changes, _error, message, backward):
     if backward and "bias" in changes:
         pytest.skip("the backward takes no bias")
-    with pytest.raises(RuntimeError) as caught:
+    with pytest.raises(ValueError, match=r"\w") as caught:
         call_directly(op, backward, **changes)
     with pytest.raises((TypeError, ValueError)) as by_python:
         call(op, **changes)
     named = str(by_python.value).split()[0]
-    said = re.search(r"checks\.h:\d+, (.*)", str(caught.value))
-    assert said, caught.value
-    assert said[1].startswith(named), said[1]
+    said = str(caught.value)
+    assert said.startswith(named)
+    assert "checks.h" not in said
+    assert "\n" not in said
 
 
 @pytest.mark.parametrize("op", OPERANDS)

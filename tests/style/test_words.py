@@ -44,7 +44,6 @@ ALLOWED = {
         "tests/engine/",
         "tests/models/",
     ),
-    "slabs?": ("csrc/cpu/",),
 }
 # Reports are renewed by the suites, not by hand.
 GENERATED = ("reports/", "dcnv2/pretrained/")

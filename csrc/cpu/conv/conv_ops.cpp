@@ -37,7 +37,7 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
       Operand("bias", OptionalTensor{}), Operand("mask", mask), stride, padding, dilation);
   check_grad_output(Operand("grad_output", grad_output), Operand("input", input),
                     {g.batch, g.out_channels, g.out_height, g.out_width});
-  STD_TORCH_CHECK(needs.size() == 5, "needs must hold 5 flags, got ", needs.size());
+  require(needs.size() == 5, "needs must hold 5 flags, got ", needs.size());
 
   const Tensor grad_input = new_gradient(needs[kInput], input, grad_output);
   const Tensor grad_offset = new_gradient(needs[kOffset], offset, grad_output);

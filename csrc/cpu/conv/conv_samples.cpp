@@ -4,10 +4,10 @@
 namespace dcnv2::cpu {
 
 template <class T>
-TapSamples<T>::TapSamples(const ConvOperands& operands, int64_t most_pixels, int64_t taps_in_turn)
+TapSamples<T>::TapSamples(const ConvOperands& operands, int64_t most_pixels, int64_t taps_per_copy)
     : operands_(operands),
       columns_({operands.g.kernel_w, operands.g.out_width}),
-      taps_in_turn_(std::min(taps_in_turn, operands.g.taps())),
+      taps_per_copy_(std::min(taps_per_copy, operands.g.taps())),
       ones_({most_pixels}),
       numbers_({6, most_pixels}),
       corners_({2, most_pixels}),
@@ -32,12 +32,12 @@ void TapSamples<T>::locate(const OutPixels& pixels, int64_t deform_group, int64_
   mask_ = operands_.mask ? plane(operands_.mask, channel, pixels) : ones_.data();
   if (!offset_y || !mask_) {
     const T* planes = copied(pixels, deform_group, tap);
-    const int64_t turn = tap % taps_in_turn_;
+    const int64_t within = tap % taps_per_copy_;
     if (!offset_y) {
-      offset_y = planes + 2 * turn * most;
+      offset_y = planes + 2 * within * most;
       offset_x = offset_y + most;
     }
-    if (!mask_) mask_ = planes + (2 * taps_in_turn_ + turn) * most;
+    if (!mask_) mask_ = planes + (2 * taps_per_copy_ + within) * most;
   }
 
   run_.count = pixels.count;
@@ -80,7 +80,7 @@ const T* TapSamples<T>::plane(const View& view, int64_t channel, const OutPixels
   return nullptr;
 }
 
-// The copy of a deform group, filled with all taps that come in turn with `tap`.
+// The copy of a deform group, filled with all taps that are copied with `tap`.
 template <class T>
 const T* TapSamples<T>::copied(const OutPixels& pixels, int64_t deform_group, int64_t tap) {
   const ConvGeometry& g = operands_.g;
@@ -88,11 +88,11 @@ const T* TapSamples<T>::copied(const OutPixels& pixels, int64_t deform_group, in
   if (slots_.empty()) {  // nobody works on more groups than a panel has channels before the next
     const int64_t slots = std::min(g.deform_groups, kPanel<T>);
     slots_.resize(slots, {{-1, 0, 0}, 0, 0});
-    copies_ = Buffer<T>({slots, 3 * taps_in_turn_, most});
+    copies_ = Buffer<T>({slots, 3 * taps_per_copy_, most});
   }
   const int64_t number = deform_group % int64_t(slots_.size());
-  const int64_t first_tap = tap / taps_in_turn_ * taps_in_turn_;
-  T* planes = copies_.data() + number * 3 * taps_in_turn_ * most;
+  const int64_t first_tap = tap / taps_per_copy_ * taps_per_copy_;
+  T* planes = copies_.data() + number * 3 * taps_per_copy_ * most;
   Slot& slot = slots_[number];
   if (slot.pixels.image == pixels.image && slot.pixels.first == pixels.first &&
       slot.deform_group == deform_group && slot.first_tap == first_tap) {
@@ -100,14 +100,14 @@ const T* TapSamples<T>::copied(const OutPixels& pixels, int64_t deform_group, in
   }
   slot = {pixels, deform_group, first_tap};
   const int64_t channel = deform_group * g.taps() + first_tap;
-  const int64_t taps = std::min(taps_in_turn_, g.taps() - first_tap);
+  const int64_t taps = std::min(taps_per_copy_, g.taps() - first_tap);
   load_planes(operands_.offset,
               {pixels.image, 2 * channel, 2 * taps, pixels.first, pixels.count, g.out_width},
               planes, most);
   if (operands_.mask) {
     load_planes(operands_.mask,
                 {pixels.image, channel, taps, pixels.first, pixels.count, g.out_width},
-                planes + 2 * taps_in_turn_ * most, most);
+                planes + 2 * taps_per_copy_ * most, most);
   }
   return planes;
 }

@@ -28,8 +28,9 @@ struct ModulatedSample {
 template <class T>
 class TapSamples {
  public:
-  // locate() is called for `taps_in_turn` consecutive taps of each deform group in turn.
-  TapSamples(const ConvOperands& operands, int64_t most_pixels, int64_t taps_in_turn);
+  // locate() is called for `taps_per_copy` consecutive taps of a deform group, then for the same
+  // taps of the next.
+  TapSamples(const ConvOperands& operands, int64_t most_pixels, int64_t taps_per_copy);
 
   void locate(const OutPixels& pixels, int64_t deform_group, int64_t tap);
 
@@ -59,9 +60,9 @@ class TapSamples {
   const ConvOperands& operands_;
   Buffer<T> columns_;  // undeformed x, [kernel_w, out_width]
   // Of offsets (y, x) and masks whose pixels do not follow each other, or are of another type:
-  // [slots, 3 * taps_in_turn, most_pixels], the masks behind the offsets.
+  // [slots, 3 * taps_per_copy, most_pixels], the masks behind the offsets.
   Buffer<T> copies_;
-  int64_t taps_in_turn_;
+  int64_t taps_per_copy_;
   std::vector<Slot> slots_;
   Buffer<T> ones_;  // [most_pixels]
   Buffer<T> numbers_;  // of the run, [6, most_pixels]

@@ -19,7 +19,8 @@ struct ConvOperands {
   View weight;  // [out_channels, in_channels / groups, kernel_h, kernel_w]
 };
 
-// The input as rows of channels. A copy, if needed, has one slab for each narrow deform group.
+// The input as rows of channels. A copy, if needed, has one channel block for each narrow
+// deform group.
 template <class T>
 ChannelRows<T> rows_of_input(const ConvOperands& operands) {
   const ConvGeometry& g = operands.g;

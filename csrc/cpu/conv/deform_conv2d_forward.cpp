@@ -214,12 +214,12 @@ void conv_forward(const ConvOperands& operands, const View& bias, const View& ou
   if (bias) load_rows(bias, {0, 0, g.out_channels, 0, 1, 1}, bias_row.data(), g.out_channels);
 
   const int64_t image_pixels = g.out_height * g.out_width, at_once = pixels_at_once(g);
-  const int64_t chunks = ceil_div(image_pixels, at_once);
-  run_tasks(g.batch * chunks, [&] {
+  const int64_t ranges = ceil_div(image_pixels, at_once);
+  run_tasks(g.batch * ranges, [&] {
     return [&, worker = ForwardWorker<T>(operands, input, weight, bias_row.data(), output)](
                int64_t task) mutable {
-      const int64_t first = task % chunks * at_once;
-      worker({task / chunks, first, std::min(at_once, image_pixels - first)});
+      const int64_t first = task % ranges * at_once;
+      worker({task / ranges, first, std::min(at_once, image_pixels - first)});
     };
   });
 }

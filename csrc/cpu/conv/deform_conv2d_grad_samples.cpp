@@ -65,7 +65,7 @@ class PackedWeight {
 };
 
 // The input's rows of channels in one slice of one image: the tensor's memory if it has that form,
-// otherwise a copy with one slab for each span.
+// otherwise a copy with one channel block for each span.
 template <class T>
 class SliceRows {
  public:

@@ -236,9 +236,9 @@ const T* PixelRows<T>::rows(int64_t image, int64_t first, int64_t count) const {
 }
 
 template <class T>
-ChannelRows<T>::ChannelRows(const View& view, const int64_t (&sizes)[4], int64_t slab,
+ChannelRows<T>::ChannelRows(const View& view, const int64_t (&sizes)[4], int64_t block_channels,
                             int64_t groups)
-    : slab_(std::max<int64_t>(sizes[1], 1)) {
+    : block_channels_(std::max<int64_t>(sizes[1], 1)) {
   const int64_t batch = sizes[0], channels = sizes[1], height = sizes[2], width = sizes[3];
   if (const RowsInPlace<T> rows(view, sizes); rows && groups == 1) {
     data_ = rows.data;
@@ -247,26 +247,26 @@ ChannelRows<T>::ChannelRows(const View& view, const int64_t (&sizes)[4], int64_t
     return;
   }
 
-  if (slab > 0) slab_ = slab;
-  const int64_t slabs = channels / slab_, pixels = height * width;
-  pixel_stride_ = slabs == 1 ? row_stride<T>(channels) : slab_;
-  slab_stride_ = pixel_stride_ * pixels;
-  image_stride_ = slab_stride_ * slabs;
-  copy_ = Buffer<T>({batch, slabs, height, width, pixel_stride_});
+  if (block_channels > 0) block_channels_ = block_channels;
+  const int64_t blocks = channels / block_channels_, pixels = height * width;
+  pixel_stride_ = blocks == 1 ? row_stride<T>(channels) : block_channels_;
+  block_stride_ = pixel_stride_ * pixels;
+  image_stride_ = block_stride_ * blocks;
+  copy_ = Buffer<T>({batch, blocks, height, width, pixel_stride_});
   data_ = copy_.data();
   constexpr int64_t kPixels = 256;
-  const int64_t chunks = ceil_div(pixels, kPixels);
-  run_tasks(batch * slabs * chunks, [&] {
+  const int64_t ranges = ceil_div(pixels, kPixels);
+  run_tasks(batch * blocks * ranges, [&] {
     return [&](int64_t task) {
-      const int64_t n = task / chunks / slabs, s = task / chunks % slabs;
-      const int64_t first = task % chunks * kPixels, block = slab_ / groups;
+      const int64_t n = task / ranges / blocks, b = task / ranges % blocks;
+      const int64_t first = task % ranges * kPixels, share = block_channels_ / groups;
       for (int64_t j = 0; j < groups; ++j) {
-        View part = advance(view, (s * slab_ + j) * view.stride[1]);
+        View part = advance(view, (b * block_channels_ + j) * view.stride[1]);
         part.stride[1] *= groups;
-        load_rows(
-            part, {n, 0, block, first, std::min(kPixels, pixels - first), width},
-            copy_.data() + n * image_stride_ + s * slab_stride_ + first * pixel_stride_ + j * block,
-            pixel_stride_);
+        load_rows(part, {n, 0, share, first, std::min(kPixels, pixels - first), width},
+                  copy_.data() + n * image_stride_ + b * block_stride_ + first * pixel_stride_ +
+                      j * share,
+                  pixel_stride_);
       }
     };
   });

@@ -64,26 +64,28 @@ class PixelRows {
 };
 
 // An operand [batch, channels, height, width] as rows of channels in type T: the tensor's memory if
-// it has that form, otherwise a copy. `slab`: channels of a slab of the copy (0: all of them); a
-// slab has all pixels of an image, so that the channels of a pass are close together. `groups` > 1
-// reorders the channels: channel i * groups + j of the tensor is at j * (channels / groups) + i, in
-// one slab.
+// it has that form, otherwise a copy in blocks of `block_channels` (0: of all channels). A block has
+// all pixels of an image, so that the channels of a pass are close together. `groups` > 1 reorders
+// the channels: channel i * groups + j of the tensor is at j * (channels / groups) + i, in one
+// block.
 template <class T>
 class ChannelRows {
  public:
-  ChannelRows(const View& view, const int64_t (&sizes)[4], int64_t slab = 0, int64_t groups = 1);
+  ChannelRows(const View& view, const int64_t (&sizes)[4], int64_t block_channels = 0,
+              int64_t groups = 1);
 
-  // From `channel` on, to the end of its slab, the row of an image's first pixel; and the elements
+  // From `channel` on, to the end of its block, the row of an image's first pixel; and the elements
   // from one pixel's row to the next.
   const T* image(int64_t n, int64_t channel = 0) const {
-    return data_ + n * image_stride_ + channel / slab_ * slab_stride_ + channel % slab_;
+    return data_ + n * image_stride_ + channel / block_channels_ * block_stride_ +
+           channel % block_channels_;
   }
   int64_t stride() const { return pixel_stride_; }
 
  private:
   Buffer<T> copy_;
   const T* data_;
-  int64_t slab_, slab_stride_ = 0, image_stride_, pixel_stride_;
+  int64_t block_channels_, block_stride_ = 0, image_stride_, pixel_stride_;
 };
 
 }  // namespace dcnv2::cpu

@@ -8,24 +8,9 @@
 
 namespace dcnv2::cpu {
 
-using OptionalTensor = std::optional<Tensor>;
-
-inline Dtype view_dtype(ScalarType dtype) {
-  switch (dtype) {
-    case ScalarType::Double:
-      return Dtype::kFloat64;
-    case ScalarType::Float:
-      return Dtype::kFloat32;
-    case ScalarType::Half:
-      return Dtype::kFloat16;
-    default:
-      return Dtype::kBFloat16;  // the checks let nothing else through
-  }
-}
-
 // A tensor of two or four axes, or of one, which becomes the second axis of the view.
 inline View view(const Tensor& t) {
-  View v{t.data_ptr(), view_dtype(t.scalar_type())};
+  View v{t.data_ptr(), kernel_dtype(t.scalar_type())};
   const int64_t first = t.dim() == 1 ? 1 : 0;
   for (int64_t axis = 0; axis < t.dim(); ++axis) v.stride[first + axis] = t.stride(axis);
   return v;
@@ -42,11 +27,6 @@ void with_accumulator(ScalarType dtype, F f) {
   }
 }
 
-// An uninitialised gradient like `operand`, or the placeholder of one that is not needed.
-inline Tensor new_gradient(bool needed, const OptionalTensor& operand, const Tensor& grad_output) {
-  if (!needed || !operand) return no_result(grad_output);
-  return new_result(*operand, sizes_of(*operand), wants_channels_last(*operand));
-}
 // The view of a gradient to compute; absent where it has no element.
 inline View gradient_view(const Tensor& t) { return t.numel() > 0 ? view(t) : View{}; }
 

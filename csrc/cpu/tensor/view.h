@@ -7,9 +7,9 @@
 
 #include <cstdint>
 
-namespace dcnv2::cpu {
+#include "dtype.h"
 
-enum class Dtype { kFloat64, kFloat32, kFloat16, kBFloat16 };
+namespace dcnv2::cpu {
 
 // A tensor of up to four axes and any layout; strides in elements. An absent operand has no data.
 struct View {

@@ -13,11 +13,9 @@
 namespace dcnv2::cuda {
 namespace {
 
-using Optional = std::optional<Tensor>;
-
 Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& weight,
-                     const Optional& bias, const Optional& mask, Shape stride, Shape padding,
-                     Shape dilation, bool allow_tf32) {
+                     const OptionalTensor& bias, const OptionalTensor& mask, Shape stride,
+                     Shape padding, Shape dilation, bool allow_tf32) {
   const ConvGeometry g = check_deform_conv2d(Operand("input", input), Operand("offset", offset),
                                              Operand("weight", weight), Operand("bias", bias),
                                              Operand("mask", mask), stride, padding, dilation);
@@ -30,7 +28,7 @@ Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& we
   const Tensor input_nhwc = channels_last(input, stream);
   ConvArgs a{};
   a.g = g;
-  a.dtype = kernel_dtype(input);
+  a.dtype = kernel_dtype(input.scalar_type());
   a.allow_tf32 = allow_tf32;
   a.input = input_nhwc.data_ptr();
   a.offset = view(offset);
@@ -40,7 +38,7 @@ Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& we
   a.bias_stride = bias ? bias->stride(0) : 0;
   a.output = output.written.data_ptr();
   const Path path = choose_path(a, current_capability()).path;
-  run_plan(path == Path::kSimt ? plan_forward(a) : plan_fused_forward(a, path), input, stream);
+  run_plans({path == Path::kSimt ? plan_forward(a) : plan_fused_forward(a, path)}, input, stream);
   return output.finish(stream);
 }
 
@@ -68,29 +66,30 @@ using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 enum Needed { kInput, kOffset, kWeight, kBias, kMask };
 
 Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
-                                 const Tensor& offset, const Tensor& weight, const Optional& mask,
-                                 Shape stride, Shape padding, Shape dilation, bool allow_tf32,
-                                 std::vector<bool> needs) {
-  const ConvGeometry g = check_deform_conv2d(Operand("input", input), Operand("offset", offset),
-                                             Operand("weight", weight), Operand("bias", Optional{}),
-                                             Operand("mask", mask), stride, padding, dilation);
+                                 const Tensor& offset, const Tensor& weight,
+                                 const OptionalTensor& mask, Shape stride, Shape padding,
+                                 Shape dilation, bool allow_tf32, std::vector<bool> needs) {
+  const ConvGeometry g = check_deform_conv2d(
+      Operand("input", input), Operand("offset", offset), Operand("weight", weight),
+      Operand("bias", OptionalTensor{}), Operand("mask", mask), stride, padding, dilation);
   check_grad_output(Operand("grad_output", grad_output), Operand("input", input),
                     {g.batch, g.out_channels, g.out_height, g.out_width});
-  STD_TORCH_CHECK(needs.size() == 5, "needs must hold 5 flags, got ", needs.size());
+  require(needs.size() == 5, "needs must hold 5 flags, got ", needs.size());
   const torch::stable::accelerator::DeviceGuard guard(input.get_device_index());
   const cudaStream_t stream = current_stream(input);
 
   const bool need_mask = needs[kMask] && mask.has_value();
-  auto like = [&](const Tensor& t) { return new_result(t, sizes_of(t), wants_channels_last(t)); };
-  auto none = [&] { return no_result(grad_output); };  // a new one each time: results share nothing
-  const Tensor grad_offset = needs[kOffset] ? like(offset) : none();
-  const Tensor grad_mask = need_mask ? like(*mask) : none();
-  const Tensor grad_weight = needs[kWeight] ? like(weight) : none();
-  const Tensor grad_bias =
-      needs[kBias] ? new_strided(weight, {g.out_channels}, {1}, dtype_of(weight)) : none();
+  auto gradient = [&](Needed which, const OptionalTensor& operand) {
+    return new_gradient(needs[which], operand, grad_output);
+  };
+  const Tensor grad_offset = gradient(kOffset, offset), grad_mask = gradient(kMask, mask);
+  const Tensor grad_weight = gradient(kWeight, weight);
+  const Tensor grad_bias = needs[kBias]
+                               ? new_strided(weight, {g.out_channels}, {1}, dtype_of(weight))
+                               : no_result(grad_output);
   const bool empty = g.batch == 0 || input.numel() == 0;
   if (empty) {  // nothing is sampled, so only the bias may have a gradient
-    const Tensor grad_input = needs[kInput] ? like(input) : none();
+    const Tensor grad_input = gradient(kInput, input);
     for (const Tensor& t : {grad_input, grad_offset, grad_mask, grad_weight}) fill_zero(t, stream);
     if (g.batch == 0) {
       fill_zero(grad_bias, stream);
@@ -102,7 +101,7 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
   const Tensor grad = channels_last(grad_output, stream);
   ConvArgs a{};
   a.g = g;
-  a.dtype = kernel_dtype(input);
+  a.dtype = kernel_dtype(input.scalar_type());
   a.allow_tf32 = allow_tf32;
   a.input = input_nhwc.data_ptr();
   a.grad_output = grad.data_ptr();
@@ -112,16 +111,16 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
 
   if (needs[kBias]) {
     a.grad_bias = grad_bias.data_ptr();
-    run_plan(plan_grad_bias(a), input, stream);
+    run_plans({plan_grad_bias(a)}, input, stream);
   }
   if (empty) {
-    return {needs[kInput] ? like(input) : none(), grad_offset, grad_weight, grad_bias, grad_mask};
+    return {gradient(kInput, input), grad_offset, grad_weight, grad_bias, grad_mask};
   }
   const Path path = choose_path(a, current_capability()).path;
   if (needs[kWeight]) {
     a.grad_weight = view(grad_weight);
-    run_plan(path == Path::kSimt ? plan_grad_weight(a) : plan_fused_grad_weight(a, path), input,
-             stream);
+    run_plans({path == Path::kSimt ? plan_grad_weight(a) : plan_fused_grad_weight(a, path)}, input,
+              stream);
   }
   if (needs[kOffset]) a.grad_offset = view(grad_offset);
   if (need_mask) a.grad_mask = view(grad_mask);
@@ -130,9 +129,9 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
     grad_input.emplace(input, sizes_of(input), wants_channels_last(input));
     a.grad_input = grad_input->written.data_ptr();
   }
-  for (const PassPlan& plan : plan_sample_gradients(a, path)) run_plan(plan, input, stream);
-  return {grad_input ? grad_input->finish(stream) : none(), grad_offset, grad_weight, grad_bias,
-          grad_mask};
+  run_plans(plan_sample_gradients(a, path), input, stream);
+  return {grad_input ? grad_input->finish(stream) : no_result(grad_output), grad_offset,
+          grad_weight, grad_bias, grad_mask};
 }
 
 }  // namespace

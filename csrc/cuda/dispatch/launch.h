@@ -10,11 +10,11 @@
 #include <functional>
 #include <optional>
 
-#include "roi_geometry.h"
+#include "dtype.h"
+#include "geometry.h"
+#include "cuda/tensor_core/packed_weight.h"
 
 namespace dcnv2::cuda {
-
-enum class Dtype { kFloat64, kFloat32, kFloat16, kBFloat16 };
 
 // A rank-4 tensor of any layout; strides in elements. An absent operand has no data.
 struct View4 {
@@ -52,15 +52,27 @@ struct ConvArgs {
 // sample into shared memory and multiply on tensor cores, by mma.sync or by Hopper's wgmma.
 enum class Path { kSimt, kMma, kWgmma };
 
-// A pass of an operator, decided once for each call: how it runs and the workspace that it needs.
-// `launch` takes that workspace, which must live until the stream has run the kernels.
+// The packed weight that a pass reads, and what packs it.
+struct WeightPlan {
+  PackedWeight layout;
+  size_t bytes;
+  std::function<void(void* to, cudaStream_t stream)> pack;
+};
+
+// The memory of a pass, which must live until the stream has run the kernels.
+struct PassMemory {
+  const void* weight = nullptr;  // packed
+  void* workspace = nullptr;
+};
+
+// A pass of an operator, decided once for each call: how it runs and the memory that it needs.
 struct PassPlan {
   const char* pass;
   Path path = Path::kSimt;
-  int tile_cols = 0;         // columns of the output tile of a fused kernel's block
-  size_t packed_weight = 0;  // bytes, of the workspace
-  size_t workspace = 0;      // bytes
-  std::function<void(void* workspace, cudaStream_t stream)> launch;
+  int tile_cols = 0;  // columns of the output tile of a fused kernel's block
+  std::optional<WeightPlan> weight = {};
+  size_t workspace = 0;  // bytes
+  std::function<void(const PassMemory& memory, cudaStream_t stream)> launch;
 };
 
 PassPlan plan_forward(const ConvArgs& a);
@@ -80,27 +92,6 @@ std::optional<PassPlan> plan_fused_input_offset_mask(const ConvArgs& a, Path pat
 PassPlan plan_grad_weight(const ConvArgs& a);
 PassPlan plan_fused_grad_weight(const ConvArgs& a, Path path);
 PassPlan plan_grad_bias(const ConvArgs& a);
-
-// The operands of a deformable RoI pooling and of its gradients, in either convention.
-struct RoiPoolArgs {
-  RoiPoolGeometry g;
-  bool psroi;         // the convention: psroi, else align
-  Dtype dtype;        // of input, output and grad_output
-  const void* input;  // [batch, height, width, channels]
-  View4 rois;         // [rois, 5, 1, 1]: batch index, x1, y1, x2, y2
-  View4 offset;  // [rois, 2 * classes, part_size, part_size]; align: one class, one part a bin
-  View4 mask;  // [rois, 1, pooled_h, pooled_w]
-  void* output;  // [rois, pooled_h, pooled_w, out_channels]
-  const void* grad_output;  // [rois, pooled_h, pooled_w, out_channels]
-  void* grad_input;  // [batch, height, width, channels]
-  View4 grad_offset;  // as offset
-  View4 grad_mask;  // as mask
-};
-
-PassPlan plan_roi_pool(const RoiPoolArgs& a);
-PassPlan plan_roi_pool_grad_input(const RoiPoolArgs& a);
-// The gradients of offset and mask, each only if `a` has a pointer for it.
-PassPlan plan_roi_pool_grad_offset_mask(const RoiPoolArgs& a);
 
 // Copies [n, c, y, x] of any layout, both of one dtype.
 void launch_copy(const View4& from, const View4& to, const int64_t size[4], cudaStream_t stream);

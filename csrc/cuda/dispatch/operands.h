@@ -10,23 +10,11 @@
 
 namespace dcnv2::cuda {
 
-inline Dtype kernel_dtype(const Tensor& t) {
-  switch (t.scalar_type()) {
-    case ScalarType::Double:
-      return Dtype::kFloat64;
-    case ScalarType::Float:
-      return Dtype::kFloat32;
-    case ScalarType::Half:
-      return Dtype::kFloat16;
-    default:
-      return Dtype::kBFloat16;  // the checks let nothing else through
-  }
-}
-
 inline View4 view(const Tensor& t) {
-  return {t.data_ptr(), kernel_dtype(t), t.stride(0), t.stride(1), t.stride(2), t.stride(3)};
+  return {t.data_ptr(), kernel_dtype(t.scalar_type()), t.stride(0), t.stride(1), t.stride(2),
+          t.stride(3)};
 }
-inline View4 view(const std::optional<Tensor>& t) { return t ? view(*t) : View4{}; }
+inline View4 view(const OptionalTensor& t) { return t ? view(*t) : View4{}; }
 
 inline cudaStream_t current_stream(const Tensor& t) {
   void* stream = nullptr;
@@ -44,7 +32,7 @@ inline Tensor new_workspace(const Tensor& like, size_t bytes) {
 inline Tensor channels_last(const Tensor& t, cudaStream_t stream) {
   const Shape sizes = sizes_of(t);
   const bool aligned = reinterpret_cast<uintptr_t>(t.data_ptr()) % 16 == 0;
-  if (t.numel() == 0 || (aligned && lies_as(t, channels_last_strides(sizes)))) return t;
+  if (t.numel() == 0 || (aligned && has_strides(t, channels_last_strides(sizes)))) return t;
   Tensor copy = new_result(t, sizes, true);
   launch_copy(view(t), view(copy), sizes.data(), stream);
   return copy;
@@ -57,8 +45,9 @@ struct Result {
 
   Result(const Tensor& like, const Shape& sizes, bool want_channels_last)
       : wanted(new_result(like, sizes, want_channels_last)),
-        written(lies_as(wanted, channels_last_strides(sizes)) ? wanted
-                                                              : new_result(like, sizes, true)) {}
+        written(has_strides(wanted, channels_last_strides(sizes)) ? wanted
+                                                                  : new_result(like, sizes, true)) {
+  }
 
   Tensor finish(cudaStream_t stream) const {
     if (written.get() != wanted.get()) {
@@ -71,7 +60,9 @@ struct Result {
 inline void fill_zero(const Tensor& t, cudaStream_t stream) {
   if (t.numel() == 0) return;
   const auto status = cudaMemsetAsync(t.data_ptr(), 0, t.numel() * t.element_size(), stream);
-  STD_TORCH_CHECK(status == cudaSuccess, "dcnv2: memset: ", cudaGetErrorString(status));
+  if (status != cudaSuccess) {
+    throw std::runtime_error(std::string("dcnv2: memset: ") + cudaGetErrorString(status));
+  }
 }
 
 }  // namespace dcnv2::cuda

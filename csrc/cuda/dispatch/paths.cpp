@@ -74,6 +74,7 @@ int current_capability() {
 // Returns "path: reason" for a layer whose channels fit. `dtype` is a name of torch, `capability`
 // is major * 10 + minor.
 DCNV2_EXPORT const char* dcnv2_conv_path(const char* dtype, int capability) {
+  using namespace dcnv2;
   using namespace dcnv2::cuda;
   thread_local std::string answer;
   const std::string name = dtype;

@@ -20,21 +20,34 @@ bool prints_plans() {
   return prints;
 }
 
-void print_plan(const PassPlan& plan, const Tensor& input) {
+void print_plan(const PassPlan& plan, bool packed, const Tensor& input) {
   std::fprintf(stderr, "dcnv2: %s of input %s %s: %s", plan.pass, text(sizes_of(input)).c_str(),
                toString(input.scalar_type()), path_name(plan.path));
   if (plan.tile_cols > 0) std::fprintf(stderr, ", %d columns a tile", plan.tile_cols);
-  std::fprintf(stderr, ", %zu bytes of packed weight, %zu bytes of workspace\n", plan.packed_weight,
+  std::fprintf(stderr, ", %zu bytes of packed weight%s, %zu bytes of workspace\n",
+               plan.weight ? plan.weight->bytes : 0, packed ? " of the pass before" : "",
                plan.workspace);
 }
 
 }  // namespace
 
-void run_plan(const PassPlan& plan, const Tensor& input, cudaStream_t stream) {
-  if (prints_plans()) print_plan(plan, input);
-  if (plan.workspace == 0) return plan.launch(nullptr, stream);
-  const Tensor workspace = new_workspace(input, plan.workspace);
-  plan.launch(workspace.data_ptr(), stream);
+void run_plans(const std::vector<PassPlan>& plans, const Tensor& input, cudaStream_t stream) {
+  const WeightPlan* packed = nullptr;  // held in `weight`
+  OptionalTensor weight;
+  for (const PassPlan& plan : plans) {
+    const bool pack = plan.weight && !(packed && packed->layout.serves(plan.weight->layout));
+    if (prints_plans()) print_plan(plan, plan.weight && !pack, input);
+    if (pack) {
+      packed = &*plan.weight;
+      weight = new_workspace(input, packed->bytes);
+      packed->pack(weight->data_ptr(), stream);
+    }
+    OptionalTensor workspace;
+    if (plan.workspace > 0) workspace = new_workspace(input, plan.workspace);
+    plan.launch({.weight = plan.weight ? weight->data_ptr() : nullptr,
+                 .workspace = workspace ? workspace->data_ptr() : nullptr},
+                stream);
+  }
 }
 
 }  // namespace dcnv2::cuda

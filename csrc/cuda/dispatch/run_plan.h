@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Runs a pass by its plan, and prints the plan first if DCNV2_PRINT_PLANS=1 is in the environment.
+// Runs passes by their plans, and prints each plan first if DCNV2_PRINT_PLANS=1 is in the
+// environment.
 #pragma once
 
 #include "cuda/dispatch/operands.h"
 
 namespace dcnv2::cuda {
 
-// `input`: of the operator; the workspace is on its device.
-void run_plan(const PassPlan& plan, const Tensor& input, cudaStream_t stream);
+// Passes one after the other; the weight is packed once for those that follow each other and read
+// it in one layout. `input`: of the operator; the memory is on its device.
+void run_plans(const std::vector<PassPlan>& plans, const Tensor& input, cudaStream_t stream);
 
 }  // namespace dcnv2::cuda

@@ -4,8 +4,11 @@
 
 #include "cuda/common/vec16.cuh"
 #include "cuda/common/common.cuh"
+#include "cuda/dispatch/roi_passes.h"
 
 namespace dcnv2::cuda {
+
+// ---- Bin
 
 template <class Acc, bool kPsroi>
 struct RoiBin {
@@ -77,6 +80,16 @@ __device__ __forceinline__ int64_t bin_class(const RoiPoolGeometry& g, int64_t o
   return out_channel / (g.out_channels / g.classes);
 }
 
+// The modulation of a bin, 1 without a mask.
+template <class Acc>
+__device__ __forceinline__ Acc bin_mask(const RoiPoolArgs& a, int64_t r, int64_t bin_y,
+                                        int64_t bin_x) {
+  if (a.mask.data == nullptr) return Acc(1);
+  return load_as<Acc>(a.mask.data, a.mask.dtype, a.mask.index(r, 0, bin_y, bin_x));
+}
+
+// ---- Channels of a thread
+
 // The number of consecutive channels of a thread: one, or a vector.
 template <class T>
 struct Single {
@@ -98,6 +111,8 @@ struct Vec16 {
     *reinterpret_cast<uint4*>(at) = make_vec16(v, T{});
   }
 };
+
+// ---- Sums
 
 // Sums of a bin's samples for a few channels: values, and derivatives with respect to the position.
 template <class Acc, int kCount>
@@ -146,6 +161,8 @@ __device__ BinSums<Acc, Channels::kCount> bin_sums(const RoiPoolArgs& a,
   return sums;
 }
 
+// ---- Dispatch
+
 // Whether a vector of output channels is also a vector of input channels. It is not if channels are
 // position sensitive, or if a vector would belong to two classes.
 inline bool takes_vec16(const RoiPoolArgs& a) {
@@ -166,14 +183,6 @@ void dispatch_pool(const RoiPoolArgs& a, F f) {
     }
     with(Single<T>{});
   });
-}
-
-// The modulation of a bin, 1 without a mask.
-template <class Acc>
-__device__ __forceinline__ Acc bin_mask(const RoiPoolArgs& a, int64_t r, int64_t bin_y,
-                                        int64_t bin_x) {
-  if (a.mask.data == nullptr) return Acc(1);
-  return load_as<Acc>(a.mask.data, a.mask.dtype, a.mask.index(r, 0, bin_y, bin_x));
 }
 
 }  // namespace dcnv2::cuda

@@ -7,6 +7,8 @@
 
 namespace dcnv2::cuda {
 
+// ---- Table
+
 // The pixels that samples may touch. Empty: low > high.
 struct alignas(16) Box {
   int low_y, high_y, low_x, high_x;
@@ -40,6 +42,8 @@ struct BinTable {
         rois(reinterpret_cast<RoiBox*>(boxes + bins(g))),
         axes(reinterpret_cast<TableBin<Acc>*>(rois + g.rois)) {}
 };
+
+// ---- Kernel
 
 template <class Acc>
 __device__ void find_pixels(const BinAxis<Acc>& axis, int64_t size, int& low, int& high) {

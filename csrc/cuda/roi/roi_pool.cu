@@ -10,12 +10,16 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
 
+// ---- Sum of a warp
+
 // Sums over the lanes of a warp in a fixed order.
 template <class Acc>
 __device__ Acc warp_sum(Acc v) {
   for (int step = 16; step > 0; step /= 2) v += __shfl_xor_sync(0xffffffffu, v, step);
   return v;
 }
+
+// ---- Kernel of the forward
 
 // One thread for each bin and a few channels.
 template <class Channels, bool kPsroi>
@@ -41,6 +45,8 @@ __global__ void __launch_bounds__(kThreads) roi_pool_kernel(RoiPoolArgs a) {
     Channels::store(static_cast<T*>(a.output) + i * kCount, value);
   }
 }
+
+// ---- Gradients of a bin
 
 // A lane's contribution to the gradients of mask and offset, of the channels c0 .. c1 of a bin.
 template <class Acc>
@@ -78,6 +84,8 @@ __device__ __forceinline__ int64_t warp_index() {
   return blockIdx.x * int64_t(kWarps) + threadIdx.x / 32;
 }
 
+// ---- Kernel of grad_mask
+
 // One warp for each bin.
 template <class Channels, bool kPsroi>
 __global__ void __launch_bounds__(kThreads) roi_pool_grad_mask_kernel(RoiPoolArgs a) {
@@ -97,6 +105,8 @@ __global__ void __launch_bounds__(kThreads) roi_pool_grad_mask_kernel(RoiPoolArg
     store_as<Acc>(a.grad_mask.data, a.grad_mask.dtype, a.grad_mask.index(r, 0, bin_y, bin_x), sum);
   }
 }
+
+// ---- Kernel of grad_offset, and of grad_mask if it can
 
 // Whether every bin has its own offset, so that one kernel computes the gradients of offset and
 // mask.
@@ -142,6 +152,8 @@ __global__ void __launch_bounds__(kThreads) roi_pool_grad_offset_kernel(RoiPoolA
 
 }  // namespace
 
+// ---- Launch
+
 static void launch_roi_pool(const RoiPoolArgs& a, cudaStream_t stream) {
   dispatch_pool(a, [&](auto channels, auto psroi) {
     using Channels = decltype(channels);
@@ -154,7 +166,7 @@ static void launch_roi_pool(const RoiPoolArgs& a, cudaStream_t stream) {
 
 PassPlan plan_roi_pool(const RoiPoolArgs& a) {
   return {.pass = "forward",
-          .launch = [a](void*, cudaStream_t stream) { launch_roi_pool(a, stream); }};
+          .launch = [a](const PassMemory&, cudaStream_t stream) { launch_roi_pool(a, stream); }};
 }
 
 static void launch_roi_pool_grad_offset_mask(const RoiPoolArgs& a, cudaStream_t stream) {
@@ -179,7 +191,7 @@ static void launch_roi_pool_grad_offset_mask(const RoiPoolArgs& a, cudaStream_t 
 }
 
 PassPlan plan_roi_pool_grad_offset_mask(const RoiPoolArgs& a) {
-  return {.pass = "grad_offset_mask", .launch = [a](void*, cudaStream_t stream) {
+  return {.pass = "grad_offset_mask", .launch = [a](const PassMemory&, cudaStream_t stream) {
             launch_roi_pool_grad_offset_mask(a, stream);
           }};
 }

@@ -10,6 +10,8 @@ namespace dcnv2::cuda {
 
 namespace {
 
+// ---- Sorted samples
+
 constexpr int64_t kMaxSamples = int64_t(1) << 24;
 
 int64_t samples_of(const RoiPoolGeometry& g) {
@@ -31,6 +33,8 @@ SortLayout sort_layout(const RoiPoolArgs& a) {
 int64_t weights_bytes(const SortLayout& layout) {
   return align_256(layout.samples * int64_t(sizeof(float4)));
 }
+
+// ---- Kernel
 
 // The sample with an id, which numbers (class, roi, bin, row and column of the bin's grid).
 template <bool kPsroi>
@@ -54,6 +58,8 @@ __global__ void pool_cells_kernel(RoiPoolArgs a, CellGrid grid, uint32_t samples
   const float top = scale * (1 - y.frac), bottom = scale * y.frac;
   weights[id] = {top * (1 - x.frac), top * x.frac, bottom * (1 - x.frac), bottom * x.frac};
 }
+
+// ---- Launch
 
 void launch_with_lists(const RoiPoolArgs& a, const SortLayout& layout, void* workspace,
                        cudaStream_t stream) {
@@ -86,16 +92,16 @@ PassPlan plan_roi_pool_grad_input(const RoiPoolArgs& a) {
   if (!takes_lists(a)) {
     return {.pass = "grad_input by tiles",
             .workspace = roi_tiles_workspace(a),
-            .launch = [a](void* workspace, cudaStream_t stream) {
-              launch_roi_tiles(a, workspace, stream);
+            .launch = [a](const PassMemory& memory, cudaStream_t stream) {
+              launch_roi_tiles(a, memory.workspace, stream);
             }};
   }
   const SortLayout layout = sort_layout(a);
   return {.pass = "grad_input by sorted samples",
           .workspace =
               size_t(layout.total + weights_bytes(layout)) + gather_workspace(layout, a.g.channels),
-          .launch = [a, layout](void* workspace, cudaStream_t stream) {
-            launch_with_lists(a, layout, workspace, stream);
+          .launch = [a, layout](const PassMemory& memory, cudaStream_t stream) {
+            launch_with_lists(a, layout, memory.workspace, stream);
           }};
 }
 

@@ -9,6 +9,8 @@ namespace dcnv2::cuda {
 
 namespace {
 
+// ---- Tile
+
 constexpr int kTile = 8;  // pixels a side; a warp has a row of them
 constexpr int kThreads = 32 * kTile;
 constexpr int kLaneChannels = 2;
@@ -59,6 +61,8 @@ struct PixelTile {
   }
 };
 
+// ---- Search
+
 // Lists the values of the threads that keep theirs, in thread order; returns their number.
 __device__ int keep(bool kept, int64_t value, int64_t (&list)[kThreads]) {
   __shared__ int counts[kTile];
@@ -75,6 +79,8 @@ __device__ int keep(bool kept, int64_t value, int64_t (&list)[kThreads]) {
   __syncthreads();
   return total;
 }
+
+// ---- Batch of bins
 
 // The sum of the weights of pixel `at` over a bin's samples, along one axis.
 template <class Acc, bool kPsroi>
@@ -147,6 +153,8 @@ struct Batch {
 };
 static_assert(kBatch == 32, "a lane tests one bin");
 
+// ---- Kernel
+
 template <class T, class Acc>
 __device__ void store(const RoiPoolArgs& a, const PixelTile& tile,
                       const Acc (&sum)[kTile][kLaneChannels]) {
@@ -205,6 +213,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 }  // namespace
+
+// ---- Launch
 
 size_t roi_tiles_workspace(const RoiPoolArgs& a) {
   return a.dtype == Dtype::kFloat64 ? BinTable<double>::bytes(a.g) : BinTable<float>::bytes(a.g);

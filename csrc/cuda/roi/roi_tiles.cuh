@@ -4,7 +4,7 @@
 // order. It supports every problem, and its sums are deterministic.
 #pragma once
 
-#include "cuda/dispatch/launch.h"
+#include "cuda/dispatch/roi_passes.h"
 
 namespace dcnv2::cuda {
 

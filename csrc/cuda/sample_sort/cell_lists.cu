@@ -7,6 +7,8 @@ namespace dcnv2::cuda {
 
 namespace {
 
+// ---- Kernel
+
 // Ids fit 32 bits, so that divisions are cheap.
 __global__ void __launch_bounds__(256)
     cells_kernel(ConvArgs a, int64_t first_image, CellGrid grid, uint32_t samples, uint32_t* keys,
@@ -25,6 +27,8 @@ __global__ void __launch_bounds__(256)
 }
 
 }  // namespace
+
+// ---- Launch
 
 SortLayout cell_lists_layout(const ConvGeometry& g, int64_t images) {
   return SortLayout({g.deform_groups, images, g.height, g.width}, ListOrder::kCellsThenLists,

@@ -10,6 +10,8 @@ namespace dcnv2::cuda {
 
 namespace {
 
+// ---- Samples of a cell
+
 constexpr int kThreads = 256;
 constexpr int kLines = 4;  // lines of pixels of a warp; few, so that concurrent warps are close
 constexpr int kMaxLanes = 4;  // lanes of a cell, each with a vector of channels
@@ -84,6 +86,8 @@ struct Gather {
   }
 };
 
+// ---- Kernel of oversized cells
+
 // One thread for each segment and vector of channels.
 template <class T>
 __global__ void __launch_bounds__(kThreads) segments_kernel(GatherArgs a) {
@@ -106,6 +110,8 @@ __global__ void __launch_bounds__(kThreads) segments_kernel(GatherArgs a) {
 #pragma unroll
   for (int i = 0; i < kVecSize<T>; ++i) to[i] = {sum[0][i], sum[1][i], sum[2][i], sum[3][i]};
 }
+
+// ---- Kernel
 
 // The share of a warp: kLines lines of the pixels between its cells, at a few vectors of a list.
 struct Strip {
@@ -176,6 +182,8 @@ __global__ void __launch_bounds__(kThreads) gather_kernel(GatherArgs a) {
 }
 
 }  // namespace
+
+// ---- Launch
 
 CellLists::CellLists(const SortLayout& layout, void* workspace)
     : grid(layout.grid),

@@ -5,6 +5,8 @@ namespace dcnv2::cuda {
 
 namespace {
 
+// ---- Sizes
+
 constexpr int64_t kPassSamples = int64_t(1) << 21;  // about 75 MiB of lists in float32
 constexpr int64_t kMaxKeys = (int64_t(1) << 31) - 1;
 
@@ -14,6 +16,8 @@ CellGrid grid_of(const ConvGeometry& g, int64_t images) {
 SortLayout layout_of(const ConvGeometry& g, int64_t images) {
   return SortLayout(grid_of(g, images), ListOrder::kListsThenCells, sample_count(g, images));
 }
+
+// ---- Kernels
 
 // The sample with an id, which numbers (list, pixel). Ids fit 32 bits, so that divisions are cheap.
 struct SampleIndex {
@@ -64,6 +68,8 @@ __global__ void weights_kernel(ConvArgs a, int64_t first_image, int64_t samples,
 
 }  // namespace
 
+// ---- Launch
+
 int64_t images_per_pass(const ConvGeometry& g) {
   const int64_t samples = sample_count(g, 1), keys = grid_of(g, 1).keys();
   if (samples > kMaxKeys || keys > kMaxKeys) {
@@ -72,8 +78,8 @@ int64_t images_per_pass(const ConvGeometry& g) {
   }
   const int64_t fit = std::min(kPassSamples / std::max<int64_t>(samples, 1), kMaxKeys / keys);
   const int64_t batch = std::max<int64_t>(g.batch, 1);
-  const int64_t runs = ceil_div(batch, std::clamp<int64_t>(fit, 1, batch));
-  return ceil_div(batch, runs);
+  const int64_t passes = ceil_div(batch, std::clamp<int64_t>(fit, 1, batch));
+  return ceil_div(batch, passes);
 }
 
 int64_t sample_count(const ConvGeometry& g, int64_t images) {
@@ -101,14 +107,14 @@ SampleLists<Acc> build_sample_lists(const ConvArgs& a, int64_t first_image, int6
   weights_kernel<Acc><<<blocks, 256, 0, stream>>>(a, first_image, layout.samples, pixels,
                                                   words(layout.ids_out), weights);
   check(cudaGetLastError(), "sample weights");
-  return {layout.grid,
-          words(layout.ids_out),
-          weights,
-          words(layout.row_offsets),
-          words(layout.keys_out),
-          uint32_t(layout.samples),
-          words(layout.has_oversized),
-          words(layout.keys_in)};
+  return {.grid = layout.grid,
+          .row = words(layout.ids_out),
+          .weights = weights,
+          .row_offsets = words(layout.row_offsets),
+          .keys = words(layout.keys_out),
+          .samples = uint32_t(layout.samples),
+          .has_oversized = words(layout.has_oversized),
+          .spare = words(layout.keys_in)};
 }
 
 template SampleLists<float> build_sample_lists<float>(const ConvArgs&, int64_t, int64_t, void*,

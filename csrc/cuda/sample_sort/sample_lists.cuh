@@ -6,6 +6,8 @@
 
 namespace dcnv2::cuda {
 
+// ---- Lists
+
 template <class Acc>
 struct SampleLists {
   CellGrid grid;
@@ -27,6 +29,8 @@ struct SampleLists {
     return list * grid.cells() + grid.cell(n, y, x, corner);
   }
 };
+
+// ---- Entries of a pixel
 
 // The entries of a pixel: the samples of the four cells around it. The left and right cell of a
 // line are neighbours in the lists, so there are two ranges: one of the line above the pixel, and
@@ -65,6 +69,8 @@ struct Entries {
     return {at, 2 * down + (at < (down ? middle[1] : middle[0]) ? 1 : 0)};
   }
 };
+
+// ---- Launch
 
 // Images that are sorted together, so that keys and indices fit 32 bits and the workspace is
 // bounded. Throws if a single image is too large.

@@ -9,6 +9,8 @@ namespace dcnv2::cuda {
 
 namespace {
 
+// ---- Sort
+
 int bits_for(int64_t keys) {
   int bits = 1;
   while ((int64_t(1) << bits) <= keys) ++bits;
@@ -35,6 +37,8 @@ size_t sort_workspace(int64_t samples, int64_t keys) {
   }
   return last.bytes;
 }
+
+// ---- Kernel of the CSR row offsets
 
 struct Sorted {
   const uint32_t *keys, *ids;
@@ -83,6 +87,8 @@ __global__ void row_offsets_kernel(Sorted sorted, uint32_t* row_offsets, uint32_
 
 }  // namespace
 
+// ---- Launch
+
 SortLayout::SortLayout(const CellGrid& grid, ListOrder order, int64_t samples)
     : grid(grid), order(order), samples(samples) {
   int64_t at = 0;
@@ -108,13 +114,13 @@ void sort_samples(const SortLayout& layout, void* workspace, cudaStream_t stream
                                         0, bits_for(layout.sort_keys()), stream),
         "sample sort");
   const CellGrid& grid = layout.grid;
-  const Sorted sorted{words(layout.keys_out),
-                      words(layout.ids_out),
-                      uint32_t(layout.samples),
-                      uint32_t(layout.sort_keys()),
-                      apart ? 1 : uint32_t(grid.lists),
-                      uint32_t(layout.samples / grid.lists),
-                      uint32_t(grid.keys())};
+  const Sorted sorted{.keys = words(layout.keys_out),
+                      .ids = words(layout.ids_out),
+                      .samples = uint32_t(layout.samples),
+                      .sort_keys = uint32_t(layout.sort_keys()),
+                      .lists = apart ? 1 : uint32_t(grid.lists),
+                      .list_samples = uint32_t(layout.samples / grid.lists),
+                      .last = uint32_t(grid.keys())};
   row_offsets_kernel<<<blocks_for(layout.samples + 1, 256), 256, 0, stream>>>(
       sorted, words(layout.row_offsets), has_oversized);
   check(cudaGetLastError(), "sample list starts");

@@ -8,6 +8,8 @@
 
 namespace dcnv2::cuda {
 
+// ---- Cells
+
 // The cells of some images, once for each list: for each deform group, for each deform group and
 // tap, or for each class.
 struct CellGrid {
@@ -32,6 +34,8 @@ constexpr int kOversized = 1024;
 struct SampleRange {
   uint32_t begin, end;
 };
+
+// ---- Sort
 
 // The arrays of the sort in a workspace. The caller writes ids, which number the samples list by
 // list, and keys: the cell of a sample, or list * cells + cell for kListsThenCells. The key of a

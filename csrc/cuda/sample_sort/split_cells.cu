@@ -10,6 +10,8 @@ constexpr int kLaneVecs = 8;              // vectors of channels that a warp sum
 constexpr int kSharers = 32 / kLaneVecs;  // lanes that share a segment's samples
 constexpr uint32_t kAll = 0xffffffffu;
 
+// ---- Kernel
+
 // One warp for each segment and kLaneVecs vectors of channels.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
@@ -56,6 +58,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 }  // namespace
+
+// ---- Launch
 
 // segment_length >= 8 * channels, so that the sums fit the spare memory, 8 bytes for each sample.
 OversizedCells::OversizedCells(const SampleLists<float>& lists, int64_t channels)

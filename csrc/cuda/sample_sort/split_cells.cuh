@@ -10,7 +10,7 @@
 
 namespace dcnv2::cuda {
 
-// ---- segments
+// ---- Segments
 
 inline int64_t max_segments(int64_t samples, int64_t segment_length) {
   return 2 * ceil_div(samples, segment_length);
@@ -47,7 +47,7 @@ struct CellSegment {
   }
 };
 
-// ---- sums
+// ---- Sums
 
 template <class T>
 using CornerSums = float[4][kVecSize<T>];

@@ -6,6 +6,8 @@
 
 namespace dcnv2::cuda {
 
+// ---- Kernel
+
 // Grid: tiles of output pixels, tiles of a group's output channels, groups.
 template <class T>
 __global__ void __launch_bounds__(kTileThreads) forward_kernel(ConvArgs a) {
@@ -44,6 +46,8 @@ __global__ void __launch_bounds__(kTileThreads) forward_kernel(ConvArgs a) {
   }
 }
 
+// ---- Launch
+
 static void launch_forward(const ConvArgs& a, cudaStream_t stream) {
   const dim3 grid(ceil_div(a.g.out_pixels(), kTile), ceil_div(a.g.group_out(), kTile), a.g.groups);
   dispatch(a.dtype, [&](auto element) {
@@ -54,7 +58,7 @@ static void launch_forward(const ConvArgs& a, cudaStream_t stream) {
 
 PassPlan plan_forward(const ConvArgs& a) {
   return {.pass = "forward",
-          .launch = [a](void*, cudaStream_t stream) { launch_forward(a, stream); }};
+          .launch = [a](const PassMemory&, cudaStream_t stream) { launch_forward(a, stream); }};
 }
 
 }  // namespace dcnv2::cuda

@@ -8,6 +8,8 @@
 
 namespace dcnv2::cuda {
 
+// ---- Kernel
+
 // Grid: tiles of input pixels of the lists' images, tiles of a channel unit, channel units.
 template <class T>
 __global__ void __launch_bounds__(kTileThreads)
@@ -58,6 +60,8 @@ __global__ void __launch_bounds__(kTileThreads)
   }
 }
 
+// ---- Launch
+
 static void launch_grad_input(const ConvArgs& a, int64_t images_at_once, void* workspace,
                               cudaStream_t stream) {
   const ConvGeometry& g = a.g;
@@ -80,8 +84,8 @@ PassPlan plan_grad_input(const ConvArgs& a) {
   const size_t acc_size = a.dtype == Dtype::kFloat64 ? sizeof(double) : sizeof(float);
   return {.pass = "grad_input",
           .workspace = size_t(sample_lists_workspace(a.g, images, acc_size)),
-          .launch = [a, images](void* workspace, cudaStream_t stream) {
-            launch_grad_input(a, images, workspace, stream);
+          .launch = [a, images](const PassMemory& memory, cudaStream_t stream) {
+            launch_grad_input(a, images, memory.workspace, stream);
           }};
 }
 

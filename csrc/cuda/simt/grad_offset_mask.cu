@@ -8,6 +8,8 @@
 
 namespace dcnv2::cuda {
 
+// ---- Kernel
+
 // Sums over the 16 threads that share the rows of a tile; each of them gets the sum.
 template <class Acc>
 __device__ __forceinline__ Acc sum_over_columns(Acc v) {
@@ -90,6 +92,8 @@ __global__ void __launch_bounds__(kTileThreads) grad_offset_mask_kernel(ConvArgs
   }
 }
 
+// ---- Launch
+
 static void launch_grad_offset_mask(const ConvArgs& a, cudaStream_t stream) {
   const dim3 grid(ceil_div(a.g.out_pixels(), kTile), a.g.taps(), a.g.deform_groups);
   dispatch(a.dtype, [&](auto element) {
@@ -99,8 +103,9 @@ static void launch_grad_offset_mask(const ConvArgs& a, cudaStream_t stream) {
 }
 
 PassPlan plan_grad_offset_mask(const ConvArgs& a) {
-  return {.pass = "grad_offset_mask",
-          .launch = [a](void*, cudaStream_t stream) { launch_grad_offset_mask(a, stream); }};
+  return {.pass = "grad_offset_mask", .launch = [a](const PassMemory&, cudaStream_t stream) {
+            launch_grad_offset_mask(a, stream);
+          }};
 }
 
 }  // namespace dcnv2::cuda

@@ -13,6 +13,8 @@ namespace dcnv2::cuda {
 
 namespace {
 
+// ---- Splits
+
 constexpr int64_t kTargetBlocks = 512;  // about four for each multiprocessor
 constexpr int64_t kPixelsPerSplit = 1024;  // a shorter split is not worth its partial sums
 constexpr int kBiasLanes = 8, kBiasRows = 32;  // threads of a block
@@ -41,6 +43,8 @@ int64_t bias_splits(const ConvArgs& a) {
 size_t accumulator_size(Dtype dtype) { return dtype == Dtype::kFloat64 ? 8 : 4; }
 
 }  // namespace
+
+// ---- Kernel of the weight
 
 // Grid: tiles of (tap, channel), tiles of a group's output channels, splits x groups.
 // partial: [splits, groups, taps * group_in, group_out]
@@ -79,6 +83,8 @@ __global__ void __launch_bounds__(kTileThreads)
   }
 }
 
+// ---- Sum of the splits
+
 // The sum of all splits.
 template <class Acc>
 struct SplitSums {
@@ -94,6 +100,8 @@ struct SplitSums {
     return sum;
   }
 };
+
+// ---- Kernels of the bias
 
 // Consecutive channels that a thread loads at once.
 template <class T, int kCount>
@@ -144,6 +152,8 @@ __global__ void add_bias_splits_kernel(ConvArgs a, int64_t splits,
   static_cast<T*>(a.grad_bias)[channel] = narrow<T>(accumulator_t<T>(sum));
 }
 
+// ---- Launch
+
 static void launch_grad_weight(const ConvArgs& a, int64_t splits, void* workspace,
                                cudaStream_t stream) {
   const ConvGeometry& g = a.g;
@@ -155,8 +165,11 @@ static void launch_grad_weight(const ConvArgs& a, int64_t splits, void* workspac
     grad_weight_kernel<T><<<grid, kTileThreads, 0, stream>>>(a, splits, partial);
     check(cudaGetLastError(), "grad_weight");
     launch_store_weight<T>(a,
-                           SplitSums<accumulator_t<T>>{partial, splits, g.groups,
-                                                       g.taps() * g.group_in(), g.group_out()},
+                           SplitSums<accumulator_t<T>>{.partial = partial,
+                                                       .splits = splits,
+                                                       .groups = g.groups,
+                                                       .rows = g.taps() * g.group_in(),
+                                                       .outputs = g.group_out()},
                            stream);
   });
 }
@@ -166,8 +179,8 @@ PassPlan plan_grad_weight(const ConvArgs& a) {
   const int64_t sums = splits * a.g.taps() * a.g.group_in() * a.g.out_channels;
   return {.pass = "grad_weight",
           .workspace = sums * accumulator_size(a.dtype),
-          .launch = [a, splits](void* workspace, cudaStream_t stream) {
-            launch_grad_weight(a, splits, workspace, stream);
+          .launch = [a, splits](const PassMemory& memory, cudaStream_t stream) {
+            launch_grad_weight(a, splits, memory.workspace, stream);
           }};
 }
 
@@ -190,8 +203,8 @@ PassPlan plan_grad_bias(const ConvArgs& a) {
   const int64_t splits = bias_splits(a);
   return {.pass = "grad_bias",
           .workspace = splits * a.g.out_channels * accumulator_size(a.dtype),
-          .launch = [a, splits](void* workspace, cudaStream_t stream) {
-            launch_grad_bias(a, splits, workspace, stream);
+          .launch = [a, splits](const PassMemory& memory, cudaStream_t stream) {
+            launch_grad_bias(a, splits, memory.workspace, stream);
           }};
 }
 

@@ -208,11 +208,11 @@ struct AddressTable {
   __device__ float4 weight(int slot, int row) const { return weights[slot * kRows + row]; }
 };
 
-// Whether no shared-memory row of `smem` channels (128 bytes) spans two deform groups, so that all
+// Whether no shared-memory row, of `row_channels` channels, spans two deform groups, so that all
 // lanes of a row need the same address.
-inline bool rows_share_addresses(const ConvGeometry& g, int smem) {
+inline bool rows_share_addresses(const ConvGeometry& g, int row_channels) {
   return g.deform_channels() % g.group_in() == 0 ||
-         (g.deform_channels() % smem == 0 && g.group_in() % g.deform_channels() == 0);
+         (g.deform_channels() % row_channels == 0 && g.group_in() % g.deform_channels() == 0);
 }
 
 // Corner loads in flight: one 16-byte vector of kCount samples.
@@ -272,17 +272,17 @@ struct SampleProducer {
   uint32_t pending_smem = 0;  // stored here
   uint32_t pending = 0;  // barrier of that stage; 0: none
 
-  // load(corners, item) issues the loads from that item on; open() waits for the stage and
+  // load(corners, item) issues the loads from that item on; acquire() waits for the stage and
   // issues copies into it. smem, full: addresses of the first item's destination and of the stage's
   // barrier.
-  template <class Load, class Open>
-  __device__ void step(Load load, Open open, uint32_t smem, uint32_t full) {
+  template <class Load, class Acquire>
+  __device__ void step(Load load, Acquire acquire, uint32_t smem, uint32_t full) {
     CornerLoads<kFirst> first;
     CornerLoads<kSecond> next;
     load(first, 0);
     if (kFirst == 0) load(next, 0);
     commit_pending();
-    open();
+    acquire();
     if (kFirst > 0) {
       load(next, kFirst);
       first.template store<M, kSplitBytes>(smem, kItemBytes);

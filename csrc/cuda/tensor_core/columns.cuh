@@ -50,7 +50,7 @@ bool columns_fit(const ConvArgs& a, Path path);
 // Computes the columns of a range of images and writes the requested ones of grad_offset and
 // grad_mask, and the columns if `columns` is not null. weight: packed by columns_weight(a, path).
 void launch_columns(const ConvArgs& a, const ImageRange& images, Path path,
-                    const PackedWeight& packed, const char* weight, char* columns,
+                    const PackedWeight& packed, const void* weight, char* columns,
                     cudaStream_t stream);
 
 }  // namespace dcnv2::cuda

@@ -141,41 +141,29 @@ template <class M, bool kShareAddresses>
 __global__ void __launch_bounds__(M::kMathThreads + M::kProducerThreads, 1)
     forward_kernel(__grid_constant__ const ForwardArgs f) {
   if constexpr (M::kSupported) {
-    // Shared memory
     extern __shared__ __align__(kTileAlignment) char raw[];
     auto& shared = *reinterpret_cast<ForwardSmem<M>*>(raw);
-
-    // Barriers
-    init_pipeline(shared.pipeline.full, shared.pipeline.empty, M::kProducerThreads / 32 * kArrivals,
-                  M::kMathThreads / 32 * kArrivals);
-
-    if (threadIdx.x < M::kMathThreads) {
-      // Math warps and their epilogue: tiles.cuh
-      M::warpgroup_reg_alloc();
-      math_tiles<M>(f.grid, f.map, shared.pipeline);
-    } else {
-      // Producer warps
-      M::warpgroup_reg_dealloc();
-      producer_warps<M, kShareAddresses>(f, shared, threadIdx.x - M::kMathThreads);
-    }
+    // Barriers, math warps and their epilogue: tiles.cuh
+    run_gemm<M>(f.grid, f.map, shared.pipeline,
+                [&](int thread) { producer_warps<M, kShareAddresses>(f, shared, thread); });
   }
 }
 
 // ---- Launch
 
 template <class M, bool kShareAddresses>
-void launch(const ConvArgs& a, const PackedWeight& packed, void* workspace, cudaStream_t stream) {
-  launch_pack_weight(a, packed, workspace, stream);
+void launch(const ConvArgs& a, const PackedWeight& packed, const void* weight,
+            cudaStream_t stream) {
   const ForwardArgs f{
       .conv = a,
-      .grid = {packed, workspace, a.g.out_pixels(), M::kTileRows, M::kTileCols},
+      .grid = tile_grid<M>(packed, weight, a.g.out_pixels()),
       .map = {.data = a.output,
               .height = int(a.g.out_height),
               .width = int(a.g.out_width),
               .channels = int(a.g.out_channels),
               .bias = a.bias,
               .bias_stride = a.bias_stride},
-      .zeros = static_cast<const char*>(workspace) + packed.count() * sizeof(typename M::element),
+      .zeros = static_cast<const char*>(weight) + packed.count() * sizeof(typename M::element),
   };
   launch_persistent(forward_kernel<M, kShareAddresses>, f, f.grid.tiles(),
                     M::kMathThreads + M::kProducerThreads, sizeof(ForwardSmem<M>), stream);
@@ -187,17 +175,17 @@ bool share_addresses(const ConvArgs& a) {
       a.g, a.dtype == Dtype::kFloat32 ? kRowElements<float> : kRowElements<__half>);
 }
 
-void launch(const ConvArgs& a, Path path, const PackedWeight& packed, void* workspace,
+void launch(const ConvArgs& a, Path path, const PackedWeight& packed, const void* weight,
             cudaStream_t stream) {
   if (share_addresses(a)) {
     return dispatch_k_major_product<128>(a, path, packed.tile_cols, [&](auto product) {
-      launch<typename decltype(product)::type, true>(a, packed, workspace, stream);
+      launch<typename decltype(product)::type, true>(a, packed, weight, stream);
     });
   }
   // tile_cols returns 64 here
   dispatch_k_major_product<64>(a, path, packed.tile_cols, [&](auto product) {
     using M = typename decltype(product)::type;
-    if constexpr (M::kTileCols == 64) launch<M, false>(a, packed, workspace, stream);
+    if constexpr (M::kTileCols == 64) launch<M, false>(a, packed, weight, stream);
   });
 }
 
@@ -206,14 +194,12 @@ void launch(const ConvArgs& a, Path path, const PackedWeight& packed, void* work
 PassPlan plan_fused_forward(const ConvArgs& a, Path path) {
   const int cols = tile_cols(a, path, a.g.group_out(), share_addresses(a));
   const PackedWeight packed = forward_weight(a, cols, operand_form(a, path));
-  const size_t bytes = packed_weight_bytes(a, packed);
   return {.pass = "forward",
           .path = path,
           .tile_cols = cols,
-          .packed_weight = bytes,
-          .workspace = bytes,
-          .launch = [a, path, packed](void* workspace, cudaStream_t stream) {
-            launch(a, path, packed, workspace, stream);
+          .weight = plan_weight(a, packed),
+          .launch = [a, path, packed](const PassMemory& memory, cudaStream_t stream) {
+            launch(a, path, packed, memory.weight, stream);
           }};
 }
 

@@ -13,6 +13,8 @@ namespace dcnv2::cuda {
 
 namespace {
 
+// ---- Types
+
 struct GradInputArgs {
   TileGrid grid;
   OutputMap map;  // grad_input of the lists' images
@@ -23,11 +25,15 @@ struct GradInputArgs {
   int deform_channels;
 };
 
+// ---- Shared memory
+
 template <class M>
 struct GradInputSmem {
   PipelineStorage<M> pipeline;
   typename OversizedRows<M>::Smem oversized;
 };
+
+// ---- Producer warps
 
 // Fills stage after stage of the pipeline. Eight threads gather a row, each its vector of channels.
 template <class M>
@@ -173,28 +179,29 @@ struct GradInputProducer {
 };
 
 template <class M>
+__device__ void producer_warps(const GradInputArgs& f, GradInputSmem<M>& shared, int thread) {
+  GradInputProducer<M> producer(f, shared, thread);
+  for (int t = blockIdx.x; t < f.grid.tiles(); t += gridDim.x) {
+    const OutputTile tile = output_tile_at<M>(f.grid, t);
+    load_tile_pixels(shared.pipeline, f.grid, f.map, tile.row0, thread);
+    producer.fill_tile(tile);
+  }
+}
+
+// ---- Kernel
+
+template <class M>
 __global__ void __launch_bounds__(M::kMathThreads + M::kProducerThreads, 1)
     grad_input_kernel(__grid_constant__ const GradInputArgs f) {
   if constexpr (M::kSupported) {
     extern __shared__ __align__(kTileAlignment) char raw[];
     auto& shared = *reinterpret_cast<GradInputSmem<M>*>(raw);
-    init_pipeline(shared.pipeline.full, shared.pipeline.empty, M::kProducerThreads / 32 * kArrivals,
-                  M::kMathThreads / 32 * kArrivals);
-    if (threadIdx.x < M::kMathThreads) {
-      M::warpgroup_reg_alloc();
-      math_tiles<M>(f.grid, f.map, shared.pipeline);
-    } else {
-      M::warpgroup_reg_dealloc();
-      const int thread = threadIdx.x - M::kMathThreads;
-      GradInputProducer<M> producer(f, shared, thread);
-      for (int t = blockIdx.x; t < f.grid.tiles(); t += gridDim.x) {
-        const OutputTile tile = output_tile_at<M>(f.grid, t);
-        load_tile_pixels(shared.pipeline, f.grid, f.map, tile.row0, thread);
-        producer.fill_tile(tile);
-      }
-    }
+    run_gemm<M>(f.grid, f.map, shared.pipeline,
+                [&](int thread) { producer_warps<M>(f, shared, thread); });
   }
 }
+
+// ---- Launch
 
 // Whether no tile of `cols` columns has channels of two deform groups.
 bool one_group_a_tile(const ConvGeometry& g, int cols) {
@@ -207,42 +214,31 @@ int grad_input_cols(const ConvArgs& a, Path path) {
   return one_group_a_tile(a.g, cols) ? cols : 64;
 }
 
-// The images that the lists take at a time, and where everything is in the workspace: the packed
-// weight, then the lists.
-struct Workspace {
-  PackedWeight packed;
-  int64_t images, lists, total;
-
-  Workspace(const ConvArgs& a, Path path)
-      : packed(backward_weight(a, grad_input_cols(a, path), operand_form(a, path))),
-        images(images_per_pass(a.g)),
-        lists(align_256(int64_t(packed_weight_bytes(a, packed)))),
-        total(lists + sample_lists_workspace(a.g, images, sizeof(float))) {}
-};
-
 // The product for the images of some lists, from image `first` on.
-void launch_images(const ConvArgs& a, Path path, const Workspace& layout, int64_t first,
-                   char* workspace, cudaStream_t stream) {
+void launch_images(const ConvArgs& a, Path path, const PackedWeight& packed, int64_t first,
+                   int64_t images, const PassMemory& memory, cudaStream_t stream) {
   const ConvGeometry& g = a.g;
   const int64_t size = int64_t(element_size(a.dtype));
-  const int64_t images = std::min(layout.images, g.batch - first);
-  const auto lists = build_sample_lists<float>(a, first, images, workspace + layout.lists, stream);
+  const auto lists = build_sample_lists<float>(a, first, images, memory.workspace, stream);
   const char* grad_output = static_cast<const char*>(a.grad_output) +
                             first * g.out_height * g.out_width * g.out_channels * size;
   const OversizedCells oversized =
       sum_oversized_cells(lists, a.dtype, grad_output, g.out_channels, stream);
-  dispatch_k_major_product<64>(a, path, layout.packed.tile_cols, [&](auto product) {
+  dispatch_k_major_product<64>(a, path, packed.tile_cols, [&](auto product) {
     using M = typename decltype(product)::type;
-    const GradInputArgs f{
-        .grid = {layout.packed, workspace, images * g.height * g.width, M::kTileRows, M::kTileCols},
-        .map = {static_cast<char*>(a.grad_input) +
-                    first * g.height * g.width * g.in_channels * size,
-                int(g.height), int(g.width), int(g.in_channels), nullptr, 0},
-        .lists = lists,
-        .oversized = oversized,
-        .grad_output = grad_output,
-        .row_vecs = uint32_t(g.out_channels * size / kVec16Bytes),
-        .deform_channels = int(g.deform_channels())};
+    const GradInputArgs f{.grid = tile_grid<M>(packed, memory.weight, images * g.height * g.width),
+                          .map = {.data = static_cast<char*>(a.grad_input) +
+                                          first * g.height * g.width * g.in_channels * size,
+                                  .height = int(g.height),
+                                  .width = int(g.width),
+                                  .channels = int(g.in_channels),
+                                  .bias = nullptr,
+                                  .bias_stride = 0},
+                          .lists = lists,
+                          .oversized = oversized,
+                          .grad_output = grad_output,
+                          .row_vecs = uint32_t(g.out_channels * size / kVec16Bytes),
+                          .deform_channels = int(g.deform_channels())};
     launch_persistent(grad_input_kernel<M>, f, f.grid.tiles(),
                       M::kMathThreads + M::kProducerThreads, sizeof(GradInputSmem<M>), stream);
     check(cudaGetLastError(), "fused grad_input");
@@ -262,18 +258,20 @@ std::optional<PassPlan> plan_fused_grad_input(const ConvArgs& a, Path path) {
   if (path == Path::kSimt || !one_group_a_tile(a.g, grad_input_cols(a, path)) || !vecs_fit(a)) {
     return std::nullopt;
   }
-  const Workspace layout(a, path);
-  return PassPlan{.pass = "grad_input",
-                  .path = path,
-                  .tile_cols = layout.packed.tile_cols,
-                  .packed_weight = packed_weight_bytes(a, layout.packed),
-                  .workspace = size_t(layout.total),
-                  .launch = [a, path, layout](void* workspace, cudaStream_t stream) {
-                    launch_pack_weight(a, layout.packed, workspace, stream);
-                    for (int64_t first = 0; first < a.g.batch; first += layout.images) {
-                      launch_images(a, path, layout, first, static_cast<char*>(workspace), stream);
-                    }
-                  }};
+  const PackedWeight packed = backward_weight(a, grad_input_cols(a, path), operand_form(a, path));
+  const int64_t images = images_per_pass(a.g);  // that the lists take at a time
+  return PassPlan{
+      .pass = "grad_input",
+      .path = path,
+      .tile_cols = packed.tile_cols,
+      .weight = plan_weight(a, packed),
+      .workspace = size_t(sample_lists_workspace(a.g, images, sizeof(float))),
+      .launch = [a, path, packed, images](const PassMemory& memory, cudaStream_t stream) {
+        for (int64_t first = 0; first < a.g.batch; first += images) {
+          launch_images(a, path, packed, first, std::min(images, a.g.batch - first), memory,
+                        stream);
+        }
+      }};
 }
 
 }  // namespace dcnv2::cuda

@@ -16,26 +16,22 @@ int64_t image_columns(const ConvArgs& a) {
   return a.g.out_height * a.g.out_width * a.g.taps() * ColumnSizes(a).row;
 }
 
-// How many images are processed at a time, and the layout of the workspace: the packed weight is
-// first. Without grad_input there are neither columns nor lists, and all images run at once.
-// Otherwise the workspace is at most the packed weight, kColumnBytes (or one image's columns), the
-// lists of images_per_pass(g) images, and the partial sums of oversized cells: 32 bytes for each
-// channel of a deform group and kOversized of their samples.
+// How many images are processed at a time, and the layout of the workspace. Without grad_input
+// there are neither columns nor lists, and all images run at once. Otherwise the workspace is at
+// most kColumnBytes (or one image's columns), the lists of images_per_pass(g) images, and the
+// partial sums of oversized cells: 32 bytes for each channel of a deform group and kOversized of
+// their samples.
 struct Workspace {
   PackedWeight packed;
   int64_t column_images, list_images;
-  int64_t columns = 0, lists = 0, partial = 0, total;
+  int64_t lists = 0, partial = 0, total = 0;
 
   Workspace(const ConvArgs& a, Path path)
-      : packed(columns_weight(a, path)),
-        column_images(a.g.batch),
-        list_images(a.g.batch),
-        total(align_256(int64_t(packed_weight_bytes(a, packed)))) {
+      : packed(columns_weight(a, path)), column_images(a.g.batch), list_images(a.g.batch) {
     if (a.grad_input == nullptr) return;
     list_images = images_per_pass(a.g);
     column_images = std::clamp<int64_t>(kColumnBytes / image_columns(a), 1, list_images);
-    columns = total;
-    lists = columns + align_256(column_images * image_columns(a));
+    lists = align_256(column_images * image_columns(a));
     const SortLayout layout = cell_lists_layout(a.g, list_images);
     partial = lists + layout.total;
     total = partial + int64_t(gather_workspace(layout, a.g.in_channels));
@@ -44,11 +40,12 @@ struct Workspace {
 
 // All gradients of the images [first, end), which share their lists.
 void launch_images(const ConvArgs& a, Path path, const Workspace& layout, int64_t first,
-                   int64_t end, char* workspace, cudaStream_t stream) {
+                   int64_t end, const PassMemory& memory, cudaStream_t stream) {
   const ConvGeometry& g = a.g;
   const ColumnSizes sizes(a);
   const int64_t image_bytes = g.height * g.width * g.in_channels * int64_t(element_size(a.dtype));
-  char* columns = workspace + layout.columns;
+  char* workspace = static_cast<char*>(memory.workspace);
+  char* columns = workspace;  // first
   GatherArgs gather{build_cell_lists(a, first, end - first, workspace + layout.lists, stream)};
   gather.dtype = a.dtype;
   gather.row_samples = 1;
@@ -57,7 +54,7 @@ void launch_images(const ConvArgs& a, Path path, const Workspace& layout, int64_
   gather.partial = reinterpret_cast<float*>(workspace + layout.partial);
   for (int64_t image = first; image < end; image += layout.column_images) {
     const ImageRange range{image, std::min(layout.column_images, end - image)};
-    launch_columns(a, range, path, layout.packed, workspace, columns, stream);
+    launch_columns(a, range, path, layout.packed, memory.weight, columns, stream);
     gather.first = image - first;
     gather.images = range.count;
     const char* row0 = columns - gather.first * image_columns(a);  // of the lists' first image
@@ -67,16 +64,15 @@ void launch_images(const ConvArgs& a, Path path, const Workspace& layout, int64_
   }
 }
 
-void launch(const ConvArgs& a, Path path, const Workspace& layout, char* workspace,
+void launch(const ConvArgs& a, Path path, const Workspace& layout, const PassMemory& memory,
             cudaStream_t stream) {
-  launch_pack_weight(a, layout.packed, workspace, stream);
   if (a.grad_input == nullptr) {
     const ImageRange all{0, a.g.batch};
-    return launch_columns(a, all, path, layout.packed, workspace, nullptr, stream);
+    return launch_columns(a, all, path, layout.packed, memory.weight, nullptr, stream);
   }
   for (int64_t first = 0; first < a.g.batch; first += layout.list_images) {
     const int64_t end = std::min(a.g.batch, first + layout.list_images);
-    launch_images(a, path, layout, first, end, workspace, stream);
+    launch_images(a, path, layout, first, end, memory, stream);
   }
 }
 
@@ -89,10 +85,10 @@ std::optional<PassPlan> plan_fused_input_offset_mask(const ConvArgs& a, Path pat
   return PassPlan{.pass = columns ? "grad_input_offset_mask" : "grad_offset_mask",
                   .path = path,
                   .tile_cols = layout.packed.tile_cols,
-                  .packed_weight = packed_weight_bytes(a, layout.packed),
+                  .weight = plan_weight(a, layout.packed),
                   .workspace = size_t(layout.total),
-                  .launch = [a, path, layout](void* workspace, cudaStream_t stream) {
-                    launch(a, path, layout, static_cast<char*>(workspace), stream);
+                  .launch = [a, path, layout](const PassMemory& memory, cudaStream_t stream) {
+                    launch(a, path, layout, memory, stream);
                   }};
 }
 

@@ -176,13 +176,8 @@ __global__ void __launch_bounds__(M::kMathThreads + M::kProducerThreads, 1)
       }
     }
     init_pipeline(shared.full, shared.empty, kCopyArrivals<M>, kMathArrivals);
-    if (threadIdx.x < M::kMathThreads) {
-      M::warpgroup_reg_alloc();
-      math_warps(f, shared);
-    } else {
-      M::warpgroup_reg_dealloc();
-      epilogue_warps(f, shared, threadIdx.x - M::kMathThreads);
-    }
+    run_warp_roles<M>([&] { math_warps(f, shared); },
+                      [&](int thread) { epilogue_warps(f, shared, thread); });
   }
 }
 
@@ -214,8 +209,8 @@ bool floats_fit_warpgroups(const ConvArgs& a, Path path) {
 template <class F>
 void dispatch_columns(const ConvArgs& a, Path path, F f) {
   if (floats_fit_warpgroups(a, path)) {
-    return dispatch_splits(a,
-                           [&](auto parts) { f(Type<WgmmaTf32Rs<64, decltype(parts)::value>>{}); });
+    return dispatch_splits(
+        a, [&](auto splits) { f(Type<WgmmaTf32Rs<64, decltype(splits)::value>>{}); });
   }
   if (a.dtype == Dtype::kFloat32) {
     return a.allow_tf32 ? f(Type<MmaSync<Tf32Product, 64, 64>>{})
@@ -242,15 +237,15 @@ void dispatch_smem(const ConvArgs& a, Path path, F f) {
 
 template <class S>
 void launch(const ConvArgs& a, const ImageRange& images, const PackedWeight& packed,
-            const char* weight, char* columns, cudaStream_t stream) {
+            const void* weight, char* columns, cudaStream_t stream) {
   using M = typename S::M;
   const int groups = S::kShareAddresses ? int(a.g.deform_groups) : 1;
   const int pixels = int(images.count * a.g.out_height * a.g.out_width);
   const GradOffsetArgs f{
       .conv = a,
       .packed = packed,
-      .weight = weight,
-      .zeros = weight + packed.count() * sizeof(typename M::element),
+      .weight = static_cast<const char*>(weight),
+      .zeros = static_cast<const char*>(weight) + packed.count() * sizeof(typename M::element),
       .columns = columns,
       .column_bytes = ColumnSizes(a).row,
       .first_image = int(images.first),
@@ -291,7 +286,7 @@ PackedWeight columns_weight(const ConvArgs& a, Path path) {
 }
 
 void launch_columns(const ConvArgs& a, const ImageRange& images, Path path,
-                    const PackedWeight& packed, const char* weight, char* columns,
+                    const PackedWeight& packed, const void* weight, char* columns,
                     cudaStream_t stream) {
   dispatch_smem(a, path, [&](auto shared) {
     launch<typename decltype(shared)::type>(a, images, packed, weight, columns, stream);

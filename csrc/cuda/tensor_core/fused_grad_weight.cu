@@ -300,13 +300,8 @@ __global__ void __launch_bounds__(M::kMathThreads + M::kProducerThreads, 1)
     auto& shared = *reinterpret_cast<GradWeightSmem<M>*>(raw);
     init_pipeline(shared.full, shared.empty, M::kProducerThreads / 32 * kArrivals,
                   M::kMathThreads / 32 * kArrivals);
-    if (threadIdx.x < M::kMathThreads) {
-      M::warpgroup_reg_alloc();
-      math_warps<M>(f, shared);
-    } else {
-      M::warpgroup_reg_dealloc();
-      producer_warps<M, kShareAddresses>(f, shared, threadIdx.x - M::kMathThreads);
-    }
+    run_warp_roles<M>([&] { math_warps<M>(f, shared); },
+                      [&](int thread) { producer_warps<M, kShareAddresses>(f, shared, thread); });
   }
 }
 
@@ -328,7 +323,10 @@ void launch(const ConvArgs& a, const SplitKPlan& plan, void* workspace, cudaStre
   }
   launch_blocks(kernel, f, plan.blocks(), M::kMathThreads + M::kProducerThreads, sizeof(S), stream);
   check(cudaGetLastError(), "fused grad_weight");
-  launch_store_weight<T>(a, TileSums{plan, partial, int(g.taps()), int(g.group_in())}, stream);
+  launch_store_weight<T>(
+      a,
+      TileSums{.plan = plan, .partial = partial, .taps = int(g.taps()), .depth = int(g.group_in())},
+      stream);
 }
 
 }  // namespace
@@ -339,9 +337,9 @@ PassPlan plan_fused_grad_weight(const ConvArgs& a, Path path) {
           .path = path,
           .tile_cols = split.outputs,
           .workspace = split.partial_bytes() + a.g.in_channels * element_size(a.dtype),
-          .launch = [a, path, split](void* workspace, cudaStream_t stream) {
+          .launch = [a, path, split](const PassMemory& memory, cudaStream_t stream) {
             dispatch_pixel_product(a, path, split.outputs, [&](auto product) {
-              launch<typename decltype(product)::type>(a, split, workspace, stream);
+              launch<typename decltype(product)::type>(a, split, memory.workspace, stream);
             });
           }};
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "cuda/tensor_core/pack_weight.cuh"
 
+#include "cuda/tensor_core/mma/smem_layout.cuh"
+
 namespace dcnv2::cuda {
 
 namespace {
@@ -12,7 +14,7 @@ constexpr int kThreads = 256;
 // zeros after the weight are what samples off the map read.
 template <class T>
 __global__ void pack_weight_kernel(ConvArgs a, PackedWeight packed, T* to) {
-  const uint32_t vecs = packed.count() / packed.form.parts / kVecSize<T>;
+  const uint32_t vecs = packed.count() / packed.form.splits / kVecSize<T>;
   const uint32_t index = blockIdx.x * kThreads + threadIdx.x;
   if (index < a.g.in_channels) to[packed.count() + index] = T(0.0f);
   if (index >= vecs) return;
@@ -48,7 +50,7 @@ __global__ void pack_weight_kernel(ConvArgs a, PackedWeight packed, T* to) {
   if constexpr (std::is_same_v<T, float>) {
     if (packed.form.rounded) {
       uint4 high, low;
-      if (packed.form.parts == 1) {
+      if (packed.form.splits == 1) {
         split_tf32<1>(values, high, low);
       } else {
         split_tf32<2>(values, high, low);
@@ -68,11 +70,28 @@ int k_tile_size_of(const ConvArgs& a) {
 PackedWeight packed_weight(const ConvArgs& a, int cols, int depth, int tile_cols, bool cols_are_out,
                            OperandForm form) {
   const int k_tile_size = k_tile_size_of(a);
-  return {int(a.g.groups), cols,
-          depth,           int(a.g.taps()),
-          tile_cols,       int(ceil_div(cols, tile_cols)) * tile_cols,
-          k_tile_size,     int(ceil_div(depth, k_tile_size)),
-          cols_are_out,    form};
+  return {.groups = int(a.g.groups),
+          .cols = cols,
+          .depth = depth,
+          .taps = int(a.g.taps()),
+          .tile_cols = tile_cols,
+          .padded_cols = int(ceil_div(cols, tile_cols)) * tile_cols,
+          .k_tile_size = k_tile_size,
+          .k_tiles = int(ceil_div(depth, k_tile_size)),
+          .cols_are_out = cols_are_out,
+          .form = form};
+}
+
+void launch_pack_weight(const ConvArgs& a, const PackedWeight& packed, void* to,
+                        cudaStream_t stream) {
+  dispatch_vec16(a.dtype, [&](auto element) {
+    using T = decltype(element);
+    const int64_t vecs = packed.count() / packed.form.splits / kVecSize<T>;
+    const int64_t threads = std::max(vecs, a.g.in_channels);
+    pack_weight_kernel<T>
+        <<<ceil_div(threads, kThreads), kThreads, 0, stream>>>(a, packed, static_cast<T*>(to));
+  });
+  check(cudaGetLastError(), "pack weight");
 }
 
 }  // namespace
@@ -85,16 +104,12 @@ PackedWeight backward_weight(const ConvArgs& a, int tile_cols, OperandForm form)
   return packed_weight(a, int(a.g.group_in()), int(a.g.group_out()), tile_cols, false, form);
 }
 
-void launch_pack_weight(const ConvArgs& a, const PackedWeight& packed, void* to,
-                        cudaStream_t stream) {
-  dispatch_vec16(a.dtype, [&](auto element) {
-    using T = decltype(element);
-    const int64_t vecs = packed.count() / packed.form.parts / kVecSize<T>;
-    const int64_t threads = std::max(vecs, a.g.in_channels);
-    pack_weight_kernel<T>
-        <<<ceil_div(threads, kThreads), kThreads, 0, stream>>>(a, packed, static_cast<T*>(to));
-  });
-  check(cudaGetLastError(), "pack weight");
+WeightPlan plan_weight(const ConvArgs& a, const PackedWeight& packed) {
+  return {.layout = packed,
+          .bytes = packed_weight_bytes(a, packed),
+          .pack = [a, packed](void* to, cudaStream_t stream) {
+            launch_pack_weight(a, packed, to, stream);
+          }};
 }
 
 }  // namespace dcnv2::cuda

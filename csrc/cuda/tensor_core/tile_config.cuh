@@ -83,8 +83,8 @@ void dispatch_splits(const ConvArgs& a, F f) {
 template <int kRows, class F>
 void dispatch_k_major_product(const ConvArgs& a, Path path, int cols, F f) {
   if (!uses_wgmma_tf32(a, path)) return dispatch_product(a, path, cols, f);
-  dispatch_splits(a, [&](auto parts) {
-    constexpr int kSplits = decltype(parts)::value;
+  dispatch_splits(a, [&](auto splits) {
+    constexpr int kSplits = decltype(splits)::value;
     cols == 64 ? f(Type<WgmmaTf32<kRows, 64, kSplits>>{})
                : f(Type<WgmmaTf32<kRows, 128, kSplits>>{});
   });
@@ -94,8 +94,8 @@ void dispatch_k_major_product(const ConvArgs& a, Path path, int cols, F f) {
 template <class F>
 void dispatch_pixel_product(const ConvArgs& a, Path path, int cols, F f) {
   if (!uses_wgmma_tf32(a, path)) return dispatch_product(a, path, cols, f);
-  dispatch_splits(a, [&](auto parts) {
-    constexpr int kSplits = decltype(parts)::value;
+  dispatch_splits(a, [&](auto splits) {
+    constexpr int kSplits = decltype(splits)::value;
     cols == 64 ? f(Type<WgmmaTf32Rs<64, kSplits>>{}) : f(Type<WgmmaTf32Rs<128, kSplits>>{});
   });
 }

@@ -30,14 +30,16 @@ struct TileGrid {
   const char* weight;  // packed
   int pixels, pixel_tiles, col_tiles;
 
-  TileGrid(const PackedWeight& packed, const void* weight, int64_t pixels, int rows, int cols)
-      : packed(packed),
-        weight(static_cast<const char*>(weight)),
-        pixels(int(pixels)),
-        pixel_tiles(int(ceil_div(pixels, rows))),
-        col_tiles(packed.padded_cols / cols) {}
   __host__ __device__ int tiles() const { return pixel_tiles * col_tiles * packed.groups; }
 };
+template <class M>
+TileGrid tile_grid(const PackedWeight& packed, const void* weight, int64_t pixels) {
+  return {.packed = packed,
+          .weight = static_cast<const char*>(weight),
+          .pixels = int(pixels),
+          .pixel_tiles = int(ceil_div(pixels, M::kTileRows)),
+          .col_tiles = packed.padded_cols / M::kTileCols};
+}
 
 // A tile of the result: its first pixel, and its first column within its weight group.
 struct OutputTile {
@@ -127,6 +129,16 @@ __device__ void math_tiles(const TileGrid& grid, const OutputMap& map,
       }
     }
   }
+}
+
+// The kernel of such a GEMM, persistent: producers(thread) fills the pipeline for every tile of the
+// block.
+template <class M, class Producers>
+__device__ __forceinline__ void run_gemm(const TileGrid& grid, const OutputMap& map,
+                                         PipelineStorage<M>& pipeline, Producers producers) {
+  init_pipeline(pipeline.full, pipeline.empty, M::kProducerThreads / 32 * kArrivals,
+                M::kMathThreads / 32 * kArrivals);
+  run_warp_roles<M>([&] { math_tiles<M>(grid, map, pipeline); }, producers);
 }
 
 }  // namespace dcnv2::cuda

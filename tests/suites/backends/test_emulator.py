@@ -71,11 +71,12 @@ def test_many_samples_of_one_pixel_are_summed(deform_groups):
 PLANS = {
     "simt": ["forward", "grad_bias", "grad_weight", "grad_offset_mask", "grad_input"],
     "mma": ["forward", "grad_bias", "grad_weight", "grad_input", "grad_offset_mask"],
+    "wgmma": ["forward", "grad_bias", "grad_weight", "grad_input", "grad_offset_mask"],
 }
 SCRIPT = """
 import torch
 from suites.backends.emulator.operators import deform_conv2d
-shapes = (2, 64, 3, 3), (2, 2, 3, 3), (64, 64, 1, 1), (64,), (2, 1, 3, 3)
+shapes = (2, 128, 3, 3), (2, 2, 3, 3), (64, 128, 1, 1), (64,), (2, 1, 3, 3)
 operands = [torch.randn(shape).half().requires_grad_() for shape in shapes]
 deform_conv2d("{path}")(*operands).sum().backward()
 """
@@ -83,7 +84,7 @@ deform_conv2d("{path}")(*operands).sum().backward()
 
 @pytest.mark.slow
 @pytest.mark.skipif(bool(NO_HEADERS), reason=NO_HEADERS)
-@pytest.mark.parametrize("path", ["simt", "mma"])
+@pytest.mark.parametrize("path", PLANS)
 @pytest.mark.parametrize("printed", ["0", "1"])
 def test_an_environment_variable_prints_the_plan_of_every_pass(path, printed):
     done = subprocess.run(
@@ -98,5 +99,8 @@ def test_an_environment_variable_prints_the_plan_of_every_pass(path, printed):
     assert passes == (PLANS[path] if printed == "1" else [])
     for name, plan in zip(passes, plans, strict=True):
         on = "simt" if name == "grad_bias" else path
-        assert f"of input [2, 64, 3, 3] Half: {on}" in plan
+        assert f"of input [2, 128, 3, 3] Half: {on}" in plan
         assert ("columns a tile" in plan) == (on != "simt")
+        # Both gradients of the samples read one packed weight.
+        shared = name == "grad_offset_mask" and on != "simt"
+        assert ("packed weight of the pass before" in plan) == shared

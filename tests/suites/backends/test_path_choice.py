@@ -33,7 +33,7 @@ int chosen(const int64_t* geometry, int dtype, int capability) {
   dcnv2::cuda::ConvArgs a{};
   static_assert(sizeof(a.g) == 17 * sizeof(int64_t));
   a.g = *reinterpret_cast<const dcnv2::ConvGeometry*>(geometry);
-  a.dtype = dcnv2::cuda::Dtype(dtype);
+  a.dtype = dcnv2::Dtype(dtype);
   return int(dcnv2::cuda::choose_path(a, capability).path);
 }
 }

@@ -35,12 +35,12 @@ __device__ __forceinline__ uint32_t transposed_offset(int column, int vec) {
 }
 template <class M, int kSplitBytes>
 __device__ __forceinline__ void store_transposed(uint32_t to, const float (&v)[kVecSize<float>]) {
-  const uint32_t turn = to / (2 * kVecSize<float> * kRowBytes);  // in units of two vectors
-  const bool odd = turn & 1, far = turn & 2;
+  const uint32_t rotation = to / (2 * kVecSize<float> * kRowBytes);  // in units of two vectors
+  const bool odd = rotation & 1, far = rotation & 2;
   const float one[4] = {odd ? v[1] : v[0], odd ? v[2] : v[1], odd ? v[3] : v[2], odd ? v[0] : v[3]};
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const uint32_t row = (i + turn) % 4;
+    const uint32_t row = (i + rotation) % 4;
     const uint32_t at = (to ^ row * kVec16Bytes) + row * kRowBytes;
     uint32_t high, low;
     split_tf32<M::kSplits>(far ? one[(i + 2) % 4] : one[i], high, low);

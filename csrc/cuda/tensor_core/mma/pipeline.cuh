@@ -104,6 +104,19 @@ struct ConsumerRelease {
   __device__ void arrive_empty(int stage) { arrive_for_warp(empty[stage]); }
 };
 
+// The two roles of a block's warps, each with the registers that it needs: the first
+// M::kMathThreads threads run math(), the others producers(thread), counted from 0.
+template <class M, class Math, class Producers>
+__device__ __forceinline__ void run_warp_roles(Math math, Producers producers) {
+  if (threadIdx.x < M::kMathThreads) {
+    M::warpgroup_reg_alloc();
+    math();
+  } else {
+    M::warpgroup_reg_dealloc();
+    producers(threadIdx.x - M::kMathThreads);
+  }
+}
+
 // Arrivals per phase: at each full barrier `filling`, at each empty one `multiplying`.
 template <int kStages>
 __device__ __forceinline__ void init_pipeline(Barrier (&full)[kStages], Barrier (&empty)[kStages],

@@ -6,10 +6,10 @@
 
 #include "cuda/common/vec16.cuh"
 #include "cuda/tensor_core/mma/ptx.cuh"
+#include "cuda/tensor_core/packed_weight.h"
 
 namespace dcnv2::cuda {
 
-constexpr int kRowBytes = 128;
 constexpr int kTileAlignment =
     8 * kRowBytes;  // of a tile, for the permutation to begin at its row 0
 constexpr int kRowVecs = kRowBytes / kVec16Bytes;

@@ -9,17 +9,26 @@ from torch import Tensor, nn
 
 from dcnv2.compat.arguments import check_groups, takes_aliases
 from dcnv2.nn import DeformConv2d, DeformConv2dPack, ModulatedDeformConv2dPack
+from dcnv2.nn.conv import check_deform_groups
 from dcnv2.ops import deform_conv2d
 
 Size = int | Sequence[int]
 
 
-class _FixedGroups(DeformConv2d):
-    """A deformable convolution whose number of deform groups is part of the layer.
+class _ZeroBias(DeformConv2d):
+    """A deformable convolution whose bias starts at zero, as in all of the projects."""
 
-    The bias starts at zero, as it does in all of the projects (nn.Conv2d's does not).
-    """
+    def reset_parameters(self) -> None:
+        """Initialise the weight as nn.Conv2d does, and the bias with zero."""
+        super().reset_parameters()
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
+
+class _FixedGroups(_ZeroBias):
+    """A deformable convolution whose number of deform groups is part of the layer."""
+
+    @takes_aliases
     def __init__(
         self,
         in_channels: int,
@@ -35,22 +44,12 @@ class _FixedGroups(DeformConv2d):
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
         )
-        if deform_groups < 1 or in_channels % deform_groups != 0:
-            raise ValueError(
-                f"deform_groups must divide in_channels = {in_channels}, got {deform_groups}"
-            )
-        self.deform_groups = deform_groups
+        self.deform_groups = check_deform_groups(deform_groups, in_channels)
 
     @property
     def deformable_groups(self) -> int:
         """Return deform_groups."""
         return self.deform_groups
-
-    def reset_parameters(self) -> None:
-        """Initialise the weight as nn.Conv2d does, and the bias with zero."""
-        super().reset_parameters()
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
 
     def convolve(self, input: Tensor, offset: Tensor, mask: Tensor | None) -> Tensor:
         """Convolve with the layer's number of deform groups."""
@@ -100,31 +99,6 @@ class PlainDeformConv(_FixedGroups):
 class ModulatedDeformConv(_FixedGroups):
     """A modulated deformable convolution (v2): forward(input, offset, mask)."""
 
-    @takes_aliases
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Size,
-        stride: Size = 1,
-        padding: Size = 0,
-        dilation: Size = 1,
-        groups: int = 1,
-        deform_groups: int = 1,
-        bias: bool = True,
-    ) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-            deform_groups,
-            bias,
-        )
-
     def forward(  # type: ignore[override]
         self, input: Tensor, offset: Tensor, mask: Tensor
     ) -> Tensor:
@@ -162,7 +136,7 @@ class PlainDeformConvPack(DeformConv2dPack):
         )
 
 
-class ModulatedDeformConvPack(ModulatedDeformConv2dPack):
+class ModulatedDeformConvPack(_ZeroBias, ModulatedDeformConv2dPack):
     """`dcnv2.nn.ModulatedDeformConv2dPack` whose bias starts at zero."""
 
     @takes_aliases
@@ -189,9 +163,3 @@ class ModulatedDeformConvPack(ModulatedDeformConv2dPack):
             deform_groups,
             bias,
         )
-
-    def reset_parameters(self) -> None:
-        """Initialise the weight as nn.Conv2d does, and the bias with zero."""
-        super().reset_parameters()
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)

@@ -15,24 +15,22 @@ from __future__ import annotations
 from torch import nn
 
 
-class ZeroConv2d(nn.Conv2d):
+class _StartsAtZero(nn.Module):
+    """A layer, named as the next base class, whose weight and bias start at zero."""
+
+    def reset_parameters(self) -> None:
+        """Set weight and bias to zero."""
+        super().reset_parameters()  # type: ignore[misc]
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+
+class ZeroConv2d(_StartsAtZero, nn.Conv2d):
     """An nn.Conv2d whose weight and bias start at zero."""
 
-    def reset_parameters(self) -> None:
-        """Set weight and bias to zero."""
-        super().reset_parameters()
-        for parameter in self.parameters():
-            nn.init.zeros_(parameter)
 
-
-class ZeroLinear(nn.Linear):
+class ZeroLinear(_StartsAtZero, nn.Linear):
     """An nn.Linear whose weight and bias start at zero."""
-
-    def reset_parameters(self) -> None:
-        """Set weight and bias to zero."""
-        super().reset_parameters()
-        for parameter in self.parameters():
-            nn.init.zeros_(parameter)
 
 
 class HiddenLinear(nn.Linear):

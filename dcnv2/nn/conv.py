@@ -93,6 +93,19 @@ class DeformConv2d(nn.Module):
         )
 
 
+def check_deform_groups(deform_groups: int, in_channels: int) -> int:
+    """Return the number of deform groups.
+
+    Raises:
+        ValueError: it does not divide the channels.
+    """
+    if deform_groups < 1 or in_channels % deform_groups != 0:
+        raise ValueError(
+            f"deform_groups must divide in_channels = {in_channels}, got {deform_groups}"
+        )
+    return deform_groups
+
+
 class _Pack(DeformConv2d):
     """A deformable convolution with the convolution that predicts its offsets.
 
@@ -123,11 +136,7 @@ class _Pack(DeformConv2d):
         if max_offset is not None and not 0 < max_offset < math.inf:
             raise ValueError(f"max_offset must be positive and finite, got {max_offset}")
         self.max_offset = max_offset
-        if deform_groups < 1 or in_channels % deform_groups != 0:
-            raise ValueError(
-                f"deform_groups must divide in_channels = {in_channels}, got {deform_groups}"
-            )
-        self.deform_groups = deform_groups
+        self.deform_groups = check_deform_groups(deform_groups, in_channels)
         self.conv_offset = ZeroConv2d(
             in_channels,
             self._fields * deform_groups * math.prod(self.kernel_size),

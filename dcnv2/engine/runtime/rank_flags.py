@@ -3,33 +3,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from dcnv2.engine.runtime.distributed import Communicator
 
 
-@dataclass(frozen=True)
-class RankFlags:
-    """Flags of this rank; `agree` returns those of all ranks.
+def any_rank(flag: bool, comm: Communicator) -> bool:
+    """Returns whether any rank set the flag; every rank has to call this.
 
     A rank that left the loop by itself would leave the others waiting in their next collective.
-
-    Attributes:
-        stop: a signal asked this rank to stop.
     """
-
-    stop: bool = False
-
-    def agree(self, comm: Communicator) -> RankFlags:
-        """Returns flags that are set if any rank set them; every rank has to call this."""
-        if comm.world_size == 1:
-            return self
-        own = torch.tensor([*dataclasses.astuple(self)], dtype=torch.float32, device=comm.device)
-        return RankFlags(*(value > 0 for value in comm.maximum(own).tolist()))
+    if comm.world_size == 1:
+        return flag  # without a wait for the device
+    return bool(comm.maximum(torch.tensor(float(flag), device=comm.device)) > 0)
 
 
 def mean_with_flag(values: Tensor, flag: Tensor, comm: Communicator) -> tuple[list[float], bool]:

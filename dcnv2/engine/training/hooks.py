@@ -82,7 +82,7 @@ class SaveCheckpoint(Hook):
 
     def after_step(self, trainer: Trainer, values: Mapping[str, float]) -> None:
         regular = trainer.step % trainer.config.train.checkpoint_every == 0
-        if regular or trainer.is_done or trainer.evaluation_due or trainer.flags.stop:
+        if regular or trainer.is_done or trainer.evaluation_due or trainer.stop_received:
             trainer.checkpointer.save()
 
 
@@ -97,7 +97,7 @@ class Evaluate(Hook):
                 self.evaluate(trainer)
 
     def after_step(self, trainer: Trainer, values: Mapping[str, float]) -> None:
-        if trainer.evaluation_due and not trainer.is_done and not trainer.flags.stop:
+        if trainer.evaluation_due and not trainer.is_done and not trainer.stop_received:
             self.evaluate(trainer)
 
     def after_train(self, trainer: Trainer) -> None:
@@ -134,7 +134,7 @@ class StopOnSignal(Hook):
     """Ends the run after the step in which a rank received a signal."""
 
     def after_step(self, trainer: Trainer, values: Mapping[str, float]) -> None:
-        if trainer.flags.stop and not trainer.is_done:
+        if trainer.stop_received and not trainer.is_done:
             # torchrun kills all ranks soon after the first one ends: wait until rank 0 has saved.
             trainer.comm.broadcast(None)
             raise RunStoppedError(

@@ -14,7 +14,7 @@ from dcnv2.engine.evaluation.evaluate import check_categories, has_masks
 from dcnv2.engine.runtime.datasets import open_train, open_val, train_batches
 from dcnv2.engine.runtime.device import pick_device
 from dcnv2.engine.runtime.distributed import Communicator, init_distributed
-from dcnv2.engine.runtime.rank_flags import RankFlags
+from dcnv2.engine.runtime.rank_flags import any_rank
 from dcnv2.engine.runtime.run_folder import begin_folder
 from dcnv2.engine.runtime.signals import StopSignals
 from dcnv2.engine.training.checkpointer import Checkpointer, choose_checkpoint
@@ -77,7 +77,8 @@ class Trainer:
             Evaluate(),
             StopOnSignal(),
         ]
-        self.flags, self.signals = RankFlags(), StopSignals()
+        self.signals = StopSignals()
+        self.stop_received = False  # by any rank, until this step
         self.result: pd.DataFrame | None = None
 
     @property
@@ -133,7 +134,7 @@ class Trainer:
             values = self.train_step.update(*batch)
             ended = time.perf_counter()
             values |= {"data_ms": 1e3 * (loaded - began), "step_ms": 1e3 * (ended - loaded)}
-            self.flags = RankFlags(stop=self.signals.received is not None).agree(self.comm)
+            self.stop_received = any_rank(self.signals.received is not None, self.comm)
             for hook in self.hooks:
                 hook.after_step(self, values)
             began = time.perf_counter()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,79 +22,16 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     It has dcnv2's three operators and, where torchvision is installed, its deform_conv2d. Needs
     the package onnxscript, as that exporter itself does. RoI pooling needs a fixed sampling_ratio.
     """
-    build = _Script()
-
-    def conv(
-        input: Any,
-        offset: Any,
-        weight: Any,
-        bias: Any = None,
-        mask: Any = None,
-        stride: Sequence[int] = (1, 1),
-        padding: Sequence[int] = (0, 0),
-        dilation: Sequence[int] = (1, 1),
-        allow_tf32: bool = False,
-    ) -> Any:
-        geometry = (stride, padding, dilation)
-        return nodes.deform_conv(build, input, offset, weight, bias, mask, *geometry)
-
-    def torchvision_conv(
-        input: Any,
-        weight: Any,
-        offset: Any,
-        mask: Any,
-        bias: Any,
-        stride_h: int,
-        stride_w: int,
-        pad_h: int,
-        pad_w: int,
-        dilation_h: int,
-        dilation_w: int,
-        groups: int,
-        offset_groups: int,
-        use_mask: bool,
-    ) -> Any:
-        geometry = ((stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w))
-        mask = mask if use_mask else None
-        return nodes.deform_conv(build, input, offset, weight, bias, mask, *geometry)
-
-    def roi_pool(
-        input: Any,
-        rois: Any,
-        offset: Any = None,
-        mask: Any = None,
-        output_size: Sequence[int] = (7, 7),
-        spatial_scale: float = 1.0,
-        sampling_ratio: int = 0,
-        gamma: float = 0.1,
-    ) -> Any:
-        options = (output_size, spatial_scale, sampling_ratio, gamma)
-        return nodes.deform_roi_pool(build, input, rois, offset, mask, *options)
-
-    def psroi_pool(
-        input: Any,
-        rois: Any,
-        offset: Any = None,
-        mask: Any = None,
-        output_size: int = 7,
-        spatial_scale: float = 1.0,
-        group_size: int = 1,
-        part_size: int = 7,
-        sample_per_part: int = 4,
-        trans_std: float = 0.1,
-    ) -> Any:
-        options = (output_size, spatial_scale, group_size, part_size, sample_per_part, trans_std)
-        return nodes.deform_psroi_pool(build, input, rois, offset, mask, *options)
-
     ours = torch.ops.dcnv2
-    table: dict[Callable[..., Any], Callable[..., Any]] = {
-        ours.deform_conv2d.default: conv,
-        ours.deform_roi_pool.default: roi_pool,
-        ours.deform_psroi_pool.default: psroi_pool,
+    table = {
+        ours.deform_conv2d.default: _conv,
+        ours.deform_roi_pool.default: _roi_pool,
+        ours.deform_psroi_pool.default: _psroi_pool,
     }
     if _has_torchvision():
-        table[torch.ops.torchvision.deform_conv2d.default] = torchvision_conv
-    return table
+        table[torch.ops.torchvision.deform_conv2d.default] = _torchvision_conv
+    build = _Script()
+    return {operator: _scripted(translate, build) for operator, translate in table.items()}
 
 
 def register_symbolics(opset: int = OPSET) -> None:
@@ -111,36 +50,36 @@ def register_symbolics(opset: int = OPSET) -> None:
     from torch.onnx import register_custom_op_symbolic  # type: ignore[attr-defined]
     from torch.onnx.symbolic_helper import parse_args
 
-    for name, symbolic, kinds in (
-        ("dcnv2::deform_conv2d", _trace_conv, (*"vvvvv", "is", "is", "is", "b")),
-        ("dcnv2::deform_roi_pool", _trace_roi_pool, ("v", "v", "v", "v", "is", "f", "i", "f")),
-        ("dcnv2::deform_psroi_pool", _trace_psroi_pool, ("v", "v", "v", "v", *"ifiiif")),
-        ("torchvision::deform_conv2d", _trace_torchvision_conv, (*"vvvvviiiiiiiib",)),
+    for name, translate, kinds in (
+        ("dcnv2::deform_conv2d", _conv, (*"vvvvv", "is", "is", "is", "b")),
+        ("dcnv2::deform_roi_pool", _roi_pool, ("v", "v", "v", "v", "is", "f", "i", "f")),
+        ("dcnv2::deform_psroi_pool", _psroi_pool, ("v", "v", "v", "v", *"ifiiif")),
+        ("torchvision::deform_conv2d", _torchvision_conv, (*"vvvvviiiiiiiib",)),
     ):
-        register_custom_op_symbolic(name, parse_args(*kinds)(symbolic), opset)
+        register_custom_op_symbolic(name, parse_args(*kinds)(_traced(translate)), opset)
 
 
-# ---- for the tracing exporter; parse_args reads the names of the parameters
+# ---- translations; both exporters read the names of the parameters, and one their types
 
 
-def _trace_conv(
-    g: Any,
+def _conv(
+    build: Any,
     input: Any,
     offset: Any,
     weight: Any,
-    bias: Any,
-    mask: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    allow_tf32: bool,
+    bias: Any = None,
+    mask: Any = None,
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    allow_tf32: bool = False,
 ) -> Any:
-    operands = (input, offset, weight, bias, mask)
-    return nodes.deform_conv(_Graph(g), *operands, stride, padding, dilation)
+    geometry = (stride, padding, dilation)
+    return nodes.deform_conv(build, input, offset, weight, bias, mask, *geometry)
 
 
-def _trace_torchvision_conv(
-    g: Any,
+def _torchvision_conv(
+    build: Any,
     input: Any,
     weight: Any,
     offset: Any,
@@ -157,42 +96,64 @@ def _trace_torchvision_conv(
     use_mask: bool,
 ) -> Any:
     geometry = ((stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w))
-    if not use_mask:  # the operand exists but is empty
-        mask = g.op("prim::Constant")
-        mask.setType(torch._C.NoneType.get())
-    return nodes.deform_conv(_Graph(g), input, offset, weight, bias, mask, *geometry)
+    mask = mask if use_mask else build.none()  # without one, the operand exists but is empty
+    return nodes.deform_conv(build, input, offset, weight, bias, mask, *geometry)
 
 
-def _trace_roi_pool(
-    g: Any,
+def _roi_pool(
+    build: Any,
     input: Any,
     rois: Any,
-    offset: Any,
-    mask: Any,
-    output_size: Any,
-    spatial_scale: float,
-    sampling_ratio: int,
-    gamma: float,
+    offset: Any = None,
+    mask: Any = None,
+    output_size: Sequence[int] = (7, 7),
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = 0,
+    gamma: float = 0.1,
 ) -> Any:
     options = (output_size, spatial_scale, sampling_ratio, gamma)
-    return nodes.deform_roi_pool(_Graph(g), input, rois, offset, mask, *options)
+    return nodes.deform_roi_pool(build, input, rois, offset, mask, *options)
 
 
-def _trace_psroi_pool(
-    g: Any,
+def _psroi_pool(
+    build: Any,
     input: Any,
     rois: Any,
-    offset: Any,
-    mask: Any,
-    output_size: int,
-    spatial_scale: float,
-    group_size: int,
-    part_size: int,
-    sample_per_part: int,
-    trans_std: float,
+    offset: Any = None,
+    mask: Any = None,
+    output_size: int = 7,
+    spatial_scale: float = 1.0,
+    group_size: int = 1,
+    part_size: int = 7,
+    sample_per_part: int = 4,
+    trans_std: float = 0.1,
 ) -> Any:
     options = (output_size, spatial_scale, group_size, part_size, sample_per_part, trans_std)
-    return nodes.deform_psroi_pool(_Graph(g), input, rois, offset, mask, *options)
+    return nodes.deform_psroi_pool(build, input, rois, offset, mask, *options)
+
+
+def _scripted(translate: Callable[..., Any], build: _Script) -> Callable[..., Any]:
+    """A translation for the exporter of torch.export, which sees the parameters after `build`."""
+
+    def call(*operands: Any, **options: Any) -> Any:
+        return translate(build, *operands, **options)
+
+    signature = inspect.signature(translate)
+    _, *parameters = signature.parameters.values()
+    call.__name__ = translate.__name__
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in parameters}
+    return call
+
+
+def _traced(translate: Callable[..., Any]) -> Callable[..., Any]:
+    """A translation for the tracing exporter, which passes its graph."""
+
+    @functools.wraps(translate)
+    def call(graph: Any, *operands: Any) -> Any:
+        return translate(_Graph(graph), *operands)
+
+    return call
 
 
 def _has_torchvision() -> bool:
@@ -236,6 +197,10 @@ class _Script:
         return str(value.dtype.name)
 
     @staticmethod
+    def none() -> None:
+        """Return a missing operand."""
+
+    @staticmethod
     def absent(value: Any) -> bool:
         """Return whether an optional operand is missing."""
         return value is None
@@ -267,6 +232,12 @@ class _Graph:
     def constant(self, values: torch.Tensor) -> Any:
         """Return a constant tensor."""
         return self._graph.op("Constant", value_t=values)
+
+    def none(self) -> Any:
+        """Return a missing operand."""
+        value = self._graph.op("prim::Constant")
+        value.setType(torch._C.NoneType.get())
+        return value
 
     @staticmethod
     def sizes(value: Any) -> list[int | None]:

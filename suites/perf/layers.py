@@ -5,9 +5,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from suites.problems.conv_sizes import ConvSizes
+
 
 @dataclass(frozen=True)
-class Layer:
+class Layer(ConvSizes):
     """One modulated deformable convolution with a bias, and what it computes.
 
     `net` names a network with this layer. All extents are of the layer, not of the image.
@@ -26,25 +28,6 @@ class Layer:
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     deform_groups: int = 1
-
-    @property
-    def taps(self) -> int:
-        """Points of the kernel."""
-        return self.kernel[0] * self.kernel[1]
-
-    @property
-    def out_size(self) -> tuple[int, int]:
-        """Height and width of the output."""
-        extents = zip(
-            (self.height, self.width),
-            self.kernel,
-            self.stride,
-            self.padding,
-            self.dilation,
-            strict=True,
-        )
-        height, width = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in extents)
-        return height, width
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

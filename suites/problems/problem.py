@@ -12,6 +12,7 @@ from torch import Tensor
 
 import reference
 from suites.problems.conv_offsets import conv_offsets
+from suites.problems.conv_sizes import ConvSizes
 from suites.problems.layouts import lay_out, repeat_values
 from suites.problems.rois import boxes, pool_offsets, undecided_bins
 
@@ -95,7 +96,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class ConvProblem(Problem):
+class ConvProblem(ConvSizes, Problem):
     """A deformable convolution. Pairs are (y, x)."""
 
     op = "deform_conv2d"
@@ -120,25 +121,6 @@ class ConvProblem(Problem):
     layouts: tuple[tuple[str, str], ...] = ()  # (operand, layout) where it is not contiguous
     offsets: str = "small"
     seed: int = 0
-
-    @property
-    def taps(self) -> int:
-        """Taps of the kernel."""
-        return self.kernel[0] * self.kernel[1]
-
-    @property
-    def out_size(self) -> tuple[int, int]:
-        """Height and width of the result."""
-        sizes = zip(
-            (self.height, self.width),
-            self.kernel,
-            self.stride,
-            self.padding,
-            self.dilation,
-            strict=True,
-        )
-        height, width = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes)
-        return height, width
 
     def output_shape(self) -> tuple[int, ...]:
         return (self.batch, self.out_channels, *self.out_size)

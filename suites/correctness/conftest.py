@@ -78,6 +78,27 @@ def pytest_addoption(parser):
     )
 
 
+@dataclasses.dataclass
+class Run:
+    """What this run checks, and what it lacks at its end.
+
+    Attributes:
+        session: of the claims.
+        targets: the backends on their devices.
+        mutants: with --mutants, those to detect.
+        whole: whether it has all claims of this folder.
+        missing: complaints about a whole run that did not find or generate what it should.
+    """
+
+    session: Session
+    targets: list[CheckedTarget]
+    mutants: list[Mutant]
+    whole: bool = False
+    missing: list[str] = dataclasses.field(default_factory=list)
+
+
+RUN = pytest.StashKey[Run]()
+
 MARKS = (
     "ours: applies to this library's own paths, not to every correct implementation",
     "library: applies only to dcnv2.ops",
@@ -92,7 +113,7 @@ def _load(paths):
     if not paths:
         return
     if [Path(path).name for path in paths] == [LIBRARY]:
-        operators.use(Path(paths[0]))
+        operators.EMULATED.path = Path(paths[0])
         return
     for path in paths:
         use_library(path)
@@ -107,21 +128,22 @@ def pytest_configure(config):
     torch.set_num_threads(1)
     # Some claims compare with torch.conv2d, which by default rounds float32 to 11 bits on a GPU.
     torch.backends.cudnn.allow_tf32 = False
-    config.session_of_claims = Session(PROFILES[config.getoption("--profile")])
+    profile, mutants = PROFILES[config.getoption("--profile")], []
     names = config.getoption("--mutant")
     if names and not config.getoption("--mutants"):
         raise pytest.UsageError("--mutant selects among --mutants: give that option too")
     if config.getoption("--mutants"):
-        config.mutants = [m for m in MUTANTS if any(text in m.key for text in names or [""])]
-        if not config.mutants:
+        mutants = [m for m in MUTANTS if any(text in m.key for text in names or [""])]
+        if not mutants:
             raise pytest.UsageError(f"no mutant has one of {names} in its name")
-        profile = dataclasses.replace(config.session_of_claims.profile, shrink=False)
-        config.session_of_claims = Session(profile)
-        backends = [(mutant, "cpu") for mutant in (*UNCHANGED, *config.mutants)]
+        profile = dataclasses.replace(profile, shrink=False)
+        backends = [(mutant, "cpu") for mutant in (*UNCHANGED, *mutants)]
     else:
         backends = _backends(config)
-    config.targets = [CheckedTarget(*pair, config.session_of_claims) for pair in backends]
-    if config.getoption("--library") and any(map(isolation.risky, config.targets)):
+    session = Session(profile)
+    run = Run(session, [CheckedTarget(*pair, session) for pair in backends], mutants)
+    config.stash[RUN] = run
+    if config.getoption("--library") and any(map(isolation.risky, run.targets)):
         raise pytest.UsageError(
             "--library applies only to this library's backends: others run in worker processes, "
             "which do not load it"
@@ -160,7 +182,7 @@ def pytest_pyfunc_call(pyfuncitem):
 
 
 def pytest_report_header(config):
-    names = ", ".join(target.name for target in config.targets)
+    names = ", ".join(target.name for target in config.stash[RUN].targets)
     gpus = [
         f"cuda:{i} {torch.cuda.get_device_name(i)}"
         for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
@@ -173,7 +195,7 @@ def pytest_report_header(config):
 
 def pytest_generate_tests(metafunc):
     if "target" in metafunc.fixturenames:
-        targets = [t for t in metafunc.config.targets if _wanted(metafunc.definition, t)]
+        targets = [t for t in metafunc.config.stash[RUN].targets if _wanted(metafunc.definition, t)]
         metafunc.parametrize("target", targets, ids=[target.name for target in targets])
 
 
@@ -212,7 +234,7 @@ def pytest_runtest_makereport(item, call):
         item.session.shouldstop = (
             "an error ended this process's use of the GPU, so every later claim would fail"
         )
-    case = item.config.session_of_claims.recorder.cases.get(item.nodeid)
+    case = item.config.stash[RUN].session.recorder.cases.get(item.nodeid)
     if case and (report.when == "call" or report.failed):
         left_out = "unsupported" if case.unsupported else "skipped"  # not on this machine
         case.outcome = "failed" if report.failed else left_out if report.skipped else "passed"
@@ -223,7 +245,7 @@ def pytest_collection_modifyitems(config, items):
     without = [item for item in items if _has_no_target(item)]
     items[:] = [item for item in items if not _has_no_target(item)]
     config.hook.pytest_deselected(items=without)
-    config.whole_suite = not (
+    config.stash[RUN].whole = not (
         config.getoption("keyword") or config.getoption("markexpr") or config.getoption("lf", False)
     ) and _whole_folder(config.args)
 
@@ -256,49 +278,51 @@ def _whole_folder(arguments) -> bool:
 
 def pytest_sessionfinish(session, exitstatus):
     config = session.config
-    complete = getattr(config, "whole_suite", False) and not config.getoption("collectonly")
-    few = config.getoption("--profile") == "brief"
-    config.missing = _missing(config) if complete and exitstatus == 0 and not few else []
-    if config.missing:
+    run = config.stash[RUN]
+    complete = run.whole and not config.getoption("collectonly")
+    if complete and exitstatus == 0 and config.getoption("--profile") != "brief":
+        run.missing = _missing(run)
+    if run.missing:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def _missing(config):
+def _missing(run):
     """What a complete run should have found or generated, and did not."""
-    recorder = config.session_of_claims.recorder
-    if config.getoption("--mutants"):
-        return [f"survived: {m.key}" for m in config.mutants if not recorder.kills[m.key]]
-    return [f"never generated: {option}" for option in recorder.never_generated(config.targets)]
+    recorder = run.session.recorder
+    if run.mutants:
+        return [f"survived: {m.key}" for m in run.mutants if not recorder.kills[m.key]]
+    return [f"never generated: {option}" for option in recorder.never_generated(run.targets)]
 
 
-def _failures(config, folder):
+def _failures(run, folder):
     """Data files that show the failed claims without this project: paths by the tests' names."""
     from suites.peers.failures import write_failures
 
-    targets = {target.name: target for target in config.targets}
-    cases = config.session_of_claims.recorder.cases
+    targets = {target.name: target for target in run.targets}
+    cases = run.session.recorder.cases
     failed = {k: c for k, c in cases.items() if c.outcome == "failed" and c.failing}
     return write_failures(failed, targets, folder)
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    recorder = config.session_of_claims.recorder
+    run = config.stash[RUN]
+    recorder = run.session.recorder
     if not recorder.cases:
         return
-    mutants = config.getoption("--mutants")
-    sections = summarise_mutants(recorder, config.mutants) if mutants else summarise(recorder)
+    mutants = run.mutants
+    sections = summarise_mutants(recorder, mutants) if mutants else summarise(recorder)
     for heading, lines in sections:
         terminalreporter.section(heading)
         for line in lines:
             terminalreporter.line(line)
-    for complaint in config.missing:
+    for complaint in run.missing:
         terminalreporter.line(complaint, red=True)
     if config.getoption("--report"):
         folder = Path(config.getoption("--report"))
         if mutants:
-            written = write_mutants(recorder, config.mutants, folder)
+            written = write_mutants(recorder, mutants, folder)
         else:
             written = write_report(recorder, folder)  # in case the next step is interrupted
-            if data_files := _failures(config, folder / "failures"):
+            if data_files := _failures(run, folder / "failures"):
                 written = write_report(recorder, folder, data_files)
         terminalreporter.line(f"wrote {written}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +22,43 @@ from dcnv2.ops.schema import SCHEMAS
 from suites.backends.emulator.build import NAMESPACE, build
 
 PATHS = ("simt", "mma", "wgmma")
-_built: list[Path] = []  # replaces the library that is built from the checkout
 
 
-def use(library: Path) -> None:
-    """Take the kernels from a library that was built elsewhere."""
-    _built[:] = [library]
+class EmulatedLibrary:
+    """The emulated kernels of this process; torch loads one library of its operators.
+
+    Attributes:
+        path: a library that was built elsewhere; None to build it from the checkout.
+    """
+
+    path: Path | None = None
+
+    @cached_property
+    def functions(self) -> ctypes.CDLL:
+        """The library's C functions; its operators are registered as well."""
+        self._schemas = torch.library.Library(NAMESPACE, "DEF")  # as long as they are used
+        for name, signature in SCHEMAS.items():
+            self._schemas.define(name + signature)
+        path = self.path or build()
+        torch.ops.load_library(path)
+        return ctypes.CDLL(str(path))
+
+    def limit_conv_path(self, path: str) -> None:
+        """Choose the fastest path of convolutions.
+
+        Raises:
+            ValueError: there is no such path.
+        """
+        if self.functions.dcnv2_set_fastest_path(path.encode()):
+            raise ValueError(f"path must be one of {', '.join(PATHS)}, got {path}")
 
 
-@lru_cache
-def library() -> tuple[ctypes.CDLL, torch.library.Library]:
-    """The emulated library, built if need be, and the schemas of its operators, to be kept."""
-    schemas = torch.library.Library(NAMESPACE, "DEF")
-    for name, signature in SCHEMAS.items():
-        schemas.define(name + signature)
-    path = _built[0] if _built else build()
-    torch.ops.load_library(path)
-    return ctypes.CDLL(str(path)), schemas
+EMULATED = EmulatedLibrary()
 
 
 def _call(name: str, path: str, *arguments: Any) -> Any:
     """Call an operator with its convolutions on a path."""
-    if library()[0].dcnv2_set_fastest_path(path.encode()):
-        raise ValueError(f"path must be one of {', '.join(PATHS)}, got {path}")
+    EMULATED.limit_conv_path(path)
     return getattr(getattr(torch.ops, NAMESPACE), name)(*arguments)
 
 

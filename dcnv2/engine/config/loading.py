@@ -10,15 +10,18 @@ import dataclasses
 import difflib
 import functools
 import os
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from textwrap import shorten
+from typing import Any, get_args, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser
 
 from dcnv2.engine.config.options import RunConfig, TrainConfig
 from dcnv2.engine.config.ranges import ConfigError, check_ranges
+from dcnv2.engine.config.yaml_file import load_yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 # Run folders of the trained models that come with the package.
@@ -48,6 +51,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """
     path = find_config(source)
     values = read_yaml(path)
+    check_keys(values, RunConfig, str(path))
     values.setdefault("name", f"{path.parent.name}_{path.stem}")
     if not Path(source).is_file() and path.name == "config.yaml":
         _check_complete(path, values)
@@ -100,7 +104,7 @@ def parse_values(
             parsed = parser.parse_args(list(overrides), namespace=parsed)
         config = RunConfig(**parser.instantiate(parsed))
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = shorten(str(error), 500)
         raise ConfigError(f"{source}: {reason}") from None
     check_ranges(config)
     return config
@@ -137,25 +141,27 @@ def find_config(source: str | Path) -> Path:
     raise FileNotFoundError(f"{source}: no such configuration file or name{hint}")
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a file, merged over its `base:` file, whose path is relative to it."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: wanted a mapping, got {type(values).__name__}")
+def read_yaml(path: Path, above: Sequence[Path] = ()) -> dict[str, Any]:
+    """Reads a file, merged over its `base:` file, whose path is relative to it.
+
+    Args:
+        path: the file.
+        above: the files that have it as a base, resolved.
+    """
+    values = load_yaml(path)
     base = values.pop("base", None)
     if base is None:
         return values
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: base: wanted the path of a file, got {reprlib.repr(base)}")
     base_path = path.parent / base
     if not base_path.is_file():
         raise ConfigError(f"{path}: base: {base}: no such file")
-    if base_path.resolve() == path.resolve():
-        raise ConfigError(f"{path}: base: {base} names itself")
-    merged = read_yaml(base_path)
+    above = [*above, path.resolve()]
+    if base_path.resolve() in above:
+        names = " -> ".join(str(file) for file in [*above, base_path.resolve()])
+        raise ConfigError(f"{path}: base: {base} has this file as its own base: {names}")
+    merged = read_yaml(base_path, above)
     # These describe the base file itself, not the files that build on it.
     for key in ("name", "published"):
         merged.pop(key, None)
@@ -187,26 +193,33 @@ def pretrained() -> list[str]:
 def known_keys(kind: type, prefix: str = "") -> list[str]:
     """Returns the dotted names of all fields of a dataclass, nested ones included."""
     keys = []
-    hints = get_type_hints(kind)
-    for entry in dataclasses.fields(kind):
-        name = prefix + entry.name
-        keys.append(name)
-        if dataclasses.is_dataclass(hints[entry.name]):
-            keys += known_keys(hints[entry.name], name + ".")
+    for name, hint in get_type_hints(kind).items():
+        keys.append(prefix + name)
+        if _is_section(hint):
+            keys += known_keys(hint, f"{prefix}{name}.")
     return keys
 
 
+def _is_section(hint: Any) -> bool:
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
+
+
 def check_keys(values: dict[str, Any], kind: type, source: str, prefix: str = "") -> None:
-    """Raises `ConfigError` at the first key that the dataclass lacks."""
+    """Raises `ConfigError` at the first key that the dataclass lacks, or that has no value."""
     hints = get_type_hints(kind)
-    names = {entry.name for entry in dataclasses.fields(kind)}
     for key, value in values.items():
-        if key not in names:
+        if key not in hints:
             raise ConfigError(f"{source}: unknown key {prefix}{key}{nearest_key(f'{prefix}{key}')}")
-        if dataclasses.is_dataclass(hints[key]):
+        optional = type(None) in get_args(hints[key])
+        if value is None and not optional:
+            raise ConfigError(f"{source}: {prefix}{key}: has no value")
+        for section in filter(_is_section, [hints[key], *get_args(hints[key])]):
+            if value is None:
+                continue
             if not isinstance(value, dict):
-                raise ConfigError(f"{source}: {prefix}{key}: wanted a mapping, got {value!r}")
-            check_keys(value, hints[key], source, f"{prefix}{key}.")
+                got = reprlib.repr(value)
+                raise ConfigError(f"{source}: {prefix}{key}: wanted a mapping, got {got}")
+            check_keys(value, section, source, f"{prefix}{key}.")
 
 
 def check_words(words: Sequence[str]) -> None:

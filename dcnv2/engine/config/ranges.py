@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -38,6 +39,8 @@ class Range:
 
 
 FINITE = Range()
+LARGEST = 2**63 - 1
+"""Largest number of any option: whole ones go to code that keeps them in 64 bits."""
 COUNT = Range(1)
 NOT_NEGATIVE = Range(0)
 POSITIVE = Range(0, open_low=True)
@@ -137,8 +140,9 @@ def check_ranges(config: RunConfig) -> None:
         for name in key.split("."):
             value = getattr(value, name, None)
         for number in _numbers(value):
-            if not math.isfinite(number):
-                raise ConfigError(f"{key}: wanted a finite number, got {number}")
+            if not abs(number) <= LARGEST:
+                wanted = "a finite number" if isinstance(number, float) else "at most 64 bits"
+                raise ConfigError(f"{key}: wanted {wanted}, got {reprlib.repr(number)}")
             if number not in valid:
                 raise ConfigError(f"{key}: wanted {valid}, got {number}")
     _check_combinations(config)

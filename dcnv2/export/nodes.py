@@ -2,7 +2,7 @@
 """Our operators as ONNX nodes, the same for both exporters.
 
 `build` makes a node by its operator's name, `build.Add(x, y)`, with `constant`, `sizes`, `dtype`,
-`absent` and `typed` besides. Values are those of `dcnv2.ops`; the notes say which shapes they have.
+`absent`, `typed` and `opset` besides. Values are those of `dcnv2.ops`; the notes say which shapes they have.
 """
 
 from __future__ import annotations
@@ -12,9 +12,21 @@ from typing import Any
 
 import torch
 
+OPSET = 19  # the first with DeformConv, and the one that all nodes here are written for
+BFLOAT16_OPSET = 22  # the first in which DeformConv takes bfloat16
 FLOAT, DOUBLE, INT64 = 1, 11, 7  # of ONNX's TensorProto.DataType
 _CODES = {"FLOAT": FLOAT, "FLOAT16": 10, "BFLOAT16": 16, "DOUBLE": DOUBLE}
 _DTYPES = {"FLOAT": torch.float32, "FLOAT16": torch.float16, "DOUBLE": torch.float64}
+
+
+def _check_opset(build: Any) -> None:
+    """Raise before an exporter writes nodes that the asked opset does not have.
+
+    The exporter of torch.export builds for opset 18 at least and then converts the model, so the
+    opset that it reports is not always the asked one.
+    """
+    if build.opset < OPSET:
+        raise ValueError(f"opset_version must be {OPSET} or later: DeformConv is new in it")
 
 
 def _known(name: str, size: int | None) -> int:
@@ -34,7 +46,12 @@ def deform_conv(
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> Any:
-    """DeformConv in the widest dtype of its operands: offsets may be float32 for a half input."""
+    """DeformConv in the widest dtype of its operands: offsets may be float32 for a half input.
+
+    Raises:
+        ValueError: the opset does not have the operator, or not in this dtype.
+    """
+    _check_opset(build)
     out_channels, group_channels, height, width = (
         _known("the weight's shape", size) for size in build.sizes(weight)
     )
@@ -42,6 +59,11 @@ def deform_conv(
     places = _known("the number of offset's channels", build.sizes(offset)[1])
     own, wide = build.dtype(input), build.dtype(offset)
     mixed = own != wide or (not build.absent(mask) and build.dtype(mask) != own)
+    if own == "BFLOAT16" and not mixed and build.opset < BFLOAT16_OPSET:
+        raise ValueError(
+            f"opset_version must be {BFLOAT16_OPSET} or later for convolutions in bfloat16, "
+            f"got {build.opset}; or export the model in float32"
+        )
     if build.absent(bias) and not build.absent(mask) and own in _DTYPES:
         # An omitted bias is an empty name before the mask's, which TensorRT's parser rejects.
         bias = build.constant(torch.zeros(out_channels, dtype=_DTYPES[own]))
@@ -228,8 +250,10 @@ def deform_roi_pool(
     """Deformable RoI pooling on RoIAlign's samples.
 
     Raises:
-        ValueError: sampling_ratio is 0: how many samples a bin takes would depend on the boxes.
+        ValueError: sampling_ratio is 0: how many samples a bin takes would depend on the boxes; or
+            the opset is below 19.
     """
+    _check_opset(build)
     if sampling_ratio < 1:
         raise ValueError(
             "ONNX export needs a fixed sampling_ratio, such as 2; 0 depends on the boxes"
@@ -277,7 +301,12 @@ def deform_psroi_pool(
     sample_per_part: int,
     trans_std: float,
 ) -> Any:
-    """Deformable position-sensitive RoI pooling, as in the code of the papers' authors."""
+    """Deformable position-sensitive RoI pooling, as in the code of the papers' authors.
+
+    Raises:
+        ValueError: the opset is below 19.
+    """
+    _check_opset(build)
     numbers = _Numbers(build, input)
     bins, half = output_size, numbers.value(0.5)
     image, corners = _boxes(numbers, input, rois)

@@ -12,8 +12,7 @@ import torch
 
 import dcnv2.ops  # noqa: F401 - defines the operators
 from dcnv2.export import nodes
-
-OPSET = 19  # the first with DeformConv; opset 22 only added bfloat16
+from dcnv2.export.nodes import OPSET
 
 
 def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
@@ -21,6 +20,7 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
 
     It has dcnv2's three operators and, where torchvision is installed, its deform_conv2d. Needs
     the package onnxscript, as that exporter itself does. RoI pooling needs a fixed sampling_ratio.
+    The export raises if opset_version is below 19, or below 22 for convolutions in bfloat16.
     """
     ours = torch.ops.dcnv2
     table = {
@@ -172,6 +172,13 @@ class _Script:
 
         self._opset = opset19
 
+    @property
+    def opset(self) -> int:
+        """Return the opset that nodes are built for: the asked one, but 18 for any before it."""
+        from onnxscript import evaluator
+
+        return int(evaluator.default().opset.version)  # type: ignore[attr-defined]
+
     def typed(self, value: Any, like: Any, sizes: Sequence[int | None]) -> Any:
         """Return a result unchanged: torch.export already set its sizes."""
         return value
@@ -211,6 +218,7 @@ class _Graph:
 
     def __init__(self, graph: Any) -> None:
         self._graph = graph
+        self.opset = int(graph.opset)
 
     def typed(self, value: Any, like: Any, sizes: Sequence[int | None]) -> Any:
         """Set the known type of a result; otherwise the example's sizes become constants."""

@@ -81,7 +81,36 @@ def test_float32_offsets_stay_float32_with_half_inputs(tmp_path, exporter, opset
     torch.testing.assert_close(out, model(*operands), rtol=1e-2, atol=1e-2)
 
 
-def test_an_opset_without_deform_conv_is_an_error():
+def _refused(tmp_path, layer, exporter, opset, message):
+    path = tmp_path / "layer.onnx"
+    x = torch.randn(1, 4, 5, 6, dtype=layer.weight.dtype)
+    with pytest.raises(Exception, match=message):
+        export_onnx(layer.eval(), (x,), {"x": []}, path, exporter, opset)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("exporter", "opset", "message"),
+    [
+        ("dynamo", 13, "opset_version must be 19 or later: DeformConv is new in it"),
+        ("dynamo", 18, "opset_version must be 19 or later: DeformConv is new in it"),
+        ("trace", 18, "opset version 18 is not supported.*was added in version 19"),
+    ],
+)
+def test_an_export_to_an_opset_without_deform_conv_writes_nothing(
+    tmp_path, exporter, opset, message
+):
+    _refused(tmp_path, DeformConv2dPack(4, 4, 3), exporter, opset, message)
+
+
+@pytest.mark.parametrize("exporter", ["dynamo", "trace"])
+def test_bfloat16_before_opset_22_writes_nothing(tmp_path, exporter):
+    layer = DeformConv2dPack(4, 4, 3).bfloat16()
+    message = "opset_version must be 22 or later for convolutions in bfloat16, got 20"
+    _refused(tmp_path, layer, exporter, 20, message)
+
+
+def test_translations_for_an_opset_without_deform_conv_cannot_be_registered():
     with pytest.raises(
         ValueError, match="opset must be 19 or later, because DeformConv is new in it"
     ):

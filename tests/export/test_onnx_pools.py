@@ -69,6 +69,14 @@ def test_pools_accept_any_number_of_boxes(tmp_path, monkeypatch, pool, exporter,
         assert rois < 6 or wanted[4:].isnan().all()
 
 
+@pytest.mark.parametrize("pool", [_RoIPool, _PSRoIPool])
+def test_an_export_to_opset_18_writes_nothing(tmp_path, pool):
+    model, path = pool().eval(), tmp_path / "pool.onnx"
+    with pytest.raises(Exception, match="opset_version must be 19 or later"):
+        export_onnx(model, model.operands(2, (9, 11), 4), AXES, path, "dynamo", 18)
+    assert not path.exists()
+
+
 class _Branches(nn.Module):
     """The modules, which pool without offsets first."""
 

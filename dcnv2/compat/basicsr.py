@@ -9,7 +9,6 @@ from dcnv2.compat.arguments import check_groups, takes_aliases
 from dcnv2.compat.layers import ModulatedDeformConv, ModulatedDeformConvPack, Size
 from dcnv2.compat.layers import PlainDeformConv as DeformConv
 from dcnv2.compat.layers import PlainDeformConvPack as DeformConvPack
-from dcnv2.nn import DeformConv2d
 from dcnv2.ops import deform_conv2d
 
 __all__ = [
@@ -75,4 +74,5 @@ class DCNv2Pack(ModulatedDeformConvPack):
 
     def forward(self, x: Tensor, feat: Tensor) -> Tensor:  # type: ignore[override]
         """Convolve [N, C, H, W] to [N, O, Ho, Wo]."""
-        return DeformConv2d.forward(self, x, *self.predict(feat))
+        offset, mask = self.predict(feat)
+        return self._deform(x, offset, mask)

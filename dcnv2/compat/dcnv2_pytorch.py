@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
-from dcnv2.compat.arguments import check_groups, takes_aliases
+from dcnv2.compat.arguments import check_groups, overridable, takes_aliases
 from dcnv2.compat.layers import ModulatedDeformConv, Size
 from dcnv2.nn.branch_init import ZeroConv2d, ZeroLinear
-from dcnv2.ops import deform_conv2d, deform_psroi_pool
+from dcnv2.nn.conv import check_batch
+from dcnv2.ops import checks, deform_conv2d, deform_psroi_pool
+from dcnv2.ops.arguments import Boxes, is_scripting
 
 __all__ = [
     "DCN",
@@ -85,7 +85,7 @@ class DCN(DCNv2):
         taps = self.kernel_size[0] * self.kernel_size[1]
         self.conv_offset_mask = ZeroConv2d(
             in_channels,
-            3 * deformable_groups * taps,
+            3 * self.deform_groups * taps,
             self.kernel_size,
             self.stride,
             self.padding,
@@ -98,14 +98,16 @@ class DCN(DCNv2):
 
     def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
         """Convolve [N, C, H, W] to [N, O, Ho, Wo]."""
+        check_batch(input)
         taps = self.deform_groups * self.kernel_size[0] * self.kernel_size[1]
         offset, logits = self.conv_offset_mask(input).split([2 * taps, taps], dim=1)
         return self.convolve(input, offset, logits.sigmoid())
 
 
+@overridable
 def dcn_v2_pooling(
     input: Tensor,
-    rois: Tensor | Sequence[Tensor],
+    rois: Boxes,
     offset: Tensor | None,
     spatial_scale: float,
     pooled_size: int,
@@ -121,6 +123,8 @@ def dcn_v2_pooling(
     Raises:
         ValueError: the input has not output_dim * group_size^2 channels.
     """
+    if not is_scripting():
+        checks.check_rank("input", input, 4, "[N, output_dim*group_size^2, H, W]")
     if input.shape[1] != output_dim * group_size**2:
         raise ValueError(
             f"input must have output_dim * group_size^2 = {output_dim * group_size**2} channels, "
@@ -143,6 +147,8 @@ def dcn_v2_pooling(
 class DCNv2Pooling(nn.Module):
     """Deformable position-sensitive RoI pooling: forward(input, rois, offset)."""
 
+    __constants__ = ("no_trans",)  # for TorchScript, which then leaves the branches out
+
     def __init__(
         self,
         spatial_scale: float,
@@ -155,14 +161,26 @@ class DCNv2Pooling(nn.Module):
         trans_std: float = 0.0,
     ) -> None:
         super().__init__()
-        self.spatial_scale = spatial_scale
-        self.pooled_size = pooled_size
-        self.output_dim = output_dim
-        self.no_trans = no_trans
-        self.group_size = group_size
-        self.part_size = pooled_size if part_size is None else part_size
-        self.sample_per_part = sample_per_part
-        self.trans_std = trans_std
+        self.spatial_scale = checks.real("spatial_scale", spatial_scale)
+        self.pooled_size = checks.whole("pooled_size", pooled_size)
+        self.output_dim = checks.whole("output_dim", output_dim)
+        self.no_trans = bool(no_trans)
+        self.group_size = checks.whole("group_size", group_size)
+        part_size = pooled_size if part_size is None else part_size
+        self.part_size = checks.whole("part_size", part_size)
+        self.sample_per_part = checks.whole("sample_per_part", sample_per_part)
+        self.trans_std = checks.real("trans_std", trans_std)
+        checks.limited("pooled_size", self.pooled_size, limits_of="output_size")
+        if self.output_dim < 1:
+            raise ValueError(f"output_dim must be positive, got {output_dim}")
+        checks.check_psroi_pool_options(
+            self.pooled_size,
+            self.spatial_scale,
+            self.group_size,
+            self.part_size,
+            self.sample_per_part,
+            self.trans_std,
+        )
 
     def pool(self, input: Tensor, rois: Tensor, offset: Tensor | None, no_trans: bool) -> Tensor:
         """Pool [N, C, H, W] to [R, output_dim, P, P]."""
@@ -208,10 +226,13 @@ class DCNPooling(DCNv2Pooling):
         self.deform_fc_dim = deform_fc_dim
         if no_trans:
             return
-        bins = pooled_size * pooled_size
+        bins = self.pooled_size * self.pooled_size
+        deform_fc_dim = checks.whole("deform_fc_dim", deform_fc_dim)
+        if deform_fc_dim < 1:
+            raise ValueError(f"deform_fc_dim must be positive, got {deform_fc_dim}")
         last = ZeroLinear(deform_fc_dim, 3 * bins)
         self.offset_mask_fc = nn.Sequential(
-            nn.Linear(bins * output_dim, deform_fc_dim),
+            nn.Linear(bins * self.output_dim, deform_fc_dim),
             nn.ReLU(),
             nn.Linear(deform_fc_dim, deform_fc_dim),
             nn.ReLU(),

@@ -17,7 +17,17 @@ __all__ = ["DeformConv", "ModulatedDeformConv", "deform_conv", "modulated_deform
 Activation = Callable[[Tensor], Tensor] | None
 
 
-class DeformConv(layers.PlainDeformConv):
+class _Finish(nn.Module):
+    def _finish(self, x: Tensor) -> Tensor:
+        """Apply `norm` and `activation`, where given."""
+        if self.norm is not None:
+            x = self.norm(x)  # type: ignore[operator]
+        if self.activation is not None:
+            x = self.activation(x)  # type: ignore[operator]
+        return x
+
+
+class DeformConv(_Finish, layers.PlainDeformConv):
     """A deformable convolution (v1), then `norm` and `activation` if given; `bias` must be False.
 
     state_dict: `weight`, `norm.*`.
@@ -47,10 +57,10 @@ class DeformConv(layers.PlainDeformConv):
 
     def forward(self, x: Tensor, offset: Tensor) -> Tensor:  # type: ignore[override]
         """Convolve [N, C, H, W] by offsets [N, 2*G*kh*kw, Ho, Wo], norm and activate."""
-        return _finish(self.convolve(x, offset, None), self.norm, self.activation)
+        return self._finish(self.convolve(x, offset, None))
 
 
-class ModulatedDeformConv(layers.ModulatedDeformConv):
+class ModulatedDeformConv(_Finish, layers.ModulatedDeformConv):
     """A modulated deformable convolution, then `norm` and `activation` if given.
 
     state_dict: `weight`, `bias`, `norm.*`.
@@ -82,10 +92,4 @@ class ModulatedDeformConv(layers.ModulatedDeformConv):
         self, x: Tensor, offset: Tensor, mask: Tensor
     ) -> Tensor:
         """Convolve [N, C, H, W] by offsets and masks [N, G*kh*kw, Ho, Wo], norm and activate."""
-        return _finish(self.convolve(x, offset, mask), self.norm, self.activation)
-
-
-def _finish(x: Tensor, norm: nn.Module | None, activation: Activation) -> Tensor:
-    if norm is not None:
-        x = norm(x)
-    return x if activation is None else activation(x)
+        return self._finish(self.convolve(x, offset, mask))

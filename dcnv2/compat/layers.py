@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
 from dcnv2.compat.arguments import check_groups, takes_aliases
 from dcnv2.nn import DeformConv2d, DeformConv2dPack, ModulatedDeformConv2dPack
 from dcnv2.nn.conv import check_deform_groups
-from dcnv2.ops import deform_conv2d
+from dcnv2.ops.arguments import Pair
 
-Size = int | Sequence[int]
+Size = Pair
 
 
 class _ZeroBias(DeformConv2d):
@@ -44,7 +42,7 @@ class _FixedGroups(_ZeroBias):
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
         )
-        self.deform_groups = check_deform_groups(deform_groups, in_channels)
+        self.deform_groups = check_deform_groups(deform_groups, self.in_channels)
 
     @property
     def deformable_groups(self) -> int:
@@ -54,8 +52,7 @@ class _FixedGroups(_ZeroBias):
     def convolve(self, input: Tensor, offset: Tensor, mask: Tensor | None) -> Tensor:
         """Convolve with the layer's number of deform groups."""
         check_groups(input, offset, self.weight, self.groups, self.deform_groups)
-        options = (self.stride, self.padding, self.dilation)
-        return deform_conv2d(input, offset, self.weight, self.bias, *options, mask)
+        return self._deform(input, offset, mask)
 
     def extra_repr(self) -> str:
         """Return the arguments that repr() shows."""

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 from torch import Tensor, nn
 
-from dcnv2.compat.arguments import check_groups, takes_aliases
+from dcnv2.compat.arguments import check_groups, overridable, takes_aliases
 from dcnv2.compat.layers import ModulatedDeformConv as ModulatedDeformConv2d
 from dcnv2.compat.layers import ModulatedDeformConvPack as ModulatedDeformConv2dPack
 from dcnv2.compat.layers import PlainDeformConv as DeformConv2d
@@ -21,6 +20,8 @@ from dcnv2.nn.branch_init import ZeroLinear
 from dcnv2.ops import checks
 from dcnv2.ops import deform_conv2d as _deform_conv2d
 from dcnv2.ops import deform_roi_pool as _deform_roi_pool
+from dcnv2.ops.arguments import Boxes as Rois
+from dcnv2.ops.functional import join_boxes
 
 __all__ = [
     "DeformConv2d",
@@ -35,8 +36,6 @@ __all__ = [
     "modulated_deform_conv2d",
     "register",
 ]
-
-Rois = Tensor | Sequence[Tensor]
 
 
 @takes_aliases
@@ -85,6 +84,7 @@ def modulated_deform_conv2d(
     return _deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
 
 
+@overridable
 def deform_roi_pool(
     input: Tensor,
     rois: Rois,
@@ -95,10 +95,12 @@ def deform_roi_pool(
     gamma: float = 0.1,
 ) -> Tensor:
     """Pool as `dcnv2.ops.deform_roi_pool` does; an empty offset means none, as in mmcv."""
-    if offset is not None and offset.numel() == 0 and len(rois) != 0:
+    boxes = join_boxes(rois)
+    if offset is not None and offset.numel() == 0 and boxes.shape[0] != 0:
         offset = None
-    options = (output_size, spatial_scale, sampling_ratio, gamma)
-    return _deform_roi_pool(input, rois, offset, None, *options)
+    return _deform_roi_pool(
+        input, boxes, offset, None, output_size, spatial_scale, sampling_ratio, gamma
+    )
 
 
 class DeformRoIPool(nn.Module):
@@ -113,14 +115,23 @@ class DeformRoIPool(nn.Module):
     ) -> None:
         super().__init__()
         self.output_size = checks.pair("output_size", output_size)
-        self.spatial_scale = spatial_scale
-        self.sampling_ratio = sampling_ratio
-        self.gamma = gamma
+        self.spatial_scale = checks.real("spatial_scale", spatial_scale)
+        self.sampling_ratio = checks.whole("sampling_ratio", sampling_ratio)
+        self.gamma = checks.real("gamma", gamma)
+        options = (self.spatial_scale, self.sampling_ratio, self.gamma)
+        checks.check_roi_pool_options(self.output_size, *options)
 
     def forward(self, input: Tensor, rois: Rois, offset: Tensor | None = None) -> Tensor:
         """Pool [N, C, H, W] to [R, C, ph, pw]."""
-        options = (self.output_size, self.spatial_scale, self.sampling_ratio, self.gamma)
-        return deform_roi_pool(input, rois, offset, *options)
+        return deform_roi_pool(
+            input,
+            rois,
+            offset,
+            self.output_size,
+            self.spatial_scale,
+            self.sampling_ratio,
+            self.gamma,
+        )
 
 
 class DeformRoIPoolPack(_OurPoolPack):
@@ -164,8 +175,9 @@ class ModulatedDeformRoIPoolPack(DeformRoIPoolPack):
     def forward(self, input: Tensor, rois: Rois) -> Tensor:
         """Pool [N, C, H, W] to [R, C, ph, pw]."""
         seen = self._pool(input, rois).flatten(1)
-        offset = self.offset_fc(seen).unflatten(1, (2, *self.output_size))
-        mask = self.mask_fc(seen).unflatten(1, (1, *self.output_size))
+        height, width = self.output_size
+        offset = self.offset_fc(seen).unflatten(1, (2, height, width))
+        mask = self.mask_fc(seen).unflatten(1, (1, height, width))
         return self._pool(input, rois, offset, mask)
 
 

@@ -2,7 +2,8 @@
 """Our operators as ONNX nodes, the same for both exporters.
 
 `build` makes a node by its operator's name, `build.Add(x, y)`, with `constant`, `sizes`, `dtype`,
-`absent`, `typed` and `opset` besides. Values are those of `dcnv2.ops`; the notes say which shapes they have.
+`absent`, `typed` and `opset` besides. Values are those of `dcnv2.ops`; the notes say which shapes
+they have.
 """
 
 from __future__ import annotations

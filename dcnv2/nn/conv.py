@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import has_torch_function
 
 from dcnv2.nn.branch_init import ZeroConv2d
 from dcnv2.ops import checks, deform_conv2d
+from dcnv2.ops.arguments import Pair, is_scripting
 
 
 class DeformConv2d(nn.Module):
@@ -30,21 +31,25 @@ class DeformConv2d(nn.Module):
         bias: whether there is a bias.
 
     Raises:
-        ValueError: a number is not positive, or groups does not divide the channels.
+        TypeError: an option is not a whole number.
+        ValueError: an option is outside its limits, or groups does not divide the channels.
     """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
+        kernel_size: Pair,
+        stride: Pair = 1,
+        padding: Pair = 0,
+        dilation: Pair = 1,
         groups: int = 1,
         bias: bool = True,
     ) -> None:
         super().__init__()
+        in_channels = checks.whole("in_channels", in_channels)
+        out_channels = checks.whole("out_channels", out_channels)
+        groups = checks.whole("groups", groups)
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels < 1 or groups < 1 or channels % groups != 0:
                 raise ValueError(
@@ -56,6 +61,8 @@ class DeformConv2d(nn.Module):
         self.stride = checks.pair("stride", stride)
         self.padding = checks.pair("padding", padding)
         self.dilation = checks.pair("dilation", dilation)
+        checks.limited("kernel_size", *self.kernel_size, limits_of="weight")
+        checks.check_conv_options(self.stride, self.padding, self.dilation)
         self.groups = groups
         self.weight = nn.Parameter(
             torch.empty(out_channels, in_channels // groups, *self.kernel_size)
@@ -81,8 +88,20 @@ class DeformConv2d(nn.Module):
         Returns:
             [N, O, Ho, Wo].
         """
-        options = (self.stride, self.padding, self.dilation)
-        return deform_conv2d(input, offset, self.weight, self.bias, *options, mask)
+        return self._deform(input, offset, mask)
+
+    def _deform(self, input: Tensor, offset: Tensor, mask: Tensor | None) -> Tensor:
+        """Convolve; TorchScript knows no super(), so subclasses call this."""
+        return deform_conv2d(
+            input,
+            offset,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.dilation,
+            mask,
+        )
 
     def extra_repr(self) -> str:
         """Return the arguments that repr() shows."""
@@ -97,13 +116,29 @@ def check_deform_groups(deform_groups: int, in_channels: int) -> int:
     """Return the number of deform groups.
 
     Raises:
+        TypeError: it is not a whole number.
         ValueError: it does not divide the channels.
     """
+    deform_groups = checks.whole("deform_groups", deform_groups)
     if deform_groups < 1 or in_channels % deform_groups != 0:
         raise ValueError(
             f"deform_groups must divide in_channels = {in_channels}, got {deform_groups}"
         )
     return deform_groups
+
+
+def check_batch(input: Tensor) -> None:
+    """Check that an input is [N, C, H, W], before a branch takes [C, H, W] for a batch.
+
+    Raises:
+        TypeError: it is no tensor.
+        ValueError: it has another number of dimensions.
+    """
+    if is_scripting():
+        if input.dim() != 4:
+            raise ValueError(f"input must be [N, C, H, W], got {input.shape}")
+    elif not has_torch_function((input,)):  # torch.fx's proxies have no shape
+        checks.check_rank("input", input, 4, "[N, C, H, W]")
 
 
 class _Pack(DeformConv2d):
@@ -121,10 +156,10 @@ class _Pack(DeformConv2d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
+        kernel_size: Pair,
+        stride: Pair = 1,
+        padding: Pair = 0,
+        dilation: Pair = 1,
         groups: int = 1,
         deform_groups: int = 1,
         bias: bool = True,
@@ -133,13 +168,15 @@ class _Pack(DeformConv2d):
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
         )
-        if max_offset is not None and not 0 < max_offset < math.inf:
-            raise ValueError(f"max_offset must be positive and finite, got {max_offset}")
+        if max_offset is not None:
+            max_offset = checks.real("max_offset", max_offset)
+            if not 0 < max_offset < math.inf:
+                raise ValueError(f"max_offset must be positive and finite, got {max_offset}")
         self.max_offset = max_offset
-        self.deform_groups = check_deform_groups(deform_groups, in_channels)
+        self.deform_groups = check_deform_groups(deform_groups, self.in_channels)
         self.conv_offset = ZeroConv2d(
-            in_channels,
-            self._fields * deform_groups * math.prod(self.kernel_size),
+            self.in_channels,
+            self._fields * self.deform_groups * math.prod(self.kernel_size),
             self.kernel_size,
             self.stride,
             self.padding,
@@ -180,11 +217,13 @@ class DeformConv2dPack(_Pack):
 
     def predict(self, input: Tensor) -> tuple[Tensor, None]:
         """Return the offsets [N, 2*G*kh*kw, Ho, Wo] for an input, and no mask."""
+        check_batch(input)
         return self.limit(self.conv_offset(input)), None
 
     def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
         """Convolve [N, C, H, W] to [N, O, Ho, Wo]."""
-        return super().forward(input, *self.predict(input))
+        offset, mask = self.predict(input)
+        return self._deform(input, offset, mask)
 
 
 class ModulatedDeformConv2dPack(_Pack):
@@ -208,10 +247,10 @@ class ModulatedDeformConv2dPack(_Pack):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
+        kernel_size: Pair,
+        stride: Pair = 1,
+        padding: Pair = 0,
+        dilation: Pair = 1,
         groups: int = 1,
         deform_groups: int = 1,
         bias: bool = True,
@@ -230,18 +269,22 @@ class ModulatedDeformConv2dPack(_Pack):
             bias,
             max_offset,
         )
-        self.mask_scale = mask_scale
+        self.mask_scale = checks.real("mask_scale", mask_scale)
+        if not math.isfinite(self.mask_scale):
+            raise ValueError(f"mask_scale must be finite, got {mask_scale}")
 
     def predict(self, input: Tensor) -> tuple[Tensor, Tensor]:
         """Return offsets [N, 2*G*kh*kw, Ho, Wo] and mask [N, G*kh*kw, Ho, Wo] for an input."""
-        taps = self.deform_groups * math.prod(self.kernel_size)
+        check_batch(input)
+        taps = self.deform_groups * self.kernel_size[0] * self.kernel_size[1]
         offset, logits = self.conv_offset(input).split([2 * taps, taps], dim=1)
         mask = logits.sigmoid()
         return self.limit(offset), mask if self.mask_scale == 1 else mask * self.mask_scale
 
     def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
         """Convolve [N, C, H, W] to [N, O, Ho, Wo]."""
-        return super().forward(input, *self.predict(input))
+        offset, mask = self.predict(input)
+        return self._deform(input, offset, mask)
 
     def extra_repr(self) -> str:
         """Return the arguments that repr() shows."""

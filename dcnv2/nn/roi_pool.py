@@ -4,27 +4,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from dcnv2.nn.branch_init import HiddenLinear, ZeroLinear
 from dcnv2.ops import checks, deform_psroi_pool, deform_roi_pool
+from dcnv2.ops.arguments import Boxes, Pair
+
+
+def _positive(name: str, value: int) -> int:
+    value = checks.whole(name, value)
+    if value < 1:
+        raise ValueError(f"{name} must be positive, got {value}")
+    return value
 
 
 class _Pack(nn.Module):
     """Pool, predict offsets from the pooled features with fully connected layers, pool again."""
 
     _fields = 2  # predicted values per bin
+    __constants__ = ("_fields",)  # for TorchScript
 
     def __init__(
         self,
-        output_size: int | Sequence[int],
+        output_size: Pair,
         pooled_channels: int,
         hidden_channels: int,
     ):
         super().__init__()
         self.output_size = checks.pair("output_size", output_size)
+        checks.limited("output_size", *self.output_size)
+        hidden_channels = checks.whole("hidden_channels", hidden_channels)
+        if hidden_channels < 0:
+            raise ValueError(f"hidden_channels must not be negative, got {hidden_channels}")
         bins = math.prod(self.output_size)
         inputs, layers = bins * pooled_channels, []
         if hidden_channels:
@@ -36,16 +48,17 @@ class _Pack(nn.Module):
     def _pool(
         self,
         input: Tensor,
-        rois: Tensor | Sequence[Tensor],
+        rois: Boxes,
         offset: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
         raise NotImplementedError
 
-    def forward(self, input: Tensor, rois: Tensor | Sequence[Tensor]) -> Tensor:
+    def forward(self, input: Tensor, rois: Boxes) -> Tensor:
         """Pool [N, C, H, W] to [R, O, ph, pw]; `rois` is as in `dcnv2.ops.deform_roi_pool`."""
         predicted = self.offset_fc(self._pool(input, rois).flatten(1))
-        predicted = predicted.unflatten(1, (self._fields, *self.output_size))
+        size = (self._fields, self.output_size[0], self.output_size[1])
+        predicted = predicted.unflatten(1, size)
         offset, logits = predicted[:, :2], predicted[:, 2:]
         return self._pool(input, rois, offset, logits.sigmoid() if self._fields == 3 else None)
 
@@ -55,28 +68,39 @@ class _RoIPack(_Pack):
 
     def __init__(
         self,
-        output_size: int | Sequence[int],
+        output_size: Pair,
         channels: int,
         spatial_scale: float = 1.0,
         sampling_ratio: int = 0,
         gamma: float = 0.1,
         hidden_channels: int = 1024,
     ):
+        channels = _positive("channels", channels)
         super().__init__(output_size, channels, hidden_channels)
         self.channels = channels
-        self.spatial_scale = spatial_scale
-        self.sampling_ratio = sampling_ratio
-        self.gamma = gamma
+        self.spatial_scale = checks.real("spatial_scale", spatial_scale)
+        self.sampling_ratio = checks.whole("sampling_ratio", sampling_ratio)
+        self.gamma = checks.real("gamma", gamma)
+        options = (self.spatial_scale, self.sampling_ratio, self.gamma)
+        checks.check_roi_pool_options(self.output_size, *options)
 
     def _pool(
         self,
         input: Tensor,
-        rois: Tensor | Sequence[Tensor],
+        rois: Boxes,
         offset: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        options = (self.output_size, self.spatial_scale, self.sampling_ratio, self.gamma)
-        return deform_roi_pool(input, rois, offset, mask, *options)
+        return deform_roi_pool(
+            input,
+            rois,
+            offset,
+            mask,
+            self.output_size,
+            self.spatial_scale,
+            self.sampling_ratio,
+            self.gamma,
+        )
 
     def extra_repr(self) -> str:
         """Return the arguments that repr() shows."""
@@ -131,11 +155,21 @@ class _PSRoIPack(_Pack):
         trans_std: float = 0.1,
         hidden_channels: int = 1024,
     ):
+        side, width = checks.pair("output_size", output_size)
+        if side != width:
+            raise ValueError(f"output_size must be square, got {side} x {width}")
+        spatial_scale = checks.real("spatial_scale", spatial_scale)
+        group_size = checks.whole("group_size", group_size)
+        sample_per_part = checks.whole("sample_per_part", sample_per_part)
+        trans_std = checks.real("trans_std", trans_std)
+        options = (spatial_scale, group_size, side, sample_per_part, trans_std)
+        checks.check_psroi_pool_options(side, *options)
+        channels = _positive("channels", channels)
         if channels % group_size**2 != 0:
             raise ValueError(
                 f"channels must be divisible by group_size^2 = {group_size**2}, got {channels}"
             )
-        super().__init__(output_size, channels // group_size**2, hidden_channels)
+        super().__init__(side, channels // group_size**2, hidden_channels)
         self.channels = channels
         self.spatial_scale = spatial_scale
         self.group_size = group_size
@@ -145,7 +179,7 @@ class _PSRoIPack(_Pack):
     def _pool(
         self,
         input: Tensor,
-        rois: Tensor | Sequence[Tensor],
+        rois: Boxes,
         offset: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:

@@ -9,38 +9,56 @@ for direct calls of torch.ops.dcnv2.*, with the same limits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
+from operator import index
 
 import torch
 from torch import Tensor
 
+from .arguments import Pair
 from .operand_limits import LIMITS
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_MOST_ELEMENTS = (2**63 - 1) // 8
 _HALF = (torch.float16, torch.bfloat16)
 
 
-def pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
-    """Return an option that may be given as one number or two.
+def pair(name: str, value: Pair) -> tuple[int, int]:
+    """Return an option that may be given as one whole number or two, of any library.
 
     Raises:
         TypeError: it is neither.
     """
     if isinstance(value, (int, torch.SymInt)):
         return value, value
-    if isinstance(value, Sequence) and len(value) == 2:
+    if isinstance(value, (tuple, list)) and len(value) == 2:
         return whole(name, value[0]), whole(name, value[1])
+    try:
+        number = index(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        pass
+    else:
+        return number, number
+    try:
+        if len(value) == 2 and not isinstance(value, dict):  # such as an array
+            return index(value[0]), index(value[1])
+    except (TypeError, ValueError, LookupError):
+        pass
     raise TypeError(f"{name} must be one whole number or two (y, x), got {value!r}")
 
 
 def whole(name: str, value: int) -> int:
-    """Return an option that must be a whole number.
+    """Return an option that must be a whole number, of any library.
 
     Raises:
         TypeError: it is not.
     """
     if isinstance(value, (int, torch.SymInt)):
         return value
-    raise TypeError(f"{name} must be a whole number, got {value!r}")
+    try:
+        return index(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
 
 
 def real(name: str, value: float) -> float:
@@ -50,9 +68,62 @@ def real(name: str, value: float) -> float:
         TypeError: it is not.
     """
     try:
-        return float(value)
+        if not isinstance(value, (str, bytes)):
+            return float(value)
     except (TypeError, ValueError, OverflowError):
-        raise TypeError(f"{name} must be a number, got {value!r}") from None
+        pass
+    raise TypeError(f"{name} must be a number, got {value!r}")
+
+
+def limited(name: str, *values: float, limits_of: str = "") -> None:
+    """Check that an option is within its limits, those of operand_limits.
+
+    Raises:
+        ValueError: it is not.
+    """
+    least, most = LIMITS[limits_of or name]
+    for value in values:
+        if not least <= value <= most:  # NaN too
+            raise ValueError(
+                f"{name} must be between {_number(least)} and {_number(most)}, "
+                f"got {_numbers(values)}"
+            )
+
+
+def check_conv_options(
+    stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> None:
+    """Raise ValueError if an option of deform_conv2d is outside its limits."""
+    limited("stride", *stride)
+    limited("padding", *padding)
+    limited("dilation", *dilation)
+
+
+def check_roi_pool_options(
+    output_size: Sequence[int], spatial_scale: float, sampling_ratio: int, gamma: float
+) -> None:
+    """Raise ValueError if an option of deform_roi_pool is outside its limits."""
+    limited("output_size", *output_size)
+    limited("spatial_scale", spatial_scale)
+    limited("sampling_ratio", sampling_ratio)
+    limited("gamma", gamma)
+
+
+def check_psroi_pool_options(
+    output_size: int,
+    spatial_scale: float,
+    group_size: int,
+    part_size: int,
+    sample_per_part: int,
+    trans_std: float,
+) -> None:
+    """Raise ValueError if an option of deform_psroi_pool is outside its limits."""
+    limited("output_size", output_size)
+    limited("spatial_scale", spatial_scale)
+    limited("group_size", group_size)
+    limited("part_size", part_size)
+    limited("sample_per_part", sample_per_part)
+    limited("trans_std", trans_std)
 
 
 def output_size(
@@ -86,16 +157,14 @@ def check_deform_conv2d(
         TypeError: an operand is not a tensor, or its dtype does not fit.
         ValueError: a rank, shape, device or number does not fit.
     """
-    _check_rank("input", input, 4, "[N, C, H, W]")
-    _check_rank("offset", offset, 4, "[N, 2*G*kh*kw, Ho, Wo]")
-    _check_rank("weight", weight, 4, "[O, C/groups, kh, kw]")
+    check_rank("input", input, 4, "[N, C, H, W]")
+    check_rank("offset", offset, 4, "[N, 2*G*kh*kw, Ho, Wo]")
+    check_rank("weight", weight, 4, "[O, C/groups, kh, kw]")
     _check_floating(input)
     _check_dtype("weight", weight, input)
     _check_float_dtype("offset", offset, input)
     _check_device(input, offset=offset, weight=weight)
-    _check_limits("stride", *stride)
-    _check_limits("padding", *padding)
-    _check_limits("dilation", *dilation)
+    check_conv_options(stride, padding, dilation)
     _check_sides("input", input.shape[2:])
     _check_sides("weight", weight.shape)
 
@@ -138,13 +207,13 @@ def check_deform_conv2d(
     _check_shape("offset", offset, (batch, deform_groups * 2 * taps, out_height, out_width),
                  "[N, 2*G*kh*kw, Ho, Wo]")  # fmt: skip
     if mask is not None:
-        _check_rank("mask", mask, 4, "[N, G*kh*kw, Ho, Wo]")
+        check_rank("mask", mask, 4, "[N, G*kh*kw, Ho, Wo]")
         _check_float_dtype("mask", mask, input)
         _check_device(input, mask=mask)
         _check_shape("mask", mask, (batch, deform_groups * taps, out_height, out_width),
                      "[N, G*kh*kw, Ho, Wo]")  # fmt: skip
     if bias is not None:
-        _check_rank("bias", bias, 1, "[O]")
+        check_rank("bias", bias, 1, "[O]")
         _check_dtype("bias", bias, input)
         _check_device(input, bias=bias)
         _check_shape("bias", bias, (out_channels,), "[O]")
@@ -161,11 +230,9 @@ def check_deform_roi_pool(
     gamma: float,
 ) -> None:
     """Raise if the operands of deform_roi_pool do not fit together (see check_deform_conv2d)."""
-    _check_limits("output_size", *output_size)
-    _check_limits("spatial_scale", spatial_scale)
-    _check_limits("sampling_ratio", sampling_ratio)
-    _check_limits("gamma", gamma)
+    check_roi_pool_options(output_size, spatial_scale, sampling_ratio, gamma)
     _check_rois(input, rois)
+    _check_elements("output_size", (rois.shape[0], input.shape[1], *output_size))
     size = (rois.shape[0], 2, output_size[0], output_size[1])
     if offset is not None:
         _check_roi_operand("offset", offset, input, size, "[R, 2, ph, pw]")
@@ -187,20 +254,17 @@ def check_deform_psroi_pool(
     trans_std: float,
 ) -> None:
     """Raise if the operands of deform_psroi_pool do not fit together (see check_deform_conv2d)."""
-    _check_limits("output_size", output_size)
-    _check_limits("spatial_scale", spatial_scale)
-    _check_limits("group_size", group_size)
-    _check_limits("part_size", part_size)
-    _check_limits("sample_per_part", sample_per_part)
-    _check_limits("trans_std", trans_std)
+    options = (output_size, spatial_scale, group_size, part_size, sample_per_part, trans_std)
+    check_psroi_pool_options(*options)
     _check_rois(input, rois)
     channels, cells = input.shape[1], group_size * group_size
+    _check_elements("output_size", (rois.shape[0], channels, output_size, output_size))
     if channels < cells or channels % cells != 0:
         raise ValueError(
             f"input must have channels (dim 1) divisible by group_size^2 = {cells}, got {channels}"
         )
     if offset is not None:
-        _check_rank("offset", offset, 4, "[R, 2*classes, part, part]")
+        check_rank("offset", offset, 4, "[R, 2*classes, part, part]")
         classes = offset.shape[1] // 2
         out_channels = channels // cells
         if classes < 1 or offset.shape[1] % 2 != 0 or out_channels % classes != 0:
@@ -216,8 +280,8 @@ def check_deform_psroi_pool(
 
 
 def _check_rois(input: Tensor, rois: Tensor) -> None:
-    _check_rank("input", input, 4, "[N, C, H, W]")
-    _check_rank("rois", rois, 2, "[R, 5] of (batch index, x1, y1, x2, y2)")
+    check_rank("input", input, 4, "[N, C, H, W]")
+    check_rank("rois", rois, 2, "[R, 5] of (batch index, x1, y1, x2, y2)")
     _check_floating(input)
     _check_float_dtype("rois", rois, input)
     _check_device(input, rois=rois)
@@ -259,7 +323,7 @@ def check_batch_index(input: Tensor, rois: Tensor) -> None:
 def _check_roi_operand(
     name: str, tensor: Tensor, input: Tensor, size: tuple[int, ...], formula: str
 ) -> None:
-    _check_rank(name, tensor, 4, formula)
+    check_rank(name, tensor, 4, formula)
     _check_float_dtype(name, tensor, input)
     _check_shape(name, tensor, size, formula)
     _check_device(input, **{name: tensor})
@@ -273,7 +337,13 @@ def shape(tensor: Tensor) -> str:
     return "[" + ", ".join(str(size) for size in tensor.shape) + "]"
 
 
-def _check_rank(name: str, tensor: Tensor, rank: int, formula: str) -> None:
+def check_rank(name: str, tensor: Tensor, rank: int, formula: str) -> None:
+    """Check that an operand is a tensor of some number of dimensions.
+
+    Raises:
+        TypeError: it is no tensor.
+        ValueError: it has another number of dimensions.
+    """
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} must be a tensor {formula}, got {type(tensor).__name__}")
     if tensor.dim() != rank:
@@ -316,16 +386,6 @@ def _check_device(input: Tensor, **tensors: Tensor) -> None:
             )
 
 
-def _check_limits(name: str, *values: float) -> None:
-    least, most = LIMITS[name]
-    for value in values:
-        if not least <= value <= most:  # NaN too
-            raise ValueError(
-                f"{name} must be between {_number(least)} and {_number(most)}, "
-                f"got {_numbers(values)}"
-            )
-
-
 def _check_sides(name: str, sizes: Sequence[int]) -> None:
     """Check that sizes fit 32 bits.
 
@@ -336,6 +396,16 @@ def _check_sides(name: str, sizes: Sequence[int]) -> None:
     most = LIMITS[name][1]
     if max(sizes) > most:
         raise ValueError(f"{name} must have sizes of at most {most}, got {list(sizes)}")
+
+
+def _check_elements(name: str, size: Sequence[int]) -> None:
+    """Check that a result's bytes can be counted in 64 bits, so that allocating it can be tried."""
+    if torch.compiler.is_compiling() or any(type(length) is not int for length in size):
+        return
+    if prod(size) > _MOST_ELEMENTS:
+        raise ValueError(
+            f"{name} must give a result of at most {_MOST_ELEMENTS} elements, got {list(size)}"
+        )
 
 
 def _number(value: float) -> str:

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The public functions: normalise options, apply autocast, check the operands, and dispatch."""
+"""The public functions: normalise options, apply autocast, check the operands, and dispatch.
+
+Each first hands the call to operands that override it (`__torch_function__`): torch.fx, whose
+proxies record it as one node, subclasses of tensors, and function modes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from . import autocast, checks, portable, precision, transforms
+from .arguments import Boxes, Pair, is_scripting, number_boxes, script_pair
 
 
 def deform_conv2d(
@@ -16,9 +20,9 @@ def deform_conv2d(
     offset: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: int | Sequence[int] = 1,
-    padding: int | Sequence[int] = 0,
-    dilation: int | Sequence[int] = 1,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    dilation: Pair = 1,
     mask: Tensor | None = None,
 ) -> Tensor:
     """Deformable convolution: v1 without a mask, v2 (modulated) with a mask.
@@ -51,6 +55,21 @@ def deform_conv2d(
         TypeError: an argument has the wrong type, or an operand a dtype that does not fit.
         ValueError: a rank, shape, device or number does not fit; the message names it.
     """
+    if is_scripting():
+        return torch.ops.dcnv2.deform_conv2d(
+            input,
+            offset,
+            weight,
+            bias,
+            mask,
+            script_pair(stride),
+            script_pair(padding),
+            script_pair(dilation),
+        )
+    given = (input, offset, weight, bias, mask)
+    if has_torch_function(given):
+        call = (input, offset, weight, bias, stride, padding, dilation, mask)
+        return handle_torch_function(deform_conv2d, given, *call)
     stride, padding = checks.pair("stride", stride), checks.pair("padding", padding)
     geometry = (stride, padding, checks.pair("dilation", dilation))
     if not autocast.is_enabled(input):
@@ -78,10 +97,10 @@ def _deform_conv2d(
 
 def deform_roi_pool(
     input: Tensor,
-    rois: Tensor | Sequence[Tensor],
+    rois: Boxes,
     offset: Tensor | None = None,
     mask: Tensor | None = None,
-    output_size: int | Sequence[int] = 7,
+    output_size: Pair = 7,
     spatial_scale: float = 1.0,
     sampling_ratio: int = 0,
     gamma: float = 0.1,
@@ -114,6 +133,21 @@ def deform_roi_pool(
         TypeError: an argument has the wrong type, or an operand a dtype that does not fit.
         ValueError: a rank, shape, device, number or (on a CPU) batch index does not fit.
     """
+    if is_scripting():
+        return torch.ops.dcnv2.deform_roi_pool(
+            input,
+            join_boxes(rois),
+            offset,
+            mask,
+            script_pair(output_size),
+            spatial_scale,
+            sampling_ratio,
+            gamma,
+        )
+    given = _operands(input, rois, offset, mask)
+    if has_torch_function(given):
+        call = (input, rois, offset, mask, output_size, spatial_scale, sampling_ratio, gamma)
+        return handle_torch_function(deform_roi_pool, given, *call)
     output_size = checks.pair("output_size", output_size)
     sampling_ratio = checks.whole("sampling_ratio", sampling_ratio)
     rois = join_boxes(rois)
@@ -133,10 +167,10 @@ def deform_roi_pool(
 
 def deform_psroi_pool(
     input: Tensor,
-    rois: Tensor | Sequence[Tensor],
+    rois: Boxes,
     offset: Tensor | None = None,
     mask: Tensor | None = None,
-    output_size: int | Sequence[int] = 7,
+    output_size: Pair = 7,
     spatial_scale: float = 1.0,
     group_size: int = 1,
     part_size: int | None = None,
@@ -170,6 +204,27 @@ def deform_psroi_pool(
         TypeError: an argument has the wrong type, or an operand a dtype that does not fit.
         ValueError: a rank, shape, device, number or (on a CPU) batch index does not fit.
     """
+    if is_scripting():
+        side, across = script_pair(output_size)
+        if side != across:
+            raise ValueError(f"output_size must be square, got {side} x {across}")
+        return torch.ops.dcnv2.deform_psroi_pool(
+            input,
+            join_boxes(rois),
+            offset,
+            mask,
+            side,
+            spatial_scale,
+            group_size,
+            side if part_size is None else part_size,
+            sample_per_part,
+            trans_std,
+        )
+    given = _operands(input, rois, offset, mask)
+    if has_torch_function(given):
+        call = (input, rois, offset, mask, output_size, spatial_scale)
+        more = (group_size, part_size, sample_per_part, trans_std)
+        return handle_torch_function(deform_psroi_pool, given, *call, *more)
     size, width = checks.pair("output_size", output_size)
     if size != width:
         raise ValueError(f"output_size must be square, got {size} x {width}")
@@ -190,7 +245,15 @@ def deform_psroi_pool(
     return operator.deform_psroi_pool(input, rois, offset, mask, *options)
 
 
-def join_boxes(rois: Tensor | Sequence[Tensor]) -> Tensor:
+def _operands(
+    input: Tensor, rois: Boxes, offset: Tensor | None, mask: Tensor | None
+) -> tuple[object, ...]:
+    """Return everything that may override a pooling; `rois` may be of any type."""
+    boxes = rois if isinstance(rois, (list, tuple)) else (rois,)
+    return (input, *boxes, offset, mask)
+
+
+def join_boxes(rois: Boxes) -> Tensor:
     """Return rois [R, 5]: joined from the boxes [R_i, 4] of each image, or the tensor as given.
 
     Raises:
@@ -199,6 +262,8 @@ def join_boxes(rois: Tensor | Sequence[Tensor]) -> Tensor:
     """
     if isinstance(rois, Tensor):
         return rois
+    if is_scripting():
+        return number_boxes(rois)  # type: ignore[arg-type]
     wanted = "a tensor [R, 5] or a list with boxes [R_i, 4] for each image"
     if not isinstance(rois, (list, tuple)):
         raise TypeError(f"rois must be {wanted}, got {type(rois).__name__}")
@@ -209,8 +274,4 @@ def join_boxes(rois: Tensor | Sequence[Tensor]) -> Tensor:
             raise TypeError(f"rois[{number}] must be a tensor, got {type(boxes).__name__}")
         if boxes.dim() != 2 or boxes.shape[1] != 4:
             raise ValueError(f"rois[{number}] must be boxes [R_i, 4], got {checks.shape(boxes)}")
-    numbered = [
-        torch.cat([torch.full_like(boxes[:, :1], number), boxes], dim=1)  # traced without its size
-        for number, boxes in enumerate(rois)
-    ]
-    return torch.cat(numbered)
+    return number_boxes(list(rois))

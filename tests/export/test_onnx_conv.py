@@ -37,6 +37,7 @@ class _Net(nn.Module):
         return self.old(self.theirs(x, offset, mask.sigmoid()) + self.theirs(x, offset))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("exporter", "opset"), [EXPORTERS[0], EXPORTERS[2]])
 def test_onnxruntime_equals_pytorch_for_a_net_of_all_layers(tmp_path, exporter, opset):
     model, path = _Net().eval(), tmp_path / "net.onnx"
@@ -49,6 +50,7 @@ def test_onnxruntime_equals_pytorch_for_a_net_of_all_layers(tmp_path, exporter, 
         torch.testing.assert_close(run(x)[0], model(x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_opset_22_is_supported(tmp_path):
     torch.manual_seed(0)
     model, path = DeformConv2dPack(4, 6, **GEOMETRY).eval(), tmp_path / "layer.onnx"
@@ -117,6 +119,7 @@ def test_translations_for_an_opset_without_deform_conv_cannot_be_registered():
         export.register_symbolics(18)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [torch.float32, torch.float16])
 @pytest.mark.parametrize(("exporter", "opset"), [EXPORTERS[0], EXPORTERS[2]])
 def test_nodes_meet_the_requirements_of_tensorrts_parser(tmp_path, exporter, opset, kind):

@@ -151,6 +151,7 @@ class _OneImage(nn.Module):
         return tuple(self.detector([image])[0].values())
 
 
+@pytest.mark.slow
 def test_a_mask_rcnn_returns_the_same_boxes(tmp_path):
     model, path = _OneImage(_detector()).eval(), tmp_path / "mask_rcnn.onnx"
     export_onnx(model, (torch.rand(3, 64, 48),), {"image": [1, 2]}, path, "trace", 19)

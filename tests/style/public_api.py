@@ -19,6 +19,7 @@ MODULES = (
     "dcnv2.compat.basicsr",
     "dcnv2.compat.dcnv2_pytorch",
     "dcnv2.compat.detectron2",
+    "dcnv2.compat.flop_counters",
 )
 
 

@@ -116,7 +116,7 @@ def _cases():
         yield kind, authors, {"trans_std": NAN}, "trans_std must be between"
 
 
-@pytest.mark.parametrize(("kind", "arguments", "wrong", "message"), _cases())
+@pytest.mark.parametrize(("kind", "arguments", "wrong", "message"), [*_cases()])
 def test_a_constructor_refuses_what_the_forward_refuses(kind, arguments, wrong, message):
     named = dict(zip(inspect.signature(kind).parameters, arguments, strict=False)) | wrong
     with pytest.raises((TypeError, ValueError), match=message):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
 from dcnv2.data.whole_files import replacing
+from dcnv2.engine.visualization.fonts import SIZE, label
 
 # Small images are enlarged until their longer side has about this many pixels.
 READABLE_SIDE = 256
@@ -29,7 +31,7 @@ def draw(
     Args:
         image: small images are enlarged by an integer factor, so that labels are legible.
         result: as `predict` returns it; of ground truth, without `scores`, everything is drawn.
-        names: names of the classes 1, 2, ...
+        names: names of the classes 1, 2, ..., in any script; see `fonts.label`.
         threshold: minimum score.
     """
     times = max(1, READABLE_SIDE // max(image.shape[1:]))
@@ -40,16 +42,26 @@ def draw(
     if not chosen:
         return image
     colours = [COLOURS[(labels[i] - 1) % len(COLOURS)] for i in chosen]
-    texts = [
-        names[labels[i] - 1] + ("" if scores[i] is None else f" {scores[i]:.2f}") for i in chosen
-    ]
     if "masks" in result:
         masks = _enlarge(result["masks"][chosen].bool(), times)
         image = draw_segmentation_masks(image, masks, alpha=0.45, colors=colours)
+    by_font = defaultdict(list)
+    for place, i in enumerate(chosen):
+        text, font = label(names[labels[i] - 1], labels[i])
+        score = "" if scores[i] is None else f" {scores[i]:.2f}"
+        by_font[font].append((place, text + score))
     boxes = result["boxes"][chosen] * times
-    return draw_bounding_boxes(
-        image, boxes, texts, colors=colours, label_colors="white", fill_labels=True
-    )
+    for font, entries in by_font.items():
+        places, texts = map(list, zip(*entries, strict=True))
+        image = draw_bounding_boxes(
+            *(image, boxes[places], texts),
+            colors=[colours[place] for place in places],
+            label_colors="white",
+            fill_labels=True,
+            font=font,
+            font_size=None if font is None else SIZE,
+        )
+    return image
 
 
 def write_picture(path: Path, picture: Tensor) -> None:

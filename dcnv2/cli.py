@@ -7,6 +7,7 @@ Each command imports what it needs, so that `dcnv2 --help` stays fast.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import signal
@@ -69,11 +70,17 @@ def main(words: Sequence[str] | None = None) -> int:
         if options.debug:
             raise
         _record_for_torchrun(error)
-        print(f"dcnv2: {error}", file=sys.stderr)
+        _complain(str(error))
         return 1
     except Exception as error:
         _record_for_torchrun(error)
         raise
+
+
+def _complain(text: str) -> None:
+    """Prints to stderr, which may be a terminal that was closed: the exit status must remain."""
+    with contextlib.suppress(OSError):
+        print(f"dcnv2: {text}", file=sys.stderr, flush=True)
 
 
 def _record_for_torchrun(error: Exception) -> None:
@@ -227,7 +234,7 @@ def _train(options: argparse.Namespace) -> int | None:
         row = train(config, resume)
     except RunStoppedError as stopped:
         _record_for_torchrun(stopped)
-        print(f"dcnv2: {stopped}", file=sys.stderr)
+        _complain(str(stopped))
         return EXIT_STOPPED
     if row is not None:  # only rank 0 has results
         print(row.T.to_string(header=False))
@@ -235,7 +242,7 @@ def _train(options: argparse.Namespace) -> int | None:
     return None
 
 
-def _eval(options: argparse.Namespace) -> None:
+def _eval(options: argparse.Namespace) -> int:
     from dcnv2.engine.config import load_config
     from dcnv2.engine.evaluation.evaluate import check_expected, evaluate_checkpoint
     from dcnv2.engine.training.run_logger import write_result
@@ -244,15 +251,25 @@ def _eval(options: argparse.Namespace) -> None:
     config = load_config(options.config, [*options.overrides, *words])
     result = evaluate_checkpoint(config, options.checkpoint, options.proposals)
     if result is None:  # only rank 0 has results
-        return
-    if options.csv is not None:
-        result.row.to_csv(options.csv, index=False)
-    if options.out is not None:
-        write_result(options.out, result)
-    print(result.row.T.to_string(header=False))
-    print(result.scores.per_class.to_string(index=False))
+        return 0
+    status = 0
+    try:
+        print(result.row.T.to_string(header=False))
+        print(result.scores.per_class.to_string(index=False), flush=True)
+    finally:  # whoever reads the output may be gone
+        for target, write in (
+            (options.csv, lambda path: result.row.to_csv(path, index=False)),
+            (options.out, lambda path: write_result(path, result)),
+        ):
+            if target is not None:
+                try:
+                    write(target)
+                except OSError as error:
+                    _complain(f"{target}: not written: {error}")
+                    status = 1
     if not options.proposals and result.row["step"].item() == config.train.steps:
         check_expected(result.row, config.eval.expected)
+    return status
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -14,20 +14,30 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+from dcnv2.data.images import BadImageError
+
+STOP_SIGNALS = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
+    # Batch systems announce the end of a job by these, as Slurm does with --signal=USR1@60.
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU),
+)
 """Signals that ask a job to end."""
 
 
 class SignalSafeLoader(DataLoader[Any]):
-    """A `DataLoader` whose processes end only with their iterator or with their parent."""
+    """A `DataLoader` whose processes end only with their iterator or with their parent.
+
+    If one is killed, the iterator raises ChildProcessError when its batch is due.
+    """
 
     def __init__(self, *operands: Any, **options: Any) -> None:
         super().__init__(*operands, worker_init_fn=_ignore_stop_signals, **options)
 
     def __iter__(self) -> Any:
         # Forked processes inherit the mask: no signal reaches them before they set their own.
-        with _stop_signals_blocked():
-            return super().__iter__()
+        with _stop_signals_blocked(), _child_handler_kept():
+            batches = super().__iter__()
+        return _name_failures(batches)
 
 
 @contextlib.contextmanager
@@ -38,6 +48,35 @@ def _stop_signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _child_handler_kept() -> Iterator[None]:
+    """Removes the handler of SIGCHLD that PyTorch installs for its loaders.
+
+    It raises at once, wherever the main thread is, even in the middle of an update of the weights.
+    Without it, a loader notices dead processes within seconds, while it waits for their batch.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
+
+
+def _name_failures(batches: Iterator[Any]) -> Iterator[Any]:
+    """Yields the batches, and raises a failure of a loader process as one sentence."""
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error) or "Caught" in str(error):
+            raise
+        raise ChildProcessError(
+            "a loader process was killed, often because memory ran out; fewer of them need less "
+            f"(data.workers): {str(error).splitlines()[0]}"
+        ) from error
+    except BadImageError as error:
+        # PyTorch puts the traceback of the loader process before the message.
+        raise BadImageError(str(error).rpartition("BadImageError: ")[2].strip()) from error
 
 
 def _ignore_stop_signals(_worker_id: int) -> None:

@@ -12,8 +12,9 @@ from toy_runs import rank_runs
 
 from dcnv2.engine.runtime.distributed import init_distributed
 from dcnv2.engine.runtime.signals import RunStoppedError
+from dcnv2.engine.training import trainer as trainer_module
 from dcnv2.engine.training.nonfinite import NonFiniteLossError
-from dcnv2.engine.training.trainer import Trainer
+from dcnv2.engine.training.trainer import RunFailedError, Trainer
 
 
 def main(root: Path, output: Path) -> None:
@@ -26,7 +27,7 @@ def main(root: Path, output: Path) -> None:
             try:
                 row = trainer.run()
                 notes[name] = {"images": int(row["images"].item())}
-            except (NonFiniteLossError, RunStoppedError) as error:
+            except (NonFiniteLossError, RunFailedError, RunStoppedError, OSError) as error:
                 notes[name] = {"error": type(error).__name__, "text": str(error)}
             notes[name]["step"] = trainer.step
             total = sum(p.detach().double().abs().sum() for p in trainer.model.parameters())
@@ -43,6 +44,8 @@ def spoil(trainer: Trainer, name: str) -> None:
     def troubled(images, targets):
         if trainer.step == 1 and name in ("stop", "skip"):
             images = [torch.full_like(image, float("nan")) for image in images]
+        if trainer.step == 1 and name == "lost":
+            trainer_module._load = lambda _: (None, 0.0, OSError("data are lost"))
         if trainer.step == 1 and name == "signal":
             os.kill(os.getpid(), signal.SIGTERM)
         return update(images, targets)

@@ -10,7 +10,9 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,6 +26,7 @@ CASES = [
     (signal.SIGTERM, 2, 1),
     (signal.SIGINT, 1, 1),
     (signal.SIGHUP, 1, 1),
+    (signal.SIGUSR1, 1, 1),
     (signal.SIGTERM, 1, 2),
     (signal.SIGTERM, 2, 2),
 ]
@@ -79,9 +82,14 @@ def start(words: list[str], ranks: int) -> list[int]:
 
 def wait_for_checkpoint(folder: Path) -> None:
     """Returns when the folder holds a checkpoint."""
+    wait_for(lambda: list_checkpoints(folder))
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    """Returns when the condition holds."""
     end = time.monotonic() + LIMIT_S
-    while not list_checkpoints(folder):
-        assert time.monotonic() < end, folder
+    while not condition():
+        assert time.monotonic() < end
         time.sleep(0.05)
 
 

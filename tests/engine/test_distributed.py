@@ -122,7 +122,14 @@ def test_a_signal_to_one_rank_ends_both_after_the_same_step(both):
     assert (runs["signal"].folder / "checkpoints" / "step_00000002").is_dir()
 
 
-def test_a_rank_that_dies_ends_the_run(shapes, tmp_path):
+def test_a_rank_that_cannot_load_its_batch_ends_both_after_the_same_step(both):
+    notes, runs = both
+    assert [note["lost"]["step"] for note in notes] == [2, 2]
+    assert [note["lost"]["error"] for note in notes] == ["RunFailedError", "OSError"]
+    assert (runs["lost"].folder / "checkpoints" / "step_00000002").is_dir()
+
+
+def test_a_rank_that_dies_ends_the_run_after_the_other_saved(shapes, tmp_path):
     """By `torchrun -m dcnv2`: rank 1 is killed in an update, and nobody waits for it."""
     config = toy_config(shapes, tmp_path, train={"steps": 1000})
     (tmp_path / "toy.yaml").write_text(to_yaml(config))
@@ -130,7 +137,7 @@ def test_a_rank_that_dies_ends_the_run(shapes, tmp_path):
     done = _launch(str(tmp_path / "deadly.py"), "train", str(tmp_path / "toy.yaml"))
     assert done.returncode != 0
     assert "SIGKILL" in done.stderr or "exitcode  : -9" in done.stderr
-    assert (config.folder / "checkpoints" / "step_00000002").is_dir()
+    assert last_checkpoint(config.folder / "checkpoints").name == "step_00000003"
 
 
 def test_torchrun_says_that_a_run_was_saved(shapes, tmp_path):

@@ -6,22 +6,29 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from torch import nn
 from toy_runs import toy_config
 
 from dcnv2 import cli
 from dcnv2.data.coco import CocoDataset
 from dcnv2.data.shapes import write_shapes
 from dcnv2.engine.config import ConfigError, to_yaml
-from dcnv2.engine.evaluation.coco_eval import coco_scores
+from dcnv2.engine.evaluation import evaluate as evaluation
+from dcnv2.engine.evaluation.coco_eval import coco_scores, results_of_kind
 from dcnv2.engine.evaluation.evaluate import (
     UnexpectedResultError,
     check_expected,
+    counted_detections,
+    evaluate,
     evaluate_checkpoint,
+    warn_of_limits,
 )
 from dcnv2.engine.evaluation.voc_eval import voc_scores
+from dcnv2.engine.runtime.distributed import Communicator
 from dcnv2.engine.training.trainer import train
 
 
@@ -60,6 +67,86 @@ def test_both_evaluators_give_equal_numbers(guesses, agnostic):
     pd.testing.assert_frame_equal(fast.curves, plain.curves)
 
 
+def test_numbers_are_those_of_pycocotools_summary(guesses):
+    dataset, truth, results = guesses
+    ids = dataset.image_ids.tolist()
+    numbers = coco_scores(truth, results, ids, ["bbox"]).numbers
+    scorer = COCOeval(truth, truth.loadRes(results_of_kind(results, "bbox")), "bbox")
+    scorer.evaluate()
+    scorer.accumulate()
+    scorer.summarize()
+    got = [value for key, value in numbers.items() if key.startswith("box")]
+    assert got == pytest.approx(np.where(scorer.stats < 0, np.nan, scorer.stats), nan_ok=True)
+    order = "AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl"
+    assert " ".join(numbers).replace("box_", "") == order
+
+
+@pytest.mark.parametrize("evaluator", ["pycocotools", "fast"])
+def test_as_many_detections_count_as_are_asked_for(evaluator):
+    """120 objects, all found."""
+    boxes = [[20 * (i % 12), 20 * (i // 12), 10, 10] for i in range(120)]
+    truth = _truth(*((1, box, 0) for box in boxes))
+    results = [_found(1, box, 1 - i / 1000) for i, box in enumerate(boxes)]
+
+    def numbers(limit):
+        return coco_scores(
+            truth, results, [1], ["bbox"], evaluator=evaluator, max_detections=limit
+        ).numbers
+
+    assert numbers(100)["box_AP"] == pytest.approx(84 / 101)
+    all_count = numbers(120)
+    for name in ("box_AP", "box_APs", "box_AR120", "box_ARs"):
+        assert all_count[name] == pytest.approx(1), name
+    assert all_count["box_AR10"] == pytest.approx(10 / 120)
+    assert numbers(5)["box_AR5"] == pytest.approx(5 / 120)
+
+
+@pytest.mark.parametrize(("iou", "overlap"), [(0.5, 52), (0.75, 72), (0.75, 77)])
+def test_a_curve_is_that_of_its_label(iou, overlap):
+    """A detection that covers so many percent of an object is right up to that IoU."""
+    truth = _truth((1, [0, 0, 100, 10], 0))
+    curves = coco_scores(truth, [_found(1, [0, 0, overlap, 10], 0.9)], [1], ["bbox"]).curves
+    expected = 1 if overlap / 100 >= iou else 0
+    assert curves["precision"][curves["iou"] == iou].tolist() == pytest.approx([expected] * 101)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([1, 1, 3], r"1 are missing, such as \[2\]; 1 were repeated, such as \[1\]"),
+        ([1, 2], "1 are missing"),
+        ([1, 2, 3, 3], "0 are missing.*1 were repeated"),
+        ([1, 2, 99], "1 are missing.*1 were repeated"),
+    ],
+)
+def test_every_image_counts_once(shapes, tmp_path, monkeypatch, ids, message):
+    config = toy_config(shapes, tmp_path, data={"val_limit": 3})
+    dataset = CocoDataset(shapes, "val", limit=3)
+    monkeypatch.setattr(evaluation, "detect", lambda *_: ([], ids))
+    with pytest.raises(RuntimeError, match=message):
+        evaluate(nn.Module(), dataset, config, Communicator(torch.device("cpu")))
+
+
+def test_images_with_more_objects_than_count_are_reported(shapes, tmp_path, caplog):
+    dataset = CocoDataset(shapes, "val")
+    objects = len(dataset.coco().dataset["annotations"]) / len(dataset)
+    config = toy_config(shapes, tmp_path)
+    assert objects > 2
+    warn_of_limits(dataset, config)
+    assert not caplog.text
+    config.model.box.detections_per_image, config.eval.max_detections = 2, 1
+    warn_of_limits(dataset, config)
+    assert "have more than 2 objects (at most" in caplog.text
+    assert "raise model.box.detections_per_image" in caplog.text
+    assert "have more than 1 objects of a class (at most" in caplog.text
+    assert "raise eval.max_detections" in caplog.text
+    caplog.clear()
+    config.model.box.detections_per_image, config.eval.max_detections = 50, None
+    assert counted_detections(config) == 50
+    warn_of_limits(dataset, config)
+    assert not caplog.text
+
+
 @pytest.mark.parametrize("evaluator", ["pycocotools", "fast"])
 def test_nothing_found_is_a_score_too(guesses, evaluator):
     dataset, truth, _ = guesses
@@ -74,7 +161,14 @@ def _truth(*annotations):
         "images": [{"id": 1}, {"id": 2}],
         "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
         "annotations": [
-            {"id": number, "image_id": image, "category_id": 1, "bbox": box, "iscrowd": difficult}
+            {
+                "id": number,
+                "image_id": image,
+                "category_id": 1,
+                "bbox": box,
+                "iscrowd": difficult,
+                "area": box[2] * box[3],
+            }
             for number, (image, box, difficult) in enumerate(annotations, start=1)
         ],
     }

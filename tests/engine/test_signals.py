@@ -3,6 +3,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from signals_program import CASES, wait_for_checkpoint
 from toy_runs import toy_config
 
 from dcnv2.data.shapes import write_shapes
+from dcnv2.data.worker_signals import STOP_SIGNALS
 from dcnv2.engine.config import to_yaml
 from dcnv2.engine.runtime import signals
 from dcnv2.engine.runtime.checkpoint import last_checkpoint
@@ -77,23 +79,58 @@ def test_timeout_saves_the_run(long_run, torchrun):
     assert f"stopped after step {step} of {LAST}, which is saved" in log, errors[-3000:]
 
 
-def test_a_later_signal_has_its_usual_effect(monkeypatch):
+@pytest.fixture
+def calls():
+    """What reaches the handlers that were set before those of a run."""
     calls = []
-    before = signal.signal(signal.SIGTERM, lambda *_: calls.append("usual handler"))
-    try:
-        with StopSignals() as stop:
-            assert stop.received is None
-            for _ in range(3):  # the launcher passes on what the scheduler sent
-                signal.raise_signal(signal.SIGTERM)
-            assert (stop.received, calls) == (signal.SIGTERM, [])
-            monkeypatch.setattr(signals, "SAME_REQUEST_S", 0.0)
-            time.sleep(0.001)
-            signal.raise_signal(signal.SIGTERM)
-            assert len(calls) == 1
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda number, _: calls.append(number))
+    yield calls
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_only_a_repeated_ctrl_c_has_its_usual_effect(calls, monkeypatch, number):
+    with StopSignals() as stop:
+        assert stop.received is None
+        for _ in range(3):  # the launcher passes on what the scheduler sent
+            signal.raise_signal(number)
+        assert (stop.received, calls) == (number, [])
+        monkeypatch.setattr(signals, "SAME_REQUEST_S", 0.0)
+        time.sleep(0.001)
+        signal.raise_signal(number)
         signal.raise_signal(signal.SIGTERM)
-        assert len(calls) == 2
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        assert calls == [number] * (number == signal.SIGINT)
+        assert stop.received == number
+    signal.raise_signal(number)
+    assert calls == [number] * (1 + (number == signal.SIGINT))
+
+
+def test_a_second_ctrl_c_waits_until_a_checkpoint_is_written(calls, monkeypatch):
+    monkeypatch.setattr(signals, "SAME_REQUEST_S", 0.0)
+    with StopSignals() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.001)
+        with stop.shield():
+            signal.raise_signal(signal.SIGINT)
+            assert calls == []
+        assert calls == [signal.SIGINT]
+
+
+def test_a_closed_terminal_saves_and_exits_75(long_run):
+    """The terminal's end sends SIGHUP, and whatever is printed afterwards fails."""
+    config, output = long_run
+    child, terminal = pty.fork()
+    if child == 0:
+        words = ["-m", "dcnv2", "train", config, "--name=terminal", "--data.workers=1"]
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        os.execve(sys.executable, [sys.executable, *words], ENVIRONMENT)
+    wait_for_checkpoint(output / "terminal" / "checkpoints")
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == EXIT_STOPPED
+    assert "which is saved: continue with --resume" in (output / "terminal/log.txt").read_text()
 
 
 def test_hangups_stay_ignored_under_nohup():

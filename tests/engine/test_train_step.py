@@ -17,6 +17,7 @@ from dcnv2.engine.config import ConfigError, OptimConfig
 from dcnv2.engine.runtime.checkpoint import last_checkpoint, restore
 from dcnv2.engine.runtime.checkpoint_files import load_state
 from dcnv2.engine.runtime.datasets import train_batches
+from dcnv2.engine.training import hooks
 from dcnv2.engine.training import train_step as step_module
 from dcnv2.engine.training.nonfinite import NonFiniteLossError, first_nonfinite_module
 from dcnv2.engine.training.optim import lr_factor, scale_lr
@@ -100,6 +101,61 @@ def test_average_of_weights_is_kept_saved_and_preferred(shapes, tmp_path):
     model, _ = restore(config, None, torch.device("cpu"))
     assert torch.equal(model.state_dict()[name], average[name])
     assert not torch.equal(average[name], weights_of(config)[name])
+
+
+def test_averages_have_buffers_too(shapes, tmp_path):
+    """Statistics of batch norms belong to the weights that they were measured with."""
+    config = toy_config(shapes, tmp_path, train={"ema_decay": 0.25})
+    trainer = Trainer(config)
+    model, average = trainer.model, trainer.train_step.average
+    model.register_buffer("statistic", torch.zeros(()))
+    average.module.register_buffer("statistic", torch.zeros(()))
+    batch = _first_batch(trainer)
+    for value in (1.0, 2.0, 4.0):
+        model.statistic.fill_(value)
+        trainer.train_step.update(*batch)
+    assert average.module.statistic.item() == 0.25 * (0.25 * 1 + 0.75 * 2) + 0.75 * 4
+
+
+def test_the_average_is_evaluated_and_drawn(shapes, tmp_path, monkeypatch):
+    trainer = Trainer(toy_config(shapes, tmp_path, train={"ema_decay": 0.5, "steps": 1}))
+    evaluated, used = hooks.evaluate, []
+    monkeypatch.setattr(hooks, "evaluate", lambda *ops: used.append(ops[0]) or evaluated(*ops))
+    monkeypatch.setattr(hooks, "prediction_sheet", lambda *ops: (used.append(ops[0]) or [], []))
+    trainer.run()
+    assert len(used) == 2
+    assert all(model is trainer.train_step.average.module for model in used)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_gradients_are_clipped_to_the_bound(shapes, tmp_path, monkeypatch, precision, accumulate):
+    """The norm of all gradients together, of the whole batch, and without the loss scale."""
+    bound = 0.01
+    config = toy_config(
+        *(shapes, tmp_path),
+        train={"precision": precision, "accumulate": accumulate},
+        optim={"clip_norm": bound},
+    )
+    train_step = Trainer(config).train_step
+    step, norms = type(train_step.optimizer).step, []
+
+    def noting(optimizer, *operands, **options):
+        gradients = [p.grad for p in train_step.model.parameters() if p.grad is not None]
+        norms.append(torch.nn.utils.get_total_norm(gradients).item())
+        return step(optimizer, *operands, **options)
+
+    monkeypatch.setattr(train_step.optimizer, "step", noting.__get__(train_step.optimizer))
+    batch = _first_batch(Trainer(config))
+    before = train_step.update(*batch)["grad_norm"]
+    assert before > 2 * bound
+    train_step.optim.clip_norm = 1e6
+    train_step.update(*batch)
+    train_step.optim.clip_norm = None
+    after = train_step.update(*batch)["grad_norm"]
+    assert norms[0] == pytest.approx(bound, rel=1e-3)
+    assert norms[1] > 2 * bound, "a gradient within the bound is left as it is"
+    assert norms[2] == pytest.approx(after, rel=1e-5)
 
 
 def test_rate_is_scaled_to_the_batch_and_says_so(shapes, tmp_path, caplog):

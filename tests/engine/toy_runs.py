@@ -63,6 +63,7 @@ def rank_runs(root: Path, output: Path) -> dict[str, RunConfig]:
         "stop": {"train": short},
         "skip": {"train": {**short, "on_nonfinite": "skip"}},
         "signal": {"train": short},
+        "lost": {"train": short},
     }
     return {name: toy_config(root, output, name, **change) for name, change in changes.items()}
 

@@ -140,6 +140,8 @@ class EvalConfig:
         draw_threshold: minimum score of detections that are drawn.
         metric: COCO's twelve numbers, or Pascal VOC's mean AP at IoU 0.5: by area under the curve
             (`voc`), or at 11 recalls as until 2007 (`voc07`).
+        max_detections: number of detections of a class and image that COCO's metrics count; COCO's
+            own is 100. None counts as many as `model.box.detections_per_image`.
         evaluator: `pycocotools`, or `fast`: faster-coco-eval, with equal numbers.
         expected: expected results as `{box_AP: [0.415, 0.01]}`: value and tolerance. If the result
             of the last step is outside, the command fails. Files with this one as their base do
@@ -150,6 +152,7 @@ class EvalConfig:
     batch_size: int = 1
     draw_threshold: float = 0.5
     metric: Literal["coco", "voc", "voc07"] = "coco"
+    max_detections: int | None = 100
     evaluator: Literal["pycocotools", "fast"] = "pycocotools"
     expected: dict[str, list[float]] = field(default_factory=dict)
 

@@ -127,6 +127,7 @@ RANGES = {
     "train.timeout_minutes": POSITIVE,
     "eval.batch_size": COUNT,
     "eval.draw_threshold": SHARE,
+    "eval.max_detections": COUNT,
     "eval.expected": FINITE,
     "published.box_AP": FINITE,
     "published.mask_AP": FINITE,

@@ -14,8 +14,8 @@ import pandas as pd
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-AP_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-AR_NAMES = ("ARs", "ARm", "ARl")
+# Numbers of detections per class and image at which COCO measures recall, besides its limit.
+COUNTS = (1, 10)
 KINDS = {"bbox": "box", "segm": "mask"}
 # Index into IoU 0.5, 0.55, ..., 0.95 -> IoU of the curves that are kept.
 CURVE_IOUS = {0: 0.5, 5: 0.75}
@@ -47,6 +47,7 @@ def coco_scores(
     kinds: Sequence[str] = ("bbox", "segm"),
     class_agnostic: bool = False,
     evaluator: str = "pycocotools",
+    max_detections: int = 100,
 ) -> Scores:
     """Scores results against the annotations of `image_ids`, images without objects included.
 
@@ -58,9 +59,12 @@ def coco_scores(
         class_agnostic: score proposals: ignore classes, and measure recall at 1000 boxes per image
             instead of 1.
         evaluator: `pycocotools` or `fast`.
+        max_detections: number of detections of a class and image that count, the best first; COCO
+            has 100. Proposals have a limit of 1000.
 
     Returns:
-        COCO's twelve numbers per kind (`box_AP`, ..., `mask_ARl`), and tables.
+        COCO's twelve numbers per kind (`box_AP`, ..., `mask_ARl`), and tables. AP and the recalls
+        by size are those at the highest number of detections.
 
     Raises:
         ModuleNotFoundError: `evaluator` is `fast` and faster-coco-eval is not installed.
@@ -69,16 +73,15 @@ def coco_scores(
     for kind in kinds:
         scorer = _scorer(truth, results, kind, evaluator)
         scorer.params.imgIds = sorted(image_ids)
+        scorer.params.maxDets = sorted({*COUNTS, max_detections})
+        scorer.params.maxDets = [n for n in scorer.params.maxDets if n <= max_detections]
         if class_agnostic:
             scorer.params.useCats, scorer.params.maxDets = 0, [10, 100, 1000]
         with contextlib.redirect_stdout(io.StringIO()):
             scorer.evaluate()
             scorer.accumulate()
-            scorer.summarize()
-        counts = scorer.params.maxDets
-        names = (*AP_NAMES, *(f"AR{count}" for count in counts), *AR_NAMES)
-        for name, value in zip(names, scorer.stats, strict=False):
-            scores.numbers[f"{KINDS[kind]}_{name}"] = float(value) if value >= 0 else np.nan
+        for name, value in _numbers(scorer).items():
+            scores.numbers[f"{KINDS[kind]}_{name}"] = value
         # [IoU, recall, class, area, max detections], -1 for a class without objects
         precision = np.asarray(scorer.eval["precision"])[:, :, :, 0, -1]
         curves.append(_curves(precision, KINDS[kind], scorer.params.recThrs))
@@ -89,6 +92,26 @@ def coco_scores(
     if per_class:
         scores.per_class = pd.concat(per_class, ignore_index=True)
     return scores
+
+
+def _numbers(scorer: COCOeval) -> dict[str, float]:
+    """Returns COCO's twelve numbers.
+
+    `COCOeval.summarize` has them only for a limit of 100 detections.
+    """
+    # [IoU, recall, class, area, max detections] and [IoU, class, area, max detections]
+    precision, recall = (np.asarray(scorer.eval[name]) for name in ("precision", "recall"))
+
+    def mean(values: np.ndarray) -> float:
+        values = values[values > -1]
+        return float(values.mean()) if values.size else np.nan
+
+    of_iou = {"AP": slice(None), "AP50": slice(0, 1), "AP75": slice(5, 6)}
+    numbers = {name: mean(precision[ious, :, :, 0, -1]) for name, ious in of_iou.items()}
+    numbers |= {f"AP{s}": mean(precision[:, :, :, i, -1]) for i, s in enumerate("sml", start=1)}
+    for index, count in enumerate(scorer.params.maxDets):
+        numbers[f"AR{count}"] = mean(recall[:, :, 0, index])
+    return numbers | {f"AR{s}": mean(recall[:, :, i, -1]) for i, s in enumerate("sml", start=1)}
 
 
 def results_of_kind(results: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

@@ -113,10 +113,15 @@ def evaluate(
     image_ms = 1e3 * (time.perf_counter() - began) / max(len(dataset), 1)
     detections = [result for results, _ in found for result in results]
     image_ids = [image_id for _, ids in found for image_id in ids]
-    repeated = [image_id for image_id, count in Counter(image_ids).items() if count > 1]
-    if repeated or len(image_ids) != len(dataset):
-        seen = f"{len(image_ids)} of {len(dataset)} images"
-        raise RuntimeError(f"evaluated {seen}, some more than once: {repeated[:5]}")
+    wrong = Counter(image_ids)
+    wrong.subtract(dataset.image_ids.tolist())
+    if any(wrong.values()):
+        missing = [image_id for image_id, count in wrong.items() if count < 0]
+        repeated = [image_id for image_id, count in wrong.items() if count > 0]
+        raise RuntimeError(
+            f"not every image was evaluated once: {len(missing)} are missing, such as "
+            f"{missing[:5]}; {len(repeated)} were repeated, such as {repeated[:5]}"
+        )
     proposals = model.roi_heads is None
     masks = dataset.masks and not proposals and model.roi_heads.has_mask()
     if config.eval.metric != "coco" and not proposals:
@@ -125,7 +130,8 @@ def evaluate(
     else:
         kinds = ("bbox", "segm") if masks else ("bbox",)
         scores = coco_scores(
-            dataset.coco(), detections, image_ids, kinds, proposals, config.eval.evaluator
+            *(dataset.coco(), detections, image_ids, kinds, proposals, config.eval.evaluator),
+            max_detections=counted_detections(config),
         )
     row = pd.DataFrame([{"images": len(image_ids), "image_ms": image_ms, **scores.numbers}])
     return Result(row, scores, detections, masks)
@@ -150,10 +156,36 @@ def evaluate_checkpoint(
         check_categories(dataset.names, config.model.num_classes, meta["classes"])
         if proposals:
             model.roi_heads = None
+        if comm.is_main and not proposals:
+            warn_of_limits(dataset, config)
         result = evaluate(model, dataset, config, comm)
         if result is not None:
             result.row.insert(0, "step", meta["step"])
         return result
+
+
+def counted_detections(config: RunConfig) -> int:
+    """Returns the number of detections of a class and image that COCO's metrics count."""
+    return config.eval.max_detections or config.model.box.detections_per_image
+
+
+def warn_of_limits(dataset: DetectionDataset, config: RunConfig) -> None:
+    """Warns if images have more objects than are detected or counted: AP cannot reach 1 then."""
+    objects = [a for a in dataset.coco().dataset["annotations"] if not a.get("iscrowd")]
+    in_image = Counter(a["image_id"] for a in objects)
+    of_class = Counter((a["image_id"], a["category_id"]) for a in objects)
+    limits = [(in_image, "model.box.detections_per_image", config.model.box.detections_per_image)]
+    if config.eval.metric == "coco":
+        limits.append((of_class, "eval.max_detections", counted_detections(config)))
+    for counts, option, limit in limits:
+        images = {key if isinstance(key, int) else key[0] for key, n in counts.items() if n > limit}
+        if images:
+            unit = "objects" if counts is in_image else "objects of a class"
+            log.warning(
+                "%d of %d images have more than %d %s (at most %d): the rest counts as not found; "
+                "raise %s",
+                *(len(images), len(dataset), limit, unit, max(counts.values()), option),
+            )
 
 
 def check_expected(row: pd.DataFrame, expected: Mapping[str, Sequence[float]]) -> None:

@@ -141,7 +141,12 @@ def list_checkpoints(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DamagedFileError(folder, "not a folder, or a link to a missing one")
     found = [path for path in folder.iterdir() if re.fullmatch(rf"{PREFIX}\d+", path.name)]
-    return sorted(found, key=lambda path: int(path.name.removeprefix(PREFIX)))
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Returns the number of updates in a checkpoint's name."""
+    return int(checkpoint.name.removeprefix(PREFIX))
 
 
 def last_checkpoint(folder: Path) -> Path | None:

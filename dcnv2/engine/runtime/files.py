@@ -26,6 +26,9 @@ class DamagedFileError(ValueError):
         self.path, self.reason = path, text
         super().__init__(f"{path}: {text}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DamagedFileError, (self.path, self.reason)
+
 
 def check_file(path: Path) -> None:
     """Raises `DamagedFileError` unless the path is a regular file, or a link to one."""

@@ -3,20 +3,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from dcnv2.engine.runtime.distributed import Communicator
 
 
-def any_rank(flag: bool, comm: Communicator) -> bool:
-    """Returns whether any rank set the flag; every rank has to call this.
+def any_rank(flags: Sequence[bool], comm: Communicator) -> list[bool]:
+    """Returns for each flag whether any rank set it; every rank has to call this.
 
     A rank that left the loop by itself would leave the others waiting in their next collective.
     """
     if comm.world_size == 1:
-        return flag  # without a wait for the device
-    return bool(comm.maximum(torch.tensor(float(flag), device=comm.device)) > 0)
+        return list(flags)  # without a wait for the device
+    own = torch.tensor(flags, dtype=torch.float32, device=comm.device)
+    return [value > 0 for value in comm.maximum(own).tolist()]
 
 
 def mean_with_flag(values: Tensor, flag: Tensor, comm: Communicator) -> tuple[list[float], bool]:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -23,11 +25,13 @@ class RunStoppedError(Exception):
 
 
 class StopSignals:
-    """Records SIGTERM, SIGINT and SIGHUP instead of dying of them; a context manager.
+    """Records the signals that ask a job to stop instead of dying of them; a context manager.
 
-    A signal that comes more than SAME_REQUEST_S seconds after the first has its usual effect.
-    SIGHUP stays ignored where it was, as under nohup. Python allows handlers in the main thread
-    only; in other threads nothing changes.
+    A Ctrl-C that comes more than SAME_REQUEST_S seconds after the first signal interrupts at once,
+    but not while a checkpoint is written. Repetitions of other signals change nothing: a scheduler
+    sends SIGTERM some time after its first warning, when the run is about to save. SIGHUP stays
+    ignored where it was, as under nohup. Python allows handlers in the main thread only; in other
+    threads nothing changes.
 
     Attributes:
         received: the first signal, None before.
@@ -37,6 +41,7 @@ class StopSignals:
         self.received: signal.Signals | None = None
         self._received_s = 0.0
         self._handlers: dict[int, Any] = {}
+        self._shielded = self._interrupted = False
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
@@ -50,9 +55,25 @@ class StopSignals:
             signal.signal(number, handler)
         self._handlers.clear()
 
+    @contextlib.contextmanager
+    def shield(self) -> Iterator[None]:
+        """Delays an impatient Ctrl-C until the block ends."""
+        self._shielded = True
+        try:
+            yield
+        finally:
+            self._shielded = False
+        if self._interrupted:
+            self._interrupt()
+
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.received is None:
             self.received, self._received_s = signal.Signals(number), time.monotonic()
-        elif time.monotonic() - self._received_s > SAME_REQUEST_S:
-            signal.signal(number, self._handlers[number])
-            signal.raise_signal(number)
+        elif number == signal.SIGINT and time.monotonic() - self._received_s > SAME_REQUEST_S:
+            self._interrupted = True
+            if not self._shielded:
+                self._interrupt()
+
+    def _interrupt(self) -> None:
+        signal.signal(signal.SIGINT, self._handlers[signal.SIGINT])
+        signal.raise_signal(signal.SIGINT)

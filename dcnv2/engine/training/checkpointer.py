@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -16,10 +17,12 @@ from dcnv2.engine.runtime.checkpoint import (
     mark_best,
     prune,
     save_checkpoint,
+    step_of,
 )
 from dcnv2.engine.runtime.checkpoint_files import (
     AVERAGE,
     META,
+    damage,
     load_meta,
     load_model,
     load_state,
@@ -55,8 +58,12 @@ class Checkpointer:
         self.train_step, self.meter, self.classes = train_step, meter, list(classes)
         self.category_ids = list(category_ids)
 
-    def save(self) -> Path | None:
-        """Writes a checkpoint of the current step; returns its folder on rank 0."""
+    def save(self, keep_all: bool = False) -> Path | None:
+        """Writes a checkpoint of the current step; returns its folder on rank 0.
+
+        Args:
+            keep_all: remove no older checkpoint.
+        """
         train_step = self.train_step
         if not train_step.comm.is_main:
             return None
@@ -74,7 +81,7 @@ class Checkpointer:
                 "category_ids": self.category_ids,
                 "meter": self.meter.state(),
             },
-            self.keep,
+            sys.maxsize if keep_all else self.keep,
             None if average is None else average.module.state_dict(),
         )
 
@@ -116,6 +123,7 @@ class Checkpointer:
             mark_best(self.folder, self.train_step.step, metric, value)
         except OSError as error:
             log.warning("the best checkpoint is not marked: %s", error)
+            return
         prune(self.folder, self.keep)
 
 
@@ -145,3 +153,16 @@ def choose_checkpoint(
     if found is None and resume is True:
         raise FileNotFoundError(f"{config.folder} holds no checkpoint to resume from")
     return found
+
+
+def check_unchanged(config: RunConfig, step: int) -> None:
+    """Raises `FileExistsError` if another run wrote to the folder since this one chose its start.
+
+    Args:
+        config: the run.
+        step: number of updates that this run begins after.
+    """
+    newest = list_checkpoints(config.folder / "checkpoints")[-1:]
+    for path in newest:
+        if step_of(path) > step and damage(path) is None:
+            raise FileExistsError(f"{path} was written by another run: resume that one")

@@ -7,13 +7,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from torch import Tensor
 
-from dcnv2.engine.evaluation.evaluate import best_metric, evaluate
+from dcnv2.engine.evaluation.evaluate import best_metric, evaluate, warn_of_limits
 from dcnv2.engine.inference.predict import prediction_sheet
+from dcnv2.engine.runtime.attempt import attempt
 from dcnv2.engine.runtime.signals import RunStoppedError
 from dcnv2.models.offsets import OffsetMonitor
 
@@ -68,9 +70,11 @@ class LogMetrics(Hook):
     def after_step(self, trainer: Trainer, values: Mapping[str, float]) -> None:
         trainer.meter.add(values)
         if self._due(trainer, trainer.step):
-            means, offsets = trainer.meter.take(), self.offsets.take()
-            if trainer.logger is not None:
-                trainer.logger.log_metrics(trainer.step, means, offsets)
+            means = trainer.meter.take()
+            with attempt("row of metrics"):
+                offsets = self.offsets.take()
+                if trainer.logger is not None:
+                    trainer.logger.log_metrics(trainer.step, means, offsets)
 
     def _due(self, trainer: Trainer, step: int) -> bool:
         options = trainer.config.train
@@ -78,18 +82,25 @@ class LogMetrics(Hook):
 
 
 class SaveCheckpoint(Hook):
-    """Saves every `train.checkpoint_every` steps, and before an evaluation, a stop or the end."""
+    """Saves every `train.checkpoint_every` steps, and before an evaluation, a stop or the end.
+
+    A checkpoint that cannot be written, as on a full disk, is a warning unless the run ends there.
+    """
 
     def after_step(self, trainer: Trainer, values: Mapping[str, float]) -> None:
         regular = trainer.step % trainer.config.train.checkpoint_every == 0
-        if regular or trainer.is_done or trainer.evaluation_due or trainer.stop_received:
-            trainer.checkpointer.save()
+        ends = trainer.is_done or trainer.stop_received or trainer.load_failed
+        if regular or ends or trainer.evaluation_due:
+            trainer.save()
 
 
 class Evaluate(Hook):
     """Evaluates every `train.eval_every` steps and at the end, and keeps the best checkpoint."""
 
     def before_train(self, trainer: Trainer) -> None:
+        if trainer.comm.is_main and trainer.model.roi_heads is not None:
+            with attempt("check of the limits on detections"):
+                warn_of_limits(trainer.val_set, trainer.config)
         # A signal may have stopped the run in the evaluation of the step that it resumes from.
         if trainer.step < trainer.config.train.steps and trainer.evaluation_due:
             logger = trainer.logger
@@ -97,7 +108,8 @@ class Evaluate(Hook):
                 self.evaluate(trainer)
 
     def after_step(self, trainer: Trainer, values: Mapping[str, float]) -> None:
-        if trainer.evaluation_due and not trainer.is_done and not trainer.stop_received:
+        ends = trainer.is_done or trainer.stop_received or trainer.load_failed
+        if trainer.evaluation_due and not ends:
             self.evaluate(trainer)
 
     def after_train(self, trainer: Trainer) -> None:
@@ -121,12 +133,15 @@ class Evaluate(Hook):
         if result is not None:
             row = result.row
             row.insert(0, "step", trainer.step)
-            indices = range(min(SHEET_IMAGES, len(dataset)))
-            pictures, _ = prediction_sheet(model, dataset, indices, config, comm.device)
+            assert trainer.logger is not None  # only rank 0 has results, and it has a logger
+            trainer.logger.record_result(row)
             metric = best_metric(row)
             trainer.checkpointer.mark_best(metric, float(row[metric].item()))
-            assert trainer.logger is not None  # only rank 0 has results, and it has a logger
-            trainer.logger.log_result(result, pictures)
+            pictures: Sequence[Tensor] = []
+            with attempt("pictures of predictions"):
+                indices = range(min(SHEET_IMAGES, len(dataset)))
+                pictures, _ = prediction_sheet(model, dataset, indices, config, comm.device)
+            trainer.logger.show_result(result, pictures)
         return comm.broadcast(row)
 
 
@@ -136,7 +151,9 @@ class StopOnSignal(Hook):
     def after_step(self, trainer: Trainer, values: Mapping[str, float]) -> None:
         if trainer.stop_received and not trainer.is_done:
             # torchrun kills all ranks soon after the first one ends: wait until rank 0 has saved.
-            trainer.comm.broadcast(None)
+            error = trainer.comm.broadcast(trainer.save_error)
+            if error is not None:
+                raise error
             raise RunStoppedError(
                 f"stopped after step {trainer.step} of {trainer.config.train.steps}, which is "
                 "saved: continue with --resume"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import resource
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
 import torch
 from rich.console import Console
 from rich.logging import RichHandler
@@ -20,9 +22,11 @@ from torchvision.io import write_png
 from dcnv2.engine.config import RunConfig
 from dcnv2.engine.evaluation.coco_eval import results_of_kind
 from dcnv2.engine.evaluation.evaluate import Result
+from dcnv2.engine.runtime.attempt import attempt
 from dcnv2.engine.runtime.files import write_atomically
 from dcnv2.engine.runtime.run_folder import describe
 from dcnv2.engine.training.csv_rows import append_row, drop_rows_after, steps_of
+from dcnv2.engine.training.early_log import EarlyLog
 from dcnv2.engine.visualization.eval_curves import draw_curves, draw_sizes
 from dcnv2.models.offsets import OffsetStatistics
 
@@ -39,10 +43,16 @@ class RunLogger:
         folder: the run's folder.
         start: number of updates done before.
         config: the run.
+        early: what was logged before, for the log file.
+
+    Nothing here ends a run: what cannot be written is a warning.
     """
 
-    def __init__(self, folder: Path, start: int, config: RunConfig) -> None:
+    def __init__(
+        self, folder: Path, start: int, config: RunConfig, early: EarlyLog | None = None
+    ) -> None:
         self.folder, self.start, self.config = folder, start, config
+        self.early = early or EarlyLog()
         self.steps = config.train.steps
         console = Console(stderr=True)
         self._progress = Progress(
@@ -57,36 +67,45 @@ class RunLogger:
         self._task = self._progress.add_task(
             folder.name, total=self.steps, completed=start, status=""
         )
-        file = logging.FileHandler(folder / "log.txt")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        screen: logging.Handler
+        self._screen: logging.Handler
         if console.is_terminal:
             # The progress bar shows the metrics, so only warnings need a line.
-            screen = RichHandler(logging.WARNING, console, show_path=False)
+            self._screen = RichHandler(logging.WARNING, console, show_path=False)
         else:
-            screen = logging.StreamHandler()
-        self._handlers = (file, screen)
+            self._screen = logging.StreamHandler()
+        self._file: logging.Handler = logging.NullHandler()
+        self._board: SummaryWriter | None = None
 
     def __enter__(self) -> RunLogger:
         log.setLevel(logging.INFO)
-        for handler in self._handlers:
-            log.addHandler(handler)
+        log.addHandler(self._screen)
+        with attempt("log.txt"):
+            self._file = LogFile(self.folder / "log.txt")
+        log.addHandler(self._file)
+        self.early.replay(self._file, self._screen)
         for name in ("metrics.csv", "eval.csv"):
-            drop_rows_after(self.folder / name, self.start)
-        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.start + 1)
-        self._progress.start()
+            with attempt(name):
+                drop_rows_after(self.folder / name, self.start)
+        with attempt("tensorboard/"):
+            self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.start + 1)
+        with attempt("progress bar"):
+            self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object
     ) -> None:
-        self._progress.stop()
-        self._board.close()
+        with attempt("progress bar"):
+            self._progress.stop()
+        if self._board is not None:
+            with attempt("tensorboard/"):
+                self._board.close()
         if error is not None:
             log.error("%s: %s", type(error).__name__, error)
-        for handler in self._handlers:
+        for handler in (self._file, self._screen):
             log.removeHandler(handler)
-            handler.close()
+            with contextlib.suppress(OSError):  # closing flushes, which fails on a full disk
+                handler.close()
 
     def log_metrics(
         self,
@@ -110,19 +129,26 @@ class RunLogger:
                 "offset_max": max(layer.largest for layer in layers),
                 "offset_outside": sum(layer.outside for layer in layers) / len(layers),
             }
-        append_row(self.folder / "metrics.csv", {"step": step, **values})
-        for key, value in values.items():
-            self._board.add_scalar(f"train/{key}", value, step)
+        with attempt("metrics.csv"):
+            append_row(self.folder / "metrics.csv", {"step": step, **values})
+        scalars = {f"train/{key}": value for key, value in values.items()}
         for name, layer in (offsets or {}).items():
-            for key, value in vars(layer).items():
-                self._board.add_scalar(f"offset_{key}/{name}", value, step)
+            scalars |= {f"offset_{key}/{name}": value for key, value in vars(layer).items()}
+        self._add_scalars(scalars, step)
         status = " ".join(f"{key} {value:.4g}" for key, value in values.items())
         log.info("step %d/%d %s", step, self.steps, status)
         status = (
             f"loss {values.get('loss', float('nan')):.3f}, {values['images_per_s']:.1f} images/s, "
             f"{100 * values['data_share']:.0f}% waiting for data, {values['memory_MiB']:.0f} MiB"
         )
-        self._progress.update(self._task, completed=step, status=status)
+        with attempt("progress bar"):
+            self._progress.update(self._task, completed=step, status=status)
+
+    def _add_scalars(self, values: Mapping[str, float], step: int) -> None:
+        if self._board is not None:
+            with attempt("tensorboard/"):
+                for key, value in values.items():
+                    self._board.add_scalar(key, value, step)
 
     def _throughput(self, values: Mapping[str, float]) -> dict[str, float]:
         """Images per second over all ranks, share of time spent waiting for data, peak memory."""
@@ -140,10 +166,27 @@ class RunLogger:
 
     def has_result(self, step: int) -> bool:
         """Whether eval.csv has a row for this step."""
-        return step in steps_of(self.folder / "eval.csv")
+        try:
+            return step in steps_of(self.folder / "eval.csv")
+        except (OSError, ValueError):
+            return False
 
-    def log_result(self, result: Result, pictures: Sequence[torch.Tensor]) -> None:
-        """Records an evaluation in eval.csv, TensorBoard and the log.
+    def record_result(self, row: pd.DataFrame) -> None:
+        """Records an evaluation in the log and in eval.csv.
+
+        Args:
+            row: one row of numbers, including `step`.
+        """
+        step, values = _split_row(row)
+        shown = {k: v for k, v in values.items() if k.endswith(("_AP", "_AP50", "_mAP50"))}
+        log.info("step %d: %s", step, " ".join(f"{k} {v:.4f}" for k, v in shown.items()))
+        with attempt("eval.csv"):
+            # Resuming a finished run evaluates its last step again: replace that row.
+            drop_rows_after(self.folder / "eval.csv", step - 1)
+            append_row(self.folder / "eval.csv", {"step": step, **values})
+
+    def show_result(self, result: Result, pictures: Sequence[torch.Tensor]) -> None:
+        """Writes tables, detections and pictures of an evaluation, and its TensorBoard curves.
 
         eval_classes.csv, curves.csv, detections_*.json and the pictures are overwritten: they are
         those of the newest evaluation.
@@ -152,30 +195,53 @@ class RunLogger:
             result: its row includes `step`.
             pictures: uint8 [3, H, W], predictions on some images.
         """
-        values = {str(key): value for key, value in result.row.iloc[0].items()}
-        step = int(values.pop("step"))
-        # Resuming a finished run evaluates its last step again: replace that row.
-        drop_rows_after(self.folder / "eval.csv", step - 1)
-        append_row(self.folder / "eval.csv", {"step": step, **values})
-        write_result(self.folder, result)
-        folder = self.folder / "pictures"
+        step, values = _split_row(result.row)
+        self._add_scalars({f"val/{key}": value for key, value in values.items()}, step)
+        with attempt("tables of the evaluation"):
+            write_result(self.folder, result)
         for index, picture in enumerate(pictures):
-            write_png(picture, str(folder / f"prediction_{index}.png"))
-            self._board.add_image(f"val/{index}", picture, step)
-        for key, value in values.items():
-            self._board.add_scalar(f"val/{key}", value, step)
-        write_atomically(self.folder / "README.md", describe(self.config, result.row))
-        shown = {k: v for k, v in values.items() if k.endswith(("_AP", "_AP50", "_mAP50"))}
-        log.info("step %d: %s", step, " ".join(f"{k} {v:.4f}" for k, v in shown.items()))
+            with attempt(f"pictures/prediction_{index}.png"):
+                write_png(picture, str(self.folder / "pictures" / f"prediction_{index}.png"))
+                if self._board is not None:
+                    self._board.add_image(f"val/{index}", picture, step)
+        with attempt("README.md"):
+            write_atomically(self.folder / "README.md", describe(self.config, result.row))
+
+
+class LogFile(logging.FileHandler):
+    """log.txt; if it cannot be written, as on a full disk, one line on stderr says so."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Called by logging if a record could not be written."""
+        if not self._failed:
+            self._failed = True
+            with contextlib.suppress(OSError):
+                print(f"{self.baseFilename}: {sys.exc_info()[1]}", file=sys.stderr)
+
+
+def _split_row(row: pd.DataFrame) -> tuple[int, dict[str, float]]:
+    values = {str(key): value for key, value in row.iloc[0].items()}
+    return int(values.pop("step")), values
 
 
 def write_result(folder: Path, result: Result) -> None:
-    """Writes tables, plots of precision, and detections in COCO's result format."""
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    """Writes tables, plots of precision, and detections in COCO's result format.
+
+    Raises:
+        OSError: a table or the detections cannot be written; a plot that fails is a warning.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     result.scores.per_class.to_csv(folder / "eval_classes.csv", index=False)
     result.scores.curves.to_csv(folder / "curves.csv", index=False)
     for kind in ("bbox", "segm") if result.has_masks else ("bbox",):
         found = json.dumps(results_of_kind(result.detections, kind))
         write_atomically(folder / f"detections_{kind}.json", found)
-    draw_curves(result.scores.curves, folder / "pictures" / "precision_recall.png")
-    draw_sizes(result.scores.numbers, folder / "pictures" / "sizes.png")
+    with attempt("plots of precision"):
+        (folder / "pictures").mkdir(exist_ok=True)
+        draw_curves(result.scores.curves, folder / "pictures" / "precision_recall.png")
+        draw_sizes(result.scores.numbers, folder / "pictures" / "sizes.png")

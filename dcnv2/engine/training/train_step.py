@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dcnv2.engine.config import RunConfig
+from dcnv2.engine.runtime.attempt import attempt
 from dcnv2.engine.runtime.distributed import Communicator
 from dcnv2.engine.runtime.rank_flags import mean_with_flag
 from dcnv2.engine.training.init_weights import load_init_weights
@@ -47,6 +48,8 @@ class TrainStep:
 
     Attributes:
         step: number of updates done.
+        consistent: whether the weights are those after `step` updates; false while the optimiser
+            changes them.
         model: the detector.
         ddp_model: the detector as `DistributedDataParallel`; with one process the detector itself.
         average: moving average of the weights, None without `train.ema_decay`.
@@ -56,7 +59,7 @@ class TrainStep:
     def __init__(self, config: RunConfig, comm: Communicator, pretrained: bool) -> None:
         self.config, self.comm, self.device = config, comm, comm.device
         self.optim, self.lr_text = scale_lr(config.optim, config.train.batch_size)
-        self.step, self.skips = 0, 0
+        self.step, self.skips, self.consistent = 0, 0, True
         options = config.train
         if options.deterministic:  # cuBLAS is reproducible only with a workspace of fixed size
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -124,6 +127,7 @@ class TrainStep:
         else:
             values |= self._step_optimizer(values.get("grad_norm"))
         self.step += 1
+        self.consistent = True
         return values
 
     def _forward_backward(
@@ -194,7 +198,7 @@ class TrainStep:
 
     def _step_optimizer(self, norm: float | None) -> dict[str, float]:
         """Updates weights and their average; returns the loss scale's values, if it is in use."""
-        self.skips = 0
+        self.skips, self.consistent = 0, False
         if norm is None:
             # The loss is not finite: unscale_ reports it to the scaler as an overflow.
             self.scaler.unscale_(self.optimizer)
@@ -211,7 +215,6 @@ class TrainStep:
     ) -> None:
         """Writes which images of this rank gave non-finite values."""
         folder = self.config.folder
-        folder.mkdir(parents=True, exist_ok=True)
         record = {
             "step": self.step,
             "rank": self.comm.rank,
@@ -221,7 +224,9 @@ class TrainStep:
             "first": where,
         }
         path = folder / f"nonfinite_step_{self.step:08d}_rank_{self.comm.rank}.json"
-        path.write_text(json.dumps(record, indent=1))
+        with attempt(str(path)):
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(record, indent=1))
 
 
 def _nonfinite_image(images: Sequence[Tensor], targets: Sequence[dict[str, Any]]) -> str | None:

@@ -4,25 +4,32 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import pandas as pd
 
 from dcnv2.engine.config import RunConfig
 from dcnv2.engine.evaluation.evaluate import check_categories, has_masks
+from dcnv2.engine.runtime.attempt import attempt
 from dcnv2.engine.runtime.datasets import open_train, open_val, train_batches
 from dcnv2.engine.runtime.device import pick_device
 from dcnv2.engine.runtime.distributed import Communicator, init_distributed
 from dcnv2.engine.runtime.rank_flags import any_rank
 from dcnv2.engine.runtime.run_folder import begin_folder
-from dcnv2.engine.runtime.signals import StopSignals
-from dcnv2.engine.training.checkpointer import Checkpointer, choose_checkpoint
+from dcnv2.engine.runtime.run_lock import lock_folder
+from dcnv2.engine.runtime.signals import RunStoppedError, StopSignals
+from dcnv2.engine.training.checkpointer import Checkpointer, check_unchanged, choose_checkpoint
+from dcnv2.engine.training.early_log import EarlyLog
 from dcnv2.engine.training.hooks import Evaluate, Hook, LogMetrics, SaveCheckpoint, StopOnSignal
 from dcnv2.engine.training.meter import Meter
 from dcnv2.engine.training.run_logger import RunLogger
 from dcnv2.engine.training.train_step import TrainStep
 from dcnv2.models.detector import Detector
+
+log = logging.getLogger("dcnv2")
 
 
 class Trainer:
@@ -39,8 +46,10 @@ class Trainer:
         checkpointer: saves and restores the training.
         logger: writes the run's files while `run` is active, on rank 0.
         hooks: what happens around each step, in this order.
-        flags: of all ranks, after the last step.
+        stop_received, load_failed: whether any rank received a signal, or could not load its next
+            batch, until this step.
         signals: the signal that this rank received, if any.
+        save_error: why the newest checkpoint could not be written, None if it was.
         result: row of the final evaluation, after `run`.
 
     Raises:
@@ -57,19 +66,24 @@ class Trainer:
     ) -> None:
         self.config = config
         self.comm = comm or Communicator(pick_device(config.device))
-        checkpoint = choose_checkpoint(config, resume, self.comm)
-        masks = has_masks(config.model)
-        self.train_set = open_train(config.data, masks)
-        self.val_set = open_val(config.data, masks)
-        classes = self.train_set.names
-        check_categories(classes, config.model.num_classes)
-        check_categories(self.val_set.names, config.model.num_classes, classes)
-        self.train_step = TrainStep(config, self.comm, pretrained=checkpoint is None)
-        self.meter = Meter()
-        ids = self.train_set.category_ids
-        self.checkpointer = Checkpointer(config, self.train_step, self.meter, classes, ids)
-        if checkpoint is not None:
-            self.checkpointer.load(checkpoint)
+        self.early_log = EarlyLog()
+        with self.early_log if self.comm.is_main else contextlib.nullcontext():
+            checkpoint = choose_checkpoint(config, resume, self.comm)
+            masks = has_masks(config.model)
+            self.train_set = open_train(config.data, masks)
+            self.val_set = open_val(config.data, masks)
+            classes = self.train_set.names
+            check_categories(classes, config.model.num_classes)
+            check_categories(self.val_set.names, config.model.num_classes, classes)
+            self.train_step = TrainStep(config, self.comm, pretrained=checkpoint is None)
+            self.meter = Meter()
+            ids = self.train_set.category_ids
+            self.checkpointer = Checkpointer(config, self.train_step, self.meter, classes, ids)
+            if checkpoint is not None:
+                self.checkpointer.load(checkpoint)
+                log.info("continuing from %s", checkpoint)
+        self.started_at = self.step
+        self.save_error: OSError | None = None
         self.logger: RunLogger | None = None
         self.hooks: list[Hook] = [
             LogMetrics(self),
@@ -78,7 +92,7 @@ class Trainer:
             StopOnSignal(),
         ]
         self.signals = StopSignals()
-        self.stop_received = False  # by any rank, until this step
+        self.stop_received = self.load_failed = False
         self.result: pd.DataFrame | None = None
 
     @property
@@ -108,36 +122,120 @@ class Trainer:
         Raises:
             NonFiniteLossError: see `TrainStep.update`.
             RunStoppedError: a signal asked to stop; a checkpoint of the last update was saved.
+            RunLockedError: another process trains in this folder.
+            Exception: whatever else ended the run; the last finished update was saved before.
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.signals)
-            if self.comm.is_main:
-                begin_folder(self.config)
-                self.logger = stack.enter_context(
-                    RunLogger(self.config.folder, self.step, self.config)
-                )
-            for hook in self.hooks:
-                hook.before_train(self)
-            self.train_step.ddp_model.train()
-            self._train()
-            for hook in self.hooks:
-                hook.after_train(self)
+            self._open_folder(stack)
+            try:
+                for hook in self.hooks:
+                    hook.before_train(self)
+                self.train_step.ddp_model.train()
+                self._train()
+                for hook in self.hooks:
+                    hook.after_train(self)
+            except RunStoppedError:
+                raise
+            except Exception:
+                self._save_after_failure()
+                raise
+            if self.save_error is not None:
+                self.checkpointer.save()
         assert self.result is not None
         return self.result
 
+    def save(self) -> None:
+        """Writes a checkpoint; a failure is a warning, kept in `save_error`."""
+        self.save_error = None
+        try:
+            with self.signals.shield():
+                self.checkpointer.save()
+        except OSError as error:
+            log.warning("%s; the next checkpoint tries again", error)
+            self.save_error = error
+
+    def _open_folder(self, stack: contextlib.ExitStack) -> None:
+        """Locks the run's folder and opens its records, on rank 0; all ranks raise its errors."""
+        error: Exception | None = None
+        if self.comm.is_main:
+            folder = self.config.folder
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(lock_folder(folder))
+                check_unchanged(self.config, self.step)
+                begin_folder(self.config)
+                self.logger = stack.enter_context(
+                    RunLogger(folder, self.step, self.config, self.early_log)
+                )
+            except (OSError, ValueError) as failure:
+                error = failure
+        error = self.comm.broadcast(error)
+        if error is not None:
+            raise error
+
+    def _save_after_failure(self) -> None:
+        """Saves the last finished update, if nothing else did, and reports what can be resumed."""
+        if not self.comm.is_main or self.step == self.started_at:
+            return
+        if not self.train_step.consistent:
+            log.error("failed within update %d: it cannot be saved", self.step + 1)
+            return
+        with attempt(f"checkpoint of step {self.step}"):
+            with self.signals.shield():
+                self.checkpointer.save(keep_all=True)
+            log.error(
+                "step %d of %d is saved: remove the cause, and continue with --resume",
+                self.step,
+                self.config.train.steps,
+            )
+
     def _train(self) -> None:
-        began = time.perf_counter()
-        for batch in train_batches(self.train_set, self.config, self.step, self.comm):
-            loaded = time.perf_counter()
+        if self.is_done:
+            return
+        batches = iter(train_batches(self.train_set, self.config, self.step, self.comm))
+        batch, data_ms, failure = _load(batches)
+        self._agree(failure)
+        self._raise_if_failed(failure)
+        while not self.is_done:
             for hook in self.hooks:
                 hook.before_step(self)
+            began = time.perf_counter()
             values = self.train_step.update(*batch)
-            ended = time.perf_counter()
-            values |= {"data_ms": 1e3 * (loaded - began), "step_ms": 1e3 * (ended - loaded)}
-            self.stop_received = any_rank(self.signals.received is not None, self.comm)
+            step_ms = 1e3 * (time.perf_counter() - began)
+            values |= {"data_ms": data_ms, "step_ms": step_ms}
+            # The next batch is loaded here so that one rank's failure can be saved by all.
+            if not self.is_done and self.signals.received is None:
+                batch, data_ms, failure = _load(batches)
+            self._agree(failure)
             for hook in self.hooks:
                 hook.after_step(self, values)
-            began = time.perf_counter()
+            self._raise_if_failed(failure)
+
+    def _agree(self, failure: Exception | None) -> None:
+        """Exchanges with the other ranks whether one has to stop, or has no batch."""
+        flags = [self.signals.received is not None, failure is not None]
+        self.stop_received, self.load_failed = any_rank(flags, self.comm)
+
+    def _raise_if_failed(self, failure: Exception | None) -> None:
+        if self.load_failed:
+            raise failure or RunFailedError(
+                f"another rank could not load its batch of step {self.step + 1}"
+            )
+
+
+class RunFailedError(RuntimeError):
+    """Another rank failed, and this one ends with it."""
+
+
+def _load(batches: Iterator[Any]) -> tuple[Any, float, Exception | None]:
+    """Returns the next batch, the time that it took in ms, and the error if there is none."""
+    began = time.perf_counter()
+    try:
+        batch = next(batches)
+    except Exception as error:
+        return None, 0.0, error
+    return batch, 1e3 * (time.perf_counter() - began), None
 
 
 def train(config: RunConfig, resume: bool | Literal["auto"] = False) -> pd.DataFrame | None:

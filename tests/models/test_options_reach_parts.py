@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Every option of a detector reaches the part that it is for, and levels are those of the maps."""
+
+import math
+from types import MappingProxyType
+
+import pytest
+import torch
+from torch import nn
+from toys import toy_config, toy_images
+
+from dcnv2.models import BackboneConfig, BoxHeadConfig, PoolConfig, RPNConfig, build_model
+from dcnv2.models.layers import FrozenBatchNorm2d, conv3x3, make_pool
+from dcnv2.models.mask_rcnn import build_rpn
+from dcnv2.models.matching import BoxPairs
+from dcnv2.models.roi_heads import RoIPooler
+
+
+class _Pyramid:
+    """What a pooler knows of a feature pyramid."""
+
+    roi_levels = ("c2", "c3", "c4", "c5")
+    rpn_levels, rpn_channels, out_channels = roi_levels, 1, 1
+    strides = MappingProxyType({"c2": 4, "c3": 8, "c4": 16, "c5": 32})
+
+
+@pytest.mark.parametrize(
+    ("side", "level"),
+    [(8, "c2"), (111, "c2"), (113, "c3"), (223, "c3"), (225, "c4"), (447, "c4"), (449, "c5")],
+)
+def test_a_roi_is_pooled_from_the_map_of_its_size(side, level):
+    """FPN, equation 1: level 4 from sqrt(w h) = 224 on, one less for half of that."""
+    pooler = RoIPooler(_Pyramid(), PoolConfig(kind="align"), 2)
+    features = {
+        name: torch.full((1, 1, 1024 // stride, 1024 // stride), float(stride))
+        for name, stride in _Pyramid.strides.items()
+    }
+    half, double = side / 2, 2 * side  # of the same area, but another shape
+    for box in ([9, 9, 9 + side, 9 + side], [9, 9, 9 + half, 9 + double]):
+        pooled = pooler(features, [torch.tensor([box], dtype=torch.float32)])
+        assert pooled.unique().tolist() == [_Pyramid.strides[level]]
+
+
+def test_rois_of_all_levels_are_pooled_where_they_are_and_in_their_order():
+    """Maps hold the x coordinate of their pixels, so the mean over a box is its middle."""
+    pooler = RoIPooler(_Pyramid(), PoolConfig(kind="align", sampling_ratio=2, aligned=True), 1)
+    features = {}
+    for name, stride in _Pyramid.strides.items():
+        x = (torch.arange(1024 // stride) + 0.5) * stride
+        features[name] = x.expand(2, 1, 1024 // stride, -1)
+    boxes = [[500, 60, 900, 460], [40, 60, 80, 100], [100, 300, 500, 800], [64, 64, 200, 200]]
+    boxes = torch.tensor(boxes, dtype=torch.float32)
+    middles = (boxes[:, 0] + boxes[:, 2]) / 2
+    pooled = pooler(features, [boxes, boxes.flip(0)]).flatten()
+    torch.testing.assert_close(pooled, torch.cat([middles, middles.flip(0)]))
+
+
+@pytest.mark.parametrize("kind", ["dcnv1", "dcnv2"])
+def test_options_of_deformable_convolutions_reach_them(kind):
+    config = BackboneConfig(deform_groups=2, max_offset=1.5, mask_scale=1.75)
+    conv = conv3x3(config, kind, 4, 6, stride=2, dilation=3, groups=2)
+    assert (conv.deform_groups, conv.max_offset) == (2, 1.5)
+    assert getattr(conv, "mask_scale", 1.75) == 1.75
+    assert (conv.stride, conv.padding, conv.dilation, conv.groups) == ((2, 2), (3, 3), (3, 3), 2)
+    nn.init.constant_(conv.conv_offset.bias, 1e6)
+    assert conv.predict(torch.rand(1, 4, 9, 9))[0].max() == 1.5
+
+
+@pytest.mark.parametrize("kind", ["dpool", "mdpool", "dpsroi", "mdpsroi"])
+def test_options_of_deformable_pooling_reach_it(kind):
+    config = PoolConfig(kind=kind, sampling_ratio=3, gamma=0.25, hidden_channels=24)
+    pool = make_pool(config, 5, 4, 0.125)
+    assert pool.spatial_scale == 0.125
+    assert 3 in (getattr(pool, "sampling_ratio", None), getattr(pool, "sample_per_part", None))
+    assert 0.25 in (getattr(pool, "gamma", None), getattr(pool, "trans_std", None))
+    assert any(getattr(part, "out_features", None) == 24 for part in pool.modules())
+    align = make_pool(PoolConfig(kind="align", sampling_ratio=3, aligned=True), 5, 4, 0.125)
+    assert (align.output_size, align.spatial_scale) == (4, 0.125)
+    assert (align.sampling_ratio, align.aligned) == (3, True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_frozen_norms_have_the_eps_of_batch_norm(dtype):
+    """Small variances, as of channels that are nearly constant in ImageNet's nets."""
+    channels = 4
+    statistics = {
+        "weight": torch.tensor([1.0, 2.0, 0.5, -1.0]),
+        "bias": torch.tensor([0.0, 1.0, -1.0, 0.5]),
+        "running_mean": torch.tensor([0.5, -0.5, 0.25, 0.0]),
+        "running_var": torch.tensor([0.0, 1e-6, 1e-4, 1.0]),
+    }
+    frozen, batch = FrozenBatchNorm2d(channels), nn.BatchNorm2d(channels).eval()
+    frozen.load_state_dict(statistics)
+    batch.load_state_dict({**statistics, "num_batches_tracked": torch.tensor(0)})
+    x = torch.rand(2, channels, 3, 3)
+    got = frozen(x.to(dtype)).float()
+    rounding = 1e-5 if dtype == torch.float32 else 0.02
+    torch.testing.assert_close(got, batch(x), rtol=rounding, atol=rounding * 300)
+
+
+RPN = RPNConfig(
+    anchor_sizes=[[16]] * 4,
+    aspect_ratios=[0.5, 1.0],
+    pre_nms_train=11,
+    pre_nms_test=12,
+    post_nms_train=13,
+    post_nms_test=14,
+    nms=0.61,
+    positive_iou=0.62,
+    negative_iou=0.23,
+    batch_per_image=17,
+    positive_fraction=0.375,
+)
+
+
+def test_options_of_the_rpn_reach_it():
+    rpn = build_rpn(RPN, _Pyramid())
+    assert (rpn._pre_nms_top_n, rpn._post_nms_top_n) == (
+        {"training": 11, "testing": 12},
+        {"training": 13, "testing": 14},
+    )
+    matcher, sampler = rpn.proposal_matcher, rpn.fg_bg_sampler
+    assert (rpn.nms_thresh, matcher.high_threshold, matcher.low_threshold) == (0.61, 0.62, 0.23)
+    assert (sampler.batch_size_per_image, sampler.positive_fraction) == (17, 0.375)
+    assert rpn.levels == _Pyramid.rpn_levels
+    assert rpn.anchor_generator.sizes == ((16,),) * 4
+    assert rpn.anchor_generator.aspect_ratios == ((0.5, 1.0),) * 4
+
+
+def test_the_best_anchor_of_an_object_is_positive_however_little_it_overlaps():
+    """Otherwise small objects have no positive anchor (Faster R-CNN, section 3.1.2)."""
+    rpn = build_rpn(RPN, _Pyramid())
+    anchors = torch.tensor([[0, 0, 10, 10], [0, 0, 20, 20], [50, 50, 60, 60]], dtype=torch.float32)
+    objects = torch.tensor([[0, 0, 4, 4], [50, 50, 60, 60]], dtype=torch.float32)
+    labels, boxes = rpn.assign_targets_to_anchors([anchors], [{"boxes": objects}])
+    assert labels[0].tolist() == [1, 0, 1]
+    assert boxes[0][0].tolist() == [0, 0, 4, 4]
+    assert rpn.proposal_matcher(BoxPairs(objects, anchors)).tolist() == [0, -1, 1]
+
+
+def test_options_of_the_box_head_reach_it():
+    config = toy_config()
+    config.box = BoxHeadConfig(
+        pool=PoolConfig(kind="align"),
+        hidden_channels=16,
+        pool_size=3,
+        positive_iou=0.55,
+        batch_per_image=18,
+        positive_fraction=0.125,
+        score_threshold=0.07,
+        nms=0.45,
+        detections_per_image=19,
+    )
+    config.image_mean, config.image_std = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
+    config.min_size, config.max_size = [48, 56], 72
+    model = build_model(config, pretrained=False)
+    heads = model.roi_heads
+    matcher, sampler = heads.proposal_matcher, heads.fg_bg_sampler
+    assert (matcher.high_threshold, matcher.low_threshold) == (0.55, 0.55)
+    assert not matcher.allow_low_quality_matches
+    assert (sampler.batch_size_per_image, sampler.positive_fraction) == (18, 0.125)
+    assert (heads.score_thresh, heads.nms_thresh, heads.detections_per_img) == (0.07, 0.45, 19)
+    assert heads.box_roi_pool.pools[0].output_size == 3
+    assert heads.box_predictor.cls_score.out_features == config.num_classes + 1
+    transform = model.transform
+    assert (list(transform.min_size), transform.max_size) == ([48, 56], 72)
+    assert (transform.image_mean, transform.image_std) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_no_more_detections_than_asked_for(limit):
+    config = toy_config("align")
+    config.box.detections_per_image, config.box.score_threshold = limit, 0.0
+    model = build_model(config, pretrained=False).eval()
+    with torch.no_grad():
+        results = model(toy_images())
+    assert [len(result["boxes"]) for result in results] == [limit, limit]
+    assert all(math.isfinite(score) for score in results[0]["scores"].tolist())

@@ -71,18 +71,38 @@ def run_test(detected_by: str, patch: Patch | None = None) -> subprocess.Complet
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run all mutants; returns the exit code."""
+    return run_set(PACKAGE, "package", "Mutants of the package's Python", __doc__, words)
+
+
+def run_set(
+    patches: Sequence[Patch],
+    name: str,
+    title: str,
+    description: str | None,
+    words: Sequence[str] | None,
+) -> int:
+    """Run the command of a set of mutants; returns the exit code.
+
+    Args:
+        patches: the mutants.
+        name: module of the command; the report is `<name>_mutants.md`.
+        title: of the report.
+        description: help of the command.
+        words: its arguments; by default those of this process.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m suites.mutants.package",
-        description=__doc__,
+        prog=f"python -m suites.mutants.{name}",
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    report = f"write {name}_mutants.md there"
     parser.add_argument("--only", action="append", metavar="NAME", help="mutants by name or file")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="mutants at a time")
-    parser.add_argument("--report", type=Path, metavar="DIR", help="write package_mutants.md there")
+    parser.add_argument("--report", type=Path, metavar="DIR", help=report)
     options = parser.parse_args(words)
 
-    rows = _run_all(choose(parser, PACKAGE, source_path, options.only), options.jobs)
-    return conclude(rows, "package_mutants", "Mutants of the package's Python", options.report)
+    rows = _run_all(choose(parser, patches, source_path, options.only), options.jobs)
+    return conclude(rows, f"{name}_mutants", title, options.report)
 
 
 def _run_all(chosen: Sequence[Patch], jobs: int) -> list[dict]:

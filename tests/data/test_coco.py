@@ -156,6 +156,12 @@ def test_boxes_that_stick_out_are_clipped(tmp_path):
     assert dataset.coco().anns[1]["bbox"] == row["bbox"]
 
 
+def test_ratios_are_of_width_to_height(tmp_path):
+    assert WIDTH != HEIGHT
+    dataset = CocoDataset(write_coco(tmp_path, _two_images()), "val2017")
+    assert dataset.aspect_ratios().tolist() == [WIDTH / HEIGHT] * 2
+
+
 def test_sets_without_masks(tmp_path):
     content = document([image_entry(9, "9.jpg")], [annotation(1, 9, segmentation=None)])
     dataset = CocoDataset(write_coco(tmp_path, content), "val2017", masks=False)

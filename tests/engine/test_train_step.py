@@ -127,6 +127,22 @@ def test_the_average_is_evaluated_and_drawn(shapes, tmp_path, monkeypatch):
     assert all(model is trainer.train_step.average.module for model in used)
 
 
+def test_micro_batches_give_the_gradient_of_their_mean(shapes, tmp_path):
+    """A batch of twice the same image has the gradient of one, in one pass or in two."""
+    norms = []
+    for accumulate in (1, 2):
+        config = toy_config(
+            *(shapes, tmp_path),
+            model={"mimic": {"enabled": False}},
+            train={"accumulate": accumulate},
+        )
+        trainer = Trainer(config)
+        images, targets = _first_batch(trainer)
+        twice = [images[0]] * 2, [dict(targets[0]), dict(targets[0])]
+        norms.append(trainer.train_step.update(*twice)["grad_norm"])
+    assert norms[1] == pytest.approx(norms[0], rel=1e-3)
+
+
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_gradients_are_clipped_to_the_bound(shapes, tmp_path, monkeypatch, precision, accumulate):

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from suites.mutants import package, sources
+from suites.mutants.detector import DETECTOR
 from suites.mutants.patches import ROOT, Patch, find_source
 from suites.mutants.patches_copy import COPY
 from suites.mutants.patches_cpu import CPU
@@ -31,7 +32,7 @@ def test_patch_fits_the_sources(patch):
         assert all((CSRC / source).is_file() for source in patch.sources(device))
 
 
-@pytest.mark.parametrize("patch", PACKAGE, ids=lambda p: f"{p.path}: {p.name}")
+@pytest.mark.parametrize("patch", [*PACKAGE, *DETECTOR], ids=lambda p: f"{p.path}: {p.name}")
 def test_patch_fits_the_package_and_names_a_test(patch):
     text = (ROOT / "dcnv2" / patch.path).read_text()
     assert patch.apply(text) != text
@@ -49,6 +50,11 @@ def test_mutants_of_each_library_have_distinct_names():
     for device in ("cpu", "cuda"):
         names = [patch.name for patch in sources.patches(device)]
         assert len(names) == len(set(names)) >= 20
+
+
+def test_mutants_of_the_detector_are_many_and_have_distinct_names():
+    names = [patch.name for patch in DETECTOR]
+    assert len(names) == len(set(names)) >= 60
 
 
 def test_mutants_of_tensor_core_kernels_run_on_their_path():

@@ -103,6 +103,22 @@ def test_a_lost_data_set_costs_no_work(make_config, monkeypatch, workers):
     assert _newest(config) == "step_00000002"
 
 
+def test_a_first_batch_that_cannot_be_loaded_is_named(make_config, monkeypatch):
+    config = make_config()
+    trainer = Trainer(config)
+    monkeypatch.setattr(DetectionDataset, "__getitem__", _raiser(BadImageError("1.png: broken")))
+    with pytest.raises(BadImageError, match=r"1\.png: broken"):
+        trainer.run()
+    assert _newest(config) is None
+
+
+def test_a_run_beyond_its_last_step_only_evaluates(make_config):
+    config = make_config(steps=2)
+    train(config)
+    config.train.steps = 1
+    assert train(config, resume=True)["step"].item() == 2
+
+
 def test_a_killed_loader_process_costs_no_work(make_config, monkeypatch):
     """As by the kernel when memory runs out."""
     monkeypatch.setattr(loader_worker, "MP_STATUS_CHECK_INTERVAL", 0.1)

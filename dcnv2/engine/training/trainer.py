@@ -108,7 +108,7 @@ class Trainer:
     @property
     def is_done(self) -> bool:
         """Whether the last update was done."""
-        return self.step == self.config.train.steps
+        return self.step >= self.config.train.steps
 
     @property
     def evaluation_due(self) -> bool:

@@ -40,6 +40,8 @@ ALLOWED = {
         "dcnv2/",
         "docs/",
         "suites/coco/",
+        "suites/mutants/patches_data.py",
+        "suites/mutants/patches_models.py",
         "tests/data/",
         "tests/engine/",
         "tests/models/",

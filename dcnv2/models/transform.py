@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn.functional import interpolate
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
 
@@ -20,9 +21,16 @@ class Transform(GeneralizedRCNNTransform):
         self, image: Tensor, target: dict[str, Tensor] | None = None
     ) -> tuple[Tensor, dict[str, Tensor] | None]:
         """Resizes an image [3, H, W] and its target."""
+        old = tuple(image.shape[-2:])
+        # Where the longer side shrinks to `max_size`, a pixel of the shorter one has to remain.
+        least = max(old) // self.max_size + 1
+        wide = tuple(max(side, least) for side in old)
+        if wide != old:
+            image = interpolate(image[None], wide, mode="bilinear")[0]
+            if target is not None:
+                target["boxes"] = resize_boxes(target["boxes"], old, wide)
         if target is None:
             return super().resize(image, None)
-        old = tuple(image.shape[-2:])
         masks = target.pop("masks", None)
         image, target = super().resize(image, target)
         new = tuple(image.shape[-2:])

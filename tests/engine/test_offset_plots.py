@@ -81,3 +81,11 @@ def test_the_last_layer_is_chosen_by_name(model, image):
 def test_picture_is_written(model, image, tmp_path):
     draw_offsets(model, [image, image], tmp_path / "deep" / "offsets.png")
     assert (tmp_path / "deep" / "offsets.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 300), (15, 15), (300, 3)])
+def test_small_and_narrow_images_have_a_point(size):
+    nothing = {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0)}
+    ((y, x),) = choose_points(nothing, size)
+    assert 0 <= y < size[0]
+    assert 0 <= x < size[1]

@@ -38,7 +38,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """A folder of two intact pictures, and of others."""
+    """A folder of three intact pictures, and of others."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -48,6 +48,7 @@ def pictures(tmp_path):
     (folder / "._a.png").write_bytes(b"\0\5\x16\7" + bytes(200))
     (folder / "b.png").write_bytes(whole[: len(whole) // 2])
     (folder / "c.png").write_text("<html>")
+    Image.new("L", (2, 6000)).save(folder / "narrow.png")
     (folder / "d.png").mkdir()
     (folder / "e.png").symlink_to(folder / "nowhere.png")
     os.mkfifo(folder / "f.png")
@@ -62,14 +63,14 @@ def test_bad_files_are_skipped_and_listed_in_the_end(run, pictures, tmp_path, ca
     missing = str(tmp_path / "none.png")
     assert cli.main(["predict", str(run), str(pictures), missing, *words]) == 1
     output = capsys.readouterr()
-    assert "7 of 9 files were skipped; " in output.err
-    listed = output.err[output.err.index("7 of 9") :]
+    assert "7 of 10 files were skipped; " in output.err
+    listed = output.err[output.err.index("7 of 10") :]
     for name in "bcdefg":
         assert f"  {pictures / f'{name}.png'}: " in listed
     assert f"  {missing}: no such image file" in listed
     document = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert [os.path.basename(image["file_name"]) for image in document["images"]] == [
-        *("a.png", "z.png")
+        *("a.png", "narrow.png", "z.png")
     ]
 
 

@@ -6,6 +6,7 @@ import torch
 from toys import total, toy_config, toy_images, toy_target, toy_targets
 
 from dcnv2.models import build_model
+from dcnv2.models.transform import Transform
 
 FORMS = [
     pytest.param({"pool": "align"}, id="small-plain"),
@@ -63,6 +64,18 @@ def test_predictions_have_the_size_of_the_images():
         assert output["masks"].shape == (count, 1, *image.shape[1:])
         assert output["labels"].min() >= 1
         assert output["labels"].max() <= 3
+
+
+@pytest.mark.parametrize("size", [(1, 3000), (3000, 2), (5, 1281), (1, 1), (40, 64)])
+def test_images_of_any_shape_keep_a_pixel_and_their_boxes(size):
+    transform = Transform([32], 64, [0.0] * 3, [1.0] * 3)
+    height, width = size
+    box = torch.tensor([[0.25 * width, 0.0, 0.5 * width, 1.0 * height]])
+    image, target = transform.resize(torch.rand(3, *size), {"boxes": box.clone()})
+    assert min(image.shape) >= 1
+    assert max(image.shape) <= 64
+    new = torch.tensor([image.shape[2], image.shape[1]] * 2)
+    torch.testing.assert_close(target["boxes"], box / torch.tensor([width, height] * 2) * new)
 
 
 def test_masks_can_share_conv5_of_the_box_head():

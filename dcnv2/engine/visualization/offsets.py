@@ -147,10 +147,12 @@ def choose_points(
     sure = detections["boxes"][detections["scores"] > 0.5]
     centres = (sure[:, [1, 0]] + sure[:, [3, 2]]) / 2
     points = [tuple(centre.tolist()) for centre in centres[:2]]
-    step = max(size) // 16
-    grid = torch.cartesian_prod(
-        torch.arange(step, size[0] - step, step), torch.arange(step, size[1] - step, step)
-    ).float()
+    step = max(max(size) // 16, 1)
+    rows, columns = (
+        torch.arange(step, side - step, step) if side > 2 * step else torch.tensor([side // 2])
+        for side in size
+    )
+    grid = torch.cartesian_prod(rows, columns).float()
     if len(sure):
         low, high = sure[:, [1, 0]], sure[:, [3, 2]]
         gap = torch.maximum(low - grid.unsqueeze(1), grid.unsqueeze(1) - high).clamp(min=0)

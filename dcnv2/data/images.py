@@ -42,7 +42,8 @@ class BadImageError(ValueError):
     """
 
     def __init__(self, message: str, kind: str = "broken image") -> None:
-        super().__init__(message)
+        # From a loader's process, it comes with the text of the traceback before the message.
+        super().__init__(message.rpartition("BadImageError: ")[2].rstrip())
         self.kind = kind
 
 
@@ -70,7 +71,8 @@ def to_rgb(image: Image.Image, size: tuple[int, int] | None = None) -> np.ndarra
     EXIF orientation is followed, unless only the image as stored has the annotated size. Palette,
     CMYK, grey and bilevel become RGB; transparency is dropped. Grey of more than 8 bits keeps the
     8 highest of the bits in use: 8, 10, 12, ... as the brightest pixel needs. So does grey in
-    floating point, but below 16 it is taken as 0 to 1 and clipped; NaN is black.
+    floating point, but below 16 it is taken as 0 to 1 and clipped; NaN is black. Colour of 16 bits
+    keeps its high byte.
 
     Args:
         image: As Pillow opened or made it.

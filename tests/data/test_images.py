@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin, TiffTags
 from spoiled_pictures import MAY_BE_READ, PICTURES, SIZE, encoded
+from torch._utils import ExceptionWrapper
 
 from dcnv2.data.images import BadImageError, probe, probe_all, read_rgb, to_rgb, write_png
 
@@ -190,6 +191,16 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded("PNG"))
     with pytest.raises(BadImageError, match="no such image"):
         read_rgb(tmp_path / "a.png" / "b.png")
+
+
+def test_an_error_of_a_loader_process_is_its_message_alone(tmp_path):
+    try:
+        read_rgb(tmp_path / "none.png")
+    except BadImageError:
+        wrapper = ExceptionWrapper(where="in DataLoader worker process 0")
+    with pytest.raises(BadImageError) as caught:
+        wrapper.reraise()
+    assert str(caught.value) == f"{tmp_path / 'none.png'}: no such image file"
 
 
 def test_an_image_without_pixels():

@@ -2,6 +2,7 @@
 """Problems of a data set as a whole, where each of its annotations could be right by itself."""
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from dcnv2.data.annotations import DataProblem, Table, count_text
 from dcnv2.data.dataset import DetectionDataset
@@ -13,6 +14,8 @@ MIN_OUTSIDE, MIN_OUTSIDE_SHARE = 3, 0.1
 UNIT = 2.0
 """Boxes of a set that all lie within so many pixels of the corner are shares of the image."""
 AREA_TOLERANCE = 0.01
+MAX_MASKS = 1000
+"""So many masks, evenly chosen, are compared with their boxes."""
 
 
 def set_problems(dataset: DetectionDataset) -> list[DataProblem]:
@@ -45,29 +48,52 @@ def box_format(dataset: DetectionDataset) -> list[DataProblem]:
     near, far = table.boxes[:, :2], table.boxes[:, 2:]
     outside = (near + far > size + MARGIN).any(axis=1)
     doubtful = outside.sum() >= max(MIN_OUTSIDE, MIN_OUTSIDE_SHARE * len(outside))
-    fits_corners = bool((far > near).all() and (far <= size + MARGIN).all())
-    fits_centre = bool(
-        (near - far / 2 >= -MARGIN).all() and (near + far / 2 <= size + MARGIN).all()
-    )
     meant = {
-        "corners x1, y1, x2, y2": fits_corners and (doubtful or _areas_are_of_corners(table)),
-        "centre x, y, width, height": fits_centre and doubtful,
+        "corners x1, y1, x2, y2": np.hstack([near, far - near]),
+        "centre x, y, width, height": np.hstack([near - far / 2, far]),
     }
-    if not any(meant.values()):
+    fitting = [
+        name
+        for name, boxes in meant.items()
+        if _lie_inside(boxes, size)
+        and (doubtful or _areas_are_of(boxes, table) or _masks_are_of(boxes, dataset, owner))
+    ]
+    if not fitting:
         return []
-    formats = " or as ".join(name for name, fits in meant.items() if fits)
-    what = f"{outside.sum()} of {len(outside)} boxes end outside their image; as {formats} all fit"
+    what = f"{outside.sum()} of {len(outside)} boxes end outside their image; all fit as "
+    what += " or as ".join(fitting)
     return [DataProblem("boxes not x, y, width, height", dataset.source, what)]
 
 
-def _areas_are_of_corners(table: Table) -> bool:
-    """Whether the annotated areas are those of boxes from (x1, y1) to (x2, y2)."""
-    near, far = table.boxes[:, :2], table.boxes[:, 2:]
-    corners, sides = (far - near).prod(axis=1), far.prod(axis=1)
+def _lie_inside(boxes: np.ndarray, size: np.ndarray) -> bool:
+    """Whether boxes [A, 4] (x, y, width, height) have an area and do not leave their images."""
+    near, sides = boxes[:, :2], boxes[:, 2:]
+    far = near + sides
+    return bool((near > -MARGIN).all() and (sides > 0).all() and (far < size + MARGIN).all())
+
+
+def _areas_are_of(boxes: np.ndarray, table: Table) -> bool:
+    """Whether the annotated areas are those of other boxes than the table's."""
+    other, own = boxes[:, 2:].prod(axis=1), table.boxes[:, 2:].prod(axis=1)
     return bool(
-        np.isclose(table.areas, corners, rtol=AREA_TOLERANCE).all()
-        and not np.isclose(table.areas, sides, rtol=AREA_TOLERANCE).any()
+        np.isclose(table.areas, other, rtol=AREA_TOLERANCE).all()
+        and not np.isclose(table.areas, own, rtol=AREA_TOLERANCE).any()
     )
+
+
+def _masks_are_of(boxes: np.ndarray, dataset: DetectionDataset, owner: np.ndarray) -> bool:
+    """Whether most masks end where other boxes do, and not where the table's do."""
+    rows = np.flatnonzero(~dataset.table.crowd)
+    if not dataset.masks or not len(rows):
+        return False
+    rows = rows[:: -(-len(rows) // MAX_MASKS)]
+    codes = [dataset.table.code(row, owner[row]) for row in rows.tolist()]
+    bounds = coco_mask.toBbox(codes)
+    other, own = (
+        np.median(np.abs(given[rows] - bounds).max(axis=1))
+        for given in (boxes, dataset.table.boxes)
+    )
+    return bool(other < MARGIN < own / 2)
 
 
 def unused_classes(dataset: DetectionDataset) -> list[str]:

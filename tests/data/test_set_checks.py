@@ -76,6 +76,22 @@ def test_useless_sets_stop_a_training_and_are_named_by_the_check(tmp_path, name,
             open_val(config, masks=False)
 
 
+@pytest.mark.parametrize("box", [[5, 4, 25, 20], [15, 12, 20, 16]])
+def test_masks_show_the_format_of_a_single_box(tmp_path, box):
+    """The mask's bounds are 5, 4 to 25, 20, and each box lies inside the image in any format."""
+    root = write_coco(tmp_path, _one(_rows([box], area=None)))
+    (problem,) = set_problems(CocoDataset(root, "val2017"))
+    assert problem.kind == "boxes not x, y, width, height"
+    assert ("corners" if box[0] == 5 else "centre") in problem.what
+    assert not set_problems(CocoDataset(root, "val2017", masks=False))
+
+
+@pytest.mark.parametrize("box", [[5, 4, 20, 16], [2, 1, 30, 25], [6, 5, 22, 17]])
+def test_masks_do_not_doubt_sound_boxes(tmp_path, box):
+    root = write_coco(tmp_path, _one(_rows([box])))
+    assert not set_problems(CocoDataset(root, "val2017"))
+
+
 @pytest.mark.parametrize(
     "rows",
     [

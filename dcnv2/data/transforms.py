@@ -44,6 +44,21 @@ class DropEmptyObjects(torch.nn.Module):
         return image, target
 
 
+class _Augmentation(torch.nn.Module):
+    """Names a configured transform in its errors, such as a crop larger than the image."""
+
+    def __init__(self, transform: torch.nn.Module) -> None:
+        super().__init__()
+        self.transform = transform
+
+    def forward(self, image: torch.Tensor, target: dict[str, Any]) -> Any:
+        try:
+            return self.transform(image, target)
+        except (ValueError, TypeError, RuntimeError) as error:
+            name, where = type(self.transform).__name__, target.get("image_id", "")
+            raise ValueError(f"data.augment: {name}: image {where}: {error}") from error
+
+
 def train_transforms(
     flip: float = 0.5, augment: Sequence[str | Mapping[str, Any]] = ()
 ) -> v2.Compose:
@@ -57,7 +72,7 @@ def train_transforms(
     Raises:
         ValueError: An unknown name (the message suggests the nearest), or invalid arguments.
     """
-    steps = [_named(entry) for entry in augment]
+    steps: list[torch.nn.Module] = [_Augmentation(_named(entry)) for entry in augment]
     if flip > 0:
         steps.append(v2.RandomHorizontalFlip(flip))
     return v2.Compose([*steps, DropEmptyObjects(), *_to_plain_float()])
@@ -86,5 +101,5 @@ def _named(entry: str | Mapping[str, Any]) -> torch.nn.Module:
         raise ValueError(f"augment: torchvision.transforms.v2 has no {name}{hint}")
     try:
         return kind(**(arguments or {}))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"augment: {name}: {error}") from None

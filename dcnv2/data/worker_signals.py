@@ -14,8 +14,6 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from dcnv2.data.images import BadImageError
-
 STOP_SIGNALS = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
     # Batch systems announce the end of a job by these, as Slurm does with --signal=USR1@60.
@@ -74,9 +72,10 @@ def _name_failures(batches: Iterator[Any]) -> Iterator[Any]:
             "a loader process was killed, often because memory ran out; fewer of them need less "
             f"(data.workers): {str(error).splitlines()[0]}"
         ) from error
-    except BadImageError as error:
+    except ValueError as error:
         # PyTorch puts the traceback of the loader process before the message.
-        raise BadImageError(str(error).rpartition("BadImageError: ")[2].strip()) from error
+        name = type(error).__name__
+        raise type(error)(str(error).rpartition(f"{name}: ")[2].strip()) from error
 
 
 def _ignore_stop_signals(_worker_id: int) -> None:

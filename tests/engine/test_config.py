@@ -17,6 +17,7 @@ from dcnv2.engine.config import (
     shipped,
     to_yaml,
 )
+from dcnv2.engine.config.combinations import doubts
 from dcnv2.engine.config.loading import CONFIGS, find_config
 from dcnv2.engine.config.ranges import RANGES
 
@@ -148,6 +149,9 @@ def test_unknown_names_get_near_ones():
         find_config("smoke/dcnv3")
 
 
+NO_NAMES = ("", ".", "..", "a/../../b", "/tmp/run", "a\0b")
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -158,10 +162,27 @@ def test_unknown_names_get_near_ones():
         ("optim.weight_decay", -1e-4, "at least 0"),
         ("optim.momentum", 2.0, "at least 0 and less than 1"),
         ("data.train_limit", -5, "at least 1"),
-        ("model.rpn.aspect_ratios", [1.0, 0.0], "more than 0"),
+        ("model.rpn.aspect_ratios", [1.0, 0.0], "at least 0.01"),
+        ("optim.clip_norm", 0.0, "more than 0"),
         ("model.rpn.anchor_sizes", [[16], [-32]], "at least 1"),
         ("model.rpn.negative_iou", 0.9, "at most positive_iou = 0.7"),
         ("eval.expected", {"box_AP": [0.4, -0.1]}, "tolerance of at least 0"),
+        ("data.train", [], "the name of a split"),
+        ("data.train", ["train", " "], "the name of a split"),
+        ("data.val", "", "the name of a split"),
+        ("data.workers", 10**6, "at most 1024"),
+        ("model.min_size", [], "at least one value"),
+        ("model.min_size", [10**9], "at most 32768"),
+        ("model.max_size", 10, "at least min_size = 800"),
+        ("model.image_mean", [0.5], "a value for each of R, G, B"),
+        ("model.image_std", [0.5] * 4, "a value for each of R, G, B"),
+        ("model.rpn.anchor_sizes", [], "at least one value"),
+        ("model.rpn.anchor_sizes", [[]], "at least one value"),
+        ("model.rpn.anchor_sizes", [[16], [32, 64]], "as many sizes on each level"),
+        ("model.rpn.aspect_ratios", [], "at least one value"),
+        ("model.rpn.aspect_ratios", [1e-30], "at least 0.01"),
+        ("model.box.pool.sampling_ratio", 70000, "at most 64"),
+        *(("name", name, "the name of a folder below output") for name in NO_NAMES),
     ],
 )
 def test_numbers_outside_their_range_are_refused(key, value, message):
@@ -170,6 +191,43 @@ def test_numbers_outside_their_range_are_refused(key, value, message):
         values = {name: values}
     with pytest.raises(ConfigError, match=rf"{re.escape(key)}.*wanted .*{re.escape(message)}"):
         parse_values(values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", [key for key in RANGES if not key.startswith("published")])
+@pytest.mark.parametrize("value", [True, "x", float("nan"), float("inf"), 10**30, -(10**30), {}])
+def test_no_numeric_option_takes_what_is_no_number_for_it(key, value):
+    """Alone, in a list, and in a list of lists."""
+    for entry in (value, [value], [[value]], {"box_AP": [value, 0.1]}):
+        values = entry
+        for name in reversed(key.split(".")):
+            values = {name: values}
+        if values == {"eval": {"expected": {}}}:
+            continue
+        with pytest.raises(ConfigError, match=r"\w+"):
+            parse_values(values)
+
+
+def test_names_that_no_result_has_are_refused():
+    with pytest.raises(ConfigError, match="no result is named AP; one is box_AP"):
+        parse_values({"eval": {"expected": {"AP": [0.4, 0.1]}}})
+    names = ["box_AP", "mask_AP75", "box_AR100", "mask_ARl", "box_mAP50", "box_AR324"]
+    parse_values({"eval": {"expected": {name: [0.4, 0.1] for name in names}}})
+
+
+def test_a_split_that_is_named_twice_is_refused():
+    with pytest.raises(ConfigError, match=r"data\.train: a split is named twice"):
+        parse_values({"data": {"train": ["train", "val", "train"]}})
+
+
+def test_parts_of_a_schedule_that_are_never_reached_are_doubtful():
+    short = parse_values(
+        {"train": {"steps": 100, "eval_every": 200}, "optim": {"milestones": [50, 100]}}
+    )
+    texts = doubts(short)
+    for text, key in zip(texts, ["warmup_steps", "milestones", "eval_every"], strict=True):
+        assert key in text
+    assert doubts(parse_values({})) == []
 
 
 def test_every_numeric_option_has_a_range():

@@ -103,6 +103,25 @@ def test_a_lost_data_set_costs_no_work(make_config, monkeypatch, workers):
     assert _newest(config) == "step_00000002"
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_crop_larger_than_the_pictures_is_named(make_config, workers):
+    crop = [{"RandomCrop": {"size": 10_000}}]
+    trainer = Trainer(make_config(data={"workers": workers, "augment": crop}))
+    with pytest.raises(ValueError, match=r"^data\.augment: RandomCrop: image \d+: Required crop"):
+        trainer.run()
+
+
+def test_a_backend_that_does_not_exist_is_named(make_config):
+    with pytest.raises(ValueError, match=r"train\.compile: wanted one of .*inductor"):
+        Trainer(make_config(compile="nosuch"))
+
+
+def test_doubts_are_reported(make_config, caplog):
+    config = make_config(steps=1)
+    train(config)
+    assert "optim.warmup_steps: 2 of train.steps 1: " in caplog.text
+
+
 def test_a_first_batch_that_cannot_be_loaded_is_named(make_config, monkeypatch):
     config = make_config()
     trainer = Trainer(config)

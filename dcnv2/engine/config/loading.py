@@ -19,6 +19,7 @@ from typing import Any, get_args, get_type_hints
 import yaml
 from jsonargparse import ArgumentParser
 
+from dcnv2.engine.config.combinations import check_combinations
 from dcnv2.engine.config.options import RunConfig, TrainConfig
 from dcnv2.engine.config.ranges import ConfigError, check_ranges
 from dcnv2.engine.config.yaml_file import load_yaml
@@ -107,6 +108,7 @@ def parse_values(
         reason = shorten(str(error), 500)
         raise ConfigError(f"{source}: {reason}") from None
     check_ranges(config)
+    check_combinations(config)
     return config
 
 

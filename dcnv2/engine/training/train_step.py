@@ -46,6 +46,9 @@ class TrainStep:
         comm: this process among those that train together.
         pretrained: load the initial weights that the configuration names (ImageNet, `train.init`).
 
+    Raises:
+        ValueError: initial weights do not fit, or `train.compile` is no backend.
+
     Attributes:
         step: number of updates done.
         consistent: whether the weights are those after `step` updates; false while the optimiser
@@ -80,6 +83,11 @@ class TrainStep:
         self.scaler = torch.GradScaler(self.device.type, enabled=half)
         self.rng = PerImageRng(self.model)
         if options.compile is not None:
+            known = torch.compiler.list_backends(exclude_tags=())
+            if options.compile not in known:
+                raise ValueError(
+                    f"train.compile: wanted one of {', '.join(known)}, got {options.compile!r}"
+                )
             for part in self.model.dense_parts():
                 part.compile(backend=options.compile)
         self.ddp_model: Detector | DistributedDataParallel = self.model

@@ -1,26 +1,56 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Registers the gradients of torch.ops.dcnv2.*.
+"""Registers the derivatives of torch.ops.dcnv2.*.
 
 A forward operator is differentiated by its backward operator, and a backward operator through the
 portable path, whichever kernels computed it: second derivatives (gradient penalties, meta
 learning) are too rare for kernels of their own.
+
+torch.library.register_autograd is not used: it keeps the host busy for longer than a small
+convolution takes, and ignores forward-mode derivatives (see `transforms`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
-from . import portable, schema
+from . import portable, schema, transforms
+from .portable import conv, psroi_pool, roi_pool
+
+Kernel = Callable[..., Any]
 
 
-def _register(name: str, backward: Callable[..., Any], setup_context: Callable[..., None]) -> None:
-    torch.library.register_autograd(
-        f"dcnv2::{name}", backward, setup_context=setup_context, lib=schema.library
-    )
+def _register(name: str, function: type[Function], portable_path: Kernel) -> None:
+    """Register an operator's autograd kernel.
+
+    Args:
+        name: the operator.
+        function: calls the operator by `_below_autograd` and records its gradient.
+        portable_path: computes the same in differentiable PyTorch.
+    """
+    operator = getattr(torch.ops.dcnv2, name).default
+    # Function.apply without what it does for torch.func, which the kernel has excluded.
+    record = super(Function, function).apply  # type: ignore[misc]
+
+    def kernel(*arguments: Any) -> Any:
+        if transforms.apply_to(arguments):
+            return portable_path(*arguments)
+        if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
+            return record(*arguments)
+        return _below_autograd(operator, *arguments)
+
+    schema.library.impl(name, kernel, "Autograd")
+
+
+def _below_autograd(operator: Kernel, *arguments: Any) -> Any:
+    """Call an operator's kernel for the device, which records no gradient."""
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator(*arguments)
 
 
 def _only(needs: Sequence[bool], grads: Sequence[Tensor]) -> list[Tensor | None]:
@@ -78,82 +108,155 @@ def _source(tensor: Tensor | None) -> Tensor | None:
     return tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
 
 
+def _or_empty(grads: Sequence[Tensor | None], grad_output: Tensor) -> tuple[Tensor, ...]:
+    return tuple(grad_output.new_empty(0) if grad is None else grad for grad in grads)
+
+
 # ---- deform_conv2d
 
 
-def _conv_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, offset, weight, _bias, mask, *ctx.options = inputs
-    ctx.save_for_backward(input, offset, weight, mask)
+class _DeformConv2d(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        offset: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        mask: Tensor | None,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        allow_tf32: bool = False,  # the dispatcher omits a default
+    ) -> Tensor:
+        ctx.save_for_backward(input, offset, weight, mask)
+        ctx.options = options = (stride, padding, dilation, allow_tf32)
+        operator = torch.ops.dcnv2.deform_conv2d.default
+        return _below_autograd(operator, input, offset, weight, bias, mask, *options)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        needs = ctx.needs_input_grad[:5]
+        operator = torch.ops.dcnv2.deform_conv2d_backward.default
+        grads = operator(grad_output, *ctx.saved_tensors, *ctx.options, needs)
+        return *_only(needs, grads), None, None, None, None
 
 
-def _conv_backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-    needs = list(ctx.needs_input_grad[:5])
-    grads = torch.ops.dcnv2.deform_conv2d_backward(
-        grad_output, *ctx.saved_tensors, *ctx.options, needs
-    )
-    return *_only(needs, grads), None, None, None, None
+class _DeformConv2dBackward(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        grad_output: Tensor,
+        input: Tensor,
+        offset: Tensor,
+        weight: Tensor,
+        mask: Tensor | None,
+        *options: Any,
+    ) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(grad_output, input, offset, weight, mask)
+        ctx.options = options
+        operator = torch.ops.dcnv2.deform_conv2d_backward.default
+        return _below_autograd(operator, grad_output, input, offset, weight, mask, *options)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        grad_output, input, offset, weight, mask = ctx.saved_tensors
+        *geometry, _allow_tf32, needs = ctx.options
+        bias = weight.new_zeros(weight.shape[0])  # no derivative depends on its value
+        grads = _second_gradients(
+            lambda x, o, w, b, m: portable.deform_conv2d(x, o, w, b, m, *geometry),
+            (input, offset, weight, bias, mask),
+            grad_output,
+            needs,
+            grad_grads,
+        )
+        g_output, g_input, g_offset, g_weight, _, g_mask = grads
+        return g_output, g_input, g_offset, g_weight, g_mask, *(None for _ in ctx.options)
 
 
-def _conv_backward_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.set_materialize_grads(False)
-    *tensors, ctx.stride, ctx.padding, ctx.dilation, _allow_tf32, ctx.needs = inputs
-    ctx.save_for_backward(*tensors)
+def _conv_backward(grad_output: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    *operands_and_geometry, _allow_tf32, needs = arguments
+    return _or_empty(conv.backward(grad_output, *operands_and_geometry, needs), grad_output)
 
 
-def _conv_second(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
-    grad_output, input, offset, weight, mask = ctx.saved_tensors
-    options = (ctx.stride, ctx.padding, ctx.dilation)
-    bias = weight.new_zeros(weight.shape[0])  # no derivative depends on its value
-    grads = _second_gradients(
-        lambda x, o, w, b, m: portable.deform_conv2d(x, o, w, b, m, *options),
-        (input, offset, weight, bias, mask),
-        grad_output,
-        ctx.needs,
-        grad_grads,
-    )
-    g_output, g_input, g_offset, g_weight, _, g_mask = grads
-    return g_output, g_input, g_offset, g_weight, g_mask, *(None for _ in range(5))
+def _portable_conv(*arguments: Any) -> Tensor:
+    return portable.deform_conv2d(*arguments[:8])  # without allow_tf32
 
 
-_register("deform_conv2d", _conv_backward, _conv_setup)
-_register("deform_conv2d_backward", _conv_second, _conv_backward_setup)
+_register("deform_conv2d", _DeformConv2d, _portable_conv)
+_register("deform_conv2d_backward", _DeformConv2dBackward, _conv_backward)
+schema.library.impl("deform_conv2d", _portable_conv, "FuncTorchBatched")  # vmap
 
 
 # ---- pools
 
 
-def _register_pool(name: str, portable_forward: Callable[..., Tensor]) -> None:
-    def setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        input, rois, offset, mask, *ctx.options = inputs
-        ctx.save_for_backward(input, rois, offset, mask)
+def _register_pool(name: str, module: ModuleType, portable_path: Callable[..., Tensor]) -> None:
+    operator = getattr(torch.ops.dcnv2, name).default
+    backward_operator = getattr(torch.ops.dcnv2, name + "_backward").default
 
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        needs_input, _, needs_offset, needs_mask, *rest = ctx.needs_input_grad
-        needs = [needs_input, needs_offset, needs_mask]
-        operator = getattr(torch.ops.dcnv2, name + "_backward")
-        grads = operator(grad_output, *ctx.saved_tensors, *ctx.options, needs)
-        g_input, g_offset, g_mask = _only(needs, grads)
-        return g_input, None, g_offset, g_mask, *(None for _ in rest)
+    class Pool(Function):
+        @staticmethod
+        def forward(
+            ctx: Any,
+            input: Tensor,
+            rois: Tensor,
+            offset: Tensor | None,
+            mask: Tensor | None,
+            *options: Any,
+        ) -> Tensor:
+            ctx.save_for_backward(input, rois, offset, mask)
+            ctx.options = options
+            return _below_autograd(operator, input, rois, offset, mask, *options)
 
-    def backward_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.set_materialize_grads(False)
-        grad_output, input, rois, offset, mask, *ctx.options, ctx.needs = inputs
-        ctx.save_for_backward(grad_output, input, rois, offset, mask)
+        @staticmethod
+        def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+            needs_input, _, needs_offset, needs_mask, *_ = ctx.needs_input_grad
+            needs = [needs_input, needs_offset, needs_mask]
+            grads = backward_operator(grad_output, *ctx.saved_tensors, *ctx.options, needs)
+            g_input, g_offset, g_mask = _only(needs, grads)
+            return g_input, None, g_offset, g_mask, *(None for _ in ctx.options)
 
-    def second(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        grad_output, input, rois, offset, mask = ctx.saved_tensors
-        g_output, g_input, g_offset, g_mask = _second_gradients(
-            lambda x, o, m: portable_forward(x, rois, o, m, *ctx.options),
-            (input, offset, mask),
-            grad_output,
-            ctx.needs,
-            grad_grads,
-        )
-        return g_output, g_input, None, g_offset, g_mask, *(None for _ in (*ctx.options, None))
+    class PoolBackward(Function):
+        @staticmethod
+        def forward(
+            ctx: Any,
+            grad_output: Tensor,
+            input: Tensor,
+            rois: Tensor,
+            offset: Tensor | None,
+            mask: Tensor | None,
+            *options: Any,
+        ) -> tuple[Tensor, ...]:
+            ctx.set_materialize_grads(False)
+            ctx.save_for_backward(grad_output, input, rois, offset, mask)
+            ctx.options = options
+            operands = (input, rois, offset, mask)
+            return _below_autograd(backward_operator, grad_output, *operands, *options)
 
-    _register(name, backward, setup)
-    _register(name + "_backward", second, backward_setup)
+        @staticmethod
+        def backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
+            grad_output, input, rois, offset, mask = ctx.saved_tensors
+            *options, needs = ctx.options
+            g_output, g_input, g_offset, g_mask = _second_gradients(
+                lambda x, o, m: portable_path(x, rois, o, m, *options),
+                (input, offset, mask),
+                grad_output,
+                needs,
+                grad_grads,
+            )
+            return g_output, g_input, None, g_offset, g_mask, *(None for _ in ctx.options)
+
+    def portable_backward(grad_output: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+        *operands, options, needs = (*arguments[:4], arguments[4:-1], arguments[-1])
+        grads = module.backward(grad_output, *operands, module.Options(*options), needs)
+        return _or_empty(grads, grad_output)
+
+    _register(name, Pool, portable_path)
+    _register(name + "_backward", PoolBackward, portable_backward)
+    schema.library.impl(name, portable_path, "FuncTorchBatched")  # vmap
 
 
-_register_pool("deform_roi_pool", portable.deform_roi_pool)
-_register_pool("deform_psroi_pool", portable.deform_psroi_pool)
+_register_pool("deform_roi_pool", roi_pool, portable.deform_roi_pool)
+_register_pool("deform_psroi_pool", psroi_pool, portable.deform_psroi_pool)

@@ -307,6 +307,8 @@ def check_batch_index(input: Tensor, rois: Tensor) -> None:
     plain = type(rois) in (Tensor, torch.nn.Parameter)  # fake and wrapped tensors have no values
     if rois.device.type != "cpu" or not plain or torch.compiler.is_compiling():
         return
+    if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None:
+        return  # make_fx, which torch.func.linearize calls, cannot trace the check
     if rois.shape[0] == 0:
         return
     index = rois.detach()[:, 0]

@@ -89,7 +89,7 @@ def _deform_conv2d(
 ) -> Tensor:
     """Check and dispatch; geometry is stride, padding, dilation."""
     checks.check_deform_conv2d(input, offset, weight, bias, mask, *geometry)
-    if transforms.active():
+    if torch.compiler.is_compiling() and transforms.active():
         return portable.deform_conv2d(input, offset, weight, bias, mask, *geometry)
     allow_tf32 = input.is_cuda and input.dtype == torch.float32 and precision.allow_tf32()
     return torch.ops.dcnv2.deform_conv2d(input, offset, weight, bias, mask, *geometry, allow_tf32)
@@ -161,7 +161,8 @@ def deform_roi_pool(
     )
     checks.check_deform_roi_pool(input, rois, offset, mask, *options)
     checks.check_batch_index(input, rois)
-    operator = portable if transforms.active() else torch.ops.dcnv2
+    compiled = torch.compiler.is_compiling() and transforms.active()
+    operator = portable if compiled else torch.ops.dcnv2
     return operator.deform_roi_pool(input, rois, offset, mask, *options)
 
 
@@ -241,7 +242,8 @@ def deform_psroi_pool(
     )
     checks.check_deform_psroi_pool(input, rois, offset, mask, *options)
     checks.check_batch_index(input, rois)
-    operator = portable if transforms.active() else torch.ops.dcnv2
+    compiled = torch.compiler.is_compiling() and transforms.active()
+    operator = portable if compiled else torch.ops.dcnv2
     return operator.deform_psroi_pool(input, rois, offset, mask, *options)
 
 

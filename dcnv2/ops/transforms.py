@@ -1,22 +1,43 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Detects derivatives that only the portable path supports.
 
-A custom operator can register a backward with PyTorch, but neither a forward-mode derivative nor
-rules for the transforms of torch.func: its tangents would silently be zero. Under vmap, grad, jvp
-and the other transforms, and within forward_ad.dual_level, the functions of `dcnv2.ops` therefore
-take the portable path, which is slower and correct.
+No kernel of ours has a forward-mode derivative or a rule for a transform of torch.func: tangents
+would silently be zero. Under vmap, grad, jvp and the other transforms, and within
+forward_ad.dual_level, the portable path therefore replaces the operators. The operators decide
+this when they run, so it holds for exported programs too. The functions of `dcnv2.ops` decide it
+when they are compiled.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
+from torch import Tensor
 from torch.autograd import forward_ad
 
 
 def active() -> bool:
     """Return whether a transform of torch.func or a level of forward_ad is active."""
-    if torch.compiler.is_compiling():
-        return False
-    if forward_ad._current_level >= 0:
+    return forward_ad._current_level >= 0 or _functorch.peek_interpreter_stack() is not None
+
+
+# Dynamo cannot trace the state, but enters the transforms and levels of the function it compiles.
+active._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_functorch = torch._C._functorch
+
+
+def apply_to(arguments: Sequence[Any]) -> bool:
+    """Return whether the derivatives of a call need the portable path.
+
+    A compiled function enters a level of forward_ad without its Python wrapper, which holds the
+    current level, so the operands are inspected while it is traced. This takes 6 us an operand,
+    too long for an eager call.
+    """
+    if active():
         return True
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    return torch._C._len_torch_dispatch_stack() > 0 and any(
+        isinstance(a, Tensor) and forward_ad.unpack_dual(a, level=0).tangent is not None
+        for a in arguments
+    )

@@ -141,9 +141,10 @@ PACKAGE = [
     _file(
         "ops/transforms.py",
         "forward-mode tangents silently zero",
-        "if forward_ad._current_level >= 0:",
-        "if forward_ad._current_level >= 9:",
-        f"{_TESTS}/ops/test_transforms.py::test_tangents_are_those_of_the_gradients",
+        "return forward_ad._current_level >= 0 or",
+        "return forward_ad._current_level >= 9 or",
+        f"{_TESTS}/ops/test_transforms.py"
+        "::test_functions_and_operators_have_the_portable_paths_derivatives",
     ),
     # ---- modules
     _file(

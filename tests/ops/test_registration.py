@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What PyTorch asks of registered operators: opcheck, compile, export, second derivatives."""
 
+import contextlib
+
 import pytest
 import torch
 from op_cases import CONV_OPTIONS, OUT_SIZE, ROIS, conv_operands, generator, pool_operands
+from torch._dynamo import compiled_autograd
 from torch._subclasses import FakeTensorMode
 
 from dcnv2.ops import deform_conv2d, deform_psroi_pool, deform_roi_pool, portable
@@ -244,3 +247,43 @@ def test_derivatives_of_derivatives_are_those_of_plain_autograd(path):
         third = torch.autograd.grad(sum(grad.square().sum() for grad in grads), operands)
         results.append((*grads, *third))
     torch.testing.assert_close(*results)
+
+
+# ---- what autograd records
+
+
+def test_only_the_operands_are_saved(path):
+    kept = []
+    operands = conv_operands()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        deform_conv2d(*operands[:4], **CONV_OPTIONS, mask=operands[4])
+    wanted = [operands[i].data_ptr() for i in (0, 1, 2, 4)]
+    assert [t.data_ptr() for t in kept] == wanted
+
+
+@pytest.mark.parametrize("chosen", range(5))
+def test_one_operand_can_require_a_gradient(path, chosen):
+    operands = conv_operands()
+    out = deform_conv2d(*operands[:4], **CONV_OPTIONS, mask=operands[4])
+    wanted = torch.autograd.grad(out.sin().sum(), operands[chosen])
+    one = [t.detach().requires_grad_(i == chosen) for i, t in enumerate(operands)]
+    out = deform_conv2d(*one[:4], **CONV_OPTIONS, mask=one[4])
+    out.sin().sum().backward()
+    assert torch.equal(one[chosen].grad, wanted[0])
+    assert all(t.grad is None for i, t in enumerate(one) if i != chosen)
+
+
+def test_compiled_autograd_gives_the_same_gradients(path):
+    operands = conv_operands()
+    input, rois, offset, mask = pool_operands(8, (2, 3, 4), (1, 3, 4))
+
+    def gradients(context):
+        out = deform_conv2d(*operands[:4], **CONV_OPTIONS, mask=operands[4]).sin().sum()
+        out = out + deform_roi_pool(input, rois, offset, mask, (3, 4)).sin().sum()
+        with context:
+            return torch.autograd.grad(out, (*operands, input, offset, mask))
+
+    compiled = compiled_autograd._enable(torch.compile(backend="eager"))
+    torch.testing.assert_close(
+        gradients(compiled), gradients(contextlib.nullcontext()), rtol=0, atol=0
+    )

@@ -1,91 +1,307 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""torch.func's transforms and forward-mode derivatives, which never go wrong without a word."""
+"""torch.func's transforms and forward-mode derivatives: the right value on every path, or an error.
+
+Expected values come from the portable path in eager mode, which tests of its own check.
+"""
 
 import pytest
 import torch
 from torch.autograd import forward_ad
-from torch.func import functional_call, grad, jacfwd, jacrev, jvp, vmap
+from torch.func import (
+    functional_call,
+    functionalize,
+    grad,
+    hessian,
+    jacfwd,
+    jacrev,
+    jvp,
+    linearize,
+    vjp,
+    vmap,
+)
 
 from dcnv2.nn import ModulatedDeformConv2dPack
-from dcnv2.ops import deform_conv2d, deform_psroi_pool, deform_roi_pool, transforms
+from dcnv2.ops import deform_conv2d, deform_psroi_pool, deform_roi_pool, portable, transforms
 
 ROIS = torch.tensor([[1, 1.3, 2.1, 17.2, 11.7], [0, -3, -2, 9, 16]], dtype=torch.float64)
+CONV = ((1, 1), (0, 1), (1, 1))
+ROI = ((3, 3), 0.5, 2, 0.1)
+PSROI = (3, 0.5, 2, 3, 2, 0.1)
 
 
-@pytest.fixture
-def operands():
+def _pool(pool, options):
+    return lambda x, offset, mask: pool(x, ROIS, offset, mask, *options)
+
+
+# By operator: the function of dcnv2.ops, torch.ops.dcnv2's operator, and the portable path.
+CALLS = {
+    "deform_conv2d": (
+        lambda x, o, w, b, m: deform_conv2d(x, o, w, b, *CONV, m),
+        lambda *operands: torch.ops.dcnv2.deform_conv2d(*operands, *CONV),
+        lambda *operands: portable.deform_conv2d(*operands, *CONV),
+    ),
+    "deform_roi_pool": tuple(
+        _pool(pool, ROI)
+        for pool in (deform_roi_pool, torch.ops.dcnv2.deform_roi_pool, portable.deform_roi_pool)
+    ),
+    "deform_psroi_pool": tuple(
+        _pool(pool, PSROI)
+        for pool in (
+            deform_psroi_pool, torch.ops.dcnv2.deform_psroi_pool, portable.deform_psroi_pool
+        )
+    ),
+}  # fmt: skip
+SIZES = {
+    "deform_conv2d": ((2, 4, 5, 6), (2, 8, 5, 7), (6, 4, 1, 2), (6,), (2, 4, 5, 7)),
+    "deform_roi_pool": ((2, 4, 5, 6), (2, 2, 3, 3), (2, 1, 3, 3)),
+    "deform_psroi_pool": ((2, 4, 5, 6), (2, 2, 3, 3), (2, 1, 3, 3)),
+}
+
+
+def _operands(name):
     generator = torch.Generator().manual_seed(0)
-    sizes = ((3, 2, 4, 6, 7), (3, 2, 36, 6, 7), (6, 4, 3, 3), (3, 2, 18, 6, 7))
-    return [torch.randn(size, dtype=torch.float64, generator=generator) for size in sizes]
+    return [torch.randn(size, dtype=torch.float64, generator=generator) for size in SIZES[name]]
 
 
-def _conv(x, offset, weight, mask):
-    return deform_conv2d(x, offset, weight, padding=1, mask=mask)
+# ---- derivatives of a call: each takes the function and its operands
 
 
-def test_vmap_is_a_loop(operands):
-    x, offset, weight, mask = operands
-    wanted = torch.stack([_conv(x[i], offset[i], weight, mask[i]) for i in range(3)])
-    torch.testing.assert_close(vmap(_conv, (0, 0, None, 0))(x, offset, weight, mask), wanted)
+def _tangents(operands):
+    return tuple(torch.cos(3 * operand.detach() + 1) for operand in operands)
 
 
-@pytest.mark.parametrize("operand", range(4))
-def test_tangents_are_those_of_the_gradients(operands, operand):
-    """<J v, g> = <v, J^T g> for the compiled gradient's J^T."""
-    primals = [t if i == 2 else t[0] for i, t in enumerate(operands)]
-    tangent = torch.randn_like(primals[operand])
+def _loss(call):
+    return lambda *operands: call(*operands).square().sum()
 
-    def along(value):
-        return _conv(*primals[:operand], value, *primals[operand + 1 :])
 
-    out, forward = jvp(along, (primals[operand],), (tangent,))
-    value = primals[operand].clone().requires_grad_()
-    grad_output = torch.randn_like(out)
-    (backward,) = torch.autograd.grad(along(value), value, grad_output)
-    torch.testing.assert_close((forward * grad_output).sum(), (backward * tangent).sum())
+def _of_a_number(call):
+    """Return a function of one number, which every operand depends on."""
+    return lambda s, *operands: call(*(t * (1 + s) + s for t in operands)).sum((0, 2, 3))
+
+
+def _at(transform, depth=1):
+    def derivative(call, operands):
+        function = _of_a_number(call)
+        for _ in range(depth):
+            function = transform(function)
+        return function(operands[0].new_tensor(0.1), *operands)
+
+    return derivative
+
+
+def _forward_level(call, operands):
     with forward_ad.dual_level():
-        dual = forward_ad.unpack_dual(along(forward_ad.make_dual(primals[operand], tangent)))
-        torch.testing.assert_close(dual.tangent, forward)
+        duals = [
+            forward_ad.make_dual(operand, tangent)
+            for operand, tangent in zip(operands, _tangents(operands), strict=True)
+        ]
+        return forward_ad.unpack_dual(call(*duals)).tangent
+
+
+def _forward_over_a_recorded_backward(call, operands):
+    leaves = [operand.clone().requires_grad_() for operand in operands]
+    out = call(*leaves)
+    with forward_ad.dual_level():
+        grad_output = forward_ad.make_dual(torch.ones_like(out), out.detach().cos())
+        grads = torch.autograd.grad(out, leaves, grad_output)
+        return [forward_ad.unpack_dual(g).tangent for g in grads]
+
+
+def _linearize(call, operands):
+    """With trainable parameters: all operands but the first."""
+    rest = [operand.clone().requires_grad_() for operand in operands[1:]]
+    out, tangent = linearize(lambda x: call(x, *rest), operands[0])
+    return out, [tangent(_tangents(operands)[0]) for _ in range(2)]
+
+
+def _each(call, operands):
+    return vmap(call)(*(torch.stack([t, t * 0.5, t * 0.9]) for t in operands))
+
+
+def _gradients_of_each(call, operands):
+    gradients = grad(_loss(call), tuple(range(len(operands))))
+    return _each(gradients, operands)
+
+
+def _vjp(call, operands):
+    out, pullback = vjp(call, *operands)
+    return out, pullback(out.cos())
+
+
+def _vectorized(mode):
+    def jacobian(call, operands):
+        return torch.autograd.functional.jacobian(
+            lambda s: _of_a_number(call)(s, *operands),
+            operands[0].new_tensor(0.1),
+            vectorize=True,
+            strategy=mode,
+        )
+
+    return jacobian
+
+
+DERIVATIVES = {
+    "jvp": lambda call, operands: jvp(call, tuple(operands), _tangents(operands)),
+    "forward level": _forward_level,
+    "vjp": _vjp,
+    "grad": lambda call, operands: grad(_loss(call), tuple(range(len(operands))))(*operands),
+    "jacrev": _at(jacrev),
+    "jacfwd": _at(jacfwd),
+    "hessian": _at(hessian),
+    "jacrev twice": _at(jacrev, 2),
+    "jacfwd twice": _at(jacfwd, 2),
+    "vmap": _each,
+    "vmap of vmap": lambda call, operands: _each(
+        lambda *ts: vmap(call)(*(torch.stack([t, -t]) for t in ts)), operands
+    ),
+    "per-sample gradients": _gradients_of_each,
+    "vmap of jvp": lambda call, operands: vmap(lambda t: jvp(call, tuple(operands), t))(
+        tuple(torch.stack([t, 2 * t]) for t in _tangents(operands))
+    ),
+    "linearize": _linearize,
+    "functionalize": lambda call, operands: functionalize(call)(*operands),
+    "forward level over a recorded backward": _forward_over_a_recorded_backward,
+    "autograd's jacobian": _vectorized("reverse-mode"),
+    "autograd's forward jacobian": _vectorized("forward-mode"),
+}
+
+
+def _check(derivative, call, name):
+    operands = _operands(name)
+    wanted = DERIVATIVES[derivative](CALLS[name][2], operands)
+    torch.testing.assert_close(DERIVATIVES[derivative](call, operands), wanted)
+
+
+def _slow(*arguments):
+    return pytest.param(*arguments, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    "derivative", [_slow(name) if name == "linearize" else name for name in DERIVATIVES]
+)
+@pytest.mark.parametrize("name", CALLS)
+def test_functions_and_operators_have_the_portable_paths_derivatives(name, derivative):
+    function, operator, _ = CALLS[name]
+    _check(derivative, function, name)
+    _check(derivative, operator, name)
     assert not transforms.active()
 
 
-def test_gradients_for_each_sample(operands):
-    x, offset, weight, mask = operands
-
-    def loss(weight, x, offset, mask):
-        return _conv(x, offset, weight, mask).square().sum()
-
-    each = vmap(grad(loss), (None, 0, 0, 0))(weight, x, offset, mask)
-    leaf = weight.clone().requires_grad_()
-    for i in range(3):
-        (wanted,) = torch.autograd.grad(loss(leaf, x[i], offset[i], mask[i]), leaf)
-        torch.testing.assert_close(each[i], wanted)
+# PyTorch refuses forward mode over compiled code that records gradients.
+COMPILED = ("jvp", "forward level", "grad", "jacrev", "per-sample gradients", "hessian")
 
 
-def test_jacobians_agree_both_ways(operands):
-    x, offset, weight, mask = (t[0] if i != 2 else t for i, t in enumerate(operands))
+@pytest.mark.parametrize(
+    ("name", "derivative", "backend"),
+    [
+        ("deform_conv2d", "jvp", "eager"),
+        ("deform_conv2d", "forward level", "eager"),
+        *(_slow("deform_conv2d", derivative, "aot_eager") for derivative in COMPILED),
+        _slow("deform_conv2d", "linearize", "eager"),
+        _slow("deform_roi_pool", "jvp", "aot_eager"),
+        _slow("deform_psroi_pool", "per-sample gradients", "aot_eager"),
+    ],
+)
+def test_compiled_derivatives_equal_eager_ones(name, derivative, backend):
+    torch._dynamo.reset()
+    operands = _operands(name)
+    function = CALLS[name][0]
+    compiled = torch.compile(
+        lambda *operands: DERIVATIVES[derivative](function, operands), backend=backend
+    )
+    wanted = DERIVATIVES[derivative](function, operands)
+    torch.testing.assert_close(compiled(*operands), wanted, rtol=0, atol=0)
 
-    def pooled(shift):
-        out = _conv(x, offset + shift, weight, mask)
-        places = torch.full((2, 2, 3, 3), 0.1, dtype=torch.float64) * shift
-        first = deform_roi_pool(out, ROIS, places, None, 3, 0.5, 2)
-        return (first + deform_psroi_pool(out, ROIS, places, None, 3, 0.5)).sum((0, 2, 3))
 
-    shift = torch.tensor(0.3, dtype=torch.float64)
-    forward, backward = jacfwd(pooled)(shift), jacrev(pooled)(shift)
-    assert forward.abs().min() > 0
-    torch.testing.assert_close(forward, backward)
+@pytest.mark.parametrize("derivative", [_slow("jvp"), "forward level", _slow("grad")])
+def test_a_compiled_operator_has_the_portable_paths_derivatives(derivative):
+    torch._dynamo.reset()
+    operands, (_, operator, portable_path) = _operands("deform_conv2d"), CALLS["deform_conv2d"]
+    compiled = torch.compile(
+        lambda *operands: DERIVATIVES[derivative](operator, operands), backend="aot_eager"
+    )
+    wanted = DERIVATIVES[derivative](portable_path, operands)
+    torch.testing.assert_close(compiled(*operands), wanted)
+
+
+@pytest.mark.parametrize("derivative", ["jvp", "forward level"])
+def test_a_compiled_function_has_derivatives(derivative):
+    torch._dynamo.reset()
+    compiled = torch.compile(CALLS["deform_conv2d"][0], backend="aot_eager")
+    _check(derivative, compiled, "deform_conv2d")
+
+
+class _Module(torch.nn.Module):
+    def __init__(self, call):
+        super().__init__()
+        self.call = call
+
+    def forward(self, *operands):
+        return self.call(*operands)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_exported_programs_have_derivatives(name):
+    program = torch.export.export(_Module(CALLS[name][0]), tuple(_operands(name)))
+    targets = [node.target for node in program.graph.nodes]
+    assert getattr(torch.ops.dcnv2, name).default in targets
+    for derivative in ("jvp", "forward level", "grad", "per-sample gradients"):
+        _check(derivative, program.module(), name)
+
+
+# ---- derivatives of the backward operator
+
+
+@pytest.mark.parametrize("derivative", ["jvp", "forward level", "grad", "jacfwd", "vmap"])
+def test_backward_operators_have_derivatives(derivative):
+    operands, (_, _, wanted) = _operands("deform_conv2d"), CALLS["deform_conv2d"]
+    bias = operands.pop(3)
+    grad_output = torch.randn(2, 6, 5, 7, dtype=torch.float64)
+
+    def operator(grad_output, *operands):
+        needs = [True] * 5
+        grads = torch.ops.dcnv2.deform_conv2d_backward(grad_output, *operands, *CONV, False, needs)
+        return torch.cat([g.flatten() for g in grads]).view(1, 1, 1, -1)
+
+    def gradients(grad_output, *operands):
+        _, pullback = vjp(wanted, *operands[:3], bias, operands[3])
+        return torch.cat([g.flatten() for g in pullback(grad_output)]).view(1, 1, 1, -1)
+
+    operands.insert(0, grad_output)
+    torch.testing.assert_close(
+        DERIVATIVES[derivative](operator, operands), DERIVATIVES[derivative](gradients, operands)
+    )
+
+
+# ---- modules
 
 
 def test_a_module_as_a_function_of_its_parameters():
     torch.manual_seed(0)
-    layer = ModulatedDeformConv2dPack(4, 6, 3, padding=1)
+    layer = ModulatedDeformConv2dPack(4, 6, (1, 2))
     torch.nn.init.normal_(layer.conv_offset.weight, std=0.3)
     x, parameters = torch.randn(2, 4, 6, 7), dict(layer.named_parameters())
 
     def loss(parameters):
         return functional_call(layer, parameters, (x,)).square().sum()
 
-    found = grad(loss)(parameters)
     wanted = torch.autograd.grad(layer(x).square().sum(), list(parameters.values()))
+    found = grad(loss)(parameters)
     torch.testing.assert_close(tuple(found.values()), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_tensor_that_outlived_its_transform_is_an_operand():
+    operands, kept = _operands("deform_conv2d"), []
+
+    def keep(x):
+        kept.append(x * 1)
+        return x.sum()
+
+    grad(keep)(operands[0])
+    weight = operands[2].requires_grad_()
+    out = deform_conv2d(kept[0], operands[1], weight, padding=(0, 1))
+    wanted = deform_conv2d(operands[0], operands[1], weight, padding=(0, 1))
+    torch.testing.assert_close(out, wanted)
+    torch.testing.assert_close(
+        torch.autograd.grad(out.sum(), weight), torch.autograd.grad(wanted.sum(), weight)
+    )

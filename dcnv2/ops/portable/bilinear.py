@@ -145,7 +145,7 @@ def blend(corners: Four, samples: Samples, modulation: Tensor | None = None) -> 
         weights = [weight * modulation for weight in weights]
     value = corners[0] * weights[0].unsqueeze(-1)
     for corner, weight in zip(corners[1:], weights[1:], strict=True):
-        value.addcmul_(corner, weight.unsqueeze(-1))
+        value = value.addcmul(corner, weight.unsqueeze(-1))
     return value
 
 

@@ -111,7 +111,7 @@ def forward(
             value = bilinear.blend(bilinear.read(table, samples), samples, m)
             value = _by_group(value.flatten(-2), geometry.groups)
             term = torch.bmm(value, matrices[tap])
-            out = term if out is None else out.add_(term)
+            out = term if out is None else out + term
         assert out is not None  # a kernel has a tap
         out = _ungroup(out, samples.ly.shape[:3])
         if bias is not None:

@@ -35,9 +35,9 @@ def pool(table: Tensor, plan: PoolPlan, size: Sequence[int]) -> Tensor:
     for samples, chosen in plan.samples():
         value = bilinear.blend(bilinear.read(table, samples), samples)
         if chosen is None:
-            total.add_(value)
+            total = total + value
         else:
-            total.index_add_(0, chosen, value)  # no RoI twice, so nothing races
+            total = total.index_add(0, chosen, value)  # no RoI twice, so nothing races
     return total / plan.divisor.unsqueeze(-1)
 
 

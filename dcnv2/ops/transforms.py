@@ -20,12 +20,13 @@ from torch.autograd import forward_ad
 
 def active() -> bool:
     """Return whether a transform of torch.func or a level of forward_ad is active."""
-    return forward_ad._current_level >= 0 or _functorch.peek_interpreter_stack() is not None
+    if forward_ad._current_level >= 0:
+        return True
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 # Dynamo cannot trace the state, but enters the transforms and levels of the function it compiles.
 active._dynamo_marked_constant = True  # type: ignore[attr-defined]
-_functorch = torch._C._functorch
 
 
 def apply_to(arguments: Sequence[Any]) -> bool:

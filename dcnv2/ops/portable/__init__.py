@@ -4,8 +4,9 @@
 Coordinates, weights, modulation and sums are float32 (float64 for float64) whatever the dtype.
 The functions here do not check their arguments (`dcnv2.ops` does). They record a graph, so they can
 be differentiated any number of times. They change no tensor in place: torch.func.linearize keeps
-intermediate tensors as constants and would use the changed ones. `dcnv2.ops.fallback` calls the hand-written gradients of the
-three modules instead, which save no intermediate tensors and work in pieces of bounded size.
+intermediate tensors as constants and would use the changed ones. `dcnv2.ops.fallback` calls the
+hand-written gradients of the three modules instead, which save no intermediate tensors and work in
+pieces of bounded size.
 
 Rules that hold for every path of the operators:
 

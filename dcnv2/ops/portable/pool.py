@@ -34,10 +34,8 @@ def pool(table: Tensor, plan: PoolPlan, size: Sequence[int]) -> Tensor:
     total = table.new_zeros(size)
     for samples, chosen in plan.samples():
         value = bilinear.blend(bilinear.read(table, samples), samples)
-        if chosen is None:
-            total = total + value
-        else:
-            total = total.index_add(0, chosen, value)  # no RoI twice, so nothing races
+        # No RoI is chosen twice, so nothing races.
+        total = total + value if chosen is None else total.index_add(0, chosen, value)
     return total / plan.divisor.unsqueeze(-1)
 
 

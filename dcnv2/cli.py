@@ -322,7 +322,7 @@ def _configs(options: argparse.Namespace) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from dcnv2.convert.checkpoints import convert_file
+    from dcnv2.convert.weight_files import convert_file
 
     print(convert_file(options.source, options.target))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`dcnv2.convert_state_dict` and `dcnv2 convert`: other projects' checkpoints for our layers.
+"""`dcnv2.convert_state_dict`: other projects' checkpoints for our layers.
 
 All but one of them order offsets and masks as we do, so conversion is a change of names:
 
@@ -16,8 +16,8 @@ before all x, and another rule at the border of the image: values agree where no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 import torch
@@ -44,7 +44,8 @@ def convert_state_dict(state: Mapping[str, Any], source: str | None = None) -> d
         A new dictionary with the same tensors, except for those of 4uiiurz1, which are reordered.
 
     Raises:
-        ValueError: there are no tensors, the source is unknown, or the layers are those of DCNv4.
+        ValueError: there are no tensors, the source is unknown, two tensors would get one name, or
+            the layers are those of DCNv4.
     """
     if source is not None and source not in SOURCES:
         raise ValueError(f"source must be one of {', '.join(SOURCES)}, got '{source}'")
@@ -69,12 +70,17 @@ def unwrap(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return names and tensors of a checkpoint that may wrap them.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are none, or a tensor's name is not text.
     """
-    for name in CONTAINERS:
-        if isinstance(state.get(name), Mapping):
-            return unwrap(state[name])
+    seen: list[Mapping[str, Any]] = []  # a dictionary may contain itself
+    while all(state is not outer for outer in seen):
+        seen.append(state)
+        inner = (state[name] for name in CONTAINERS if isinstance(state.get(name), Mapping))
+        state = next(inner, state)
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    for name in tensors:
+        if not isinstance(name, str):
+            raise ValueError(f"the names of tensors must be text, got {name!r}")
     if not tensors:
         some = ", ".join(list(map(str, state))[:8])
         raise ValueError(f"no tensors in the checkpoint; its entries are: {some or 'none'}")
@@ -83,68 +89,32 @@ def unwrap(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def load_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read names and tensors from a file without running any code that it contains.
-
-    Args:
-        path: `.safetensors`, or what torch.save wrote.
-
-    Raises:
-        ValueError: it holds objects besides tensors that could run code, or no tensors.
-    """
-    path = Path(path)
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    from pickle import UnpicklingError
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"{path} holds more than tensors and is not read, as that could run code: save its "
-            f"state_dict alone where you trust it ({reason})"
-        ) from error
-    if not isinstance(state, Mapping):
-        raise ValueError(f"{path} holds a {type(state).__name__}, not a state_dict")
-    return unwrap(state)
-
-
-def convert_file(source: str | Path, target: str | Path) -> str:
-    """Convert a checkpoint file; returns what was done, in lines.
-
-    Args:
-        source: `.safetensors`, or what torch.save wrote.
-        target: `.safetensors`, or `.pth` and the like for torch.save.
-
-    Raises:
-        ValueError: as `load_weights` and `convert_state_dict`.
-    """
-    before = load_weights(source)
-    after = {name: value.contiguous() for name, value in convert_state_dict(before).items()}
-    target = Path(target)
-    if target.suffix == ".safetensors":
-        from safetensors.torch import save_file
-
-        save_file({name: value.clone() for name, value in after.items()}, target)
-    else:
-        torch.save(after, target)
-    renamed = [f"  {name}" for name in after if name not in before]
-    known = ", ".join(sources_of(before)) or "no deformable layers"
-    lines = [f"{source}: {len(before)} tensors, {known}", f"{target}: {len(renamed)} new names"]
-    return "\n".join([*lines, *renamed])
-
-
 # ---- one source each: a dictionary in, a new one out, the same where there is nothing to do
 
 
+def _rename(tensors: Mapping[str, Tensor], name_of: Callable[[str], str]) -> dict[str, Tensor]:
+    """Rename all tensors.
+
+    Raises:
+        ValueError: two of them would get one name.
+    """
+    renamed: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        _add(renamed, name_of(name), value)
+    return renamed
+
+
+def _add(tensors: dict[str, Tensor], name: str, value: Tensor) -> None:
+    if name in tensors:
+        raise ValueError(f"two tensors would become {name}; rename or remove one of them")
+    tensors[name] = value
+
+
 def _rename_part(tensors: dict[str, Tensor], part: str, to: str) -> dict[str, Tensor]:
-    return {
-        ".".join(to if word == part else word for word in name.split(".")): value
-        for name, value in tensors.items()
-    }
+    def name_of(name: str) -> str:
+        return ".".join(to if word == part else word for word in name.split("."))
+
+    return _rename(tensors, name_of)
 
 
 def _from_charlesshang(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -161,15 +131,14 @@ def _from_detectron2(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         kernel, branch = tensors.get(f"{base}.weight"), tensors.get(f"{layer}.weight")
         if base == layer or field not in _FIELDS or kernel is None or branch is None:
             return name
-        fits = kernel.dim() == branch.dim() == 4 and kernel.shape[2:] == branch.shape[2:]
-        if not fits or (
-            branch.shape[0] % (2 * kernel[0, 0].numel())
-            and (branch.shape[0] % (3 * kernel[0, 0].numel()))
-        ):
+        if kernel.dim() != 4 or branch.dim() != 4 or kernel.shape[2:] != branch.shape[2:]:
+            return name
+        taps = prod(kernel.shape[2:])
+        if not taps or all(branch.shape[0] % (fields * taps) for fields in (2, 3)):
             return name
         return f"{base}.conv_offset.{field}"
 
-    return {name_of(name): value for name, value in tensors.items()}
+    return _rename(tensors, name_of)
 
 
 def _from_4uiiurz1(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -182,15 +151,23 @@ def _from_4uiiurz1(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     for layer in layers:
         for field in _FIELDS:
             if f"{layer}conv.{field}" in tensors:
-                converted[layer + field] = converted.pop(f"{layer}conv.{field}")
+                _add(converted, layer + field, converted.pop(f"{layer}conv.{field}"))
             if f"{layer}p_conv.{field}" not in tensors:
                 continue
-            places = converted.pop(f"{layer}p_conv.{field}").contiguous()
-            parts = [places.view(2, -1, *places.shape[1:]).transpose(0, 1).flatten(0, 1)]
+            parts = [_interleaved(layer, converted.pop(f"{layer}p_conv.{field}"))]
             if f"{layer}m_conv.{field}" in tensors:
                 parts.append(converted.pop(f"{layer}m_conv.{field}"))
-            converted[f"{layer}conv_offset.{field}"] = torch.cat(parts)
+            _add(converted, f"{layer}conv_offset.{field}", torch.cat(parts))
     return converted
+
+
+def _interleaved(layer: str, places: Tensor) -> Tensor:
+    """Turn all y, then all x into y and x of each tap."""
+    if places.dim() == 0 or places.shape[0] % 2 != 0:
+        shape = list(places.shape)
+        raise ValueError(f"{layer}p_conv must predict as many y as x, got a tensor of {shape}")
+    planes = places.contiguous().unflatten(0, (2, -1))
+    return planes.transpose(0, 1).flatten(0, 1)
 
 
 _CONVERSIONS = {

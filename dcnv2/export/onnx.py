@@ -23,7 +23,7 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     The export raises if opset_version is below 19, or below 22 for convolutions in bfloat16.
     """
     ours = torch.ops.dcnv2
-    table = {
+    table: dict[Callable[..., Any], Callable[..., Any]] = {
         ours.deform_conv2d.default: _conv,
         ours.deform_roi_pool.default: _roi_pool,
         ours.deform_psroi_pool.default: _psroi_pool,

@@ -16,6 +16,7 @@ from torch import nn
 import dcnv2
 from dcnv2 import cli, compat
 from dcnv2.convert import checkpoints as convert_weights
+from dcnv2.convert import weight_files
 from dcnv2.nn import (
     DeformConv2d,
     DeformConv2dPack,
@@ -31,8 +32,8 @@ def _kernel():
     return {"weight": torch.randn(6, 4, 3, 3) * 0.3, "bias": torch.randn(6)}
 
 
-def _branch(fields):
-    channels = fields * GROUPS * TAPS
+def _branch(fields, groups=GROUPS):
+    channels = fields * groups * TAPS
     return torch.randn(channels, 4, 3, 3) * 0.2, torch.randn(channels) * 0.2
 
 
@@ -49,7 +50,7 @@ def _expected(x, kernel, places, logits):
 
 
 def _split(branch):
-    places = 2 * GROUPS * TAPS
+    places = branch[0].shape[0] // 3 * 2
     return tuple(t[:places] for t in branch), tuple(t[places:] for t in branch)
 
 
@@ -87,14 +88,15 @@ BRANCH_NAMES = {
 
 @pytest.mark.parametrize("family", BRANCH_NAMES)
 @pytest.mark.parametrize("fields", [2, 3])
+@pytest.mark.parametrize("groups", [1, GROUPS])
 @pytest.mark.parametrize("converted", [True, False], ids=["converted", "as it is"])
-def test_families_that_differ_in_names(x, family, fields, converted):
+def test_families_that_differ_in_names(x, family, fields, groups, converted):
     name, source = BRANCH_NAMES[family]
-    kernel, branch = _kernel(), _branch(fields)
+    kernel, branch = _kernel(), _branch(fields, groups)
     state = {f"conv2.{key}": value for key, value in kernel.items()} | _named(name, branch)
     places, logits = _split(branch) if fields == 3 else (branch, None)
     kind = ModulatedDeformConv2dPack if fields == 3 else DeformConv2dPack
-    net = _Net("conv2", kind(4, 6, deform_groups=GROUPS, **OPTIONS))
+    net = _Net("conv2", kind(4, 6, deform_groups=groups, **OPTIONS))
     assert convert_weights.sources_of(state) == [source]
     if source == "detectron2" and not converted:  # a branch beside the layer is out of its sight
         with pytest.raises(RuntimeError, match=r'Unexpected key.*"conv2_offset\.weight"'):
@@ -178,7 +180,7 @@ def test_the_command_converts_files(tmp_path, capsys, suffix):
     printed = capsys.readouterr().out
     assert "4 tensors, charlesshang" in printed
     assert "2 new names\n  dcn.conv_offset.weight\n  dcn.conv_offset.bias" in printed
-    found = convert_weights.load_weights(target)
+    found = weight_files.load_weights(target)
     torch.testing.assert_close(found, dcnv2.convert_state_dict(state), rtol=0, atol=0)
     if suffix == ".safetensors":
         assert safetensors.torch.load_file(target).keys() == found.keys()

@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from toy_runs import toy_config
 
 from dcnv2 import cli
 from dcnv2.data.whole_files import replacing
 from dcnv2.engine.config import load_config, to_yaml
+from dcnv2.engine.inference.export_run import export_run
 from dcnv2.engine.inference.predict import Predictor, find_images, predict_files
 from dcnv2.engine.runtime.checkpoint import save_checkpoint
 from dcnv2.models import build_model
@@ -170,3 +172,23 @@ def test_a_file_that_cannot_be_written_is_as_it_was_before(tmp_path):
     with replacing(path) as aside:
         aside.write_text("after")
     assert [file.read_text() for file in tmp_path.iterdir()] == ["after"]
+
+
+def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch):
+    out = tmp_path / "models" / "toy"
+
+    def fail(weights, path):
+        path.write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dcnv2.engine.inference.export_run.save_file", fail)
+        with pytest.raises(OSError, match=f"{out}: not written: I/O error: No space left"):
+            export_run(load_config(run), out)
+    assert not list(out.parent.iterdir())
+    assert export_run(load_config(run), out) == out
+    assert [path.name for path in out.parent.iterdir()] == ["toy"]
+    exported = Predictor(out, device="cpu")
+    assert (exported.names, exported.category_ids) == (CLASSES, IDS)
+    with pytest.raises(FileExistsError, match=f"{out} exists"):
+        export_run(load_config(run), out)

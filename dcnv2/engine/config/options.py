@@ -137,7 +137,8 @@ class EvalConfig:
 
     Attributes:
         batch_size: images per batch on each rank.
-        draw_threshold: minimum score of detections that are drawn.
+        draw_threshold: minimum score of detections that are drawn. `predict` also has those below
+            `model.box.score_threshold`, evaluations and their pictures do not.
         metric: COCO's twelve numbers, or Pascal VOC's mean AP at IoU 0.5: by area under the curve
             (`voc`), or at 11 recalls as until 2007 (`voc07`).
         max_detections: number of detections of a class and image that COCO's metrics count; COCO's

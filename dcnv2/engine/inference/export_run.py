@@ -6,10 +6,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import nn
 
 from dcnv2.engine.config import RunConfig, to_yaml
 from dcnv2.engine.runtime.checkpoint import PREFIX, restore
@@ -32,9 +35,28 @@ def export_run(config: RunConfig, out: Path, checkpoint: Path | None = None) -> 
 
     Raises:
         FileExistsError: `out` exists.
+        OSError: the folder could not be written, for example on a full disk; nothing is left of it.
     """
+    if out.exists():
+        raise FileExistsError(f"{out} exists: choose another folder")
     model, meta = restore(config, checkpoint, torch.device("cpu"))
-    target = out / "checkpoints" / f"{PREFIX}{meta['step']:08d}"
+    aside = out.with_name(f".{out.name}.writing")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        _write(aside, out, config, model, meta)
+        aside.rename(out)
+    except (OSError, SafetensorError) as error:  # safetensors has a type of its own
+        raise OSError(f"{out}: not written: {error}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return out
+
+
+def _write(
+    folder: Path, out: Path, config: RunConfig, model: nn.Module, meta: dict[str, Any]
+) -> None:
+    """Writes the files to a folder that will be renamed to `out`."""
+    target = folder / "checkpoints" / f"{PREFIX}{meta['step']:08d}"
     target.mkdir(parents=True)
     weights = {
         key: (value.half() if value.is_floating_point() else value).contiguous()
@@ -46,13 +68,12 @@ def export_run(config: RunConfig, out: Path, checkpoint: Path | None = None) -> 
     write_checksums(target)
     for name in RECORDS:
         if (config.folder / name).is_file():
-            shutil.copyfile(config.folder / name, out / name)
-    results = out / "eval.csv"
+            shutil.copyfile(config.folder / name, folder / name)
+    results = folder / "eval.csv"
     row = pd.read_csv(results).tail(1) if results.is_file() else None
     config.output, config.name = str(out.parent), out.name
     contents = ("config.yaml", "checkpoints/", *RECORDS)
-    (out / "README.md").write_text(describe(config, row, contents))
+    (folder / "README.md").write_text(describe(config, row, contents))
     config.output = "runs"
     config.eval.expected = {}  # users will evaluate it on other data
-    (out / "config.yaml").write_text(to_yaml(config))
-    return out
+    (folder / "config.yaml").write_text(to_yaml(config))

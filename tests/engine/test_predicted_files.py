@@ -59,7 +59,7 @@ def pictures(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("batch", [1, 3, 100])
+@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_bad_files_are_skipped_and_listed_in_the_end(run, pictures, tmp_path, capsys, batch):
     words = [f"--out={tmp_path / 'out'}", f"--eval.batch_size={batch}", "--no-overlays"]
     missing = str(tmp_path / "none.png")

@@ -60,7 +60,7 @@ MODELS = [
         "models/roi_heads.py",
         "torch.full_like(b[:, :1], image)",
         "torch.full_like(b[:, :1], 0)",
-        f"{_TESTS}/test_detector.py::test_one_empty_image_beside_a_full_one_trains",
+        _PLACE,
     ),
     Patch(
         "all levels pooled at the finest stride",

@@ -47,12 +47,13 @@ def test_rois_of_all_levels_are_pooled_where_they_are_and_in_their_order():
     features = {}
     for name, stride in _Pyramid.strides.items():
         x = (torch.arange(1024 // stride) + 0.5) * stride
-        features[name] = x.expand(2, 1, 1024 // stride, -1)
+        both = torch.stack([x, x + 1000])  # one image is 1000 pixels to the right
+        features[name] = both[:, None, None].expand(-1, 1, 1024 // stride, -1)
     boxes = [[500, 60, 900, 460], [40, 60, 80, 100], [100, 300, 500, 800], [64, 64, 200, 200]]
     boxes = torch.tensor(boxes, dtype=torch.float32)
     middles = (boxes[:, 0] + boxes[:, 2]) / 2
     pooled = pooler(features, [boxes, boxes.flip(0)]).flatten()
-    torch.testing.assert_close(pooled, torch.cat([middles, middles.flip(0)]))
+    torch.testing.assert_close(pooled, torch.cat([middles, middles.flip(0) + 1000]))
 
 
 @pytest.mark.parametrize("kind", ["dcnv1", "dcnv2"])

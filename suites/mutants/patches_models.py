@@ -280,7 +280,7 @@ MODELS = [
         "models/transform.py",
         "[old[1] / new[1], old[0] / new[0]]",
         "[old[0] / new[0], old[1] / new[1]]",
-        "tests/models/test_detector.py::test_a_thousand_objects_train_in_bounded_memory",
+        f"{_PARTS}::test_the_ratio_of_masks_to_the_input_is_that_of_x_and_that_of_y",
     ),
     Patch(
         "NaN in ImageNet weights loaded",

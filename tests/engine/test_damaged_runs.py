@@ -82,11 +82,30 @@ def _as_file(path):
     return path
 
 
-@pytest.mark.parametrize("sums", [{}, {"meta.json": ""}, {"..": "", "model.safetensors": 3}])
-def test_checksums_have_to_list_the_files(folder, caplog, sums):
-    (folder / "step_00000002" / "checksums.json").write_text(json.dumps(sums))
+@pytest.mark.parametrize("name", [*FILES[1:], "all of them"])
+def test_checksums_have_to_list_the_files(folder, caplog, name):
+    path = folder / "step_00000002" / "checksums.json"
+    sums = json.loads(path.read_text())
+    left = {key: value for key, value in sums.items() if name not in (key, "all of them")}
+    path.write_text(json.dumps(left))
     assert last_checkpoint(folder) == folder / "step_00000001"
-    assert "checksums.json: does not list" in caplog.text
+    assert "checksums.json: does not list " in caplog.text
+
+
+@pytest.mark.parametrize("value", ["", 3, None, [], "0" * 64])
+def test_checksums_of_a_wrong_type_match_nothing(folder, caplog, value):
+    path = folder / "step_00000002" / "checksums.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model.safetensors": value}))
+    assert last_checkpoint(folder) == folder / "step_00000001"
+    assert "model.safetensors: does not match its checksum" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["..", "", "/etc", "../step_00000001"])
+def test_checksums_name_files_of_their_own_folder(folder, caplog, name):
+    path = folder / "step_00000002" / "checksums.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: "0"}))
+    assert last_checkpoint(folder) == folder / "step_00000001"
+    assert "step_00000002: " in caplog.text
 
 
 @pytest.mark.parametrize(

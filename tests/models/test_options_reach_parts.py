@@ -14,6 +14,7 @@ from dcnv2.models.layers import FrozenBatchNorm2d, conv3x3, make_pool
 from dcnv2.models.mask_rcnn import build_rpn
 from dcnv2.models.matching import BoxPairs
 from dcnv2.models.roi_heads import RoIPooler
+from dcnv2.models.transform import Transform
 
 
 class _Pyramid:
@@ -166,6 +167,17 @@ def test_options_of_the_box_head_reach_it():
     transform = model.transform
     assert (list(transform.min_size), transform.max_size) == ([48, 56], 72)
     assert (transform.image_mean, transform.image_std) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
+
+
+def test_the_ratio_of_masks_to_the_input_is_that_of_x_and_that_of_y():
+    """They differ by the rounding of the resized image's sides."""
+    transform = Transform([50], 1000, [0.0] * 3, [1.0] * 3)
+    target = {"boxes": torch.tensor([[1.0, 2.0, 30.0, 90.0]]), "masks": torch.ones(1, 101, 37)}
+    image, target = transform.resize(torch.rand(3, 101, 37), target)
+    height, width = image.shape[-2:]
+    assert 37 / width != 101 / height
+    assert target["mask_ratio"].tolist() == pytest.approx([37 / width, 101 / height])
+    assert target["masks"].shape == (1, 101, 37), "masks are left as they are"
 
 
 @pytest.mark.parametrize("limit", [1, 3])

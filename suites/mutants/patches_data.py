@@ -18,7 +18,6 @@ _DRAWS = f"{_LOADER}::test_items_draw_from_their_own_seed_and_leave_the_generato
 _EXIF = f"{_IMAGES}::test_exif_orientation_is_followed_unless_annotations_were_made_without"
 _FAR = f"{_TESTS}/test_segmentation.py::test_polygons_that_reach_far_are_those_with_exact_edges"
 _PARSED = f"{_TESTS}/test_segmentation.py::test_codes_are_parsed_as_pycocotools_decodes_them"
-_BAD = f"{_TESTS}/test_bad_data.py::test_bad_annotations_are_named_or_skipped_and_counted"
 
 
 DATA = [
@@ -142,7 +141,7 @@ DATA = [
         "data/dataset.py",
         "table.category_ids[table.labels[row] - 1]",
         "int(table.labels[row])",
-        f"{_COCO}::test_ground_truth_scores_as_pycocotools_own_reading_does",
+        f"{_COCO}::test_labels_are_contiguous_in_the_order_of_category_ids",
     ),
     Patch(
         "an object of id 0, which COCOeval takes for none",
@@ -199,7 +198,7 @@ DATA = [
         "data/polygons.py",
         "if len(polygon) % 2:",
         "if False:",
-        _BAD,
+        f"{_TESTS}/test_segmentation.py::test_polygons_that_are_none_say_why",
     ),
     Patch(
         "a bad part drops the whole object",
@@ -228,7 +227,7 @@ DATA = [
         "data/images.py",
         "    bits += bits % 2\n",
         "",
-        f"{_IMAGES}::test_deep_grey_keeps_the_highest_bits_in_use",
+        f"{_IMAGES}::test_deep_grey_has_an_even_number_of_bits",
     ),
     Patch(
         "VOC's boxes counted from zero",

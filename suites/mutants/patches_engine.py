@@ -218,15 +218,6 @@ ENGINE = [
         _HOOK,
     ),
     Patch(
-        "a lost batch ends the run before it saves",
-        "engine/training/hooks.py",
-        "ends = trainer.is_done or trainer.stop_received or trainer.load_failed\n"
-        "        if regular",
-        "ends = trainer.is_done or trainer.stop_received\n        if regular",
-        f"{_TESTS}/test_distributed.py"
-        "::test_a_rank_that_cannot_load_its_batch_ends_both_after_the_same_step",
-    ),
-    Patch(
         "a result recorded after its pictures",
         "engine/training/hooks.py",
         "            trainer.logger.record_result(row)\n",

@@ -101,6 +101,7 @@ def test_labels_are_contiguous_in_the_order_of_category_ids(tmp_path):
     assert dataset.category_ids == [1, 18, 44]
     assert dataset.names == ["person", "dog", "bottle"]
     assert dataset[1][1]["labels"].tolist() == [2, 3]
+    assert sorted(a["category_id"] for a in dataset.coco().anns.values()) == [18, 44]
 
 
 def test_images_without_annotations_are_served(tmp_path):

@@ -49,6 +49,10 @@ def test_other_categories_and_sets_without_masks_are_refused(tmp_path):
     shapes = CocoDataset(write_shapes(tmp_path / "shapes", 1, 0, 64), "train")
     with pytest.raises(ValueError, match=r"has the categories ellipse.*but .*has person"):
         concatenate([first, shapes])
+    renamed = _set(tmp_path / "b", [1])
+    renamed.names = ["pear", *renamed.names[1:]]
+    with pytest.raises(ValueError, match="has the categories pear"):
+        concatenate([first, renamed])
     bare = CocoDataset(tmp_path / "a", "val2017", masks=False)
     with pytest.raises(ValueError, match="both have masks, or neither"):
         concatenate([first, bare])

@@ -70,6 +70,12 @@ def test_deep_grey_keeps_the_highest_bits_in_use(tmp_path, grey, bits, suffix):
     assert np.array_equal(read_rgb(path)[..., 1], grey)
 
 
+def test_deep_grey_has_an_even_number_of_bits():
+    """A dark picture of 12 bits, whose brightest pixel needs 11."""
+    deep = Image.fromarray(np.array([[1500, 0]], np.uint16))
+    assert to_rgb(deep)[0, :, 0].tolist() == [1500 >> 4, 0]
+
+
 def test_32_bit_grey(grey):
     signed = Image.fromarray((grey.astype(np.int32) << 22) - 1)
     expected = np.clip(grey.astype(int) - 1, 0, None)

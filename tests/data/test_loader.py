@@ -168,7 +168,9 @@ def test_pipelines_give_plain_tensors_and_evaluation_keeps_all(shapes):
     dataset = CocoDataset(shapes, "val", eval_transforms())
     image, target = dataset[0]
     assert type(image) is type(target["boxes"]) is type(target["masks"]) is torch.Tensor
-    assert len(target["boxes"]) == len(CocoDataset(shapes, "val")[0][1]["boxes"])
+    stored, annotated = CocoDataset(shapes, "val")[0]
+    assert len(target["boxes"]) == len(annotated["boxes"])
+    torch.testing.assert_close(image * 255, stored.as_subclass(torch.Tensor).float())
 
 
 def test_objects_that_a_crop_leaves_empty_are_dropped_from_every_entry():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from dcnv2.data.polygons import polygon_fault
 from dcnv2.data.run_lengths import parse_codes
 from dcnv2.data.segmentation import box_code, encode
 
@@ -64,3 +65,17 @@ def test_boxes_become_regions_inside_the_picture(box):
     left, top = max(box[0], 0), max(box[1], 0)
     right, bottom = min(box[0] + box[2], SIZE[0]), min(box[1] + box[3], SIZE[1])
     assert coco_mask.toBbox(code).tolist() == [left, top, right - left, bottom - top]
+
+
+@pytest.mark.parametrize(
+    ("polygon", "what"),
+    [
+        ([0, 0, 9, 0, 9, 9, 5], "7 coordinates are an odd count"),
+        ([0, 0, 9, 9], "2 points"),
+        ([0, 0, 9, 0, 9, float("nan")], "not a finite number"),
+        ([0, 0, 9, 0, 9, True], "not a finite number"),
+        ("0 0 9 0 9 9", "wanted a list"),
+    ],
+)
+def test_polygons_that_are_none_say_why(polygon, what):
+    assert what in polygon_fault(polygon)

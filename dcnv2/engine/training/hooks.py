@@ -92,7 +92,7 @@ class SaveCheckpoint(Hook):
 
     def after_step(self, trainer: Trainer, values: Mapping[str, float]) -> None:
         regular = trainer.step % trainer.config.train.checkpoint_every == 0
-        ends = trainer.is_done or trainer.stop_received or trainer.load_failed
+        ends = trainer.is_done or trainer.stop_received
         if regular or ends or trainer.evaluation_due:
             trainer.save()
 

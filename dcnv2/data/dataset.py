@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from torchvision import tv_tensors
 
 from dcnv2.data.annotations import BadDataError, DataProblem, Table, count_text
 from dcnv2.data.images import read_rgb
+from dcnv2.data.run_lengths import decode
 
 
 class DetectionDataset(torch.utils.data.Dataset[Any]):
@@ -23,7 +23,7 @@ class DetectionDataset(torch.utils.data.Dataset[Any]):
     An item is `(image, target)`: a tv_tensors.Image uint8 [3, H, W], and a dict of
         boxes: tv_tensors.BoundingBoxes float32 [N, 4], x1, y1, x2, y2 clipped to the image;
         labels: int64 [N], 1 to the number of categories;
-        masks: tv_tensors.Mask uint8 [N, H, W], if `masks` is true;
+        masks: RunLengthMasks [N, H, W], if `masks` is true; `masks.dense()` is a uint8 tensor;
         area: float32 [N], as annotated;
         iscrowd: uint8 [N], all 0 unless `crowd` is true;
         image_id: int.
@@ -40,7 +40,8 @@ class DetectionDataset(torch.utils.data.Dataset[Any]):
         table: The images and annotations.
         problems: Problems of the images and annotations that the table does not contain.
         source: Named in messages.
-        transforms: Called as `transforms(image, target)`.
+        transforms: Called as `transforms(image, target)`. Those of torchvision.transforms.v2
+            transform the masks too.
         crowd: Include crowd regions.
         masks: Include masks.
         on_bad: "raise" or "skip".
@@ -116,11 +117,8 @@ class DetectionDataset(torch.utils.data.Dataset[Any]):
             "image_id": int(table.image_ids[index]),
         }
         if self.masks:
-            masks = np.zeros((height, width, 0), np.uint8)
-            if len(rows):
-                masks = coco_mask.decode([table.code(row, index) for row in rows.tolist()])
-            planes = torch.from_numpy(masks).permute(2, 0, 1).contiguous()
-            target["masks"] = tv_tensors.Mask(planes)
+            codes = [table.code(row, index)["counts"] for row in rows.tolist()]
+            target["masks"] = decode(codes, (width, height))
         return target
 
     def aspect_ratios(self) -> np.ndarray:

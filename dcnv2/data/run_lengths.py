@@ -7,11 +7,16 @@ differences to the run before last.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import torch
+from pycocotools import mask as coco_mask
 
 from dcnv2.data.polygons import finite
+from dcnv2.structures import RunLengthMasks
+from dcnv2.structures.masks import offsets, split_columns
 
 MORE, SIGN = 0x20, 0x10
 # 35 bits: longer numbers overflow the C library, and no picture has a run that long.
@@ -52,6 +57,36 @@ def parse_codes(codes: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
     runs = np.empty_like(values)
     runs[order] = total - np.where(first > 0, total[first - 1], 0)
     return runs, owner
+
+
+def decode(codes: Sequence[bytes], size: tuple[int, int]) -> RunLengthMasks:
+    """Returns the masks of N compressed codes in a picture of (width, height)."""
+    width, height = size
+    runs, owner = parse_codes(codes)
+    stop = np.cumsum(runs) - owner * (width * height)
+    position = np.arange(len(owner)) - np.searchsorted(owner, owner)
+    inside = (position % 2 == 1) & (runs > 0)
+    stop, owner = stop[inside], owner[inside]
+    pieces, run = split_columns(stop - runs[inside], stop, height)
+    first = offsets(torch.from_numpy(owner[run]), len(codes))
+    return RunLengthMasks(torch.from_numpy(pieces), first, (height, width))
+
+
+def encode(masks: RunLengthMasks) -> list[dict[str, Any]]:
+    """Returns COCO's compressed codes, as pycocotools.mask.encode does."""
+    height, width = masks.size
+    column, top, bottom = masks.runs.cpu().numpy().astype(np.int64).T
+    start, stop = column * height + top, column * height + bottom
+    limits = masks.first.tolist()
+    codes = []
+    for low, high in pairwise(limits):
+        edges = np.stack([start[low:high], stop[low:high]], axis=1).ravel()
+        touching = np.flatnonzero(edges[1:-1:2] == edges[2::2]) * 2 + 1
+        edges = np.delete(edges, np.concatenate([touching, touching + 1]))
+        counts = np.diff(edges[edges < height * width], prepend=0, append=height * width)
+        plain = {"size": [height, width], "counts": counts.tolist()}
+        codes.append(coco_mask.frPyObjects(plain, height, width))
+    return codes
 
 
 def rle_fault(code: dict[str, Any], size: tuple[int, int]) -> str | None:

@@ -20,6 +20,9 @@ PER_OBJECT = ("boxes", "labels", "masks", "area", "iscrowd")
 class DropEmptyObjects(torch.nn.Module):
     """Clips boxes to the image, and drops objects that have no area or mask after a crop or warp.
 
+    What a transform turned or cut gets the box of its mask: a turned box is larger than the turned
+    object, and of a cut object less may be left than of its box.
+
     Args:
         min_side: Least width and height of a box that is kept, in pixels.
     """
@@ -32,15 +35,20 @@ class DropEmptyObjects(torch.nn.Module):
         self, image: torch.Tensor, target: dict[str, Any]
     ) -> tuple[torch.Tensor, dict[str, Any]]:
         boxes = v2.functional.clamp_bounding_boxes(target["boxes"])
-        target = {**target, "boxes": boxes}
         keep = ((boxes[:, 2:] - boxes[:, :2]) >= self.min_side).all(dim=1)
         if "masks" in target:
-            keep = keep & target["masks"].flatten(1).bool().any(dim=1)
+            masks = target["masks"]
+            keep = keep & ~masks.empty()
+            if masks.refit.any():
+                fitted = torch.where(masks.refit[:, None], masks.windows().to(boxes), boxes)
+                boxes = tv_tensors.wrap(fitted, like=boxes)
+        target = {**target, "boxes": boxes}
         if keep.all():
             return image, target
         for key in PER_OBJECT:
             if key in target:
-                target[key] = tv_tensors.wrap(target[key][keep], like=target[key])
+                kept = target[key][keep]
+                target[key] = tv_tensors.wrap(kept, like=boxes) if key == "boxes" else kept
         return image, target
 
 
@@ -59,6 +67,20 @@ class _Augmentation(torch.nn.Module):
             raise ValueError(f"data.augment: {name}: image {where}: {error}") from error
 
 
+class ToPlainFloat(torch.nn.Module):
+    """Scales an image to floats in [0, 1], and makes plain tensors of it and of boxes."""
+
+    def forward(
+        self, image: torch.Tensor, target: dict[str, Any]
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
+        image = v2.functional.to_dtype(image, torch.float32, scale=True)
+        plain = {
+            key: value.as_subclass(torch.Tensor) if isinstance(value, torch.Tensor) else value
+            for key, value in target.items()
+        }
+        return image.as_subclass(torch.Tensor), plain
+
+
 def train_transforms(
     flip: float = 0.5, augment: Sequence[str | Mapping[str, Any]] = ()
 ) -> v2.Compose:
@@ -75,17 +97,12 @@ def train_transforms(
     steps: list[torch.nn.Module] = [_Augmentation(_named(entry)) for entry in augment]
     if flip > 0:
         steps.append(v2.RandomHorizontalFlip(flip))
-    return v2.Compose([*steps, DropEmptyObjects(), *_to_plain_float()])
+    return v2.Compose([*steps, DropEmptyObjects(), ToPlainFloat()])
 
 
 def eval_transforms() -> v2.Compose:
     """Returns the pipeline for evaluation, which keeps all objects."""
-    return v2.Compose(_to_plain_float())
-
-
-def _to_plain_float() -> list[torch.nn.Module]:
-    to_float = v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True)
-    return [to_float, v2.ToPureTensor()]
+    return v2.Compose([ToPlainFloat()])
 
 
 def _named(entry: str | Mapping[str, Any]) -> torch.nn.Module:
@@ -94,12 +111,15 @@ def _named(entry: str | Mapping[str, Any]) -> torch.nn.Module:
     if len(entry) != 1:
         raise ValueError(f"augment: wanted one name with its arguments, got {dict(entry)}")
     ((name, arguments),) = entry.items()
+    arguments = dict(arguments or {})
+    if "fill" in arguments:  # colours the image; boxes and masks have no colour
+        arguments["fill"] = {tv_tensors.Image: arguments["fill"], "others": 0}
     kind = getattr(v2, name, None)
     if not (isinstance(kind, type) and issubclass(kind, v2.Transform)):
         near = difflib.get_close_matches(name, dir(v2), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"augment: torchvision.transforms.v2 has no {name}{hint}")
     try:
-        return kind(**(arguments or {}))
+        return kind(**arguments)
     except (TypeError, ValueError) as error:
         raise ValueError(f"augment: {name}: {error}") from None

@@ -75,19 +75,26 @@ class Detector(GeneralizedRCNN):
         self.mimic = mimic
 
     def forward(
-        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
+        self,
+        images: list[Tensor],
+        targets: list[dict[str, Any]] | None = None,
+        paste_masks: bool = True,
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """Losses by name in training, detections in evaluation.
 
         Args:
             images: float [3, H, W] in [0, 1], of any sizes.
             targets: in training, `boxes` [K, 4] (x1, y1, x2, y2) in pixels, `labels` int64 [K] from
-                1, `masks` uint8 [K, H, W]; where given, `iscrowd` [K] (such objects are neither
-                learned nor taken for background) and `image_id` (named in errors).
+                1, `masks` uint8 [K, H, W] or `RunLengthMasks`; where given, `iscrowd` [K] (such
+                objects are neither learned nor taken for background) and `image_id` (named in
+                errors).
+            paste_masks: paste predicted masks into planes of the image's size, as torchvision's
+                detectors do; otherwise they are as predicted, which takes far less memory.
 
         Returns:
             A dict of scalars, or one dict an image with `boxes`, `labels`, `scores`, `masks`
-            ([K, 1, H, W] in [0, 1]), best first, in pixels of the image given.
+            ([K, 1, H, W] in [0, 1], or [K, 1, M, M] over each box), best first, in pixels of the
+            image given.
 
         Raises:
             ValueError: training without targets, or a box without area.
@@ -107,7 +114,7 @@ class Detector(GeneralizedRCNN):
             )
             losses.update(head_losses)
         if not self.training:
-            return self.transform.postprocess(detections, batch.image_sizes, sizes)
+            return self._in_image_pixels(detections, batch.image_sizes, sizes, paste_masks)
         if self.mimic is not None:
             losses.update(
                 self.mimic(batch, features, proposals, targets, self.backbone, self.roi_heads)
@@ -122,6 +129,17 @@ class Detector(GeneralizedRCNN):
             parts += [heads.box_head, heads.box_predictor, heads.mask_head, heads.mask_predictor]
         return [part for part in parts if part is not None]
 
+    def _in_image_pixels(
+        self,
+        detections: list[dict[str, Tensor]],
+        input_sizes: list[tuple[int, int]],
+        sizes: list[tuple[int, int]],
+        paste_masks: bool,
+    ) -> list[dict[str, Tensor]]:
+        as_predicted = [{} if paste_masks else _pop_masks(found) for found in detections]
+        detections = self.transform.postprocess(detections, input_sizes, sizes)
+        return [{**found, **masks} for found, masks in zip(detections, as_predicted, strict=True)]
+
     def _proposals(self, proposals: list[Tensor]) -> list[dict[str, Tensor]]:
         return [
             {"boxes": boxes, "scores": scores, "labels": scores.new_ones(len(boxes)).long()}
@@ -129,7 +147,11 @@ class Detector(GeneralizedRCNN):
         ]
 
 
-def _split_crowd(target: dict[str, Tensor]) -> dict[str, Tensor]:
+def _pop_masks(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {"masks": found.pop("masks")} if "masks" in found else {}
+
+
+def _split_crowd(target: dict[str, Any]) -> dict[str, Any]:
     """The target with its crowd regions moved to `ignore` [C, 4]."""
     crowd = target.get("iscrowd")
     if crowd is None or not crowd.any():
@@ -140,7 +162,7 @@ def _split_crowd(target: dict[str, Tensor]) -> dict[str, Tensor]:
     return {**kept, "ignore": target["boxes"][~keep]}
 
 
-def _check_targets(images: list[Tensor], targets: list[dict[str, Tensor]] | None) -> None:
+def _check_targets(images: list[Tensor], targets: list[dict[str, Any]] | None) -> None:
     if targets is None or len(targets) != len(images):
         count = "none" if targets is None else len(targets)
         raise ValueError(f"targets: wanted one for each of {len(images)} images, got {count}")

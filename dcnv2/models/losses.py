@@ -6,12 +6,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import roi_align
 
 from dcnv2.models.config import OHEMConfig
-
-# Pixels of masks that are float at a time: 256 MiB, some 50 masks of a 1000 px image.
-MASK_CHUNK = 2**26
+from dcnv2.models.mask_targets import crop_masks
 
 
 def box_losses(
@@ -68,42 +65,24 @@ def mask_loss(
 ) -> Tensor:
     """Binary cross-entropy of the masks of positive RoIs, each in the channel of its class.
 
-    Targets are cropped RoI by RoI, never more masks in float at once than `MASK_CHUNK` pixels hold.
-
     Args:
         logits: [sum P_i, classes + 1, size, size].
         boxes: one [P_i, 4] an image, in pixels of the network's input.
         matched: one [P_i] an image, indices of objects.
-        targets: `labels` [K], `masks` uint8 [K, H, W] and, where masks have another size than the
-            network's input, `mask_ratio` [2].
+        targets: `labels` [K], `masks` [K, H, W] (see `crop_masks`) and, where masks have another
+            size than the network's input, `mask_ratio` [2].
     """
     labels, crops = [], []
     for box, index, target in zip(boxes, matched, targets, strict=True):
         labels.append(target["labels"][index])
         if "mask_ratio" in target:
             box = box * target["mask_ratio"].repeat(2)
-        crops += _crop_masks(target["masks"], box, index, logits.shape[-1])
+        crops.append(crop_masks(target["masks"], box, index, logits.shape[-1]))
     label, wanted = torch.cat(labels), torch.cat(crops)
     if len(label) == 0:
         return logits.sum() * 0.0
     rows = torch.arange(len(label), device=label.device)
     return F.binary_cross_entropy_with_logits(logits[rows, label], wanted)
-
-
-def _crop_masks(masks: Tensor, boxes: Tensor, index: Tensor, size: int) -> list[Tensor]:
-    """Crops [P, size, size], in parts, of the masks uint8 [K, H, W] that `index` [P] names.
-
-    RoIAlign wants floats. Many RoIs share few objects, so only the objects that a part names become
-    floats, each once.
-    """
-    rois = max(MASK_CHUNK // max(masks[:1].numel(), 1), 1)
-    crops = []
-    for part, chosen in zip(boxes.split(rois), index.split(rois), strict=True):
-        objects, which = chosen.unique(return_inverse=True)
-        numbered = torch.cat([which[:, None].to(part), part], dim=1)
-        floats = masks[objects][:, None].to(part)
-        crops.append(roi_align(floats, numbered, (size, size))[:, 0])
-    return crops
 
 
 def hardest(loss: Tensor, count: int) -> Tensor:

@@ -22,6 +22,7 @@ from torchvision import tv_tensors
 
 from dcnv2.data.coco import SPLITS, CocoDataset, locate
 from dcnv2.data.shapes import write_shapes
+from dcnv2.structures import RunLengthMasks
 
 
 def _two_images(prefix=""):
@@ -88,8 +89,8 @@ def test_items_have_torchvision_s_form(tmp_path):
     assert target["boxes"].canvas_size == (HEIGHT, WIDTH)
     assert target["boxes"].dtype == torch.float32
     assert target["boxes"].tolist() == [[5, 4, 25, 20]] * 2
-    assert isinstance(target["masks"], tv_tensors.Mask)
-    assert (target["masks"].dtype, target["masks"].shape) == (torch.uint8, (2, HEIGHT, WIDTH))
+    assert isinstance(target["masks"], RunLengthMasks)
+    assert target["masks"].shape == target["masks"].dense().shape == (2, HEIGHT, WIDTH)
     assert target["labels"].dtype == torch.int64
     assert target["area"].tolist() == [160.5, 160.5]
     assert target["iscrowd"].tolist() == [0, 0]
@@ -125,7 +126,7 @@ def test_polygons_and_both_run_length_forms_give_the_same_mask(tmp_path):
     content = document([image_entry(9, "9.jpg")], rows)
     masks = CocoDataset(write_coco(tmp_path, content), "val2017")[0][1]["masks"]
     assert mask.any()
-    np.testing.assert_array_equal(masks.numpy(), np.stack([mask] * 3))
+    np.testing.assert_array_equal(masks, np.stack([mask] * 3))
 
 
 def test_parts_of_an_object_are_joined(tmp_path):

@@ -18,6 +18,7 @@ from dcnv2.data.images import BadImageError
 from dcnv2.data.loader import Seeded, StepSampler, collate, eval_loader, train_loader
 from dcnv2.data.shapes import write_shapes
 from dcnv2.data.transforms import DropEmptyObjects, eval_transforms, train_transforms
+from dcnv2.structures import RunLengthMasks
 
 RATIOS = [1.5, 0.7, 1.0, 1.2, 0.5, 0.6, 2.0, 1.1, 0.9, 1.3, 1.4]
 
@@ -87,12 +88,13 @@ def _same(left, right):
         for target, want in zip(targets, wanted, strict=True):
             assert target.keys() == want.keys()
             for key, value in target.items():
-                assert torch.equal(torch.as_tensor(value), torch.as_tensor(want[key]))
+                np.testing.assert_array_equal(value, want[key])
 
 
 @pytest.mark.slow
 def test_workers_and_resume_change_nothing_in_the_batches(shapes):
-    augmented = train_transforms(0.5, ["RandomPhotometricDistort", {"RandomGrayscale": {"p": 0.3}}])
+    turned = {"RandomRotation": {"degrees": 20}}
+    augmented = train_transforms(0.5, ["RandomPhotometricDistort", turned])
     dataset = CocoDataset(shapes, "train", augmented)
     whole = list(train_loader(dataset, 4, seed=5, stop=6))
     torch.rand(3)
@@ -158,16 +160,16 @@ def test_flips_move_boxes_with_masks(shapes):
         assert image.dtype == torch.float32
         assert 0 <= image.min() <= image.max() <= 1
         assert torch.equal(mirrored, image.flip(-1))
-        assert torch.equal(moved["masks"], target["masks"].flip(-1))
+        assert torch.equal(moved["masks"].dense(), target["masks"].dense().flip(-1))
         if len(moved["boxes"]):
-            boxes = masks_to_boxes(moved["masks"]) + torch.tensor([0, 0, 1, 1])
+            boxes = masks_to_boxes(moved["masks"].dense()) + torch.tensor([0, 0, 1, 1])
             assert torch.equal(moved["boxes"], boxes)
 
 
 def test_pipelines_give_plain_tensors_and_evaluation_keeps_all(shapes):
     dataset = CocoDataset(shapes, "val", eval_transforms())
     image, target = dataset[0]
-    assert type(image) is type(target["boxes"]) is type(target["masks"]) is torch.Tensor
+    assert type(image) is type(target["boxes"]) is torch.Tensor
     stored, annotated = CocoDataset(shapes, "val")[0]
     assert len(target["boxes"]) == len(annotated["boxes"])
     torch.testing.assert_close(image * 255, stored.as_subclass(torch.Tensor).float())
@@ -181,7 +183,7 @@ def test_objects_that_a_crop_leaves_empty_are_dropped_from_every_entry():
         "boxes": tv_tensors.BoundingBoxes(
             torch.tensor(boxes).float(), format="XYXY", canvas_size=(10, 10)
         ),
-        "masks": tv_tensors.Mask(masks),
+        "masks": RunLengthMasks.from_dense(masks),
         "labels": torch.arange(4),
         "area": torch.arange(4.0),
         "iscrowd": torch.zeros(4, dtype=torch.uint8),
@@ -202,9 +204,43 @@ def test_crops_by_name_keep_boxes_and_masks_together(shapes):
         image, target = dataset[index, index]
         assert target["masks"].shape[1:] == image.shape[1:]
         for box, mask in zip(target["boxes"], target["masks"], strict=True):
-            tight = masks_to_boxes(mask[None])[0]
-            assert (box[:2] <= tight[:2]).all()
-            assert (box[2:] >= tight[2:]).all()
+            tight = masks_to_boxes(mask[None])[0] + torch.tensor([0, 0, 1, 1])
+            assert torch.equal(box, tight)
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        {"RandomRotation": {"degrees": [45, 45], "fill": [124, 116, 104]}},
+        {"RandomPerspective": {"p": 1, "fill": 127}},
+        {"RandomCrop": {"size": [40, 40]}},
+        {"RandomResizedCrop": {"size": [70, 70]}},
+        {"RandomAffine": {"degrees": 30, "translate": [0.3, 0.3]}},
+    ],
+    ids=lambda augment: next(iter(augment)),
+)
+def test_boxes_of_turned_and_cut_objects_fit_their_masks(shapes, augment):
+    """A box that is turned with its object is up to 1.4 times as large as the turned object."""
+    dataset = Seeded(CocoDataset(shapes, "train", train_transforms(augment=[augment])))
+    targets = [dataset[index, index][1] for index in range(6)]
+    for target in targets:
+        tight = masks_to_boxes(target["masks"].dense()) + torch.tensor([0, 0, 1, 1])
+        assert len(tight) == len(target["boxes"]) == len(target["labels"])
+        # An object that is moved whole keeps its box, whose corners are no whole pixels then.
+        torch.testing.assert_close(target["boxes"], tight, rtol=0, atol=0.9)
+    assert any(len(target["boxes"]) for target in targets)
+
+
+def test_boxes_of_objects_that_are_left_whole_are_those_annotated(tmp_path):
+    """A box of an annotation need not fit the mask to the pixel, and may cover hidden parts."""
+    rows = [annotation(1, 9, bbox=[3.25, 2.5, 24.5, 20.25])]
+    root = write_coco(tmp_path, document([image_entry(9, "9.png")], rows))
+    flipped, scaled = (
+        CocoDataset(root, "val2017", train_transforms(flip, augment))[0][1]["boxes"].tolist()
+        for flip, augment in ((1.0, []), (0.0, [{"Resize": {"size": [60, 80]}}]))
+    )
+    assert flipped == [[40 - 27.75, 2.5, 40 - 3.25, 22.75]]
+    assert scaled == [[6.5, 5, 55.5, 45.5]]
 
 
 @pytest.mark.parametrize(

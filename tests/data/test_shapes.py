@@ -85,7 +85,7 @@ def test_written_masks_are_the_drawn_ones(folder):
         assert np.array_equal(image.permute(1, 2, 0).numpy(), pixels)
         assert target["labels"].tolist() == [instance.label + 1 for instance in instances]
         assert np.array_equal(
-            target["masks"].numpy(),
+            target["masks"].dense().numpy(),
             np.array([instance.mask for instance in instances]).reshape(-1, 96, 96),
         )
 

@@ -89,7 +89,7 @@ def test_masks_come_from_the_object_numbers(tmp_path):
     image.putpalette(list(range(256)) * 3)
     image.save(root / "SegmentationObject" / "a.png")
     _, target = VocDataset(root, masks=True)[0]
-    np.testing.assert_array_equal(target["masks"].numpy(), [owners == 1, owners == 2])
+    np.testing.assert_array_equal(target["masks"].dense().numpy(), [owners == 1, owners == 2])
     assert target["area"].tolist() == [160, 168]
 
 

@@ -5,9 +5,8 @@ import pytest
 import torch
 from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.roi_heads import fastrcnn_loss, maskrcnn_loss
-from torchvision.ops import box_iou, roi_align
+from torchvision.ops import box_iou
 
-from dcnv2.models import losses
 from dcnv2.models.config import OHEMConfig
 from dcnv2.models.losses import box_losses, mask_loss
 from dcnv2.models.matching import BoxPairs, ChunkedMatcher, inside
@@ -110,28 +109,6 @@ def test_mask_loss_is_torchvisions():
     masks, labels = [t["masks"] for t in targets], [t["labels"] for t in targets]
     wanted = maskrcnn_loss(logits, boxes, masks, labels, matched)
     torch.testing.assert_close(mask_loss(logits, boxes, matched, targets), wanted)
-
-
-@pytest.mark.parametrize("chunk", [1, 40 * 40, 2 * 40 * 40 + 1])
-def test_masks_cropped_in_parts_are_the_same(monkeypatch, chunk):
-    wanted = mask_loss(*_mask_batch(40))
-    monkeypatch.setattr(losses, "MASK_CHUNK", chunk)
-    torch.testing.assert_close(mask_loss(*_mask_batch(40)), wanted)
-
-
-def test_many_rois_of_one_object_share_its_mask(monkeypatch):
-    """128 RoIs of a 1000 px image would take half a gigabyte for copies of the same mask."""
-    logits, boxes, _, targets = _mask_batch(40)
-    matched = [torch.full((len(box),), 2) for box in boxes]
-    seen = []
-
-    def crop(masks, *operands):
-        seen.append(len(masks))
-        return roi_align(masks, *operands)
-
-    monkeypatch.setattr(losses, "roi_align", crop)
-    mask_loss(logits, boxes, matched, targets)
-    assert seen == [1, 0, 1]
 
 
 def test_masks_of_another_size_are_cropped_where_the_box_is():

@@ -6,10 +6,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from pycocotools import mask as rle
 from torch import Tensor, nn
+from torchvision.models.detection.roi_heads import (
+    expand_boxes,
+    expand_masks,
+    paste_mask_in_image,
+)
+
+from dcnv2.data.run_lengths import encode
+from dcnv2.models.detector import Detector
+from dcnv2.structures import RunLengthMasks
 
 MASK_THRESHOLD = 0.5
 
@@ -22,19 +29,62 @@ def predict(
 
     Returns:
         One dict per image: `boxes` [K, 4], `labels` [K], `scores` [K] and, from a model with masks,
-        `masks` bool [K, H, W].
+        `masks`, `RunLengthMasks` [K, H, W].
     """
     training = model.training
     model.eval()
-    outputs = model([image.to(device).float() / 255 for image in images])
+    results = _run(model, [image.to(device).float() / 255 for image in images])
     model.train(training)
+    return results
+
+
+def _run(model: nn.Module, images: list[Tensor]) -> list[dict[str, Any]]:
+    """Runs a detector, ours or torchvision's, in evaluation mode; results as of `predict`."""
+    ours = isinstance(model, Detector)
     results = []
-    for output in outputs:
-        result = {key: value.cpu() for key, value in output.items()}
+    for image, output in zip(
+        images, model(images, paste_masks=False) if ours else model(images), strict=True
+    ):
+        result: dict[str, Any] = {key: value.cpu() for key, value in output.items()}
         if "masks" in result:
-            result["masks"] = result["masks"][:, 0] > MASK_THRESHOLD
+            size = tuple(image.shape[-2:])
+            paste = paste_masks if ours else _threshold
+            result["masks"] = paste(result["masks"], result["boxes"], size)
         results.append(result)
     return results
+
+
+def paste_masks(probabilities: Tensor, boxes: Tensor, size: tuple[int, int]) -> RunLengthMasks:
+    """Pastes predicted masks into their boxes, as torchvision does, one window at a time.
+
+    Args:
+        probabilities: [K, 1, M, M] in [0, 1], each over its box.
+        boxes: [K, 4] (x1, y1, x2, y2) in pixels.
+        size: Height and width of the image.
+
+    Returns:
+        The pixels where the probability is above MASK_THRESHOLD.
+    """
+    height, width = size
+    padded, scale = expand_masks(probabilities, padding=1)
+    corners = expand_boxes(boxes, scale).to(torch.int64)
+    parts = []
+    for (mask,), (x1, y1, x2, y2) in zip(padded, corners.tolist(), strict=True):
+        left, top, right, bottom = max(x1, 0), max(y1, 0), min(x2 + 1, width), min(y2 + 1, height)
+        window = mask.new_zeros(0, 0)
+        if left < right and top < bottom:
+            shifted = x1 - left, y1 - top, x2 - left, y2 - top
+            window = paste_mask_in_image(mask, shifted, bottom - top, right - left)
+        part = RunLengthMasks.from_dense(window[None] > MASK_THRESHOLD)
+        part.runs += torch.tensor([left, top, top], dtype=part.runs.dtype)
+        parts.append(part)
+    return RunLengthMasks.concatenate(parts, size)
+
+
+def _threshold(masks: Tensor, _boxes: Tensor, size: tuple[int, int]) -> RunLengthMasks:
+    """Returns the runs of masks [K, 1, H, W] in [0, 1]."""
+    parts = [RunLengthMasks.from_dense(mask > MASK_THRESHOLD) for mask in masks]
+    return RunLengthMasks.concatenate(parts, size)
 
 
 @torch.no_grad()
@@ -62,7 +112,7 @@ def detect(
     results, image_ids = [], []
     try:
         for images, targets in batches:
-            outputs = model([image.to(device) for image in images])
+            outputs = _run(model, [image.to(device) for image in images])
             for target, output in zip(targets, outputs, strict=True):
                 image_id = int(target["image_id"])
                 image_ids.append(image_id)
@@ -75,10 +125,10 @@ def detect(
 
 
 def coco_results(
-    image_id: int, output: Mapping[str, Tensor], category_ids: Sequence[int]
+    image_id: int, output: Mapping[str, Any], category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Returns the detections of one image in COCO's result format, masks run-length encoded."""
-    boxes = output["boxes"].float().cpu()
+    """Returns the detections of one image, as of `predict`, in COCO's result format."""
+    boxes = output["boxes"].float()
     sizes = boxes[:, 2:] - boxes[:, :2]
     scores, labels = output["scores"].tolist(), output["labels"].tolist()
     results = [
@@ -93,10 +143,6 @@ def coco_results(
         )
     ]
     if "masks" in output:
-        masks = output["masks"]
-        if masks.ndim == 4:  # [K, 1, H, W] in [0, 1], from a model
-            masks = masks[:, 0] > MASK_THRESHOLD
-        masks = masks.to(torch.uint8).permute(1, 2, 0).cpu()
-        for result, code in zip(results, rle.encode(np.asfortranarray(masks)), strict=True):
+        for result, code in zip(results, encode(output["masks"]), strict=True):
             result["segmentation"] = {**code, "counts": code["counts"].decode("ascii")}
     return results

@@ -83,8 +83,15 @@ class Predictor:
         """
         if not isinstance(images, list | tuple):
             images = [images]
-        pixels = [as_tensor(image) for image in images]
-        results = predict(self.model, pixels, self.device)
+        results = self.detect([as_tensor(image) for image in images])
+        for result in results:
+            if "masks" in result:
+                result["masks"] = result["masks"].dense().bool()
+        return results
+
+    def detect(self, images: Sequence[Tensor]) -> list[dict[str, Any]]:
+        """Detects objects in uint8 tensors [3, H, W]; masks are `RunLengthMasks` [K, H, W]."""
+        results = predict(self.model, images, self.device)
         kept = [result["scores"] >= self.threshold for result in results]
         return [
             {key: value[keep] for key, value in result.items()}
@@ -210,7 +217,7 @@ def predict_files(
     skipped: list[str] = []
     for begin in range(0, len(files), config.eval.batch_size):
         batch = list(_read(files[begin : begin + config.eval.batch_size], skipped))
-        results = predictor([image for _, image in batch]) if batch else []
+        results = predictor.detect([image for _, image in batch]) if batch else []
         for (file, image), result in zip(batch, results, strict=True):
             _add_result(document, file, image, result)
             picture = file

@@ -30,6 +30,7 @@ from dcnv2.engine.training.optim import build_optimizer, scale_lr, set_lr
 from dcnv2.engine.training.per_image_rng import PerImageRng
 from dcnv2.models import build_model
 from dcnv2.models.detector import Detector
+from dcnv2.structures import RunLengthMasks
 
 log = logging.getLogger("dcnv2")
 
@@ -145,8 +146,12 @@ class TrainStep:
         options = self.config.train
         images = [image.to(self.device, non_blocking=True) for image in images]
         moved = [
-            {k: v.to(self.device, non_blocking=True) for k, v in t.items() if isinstance(v, Tensor)}
-            for t in targets
+            {
+                key: value.to(self.device, non_blocking=True)
+                for key, value in target.items()
+                if isinstance(value, Tensor | RunLengthMasks)
+            }
+            for target in targets
         ]
 
         def forward(model: nn.Module) -> dict[str, Tensor]:

@@ -6,16 +6,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from PIL import Image
+import torch
+from PIL import Image, ImageColor
 from torch import Tensor
-from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
+from torchvision.utils import draw_bounding_boxes
 
 from dcnv2.data.whole_files import replacing
 from dcnv2.engine.visualization.fonts import SIZE, label
+from dcnv2.structures import RunLengthMasks
 
 # Small images are enlarged until their longer side has about this many pixels.
 READABLE_SIDE = 256
+# Opacity of masks.
+ALPHA = 0.45
 # Ten colours that are easy to tell apart (matplotlib's tab10).
 COLOURS = (
     *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd"),
@@ -23,9 +28,7 @@ COLOURS = (
 )
 
 
-def draw(
-    image: Tensor, result: dict[str, Tensor], names: Sequence[str], threshold: float
-) -> Tensor:
+def draw(image: Tensor, result: dict[str, Any], names: Sequence[str], threshold: float) -> Tensor:
     """Draws detections on a uint8 image [3, H, W].
 
     Args:
@@ -35,16 +38,15 @@ def draw(
         threshold: minimum score.
     """
     times = max(1, READABLE_SIDE // max(image.shape[1:]))
-    image = _enlarge(image, times)
     labels = result["labels"].tolist()
     scores = result["scores"].tolist() if "scores" in result else [None] * len(labels)
     chosen = [i for i, score in enumerate(scores) if score is None or score >= threshold]
     if not chosen:
-        return image
+        return _enlarge(image, times)
     colours = [COLOURS[(labels[i] - 1) % len(COLOURS)] for i in chosen]
     if "masks" in result:
-        masks = _enlarge(result["masks"][chosen].bool(), times)
-        image = draw_segmentation_masks(image, masks, alpha=0.45, colors=colours)
+        image = draw_masks(image, result["masks"][chosen], colours)
+    image = _enlarge(image, times)
     by_font = defaultdict(list)
     for place, i in enumerate(chosen):
         text, font = label(names[labels[i] - 1], labels[i])
@@ -72,6 +74,26 @@ def write_picture(path: Path, picture: Tensor) -> None:
     """
     with replacing(path) as aside:
         Image.fromarray(picture.permute(1, 2, 0).numpy()).save(aside, format="PNG")
+
+
+def draw_masks(image: Tensor, masks: RunLengthMasks, colours: Sequence[str]) -> Tensor:
+    """Returns what torchvision's `draw_segmentation_masks` does, without planes [K, H, W].
+
+    Args:
+        image: uint8 [3, H, W].
+        masks: K masks of the image; pixels of several masks turn black.
+        colours: one for each mask, as Pillow names them.
+    """
+    down_columns = image.transpose(1, 2)
+    painted = down_columns.flatten(1).clone()
+    count = torch.zeros(painted.shape[1], dtype=torch.int32)
+    for index, colour in enumerate(colours):
+        pixels = masks.pixels(index)
+        painted[:, pixels] = torch.tensor(ImageColor.getrgb(colour), dtype=torch.uint8)[:, None]
+        count[pixels] += 1
+    painted[:, count > 1] = 0
+    blended = down_columns * (1 - ALPHA) + painted.view_as(down_columns) * ALPHA
+    return blended.to(image.dtype).transpose(1, 2).contiguous()
 
 
 def _enlarge(planes: Tensor, times: int) -> Tensor:

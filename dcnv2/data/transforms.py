@@ -111,15 +111,15 @@ def _named(entry: str | Mapping[str, Any]) -> torch.nn.Module:
     if len(entry) != 1:
         raise ValueError(f"augment: wanted one name with its arguments, got {dict(entry)}")
     ((name, arguments),) = entry.items()
-    arguments = dict(arguments or {})
-    if "fill" in arguments:  # colours the image; boxes and masks have no colour
-        arguments["fill"] = {tv_tensors.Image: arguments["fill"], "others": 0}
     kind = getattr(v2, name, None)
     if not (isinstance(kind, type) and issubclass(kind, v2.Transform)):
         near = difflib.get_close_matches(name, dir(v2), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"augment: torchvision.transforms.v2 has no {name}{hint}")
     try:
+        arguments = dict(arguments or {})
+        if "fill" in arguments:  # colours the image; boxes and masks have no colour
+            arguments["fill"] = {tv_tensors.Image: arguments["fill"], "others": 0}
         return kind(**arguments)
     except (TypeError, ValueError) as error:
         raise ValueError(f"augment: {name}: {error}") from None

@@ -18,6 +18,10 @@ _DRAWS = f"{_LOADER}::test_items_draw_from_their_own_seed_and_leave_the_generato
 _EXIF = f"{_IMAGES}::test_exif_orientation_is_followed_unless_annotations_were_made_without"
 _FAR = f"{_TESTS}/test_segmentation.py::test_polygons_that_reach_far_are_those_with_exact_edges"
 _PARSED = f"{_TESTS}/test_segmentation.py::test_codes_are_parsed_as_pycocotools_decodes_them"
+_MOVED = "tests/structures/test_masks.py::test_transforms_do_to_run_lengths_what_they_do_to_tensors"
+_REFIT = (
+    "tests/structures/test_masks.py::test_boxes_follow_masks_only_where_objects_were_turned_or_cut"
+)
 
 
 DATA = [
@@ -89,9 +93,58 @@ DATA = [
     Patch(
         "objects without a mask kept after a crop",
         "data/transforms.py",
-        'keep = keep & target["masks"].flatten(1).bool().any(dim=1)',
+        "keep = keep & ~masks.empty()",
         "pass",
         _CROPPED,
+    ),
+    Patch(
+        "boxes of turned objects not refitted to their masks",
+        "data/transforms.py",
+        "if masks.refit.any():",
+        "if False:",
+        f"{_LOADER}::test_boxes_of_turned_and_cut_objects_fit_their_masks",
+    ),
+    Patch(
+        "boxes of cut objects not refitted to their masks",
+        "structures/resampling.py",
+        "return ((windows[:, :2] < low) | (windows[:, 2:] > high)).any(axis=1)",
+        "return np.zeros(len(masks), bool)",
+        _REFIT,
+    ),
+    Patch(
+        "boxes of resized objects refitted to their masks",
+        "structures/resampling.py",
+        "        return np.zeros(len(masks), bool)",
+        "        return np.ones(len(masks), bool)",
+        _REFIT,
+    ),
+    Patch(
+        "masks not flipped upside down",
+        "structures/resampling.py",
+        "low, high = len(rows) - high, len(rows) - low",
+        "pass",
+        _MOVED,
+    ),
+    Patch(
+        "masks of padded pictures not moved down",
+        "structures/resampling.py",
+        "first_row = y[0] if len(y) else 0",
+        "first_row = 0",
+        _MOVED,
+    ),
+    Patch(
+        "turned masks read down columns of the new height",
+        "structures/resampling.py",
+        "* source_height + rows[target] - 1",
+        "* height + rows[target] - 1",
+        _MOVED,
+    ),
+    Patch(
+        "the colour that fills an image fills masks",
+        "data/transforms.py",
+        '"others": 0}',
+        '"others": arguments["fill"]}',
+        f"{_LOADER}::test_boxes_of_turned_and_cut_objects_fit_their_masks",
     ),
     Patch(
         "labels of dropped objects kept",
@@ -206,6 +259,13 @@ DATA = [
         "    if codes:\n",
         "    if codes and not faults:\n",
         f"{_TESTS}/test_bad_data.py::test_good_parts_of_a_segmentation_are_kept",
+    ),
+    Patch(
+        "runs that touch written as runs of no pixel between them",
+        "data/run_lengths.py",
+        "edges = np.delete(edges, np.concatenate([touching, touching + 1]))",
+        "pass",
+        "tests/structures/test_masks.py::test_codes_are_pycocotools",
     ),
     # ---- images and Pascal VOC
     Patch(

@@ -12,6 +12,7 @@ _PASSED_OVER = f"{_DAMAGED}::test_a_checkpoint_with_a_damaged_file_is_passed_ove
 _BEST = f"{_DAMAGED}::test_the_best_is_one_that_exists_and_of_the_same_metric"
 _NAN = f"{_DAMAGED}::test_weights_that_are_not_finite_are_passed_over_by_name"
 _FAILURES = f"{_TESTS}/test_failing_runs.py"
+_DETECTIONS = f"{_TESTS}/test_detections.py"
 _EVALUATION = f"{_TESTS}/test_evaluation.py"
 _STEP = f"{_TESTS}/test_train_step.py"
 _CLIPPED = f"{_STEP}::test_gradients_are_clipped_to_the_bound"
@@ -308,6 +309,27 @@ ENGINE = [
         'mean(recall[:, :, i, -1]) for i, s in enumerate("sml", start=1)}',
         'mean(recall[:, :, i, -1]) for i, s in enumerate("sml")}',
         _SUMMARY,
+    ),
+    Patch(
+        "masks where the probability is above 0.3",
+        "engine/evaluation/detections.py",
+        "MASK_THRESHOLD = 0.5",
+        "MASK_THRESHOLD = 0.3",
+        f"{_DETECTIONS}::test_a_mask_is_where_the_probability_is_above_one_half",
+    ),
+    Patch(
+        "masks pasted into the corner of the picture",
+        "engine/evaluation/detections.py",
+        "[left, top, top]",
+        "[0, 0, 0]",
+        f"{_DETECTIONS}::test_masks_are_pasted_as_torchvision_pastes_them",
+    ),
+    Patch(
+        "pixels of two masks drawn in the second's colour",
+        "engine/visualization/draw.py",
+        "painted[:, count > 1] = 0",
+        "pass",
+        f"{_DETECTIONS}::test_masks_are_drawn_as_torchvision_draws_them",
     ),
     Patch(
         "masks sized by their boxes",

@@ -21,6 +21,7 @@ _CHUNKS = f"{_LOSSES}::test_matching_in_chunks_is_torchvisions"
 _MINING = f"{_LOSSES}::test_without_mining_losses_are_torchvisions"
 _INSIDE = f"{_LOSSES}::test_boxes_inside_regions_are_found"
 _MASKS = f"{_LOSSES}::test_masks_of_another_size_are_cropped_where_the_box_is"
+_TARGETS = f"{_TESTS}/test_mask_targets.py"
 _CROWD = f"{_TESTS}/test_detector.py::test_crowd_regions_are_neither_objects_nor_background"
 _PAPER = f"{_TESTS}/test_paper.py::test_conv4_and_conv5_share_stride_16"
 
@@ -281,6 +282,34 @@ MODELS = [
         "[old[1] / new[1], old[0] / new[0]]",
         "[old[0] / new[0], old[1] / new[1]]",
         f"{_PARTS}::test_the_ratio_of_masks_to_the_input_is_that_of_x_and_that_of_y",
+    ),
+    Patch(
+        "the last row of a picture not repeated for mask targets",
+        "models/mask_targets.py",
+        "bottom[run] + (bottom[run] == height).long()",
+        "bottom[run]",
+        f"{_TARGETS}::test_rois_at_every_border_of_the_picture",
+    ),
+    Patch(
+        "the last column of a picture not repeated for mask targets",
+        "models/mask_targets.py",
+        "copies = 1 + (column == width - 1).long()",
+        "copies = torch.ones_like(column)",
+        f"{_TARGETS}::test_rois_at_every_border_of_the_picture",
+    ),
+    Patch(
+        "mask targets one pixel off",
+        "models/mask_targets.py",
+        "corner = windows[group, :2][plane] - 1",
+        "corner = windows[group, :2][plane]",
+        f"{_TARGETS}::test_crops_are_torchvisions",
+    ),
+    Patch(
+        "mask targets padded without a bound",
+        "models/mask_targets.py",
+        "if fits and padded <= MAX_PADDING * least:",
+        "if fits:",
+        f"{_TARGETS}::test_small_windows_are_not_padded_to_a_large_one",
     ),
     Patch(
         "NaN in ImageNet weights loaded",

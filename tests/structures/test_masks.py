@@ -82,6 +82,9 @@ def test_codes_are_pycocotools():
     assert torch.equal(again.runs, masks.runs)
     _same(decode([], SIZE[::-1]), dense[:0])
     assert encode(masks[:0]) == []
+    touching = torch.tensor([[2, 1, 4], [2, 4, 9], [3, 0, 2]], dtype=torch.int32)
+    joined = RunLengthMasks(touching, torch.tensor([0, 3]), SIZE)
+    assert encode(joined) == encode(RunLengthMasks.from_dense(joined.dense()))
 
 
 TRANSFORMS = {

@@ -110,6 +110,8 @@ def test_small_images_are_enlarged_with_their_masks():
     assert picture.shape == (3, 160, 240)
     assert picture[:, 88, 100].any(), "inside of the first mask"
     assert not picture[:, 150, 230].any(), "the second is below the threshold"
+    planes = {**result, "masks": masks}
+    assert torch.equal(draw(torch.zeros(3, 20, 30).byte(), planes, ["a", "b"], 0.5), picture)
 
 
 def test_results_without_objects(model):

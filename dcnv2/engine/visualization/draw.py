@@ -33,7 +33,8 @@ def draw(image: Tensor, result: dict[str, Any], names: Sequence[str], threshold:
 
     Args:
         image: small images are enlarged by an integer factor, so that labels are legible.
-        result: as `predict` returns it; of ground truth, without `scores`, everything is drawn.
+        result: as `predict` or `Predictor` return it; of ground truth, without `scores`,
+            everything is drawn.
         names: names of the classes 1, 2, ..., in any script; see `fonts.label`.
         threshold: minimum score.
     """
@@ -45,7 +46,9 @@ def draw(image: Tensor, result: dict[str, Any], names: Sequence[str], threshold:
         return _enlarge(image, times)
     colours = [COLOURS[(labels[i] - 1) % len(COLOURS)] for i in chosen]
     if "masks" in result:
-        image = draw_masks(image, result["masks"][chosen], colours)
+        masks = result["masks"][chosen]
+        masks = RunLengthMasks.from_dense(masks) if isinstance(masks, Tensor) else masks
+        image = draw_masks(image, masks, colours)
     image = _enlarge(image, times)
     by_font = defaultdict(list)
     for place, i in enumerate(chosen):

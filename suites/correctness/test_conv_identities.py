@@ -90,6 +90,20 @@ def test_layout_of_an_operand_changes_nothing(target, problem, operand, layout):
     assert_layout_changes_nothing(target, problem, operand, layout)
 
 
+def _one_column(problem):
+    """A problem whose maps are one pixel wide, so that only the stride of rows counts."""
+    reach = problem.padding[1]
+    return problem.but(width=1, kernel=(problem.kernel[0], 1), stride=(1, reach + 1))
+
+
+@pytest.mark.parametrize("layout", ["crop", "channels_last_crop"])
+@pytest.mark.parametrize("operand", ["input", "offset", "mask"])
+@claim(lambda operand, layout: MOVED.map(having(operand)).map(_one_column), 5)
+def test_layout_of_one_column_changes_nothing(target, problem, operand, layout):
+    """A column of a wider map: its pixels are as far apart as the map's rows."""
+    assert_layout_changes_nothing(target, problem, operand, layout)
+
+
 @pytest.mark.parametrize("operand", ["input", "weight", "mask"])
 @claim(lambda operand: MASKED if operand == "mask" else ANY, 25)
 def test_linear_in(target, problem, operand):

@@ -2,6 +2,7 @@
 """Mutants of the kernels of the CPU library."""
 
 from suites.mutants.patches import (
+    COLUMN,
     EQUALS,
     EXTREME,
     FROZEN,
@@ -135,6 +136,25 @@ CPU = [
         "layout.cpp",
         "const bool flat = stride[2] == r.width * stride[3];",
         "const bool flat = true;",
+    ),
+    _file(
+        "pixels assumed to be evenly spaced in memory",
+        "layout.cpp",
+        "return height == 1 || view.stride[2] == width * view.stride[3] ? view.stride[3] : 0;",
+        "return view.stride[3];",
+    ),
+    _file(
+        "one column assumed to be contiguous",
+        "layout.cpp",
+        "if (width == 1) return height == 1 ? 1 : view.stride[2];",
+        "if (width == 1) return 1;",
+        COLUMN,
+    ),
+    _file(
+        "planes of a crop read as one run",
+        "layout.cpp",
+        "from.stride[1] == 1 &&\n      from.stride[2] == range.width * from.stride[3])",
+        "from.stride[1] == 1)",
     ),
     _file(
         "channels assumed to be adjacent in memory",

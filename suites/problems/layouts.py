@@ -10,7 +10,9 @@ from torch import Tensor, empty
 LAYOUTS = (
     "contiguous",
     "channels_last",
+    "channels_last_crop",
     "transposed",
+    "crop",
     "strided",
     "expanded",
     "storage_offset",
@@ -30,7 +32,9 @@ def lay_out(tensor: Tensor, layout: str) -> Tensor:
     Args:
         tensor: of any rank.
         layout: one of `LAYOUTS`. `channels_last` moves dimension 1 to the end in memory,
-            `transposed` swaps the last two dimensions in memory, `strided` takes every second
+            `transposed` swaps the last two dimensions in memory, `crop` is a part of a larger map,
+            so rows are further apart than their pixels imply, also where it is one column,
+            `channels_last_crop` the same of a map in channels_last, `strided` takes every second
             element of a wider tensor, `expanded` has stride 0 along dimension 0,
             `storage_offset` begins one element into its storage, so it is not aligned.
     """
@@ -38,6 +42,10 @@ def lay_out(tensor: Tensor, layout: str) -> Tensor:
         return tensor.contiguous()
     if layout == "channels_last":
         return tensor.movedim(1, -1).contiguous().movedim(-1, 1) if tensor.dim() > 2 else tensor
+    if layout == "channels_last_crop":
+        return _crop(tensor.movedim(1, -1), 2).movedim(-1, 1) if tensor.dim() > 2 else tensor
+    if layout == "crop":
+        return _crop(tensor, 1) if tensor.dim() > 1 else tensor
     if layout == "transposed":
         return tensor.mT.contiguous().mT if tensor.dim() > 1 else tensor
     if layout == "strided":
@@ -54,9 +62,26 @@ def lay_out(tensor: Tensor, layout: str) -> Tensor:
     raise ValueError(f"layout must be one of {LAYOUTS}, got {layout}")
 
 
+def _crop(tensor: Tensor, last: int) -> Tensor:
+    """The same values inside a larger tensor, with gaps along the dimension `last` from the end.
+
+    Rows of a map are then not evenly spaced, nor are maps, if it has rows.
+    """
+    sizes = list(tensor.shape)
+    sizes[-last] += 3
+    if tensor.dim() > last + 1:
+        sizes[-last - 1] += 1
+    wide = empty(sizes, dtype=tensor.dtype, device=tensor.device).fill_(float("nan"))
+    part = wide.narrow(-last, 1, tensor.shape[-last])
+    if tensor.dim() > last + 1:
+        part = part.narrow(-last - 1, 1, tensor.shape[-last - 1])
+    return part.copy_(tensor)
+
+
 def layouts_of(**dimensions: int) -> list[tuple[str, str]]:
     """Pairs of operand and layout: every layout other than contiguous, by number of dimensions."""
-    first = {4: 1, 2: 2, 1: 3}  # channels_last needs three dimensions, transposed two
+    # channels_last needs three dimensions, transposed and crop two
+    first = {4: 1, 2: LAYOUTS.index("transposed"), 1: LAYOUTS.index("strided")}
     return [(name, layout) for name, d in dimensions.items() for layout in LAYOUTS[first[d] :]]
 
 

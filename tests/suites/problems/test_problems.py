@@ -93,6 +93,12 @@ def test_layouts_are_what_they_say():
     values = torch.randn(3, 4, 5, 2)
     assert lay_out(values, "channels_last").is_contiguous(memory_format=torch.channels_last)
     assert lay_out(values, "transposed").stride() == (40, 10, 1, 5)
+    crop = lay_out(values, "crop")  # of [3, 4, 6, 5]
+    assert (crop.stride(), crop.storage_offset()) == ((120, 30, 5, 1), 6)
+    assert lay_out(values[..., :1], "crop").stride() == (96, 24, 4, 1)  # one column of four
+    crop = lay_out(values, "channels_last_crop")  # of [3, 6, 5, 4] in memory
+    assert (crop.stride(), crop.storage_offset()) == ((120, 1, 20, 4), 24)
+    assert torch.as_strided(crop, (360,), (1,), 0).isnan().sum() == 360 - values.numel()
     strided = lay_out(values, "strided")
     assert strided.stride(-1) == 2
     around = torch.as_strided(strided, (240,), (1,))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from suites.perf import ratios, report, tables
+from suites.perf import device_timer, ratios, report, tables
 from suites.perf.cases import thread_counts
 from suites.perf.device_timer import DeviceTimer, percentiles
 from suites.perf.implementations import IMPLEMENTATIONS
@@ -197,6 +197,29 @@ def test_timer_calls_as_often_as_it_says():
     timer = DeviceTimer("cpu", budget_s=0.001)
     calls = []
     assert len(timer.times_ms(lambda: calls.append(1), 4, cold=False)) == len(calls) == 4
+
+
+@pytest.mark.parametrize("cold", [True, False])
+def test_cold_times_flush_before_every_call_outside_the_time(monkeypatch, cold):
+    timer, clock, done = DeviceTimer("cpu", budget_s=0.001), [0.0], []
+
+    def spend(what, seconds):
+        done.append(what)
+        clock[0] += seconds
+
+    monkeypatch.setattr(timer, "flush", lambda: spend("flush", 100.0))
+    monkeypatch.setattr(device_timer.time, "perf_counter", lambda: clock[0])
+    times = timer.times_ms(lambda: spend("call", 0.002), 3, cold=cold)
+    assert times == pytest.approx([2.0, 2.0, 2.0])
+    assert done == (["flush", "call"] if cold else ["call"]) * 3
+
+
+def test_a_flush_writes_more_than_a_cache_holds():
+    timer = DeviceTimer("cpu", budget_s=0.001)
+    assert timer._filler.numel() >= 4 * device_timer._CPU_CACHE_BYTES
+    timer._filler.fill_(1)
+    timer.flush()
+    assert not timer._filler.any()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc")

@@ -196,3 +196,23 @@ def test_coordinates_of_a_pooling_may_be_rounded_but_no_more(kind):
             spent += _error_ratios(problem, got).values()
     assert max(shares[3]) <= 1
     assert max(shares[1000]) > 1
+
+
+@pytest.mark.parametrize("terms", [1, 4, 100, 10**6])
+@pytest.mark.parametrize(("dtype", "unit_out"), [(torch.float32, 2**-24), (torch.float16, 2**-11)])
+def test_the_tolerance_is_the_formula_of_the_page(terms, dtype, unit_out):
+    """Sums may lose as much as the square root of their terms, so a million costs 1008 roundings."""
+    truth, magnitude = torch.tensor([3.0, -4.0]).double(), torch.tensor([6.0, 8.0]).double()
+    naive = [truth + torch.tensor([0.25, 0.0]), truth - torch.tensor([0.0, 0.5])]
+    tolerance = allowed_error(truth, magnitude, terms, dtype, naive)
+    unit_sum = 2**-24 + 2**-53
+    root = {1: 1, 4: 2, 100: 10, 10**6: 1000}[terms]
+    sums = (8 + root) * unit_sum
+    assert tolerance.euclidean == pytest.approx(2 * 0.5 + unit_out * 5 + sums * 10, rel=1e-12)
+    assert tolerance.maximum == pytest.approx(2 * 0.5 + unit_out * 4 + sums * 8, rel=1e-12)
+
+
+def test_the_tolerance_of_float64_sums_in_float64():
+    truth = torch.ones(1, dtype=torch.float64)
+    tolerance = allowed_error(truth, truth, 9, torch.float64)
+    assert tolerance.maximum == pytest.approx(2**-53 + (8 + 3) * 2 * 2**-53, rel=1e-12)

@@ -48,6 +48,8 @@ def deform_conv2d(
         dtype. The computation then uses that dtype, or the one of `set_autocast_compute_dtype`:
         input, weight and bias are cast to it; offset and mask keep their dtype or become float32.
 
+    A NaN or infinite pixel reaches each sample that has it as a corner, also with weight zero.
+
     On CUDA, float32 has full accuracy unless PyTorch's setting for matrix products allows TF32
     (torch.set_float32_matmul_precision).
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Deformable convolution equals its definition: the result and all five gradients."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import strategies as st
@@ -40,6 +42,33 @@ def test_non_finite_or_out_of_range_offsets_affect_only_their_samples(
     target, problem, extreme, dtype
 ):
     assert_equals_reference(target, problem, target.run(problem))
+
+
+@pytest.mark.parametrize("vectors", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_non_finite_pixel_affects_the_samples_that_have_it_as_a_corner(
+    target, dtype, value, vectors
+):
+    """Also where its weight is 0, on the grid or under a mask of 0: zero times infinity is NaN."""
+    channels = {"in_channels": 16, "out_channels": 16, "groups": 1, "deform_groups": 2}
+    problem = ConvProblem(
+        dtype=dtype, stride=(1, 1), padding=(1, 1), seed=9, **(channels if vectors else {})
+    )
+    problem = target.adapt_fixed(problem)
+    require_supported(target, problem)
+    exact = problem.rounded()
+    exact["input"][0, 1, 3, 2] = value
+    exact["offset"] = torch.zeros_like(exact["offset"])
+    given = {name: exact[name].to(problem.operand_dtype(name)).to(target.device)
+             for name in ("input", "offset")}  # fmt: skip
+    got = run_with(target, problem, ("input",), **given)
+    want = problem.reference(**exact, **problem.options())
+    finite = got["output"].isfinite().cpu()
+    assert torch.equal(finite, want.isfinite())
+    assert got["grad_input"].isfinite().all()
+    assert finite.any()
+    assert not finite.all()
 
 
 @pytest.mark.parametrize("width", [300, 1500])

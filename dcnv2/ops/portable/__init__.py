@@ -19,6 +19,8 @@ Rules that hold for every path of the operators:
 - A NaN offset makes the outputs that use its sample NaN, and no others, and adds nothing to the
   gradient of the input; the gradients of that offset and of its mask are meaningless. A sample with
   an infinite or out-of-range offset is outside the map, so zero.
+- A NaN or infinite pixel makes every sample NaN or infinite that has it as a corner, also with a
+  corner weight or a mask of zero: zero times infinity is NaN. It reaches no other sample.
 - A box that is not finite, or whose batch index is outside [0, N), yields NaN bins and no gradient
   of the input. An adaptive bin of more than 65536 samples a side yields zero.
 """

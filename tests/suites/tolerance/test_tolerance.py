@@ -201,7 +201,7 @@ def test_coordinates_of_a_pooling_may_be_rounded_but_no_more(kind):
 @pytest.mark.parametrize("terms", [1, 4, 100, 10**6])
 @pytest.mark.parametrize(("dtype", "unit_out"), [(torch.float32, 2**-24), (torch.float16, 2**-11)])
 def test_the_tolerance_is_the_formula_of_the_page(terms, dtype, unit_out):
-    """Sums may lose as much as the square root of their terms, so a million costs 1008 roundings."""
+    """Sums may lose as much as the root of their number of terms, so a million costs 1008 units."""
     truth, magnitude = torch.tensor([3.0, -4.0]).double(), torch.tensor([6.0, 8.0]).double()
     naive = [truth + torch.tensor([0.25, 0.0]), truth - torch.tensor([0.0, 0.5])]
     tolerance = allowed_error(truth, magnitude, terms, dtype, naive)

@@ -44,7 +44,7 @@ def copy_project(folder: Path) -> None:
 
 def source_path(patch: Patch) -> str:
     """The path of a mutant's file."""
-    return f"dcnv2/{patch.path}"
+    return os.path.normpath(f"dcnv2/{patch.path}")
 
 
 def run_tests(

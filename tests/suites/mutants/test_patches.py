@@ -10,6 +10,7 @@ import pytest
 
 from suites.mutants import package, sources
 from suites.mutants.detector import DETECTOR
+from suites.mutants.harness import HARNESS
 from suites.mutants.patches import ROOT, Patch, find_source
 from suites.mutants.patches_copy import COPY
 from suites.mutants.patches_cpu import CPU
@@ -32,7 +33,9 @@ def test_patch_fits_the_sources(patch):
         assert all((CSRC / source).is_file() for source in patch.sources(device))
 
 
-@pytest.mark.parametrize("patch", [*PACKAGE, *DETECTOR], ids=lambda p: f"{p.path}: {p.name}")
+@pytest.mark.parametrize(
+    "patch", [*PACKAGE, *DETECTOR, *HARNESS], ids=lambda p: f"{p.path}: {p.name}"
+)
 def test_patch_fits_the_package_and_names_a_test(patch):
     text = (ROOT / "dcnv2" / patch.path).read_text()
     assert patch.apply(text) != text

@@ -168,6 +168,7 @@ def _check_values() -> None:
         assert_close(problem.to(torch.float32).results(), problem.expected(), 2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", ["default", "avx2"])
 def test_lower_instruction_sets(wanted):
     body = "here._check_values(); print(here.LIBRARIES['cpu'].info['instructions'])"

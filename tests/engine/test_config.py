@@ -22,7 +22,15 @@ from dcnv2.engine.config.loading import CONFIGS, find_config
 from dcnv2.engine.config.ranges import RANGES
 
 
-@pytest.mark.parametrize("name", shipped())
+def _few_in_the_fast_tests(names):
+    """Marks seven of eight as slow: reading all of them takes seconds."""
+    return [
+        pytest.param(name, marks=[pytest.mark.slow] if number % 8 else [])
+        for number, name in enumerate(names)
+    ]
+
+
+@pytest.mark.parametrize("name", _few_in_the_fast_tests(shipped()))
 def test_shipped_rows_load_and_hold_only_their_difference(name):
     config = load_config(name)
     assert config.name == name.replace("/", "_")

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import dcnv2
 
 _SCRIPT = """
@@ -20,6 +22,7 @@ print([name for name in new if name.split(".")[:2] in (["torch", "_dynamo"], ["t
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_import_loads_neither_the_compiler_nor_torchvision(tmp_path):
     """Beside a script whose folder holds a name that the compiler imports: cProfile's `profile`."""
     script = tmp_path / "script.py"

@@ -135,6 +135,7 @@ def test_poolings_have_conventions_too(kind, offsets):
         target.run(problem.but(mask=True))
 
 
+@pytest.mark.slow
 def test_pool_without_a_mask_fails_no_claim():
     """It refuses masks: claims that need one count it as unsupported."""
     here, folder = Path(__file__).parent, ROOT / "suites" / "correctness"

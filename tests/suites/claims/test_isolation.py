@@ -47,6 +47,7 @@ def test_nothing_is_isolated_again_within_a_worker():
     assert isolation.run_isolated(lambda: isolation.risky(PEER), PEER) is False
 
 
+@pytest.mark.slow
 def test_isolation_works_after_an_export_and_a_backward():
     """Either of them leaves threads of autograd, which no fork of that process survives."""
     pytest.importorskip("torchvision")

@@ -12,6 +12,7 @@ import torch
 
 from suites.backends.registry import Target, get_backend
 from suites.claims.recorder import Case, Evaluation
+from suites.peers import failures
 from suites.peers.failures import RUNNER, as_json, find_failure, generated_case, write_failures
 from suites.problems.problem import ConvProblem
 
@@ -99,8 +100,16 @@ def test_data_file_shows_the_failure_and_not_another_implementation_s(tmp_path):
     assert done.stdout == "nothing is off\n"
 
 
-@pytest.mark.parametrize("layout", ["transposed", "strided", "expanded", "storage_offset"])
-@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("layout", "dtype"),
+    [
+        ("transposed", "float64"),
+        ("strided", "bfloat16"),
+        ("expanded", "float64"),
+        ("storage_offset", "bfloat16"),
+    ],
+)
 def test_data_file_keeps_the_layout_of_an_operand(tmp_path, layout, dtype):
     problem = ConvProblem(dtype=dtype, height=3, width=4, layouts=(("input", layout),))
     case = _case("any", problem, evaluations=[Evaluation()])
@@ -206,7 +215,8 @@ def test_data_file_of_what_is_not_here_shows_nothing(tmp_path, entries, check):
     assert "not judged" in done.stdout
 
 
-def test_data_files_have_names_of_their_own(tmp_path):
+def test_data_files_have_names_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(failures, "_if_it_shows", lambda path: path)  # in a process each
     variants = ("10000.0", "-10000.0", "2^31-1", "2^31+1")
     cases = {v: _case(variant=v, evaluations=[Evaluation()]) for v in variants}
     paths = write_failures(cases, {"faulty-cpu": _target()}, tmp_path)

@@ -252,20 +252,21 @@ def _eval(options: argparse.Namespace) -> int:
     result = evaluate_checkpoint(config, options.checkpoint, options.proposals)
     if result is None:  # only rank 0 has results
         return 0
+    outputs: list[tuple[Path | None, Callable[[Path], object]]] = [
+        (options.csv, lambda path: result.row.to_csv(path, index=False)),
+        (options.out, lambda path: write_result(path, result)),
+    ]
     status = 0
     try:
         print(result.row.T.to_string(header=False))
         print(result.scores.per_class.to_string(index=False), flush=True)
     finally:  # whoever reads the output may be gone
-        for target, write in (
-            (options.csv, lambda path: result.row.to_csv(path, index=False)),
-            (options.out, lambda path: write_result(path, result)),
-        ):
-            if target is not None:
+        for path, write in outputs:
+            if path is not None:
                 try:
-                    write(target)
+                    write(path)
                 except OSError as error:
-                    _complain(f"{target}: not written: {error}")
+                    _complain(f"{path}: not written: {error}")
                     status = 1
     if not options.proposals and result.row["step"].item() == config.train.steps:
         check_expected(result.row, config.eval.expected)

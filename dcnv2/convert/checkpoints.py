@@ -166,7 +166,7 @@ def _interleaved(layer: str, places: Tensor) -> Tensor:
     if places.dim() == 0 or places.shape[0] % 2 != 0:
         shape = list(places.shape)
         raise ValueError(f"{layer}p_conv must predict as many y as x, got a tensor of {shape}")
-    planes = places.contiguous().unflatten(0, (2, -1))
+    planes = places.reshape(2, places.shape[0] // 2, *places.shape[1:])
     return planes.transpose(0, 1).flatten(0, 1)
 
 

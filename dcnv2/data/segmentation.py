@@ -28,17 +28,17 @@ def encode(segmentation: Any, size: tuple[int, int]) -> tuple[bytes, list[Fault]
         return b"", [("missing mask", "no segmentation")]
     parts = segmentation if isinstance(segmentation, list) else [segmentation]
     if not all(isinstance(part, list | dict) for part in parts):
-        what = f"wanted a list of lists of numbers, got {str(segmentation)[:60]}"
-        return b"", [("invalid polygon", what)]
-    codes, faults = [], []
+        got = str(segmentation)[:60]
+        return b"", [("invalid polygon", f"wanted a list of lists of numbers, got {got}")]
+    codes: list[dict[str, Any]] = []
+    faults: list[Fault] = []
     for number, part in enumerate(parts, start=1):
-        if isinstance(part, dict):
-            kind, what = "invalid RLE", rle_fault(part, size)
-        else:
-            kind, what = "invalid polygon", polygon_fault(part)
+        is_rle = isinstance(part, dict)
+        what = rle_fault(part, size) if is_rle else polygon_fault(part)
         if what is None:
             codes.append(_part_code(part, size))
         else:
+            kind = "invalid RLE" if is_rle else "invalid polygon"
             faults.append((kind, what if len(parts) == 1 else f"part {number}: {what}"))
     if codes:
         code = coco_mask.merge(codes)

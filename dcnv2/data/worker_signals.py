@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 STOP_SIGNALS = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
@@ -28,8 +28,8 @@ class SignalSafeLoader(DataLoader[Any]):
     If one is killed, the iterator raises ChildProcessError when its batch is due.
     """
 
-    def __init__(self, *operands: Any, **options: Any) -> None:
-        super().__init__(*operands, worker_init_fn=_ignore_stop_signals, **options)
+    def __init__(self, dataset: Dataset[Any], **options: Any) -> None:
+        super().__init__(dataset, worker_init_fn=_ignore_stop_signals, **options)
 
     def __iter__(self) -> Any:
         # Forked processes inherit the mask: no signal reaches them before they set their own.

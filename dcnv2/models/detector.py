@@ -102,7 +102,7 @@ class Detector(GeneralizedRCNN):
         if self.training:
             _check_targets(images, targets)
             targets = [_split_crowd(target) for target in targets or ()]
-        sizes = [tuple(image.shape[-2:]) for image in images]
+        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         batch, targets = self.transform(images, targets)
         features = self.backbone(batch.tensors)
         proposals, losses = self.rpn(batch, features, targets)

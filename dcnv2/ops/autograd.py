@@ -176,8 +176,8 @@ class _DeformConv2dBackward(Function):
 
 
 def _conv_backward(grad_output: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
-    *operands_and_geometry, _allow_tf32, needs = arguments
-    return _or_empty(conv.backward(grad_output, *operands_and_geometry, needs), grad_output)
+    without_tf32 = (*arguments[:7], arguments[8])
+    return _or_empty(conv.backward(grad_output, *without_tf32), grad_output)
 
 
 def _portable_conv(*arguments: Any) -> Tensor:

@@ -114,7 +114,7 @@ def _is_cut(masks: RunLengthMasks, rows: np.ndarray, columns: np.ndarray) -> np.
     if not low.any() and (*high[::-1],) == masks.size:
         return np.zeros(len(masks), bool)
     windows = masks.windows().numpy()
-    return ((windows[:, :2] < low) | (windows[:, 2:] > high)).any(axis=1)
+    return np.asarray(((windows[:, :2] < low) | (windows[:, 2:] > high)).any(axis=1))
 
 
 def _resample_pixels(
@@ -176,7 +176,7 @@ def _flatten(masks: RunLengthMasks) -> tuple[list[Any], Any]:
     return [tv_tensors.Mask(sent)], (masks, sent)
 
 
-def _unflatten(leaves: Any, context: Any) -> RunLengthMasks:
+def _unflatten(leaves: Any, context: tuple[RunLengthMasks, Tensor]) -> RunLengthMasks:
     (leaf,), (masks, sent) = leaves, context
     source = leaf.as_subclass(Tensor)
     untouched = source.data_ptr() == sent.data_ptr() and source.shape == sent.shape

@@ -47,9 +47,9 @@ def _run(model: nn.Module, images: list[Tensor]) -> list[dict[str, Any]]:
     ):
         result: dict[str, Any] = {key: value.cpu() for key, value in output.items()}
         if "masks" in result:
-            size = tuple(image.shape[-2:])
             paste = paste_masks if ours else _threshold
-            result["masks"] = paste(result["masks"], result["boxes"], size)
+            height, width = image.shape[-2:]
+            result["masks"] = paste(result["masks"], result["boxes"], (height, width))
         results.append(result)
     return results
 

@@ -239,12 +239,12 @@ def _read_best(folder: Path) -> dict[str, Any] | None:
         return None
     best = read_json(path)
     step, metric, value = (best.get(key) for key in ("step", "metric", "value"))
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if (
-        type(step) is not int
-        or not isinstance(metric, str)
-        or not number
-        or not math.isfinite(value)
+    if not (
+        type(step) is int
+        and isinstance(metric, str)
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) < math.inf
     ):
         raise DamagedFileError(path, f"wanted step, metric and value, got {best}")
     return best

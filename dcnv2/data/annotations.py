@@ -37,6 +37,9 @@ KINDS = {
 
 An object whose only problem is its mask becomes a region to ignore."""
 
+Fault = tuple[str, str]
+"""A key of KINDS, and what was found."""
+
 MIN_SIDE = 1e-3
 """Shorter box sides count as zero: float32 coordinates lose them when images are resized."""
 
@@ -122,6 +125,10 @@ class Table:
         """Returns the rows of the annotations of one image."""
         return slice(int(self.first[index]), int(self.first[index + 1]))
 
+    def owners(self) -> np.ndarray:
+        """Returns the index of the image of each annotation, int64 [A]."""
+        return np.repeat(np.arange(len(self.files)), np.diff(self.first))
+
     def code(self, row: int, index: int) -> dict[str, Any]:
         """Returns one annotation's mask as pycocotools wants it, by its row and image."""
         begin = int(self.ends[row - 1]) if row else 0
@@ -184,7 +191,7 @@ class TableBuilder:
         )
 
 
-def box_fault(box: Sequence[float], size: tuple[int, int]) -> tuple[str, str] | None:
+def box_fault(box: Sequence[float], size: tuple[int, int]) -> Fault | None:
     """Returns (kind, what) where a box x, y, width, height is no use in an image, else None.
 
     Boxes that stick out are no fault: they are clipped.

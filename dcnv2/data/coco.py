@@ -5,7 +5,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from dcnv2.data.annotations import Annotation, DataProblem, Table, TableBuilder, box_fault
+from dcnv2.data.annotations import (
+    Annotation,
+    DataProblem,
+    Fault,
+    Table,
+    TableBuilder,
+    box_fault,
+)
 from dcnv2.data.coco_fields import (
     ANNOTATION,
     IMAGE,
@@ -16,7 +23,7 @@ from dcnv2.data.coco_fields import (
 )
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.images import probe_all
-from dcnv2.data.segmentation import Fault, box_code, encode
+from dcnv2.data.segmentation import box_code, encode
 
 SPLITS = {
     "train": ("train", "train2017", "train2014"),
@@ -222,8 +229,7 @@ def _image_entries(
 def _good_images(
     entries: list[dict[str, Any]], folder: Path, decode: bool, problems: list[DataProblem]
 ) -> list[dict[str, Any]]:
-    """Returns the entries whose files exist and are intact."""
-
+    """Returns the entries whose files exist and are intact, and adds the problems of the others."""
     files = [(folder / entry["file_name"], (entry["width"], entry["height"])) for entry in entries]
     faults = probe_all(files, decode)
     for entry, error in zip(entries, faults, strict=True):

@@ -93,7 +93,7 @@ def inspect(datasets: Mapping[str, DetectionDataset]) -> Report:
 
 def _split_row(split: str, dataset: DetectionDataset) -> dict[str, Any]:
     table = dataset.table
-    owner = _image_of_each(dataset)
+    owner = table.owners()
     far = table.boxes[:, :2] + table.boxes[:, 2:]
     # COCO rounds boxes to 0.01 pixel, which takes some that much past the border.
     outside = (table.boxes[:, :2] < -0.5) | (far > table.sizes[owner] + 0.5)
@@ -115,7 +115,7 @@ def _class_rows(split: str, dataset: DetectionDataset) -> pd.DataFrame:
             "class": pd.Categorical.from_codes(
                 table.labels[keep] - 1, categories=pd.Index(table.names)
             ),
-            "image": _image_of_each(dataset)[keep],
+            "image": table.owners()[keep],
             "size": pd.cut(
                 table.areas[keep],
                 [-np.inf, SMALL_AREA, LARGE_AREA, np.inf],
@@ -133,8 +133,3 @@ def _class_rows(split: str, dataset: DetectionDataset) -> pd.DataFrame:
     rows = rows.reset_index()
     rows.insert(0, "split", split)
     return rows
-
-
-def _image_of_each(dataset: DetectionDataset) -> np.ndarray:
-    """The index of the image of each annotation, int64 [A]."""
-    return np.repeat(np.arange(len(dataset)), np.diff(dataset.table.first))

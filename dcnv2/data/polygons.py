@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Polygons of COCO segmentations: what is wrong with one, and its part near the picture."""
+"""Polygons of COCO segmentations: what is wrong with one, and its part near the image."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-LARGEST = 1e15
-"""Numbers beyond this are no coordinates: float64 can't name every pixel there."""
+MAX_COORDINATE = 1e15
+"""Largest coordinate: beyond it, float64 soon cannot represent every pixel."""
 
 
 def finite(values: Sequence[Any]) -> bool:
     """Whether all values are numbers that a coordinate can have."""
-    return all(type(value) in (int, float) and abs(value) <= LARGEST for value in values)
+    return all(type(value) in (int, float) and abs(value) <= MAX_COORDINATE for value in values)
 
 
 def polygon_fault(polygon: Any) -> str | None:
@@ -28,16 +28,16 @@ def polygon_fault(polygon: Any) -> str | None:
     return None
 
 
-def near_picture(polygon: list[float], size: tuple[int, int]) -> list[float]:
-    """Cuts a polygon off where it reaches further from the picture than the picture's size.
+def near_image(polygon: list[float], size: tuple[int, int]) -> list[float]:
+    """Cuts a polygon off where it reaches further from the image than the image's size.
 
     pycocotools walks along every edge in steps of a fifth of a pixel and counts in 32 bits: a far
-    point takes gigabytes, or ends the process. The pixels inside the picture stay the same, up to
+    point takes gigabytes, or ends the process. The pixels inside the image stay the same, up to
     the rounding of edges that were cut.
 
     Args:
         polygon: x0, y0, x1, y1, ...
-        size: Width and height of the picture.
+        size: Width and height of the image.
 
     Returns:
         The same list if nothing is far away; empty if nothing is near.

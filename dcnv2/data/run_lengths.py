@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""COCO's run-length codes, which count pixels down the columns: read without decoding a picture.
+"""COCO's run-length codes, which count pixels down the columns: read without decoding an image.
 
 A compressed code is text: numbers of 5 bits a character from '0' on, lowest bits first, 0x20 for
 "more to come", the sign in bit 0x10 of the last character. From the fourth run on they are
@@ -19,7 +19,7 @@ from dcnv2.structures import RunLengthMasks
 from dcnv2.structures.masks import offsets, split_columns
 
 MORE, SIGN = 0x20, 0x10
-# 35 bits: longer numbers overflow the C library, and no picture has a run that long.
+# 35 bits: longer numbers overflow the C library, and no image has a run that long.
 MAX_CHARACTERS = 7
 
 
@@ -60,7 +60,7 @@ def parse_codes(codes: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def decode(codes: Sequence[bytes], size: tuple[int, int]) -> RunLengthMasks:
-    """Returns the masks of N compressed codes in a picture of (width, height)."""
+    """Returns the masks of N compressed codes in an image of (width, height)."""
     width, height = size
     runs, owner = parse_codes(codes)
     stop = np.cumsum(runs) - owner * (width * height)
@@ -94,7 +94,7 @@ def rle_fault(code: dict[str, Any], size: tuple[int, int]) -> str | None:
 
     Args:
         code: COCO's `size` and `counts`.
-        size: Width and height of the picture.
+        size: Width and height of the image.
     """
     width, height = size
     if code.get("size") != [height, width]:

@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from dcnv2.data.polygons import near_picture, polygon_fault
+from dcnv2.data.annotations import Fault
+from dcnv2.data.polygons import near_image, polygon_fault
 from dcnv2.data.run_lengths import rle_fault
-
-Fault = tuple[str, str]
-"""A key of `annotations.KINDS`, and what was found."""
 
 
 def encode(segmentation: Any, size: tuple[int, int]) -> tuple[bytes, list[Fault]]:
@@ -61,8 +59,8 @@ def _part_code(part: Any, size: tuple[int, int]) -> dict[str, Any]:
     """Returns the compressed code of one valid part."""
     width, height = size
     if isinstance(part, list):
-        polygon = near_picture(part, size)
-        if len(polygon) < 6:  # all of it is far from the picture
+        polygon = near_image(part, size)
+        if len(polygon) < 6:  # all of it is far from the image
             polygon = [0.0] * 6
         return coco_mask.frPyObjects([polygon], height, width)[0]
     if isinstance(part["counts"], list):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Problems of a data set as a whole, where each of its annotations could be right by itself."""
+"""Problems of a data set as a whole, which no single annotation shows."""
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -8,18 +8,19 @@ from dcnv2.data.annotations import DataProblem, Table, count_text
 from dcnv2.data.dataset import DetectionDataset
 
 MARGIN = 2.0
-"""Annotators' boxes stick out of their image by less, in pixels."""
+"""Pixels by which a correct box may stick out of its image."""
 MIN_OUTSIDE, MIN_OUTSIDE_SHARE = 3, 0.1
-"""So many boxes, and this share of all, must stick out before their format is in doubt."""
+"""The format is in doubt if at least this many boxes, and this share of all, stick out."""
 UNIT = 2.0
-"""Boxes of a set that all lie within so many pixels of the corner are shares of the image."""
+"""If no number of a set's boxes reaches this many pixels, they are shares of the image."""
 AREA_TOLERANCE = 0.01
+"""Relative difference of areas that count as equal."""
 MAX_MASKS = 1000
-"""So many masks, evenly chosen, are compared with their boxes."""
+"""Number of masks, evenly chosen, that are compared with their boxes."""
 
 
 def set_problems(dataset: DetectionDataset) -> list[DataProblem]:
-    """Returns what makes a whole set useless: emptiness, and boxes of another format."""
+    """Returns the problems that make a whole set useless: emptiness, or another box format."""
     return emptiness(dataset) + box_format(dataset)
 
 
@@ -36,14 +37,14 @@ def emptiness(dataset: DetectionDataset) -> list[DataProblem]:
 
 
 def box_format(dataset: DetectionDataset) -> list[DataProblem]:
-    """Returns a problem if the boxes, taken as x, y, width and height, can't be meant."""
+    """Returns a problem if the boxes cannot be x, y, width and height in pixels."""
     table = dataset.table
     if not len(table.boxes):
         return []
     if table.boxes.max() < UNIT:
         what = "every box ends within 2 pixels of the corner, as shares of the image from 0 to 1 do"
         return [DataProblem("boxes not in pixels", dataset.source, what)]
-    owner = np.repeat(np.arange(len(dataset)), np.diff(table.first))
+    owner = table.owners()
     size = table.sizes[owner]
     near, far = table.boxes[:, :2], table.boxes[:, 2:]
     outside = (near + far > size + MARGIN).any(axis=1)
@@ -55,7 +56,7 @@ def box_format(dataset: DetectionDataset) -> list[DataProblem]:
     fitting = [
         name
         for name, boxes in meant.items()
-        if _lie_inside(boxes, size)
+        if _are_inside(boxes, size)
         and (doubtful or _areas_are_of(boxes, table) or _masks_are_of(boxes, dataset, owner))
     ]
     if not fitting:
@@ -65,8 +66,8 @@ def box_format(dataset: DetectionDataset) -> list[DataProblem]:
     return [DataProblem("boxes not x, y, width, height", dataset.source, what)]
 
 
-def _lie_inside(boxes: np.ndarray, size: np.ndarray) -> bool:
-    """Whether boxes [A, 4] (x, y, width, height) have an area and do not leave their images."""
+def _are_inside(boxes: np.ndarray, size: np.ndarray) -> bool:
+    """Whether boxes [A, 4] (x, y, width, height) have an area and stay within their images."""
     near, sides = boxes[:, :2], boxes[:, 2:]
     far = near + sides
     return bool((near > -MARGIN).all() and (sides > 0).all() and (far < size + MARGIN).all())

@@ -12,11 +12,18 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from dcnv2.data.annotations import Annotation, DataProblem, Table, TableBuilder, box_fault
+from dcnv2.data.annotations import (
+    Annotation,
+    DataProblem,
+    Fault,
+    Table,
+    TableBuilder,
+    box_fault,
+)
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.images import BadImageError, probe_all
 from dcnv2.data.polygons import finite
-from dcnv2.data.segmentation import Fault, box_code
+from dcnv2.data.segmentation import box_code
 
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -78,6 +85,7 @@ class VocDataset(DetectionDataset):
 
     Raises:
         FileNotFoundError: No such list of images; the message lists the paths tried.
+        ValueError: The list is not text in UTF-8.
         BadDataError: Problems were found and `on_bad` is "raise".
     """
 

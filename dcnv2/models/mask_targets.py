@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Mask targets of RoIs, cut from tensors or from run lengths without decoding whole pictures."""
+"""Mask targets of RoIs, cut from tensors or from run lengths without decoding whole images."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torchvision.ops import roi_align
 from dcnv2.structures import RunLengthMasks
 from dcnv2.structures.masks import ranges, repeated
 
-# Pixels of masks that are float at a time: 64 MiB.
+# Mask pixels that are converted to float at a time (64 MiB).
 MASK_CHUNK = 2**24
 # Windows are padded to the largest of their group, which has at most this many times their area.
 MAX_PADDING = 4
-# So few pixels of all masks are decoded as they are: finding windows takes longer.
+# Up to this many pixels, decoding all masks whole is faster than finding their windows.
 FEW_PIXELS = 2**17
 
 
@@ -26,8 +26,8 @@ def crop_masks(masks: Tensor | RunLengthMasks, boxes: Tensor, index: Tensor, siz
     object that is named becomes floats once, `MASK_CHUNK` pixels at a time.
 
     Args:
-        masks: K masks of a picture; a tensor is uint8 [K, H, W].
-        boxes: RoIs [P, 4] inside the picture, (x1, y1, x2, y2) in its pixels.
+        masks: K masks of an image; a tensor is uint8 [K, H, W].
+        boxes: RoIs [P, 4] inside the image, (x1, y1, x2, y2) in its pixels.
         index: int64 [P], the mask of each RoI.
         size: Rows and columns of the crops.
     """
@@ -88,7 +88,7 @@ def _groups(windows: Tensor) -> list[Tensor]:
 def _render(masks: RunLengthMasks, windows: Tensor) -> Tensor:
     """Returns the masks in their windows with a border of one pixel, int8 [U, height, width].
 
-    The border is zero, but beyond the right and the lower end of the picture it repeats the last
+    The border is zero, but beyond the right and the lower end of the image it repeats the last
     pixels, as RoIAlign does.
     """
     column, top, bottom = masks.runs.long().unbind(1)

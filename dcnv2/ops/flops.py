@@ -4,8 +4,8 @@
 A convolution counts as PyTorch counts conv2d of the same shape: two operations for each product of
 a sample with the kernel, in the backward once for the gradients of the samples and once for that of
 the kernel. What PyTorch leaves out (bias, arithmetic on single elements) is left out here too:
-the bilinear samples, the mask. So a RoI pooling, which has no other work, counts its samples: four
-products with corners each.
+the bilinear samples, the mask. A RoI pooling, which has no other work, counts its samples, four
+products each.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _conv_backward(
 
 
 def _register_pool(name: str, side_of: int) -> None:
-    """Register a pool's formulas; `side_of` is the place of the samples per axis in its schema."""
+    """Register a pool's formulas; `side_of` is the index of the samples per axis."""
 
     def products(arguments: Sequence[Any], out: Shape) -> int:
         side = arguments[side_of] or 2  # adaptive: depends on the boxes, so count 2 x 2

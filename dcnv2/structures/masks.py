@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class RunLengthMasks:
-    """N masks of one picture, each a list of runs within the columns of the picture.
+    """N masks of one image, each a list of runs within the columns of the image.
 
     It has the shape, the length and the indexing of the tensor [N, H, W] that it stands for, and
     moves between processes and devices like one. `dense()` makes that tensor; so does indexing by
@@ -22,7 +22,7 @@ class RunLengthMasks:
         runs: int32 [R, 3], each (column, top, bottom) with `bottom` exclusive, sorted by mask,
             column and top; every run has a pixel, and those of one mask do not overlap.
         first: int64 [N + 1], the runs of mask k are runs[first[k]:first[k + 1]].
-        size: Height and width of the picture.
+        size: Height and width of the image.
         refit: bool [N], whether a transform turned or cut the object since it was annotated, so
             that its box has to follow from its mask; by default nowhere.
     """
@@ -49,7 +49,7 @@ class RunLengthMasks:
 
     @classmethod
     def concatenate(cls, parts: Sequence[RunLengthMasks], size: tuple[int, int]) -> RunLengthMasks:
-        """Returns the masks of all parts, which are of one picture of (height, width)."""
+        """Returns the masks of all parts, which are of one image of (height, width)."""
         counts = torch.cat([torch.zeros(1, dtype=torch.int64), *(p.first.diff() for p in parts)])
         runs = torch.cat([torch.zeros(0, 3, dtype=torch.int32), *(part.runs for part in parts)])
         refit = torch.cat([torch.zeros(0, dtype=torch.bool), *(part.refit for part in parts)])
@@ -171,6 +171,13 @@ def ranges(start: Tensor, counts: Tensor) -> Tensor:
     return torch.arange(len(owner), device=owner.device) + (start - before)[owner]
 
 
+def expand_ranges(start: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns i, and start[i], start[i] + 1, ... with counts[i] entries for each i, int64."""
+    owner = np.repeat(np.arange(len(counts)), counts)
+    before = np.cumsum(counts) - counts
+    return owner, np.arange(len(owner)) + (start - before)[owner]
+
+
 def split_columns(
     start: np.ndarray, stop: np.ndarray, height: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -185,9 +192,7 @@ def split_columns(
         Runs (column, top, bottom), int32 [S, 3], and the run that each is a piece of, int64 [S].
     """
     first = start // height
-    counts = (stop - 1) // height - first + 1
-    piece = np.repeat(np.arange(len(counts)), counts)
-    column = first[piece] + np.arange(len(piece)) - (np.cumsum(counts) - counts)[piece]
+    piece, column = expand_ranges(first, (stop - 1) // height - first + 1)
     above = column * height
     top = np.maximum(start[piece] - above, 0)
     bottom = np.minimum(stop[piece] - above, height)

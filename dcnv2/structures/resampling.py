@@ -3,7 +3,7 @@
 
 Every transform of masks copies pixels: a pixel of the result is a pixel of the source, or outside
 of it. One map of source coordinates [2, H, W], transformed like a mask, therefore describes what
-happens to all masks of a picture, and gives the same pixels as transforming each. torchvision
+happens to all masks of an image, and gives the same pixels as transforming each. torchvision
 flattens a sample by PyTorch's pytree before it transforms the leaves; masks are registered there
 as a node whose only leaf is that map.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils._pytree import register_pytree_node
 from torchvision import tv_tensors
 
-from dcnv2.structures.masks import RunLengthMasks, split_columns
+from dcnv2.structures.masks import RunLengthMasks, expand_ranges, split_columns
 
 
 def source_map(size: tuple[int, int]) -> Tensor:
@@ -98,7 +98,7 @@ def _resample_axes(
     order = columns.argsort(kind="stable")
     begin = np.searchsorted(columns, column, sorter=order)
     counts = np.searchsorted(columns, column, side="right", sorter=order) - begin
-    run, place = _expand(begin, np.where(high > low, counts, 0))
+    run, place = expand_ranges(begin, np.where(high > low, counts, 0))
     runs = np.stack([x[order[place]], low[run] + first_row, high[run] + first_row], axis=1)
     owner = masks.owner.numpy()[run]
     runs = runs[np.lexsort([runs[:, 1], runs[:, 0], owner])]
@@ -114,7 +114,8 @@ def _is_cut(masks: RunLengthMasks, rows: np.ndarray, columns: np.ndarray) -> np.
     if not low.any() and (*high[::-1],) == masks.size:
         return np.zeros(len(masks), bool)
     windows = masks.windows().numpy()
-    return np.asarray(((windows[:, :2] < low) | (windows[:, 2:] > high)).any(axis=1))
+    outside = (windows[:, :2] < low) | (windows[:, 2:] > high)
+    return np.asarray(outside.any(axis=1))
 
 
 def _resample_pixels(
@@ -143,7 +144,7 @@ def _resample_pixels(
 
     starts, stops, owners = [], [], []
     for mask, (low, high) in enumerate(pairwise(masks.first.tolist())):
-        _, place = _expand(begin[low:high], counts[low:high])
+        _, place = expand_ranges(begin[low:high], counts[low:high])
         if len(place):
             start, stop = _runs_of_pixels(target[place])
             starts.append(start)
@@ -154,12 +155,6 @@ def _resample_pixels(
     )
     runs, piece = split_columns(start, stop, height)
     return runs, owner[piece], np.ones(len(masks), bool)
-
-
-def _expand(begin: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns i, and begin[i] + 0, begin[i] + 1, ... with counts[i] entries for each i."""
-    index = np.repeat(np.arange(len(counts)), counts)
-    return index, np.arange(len(index)) + (begin - np.cumsum(counts) + counts)[index]
 
 
 def _runs_of_pixels(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -107,7 +107,7 @@ DATA = [
     Patch(
         "boxes of cut objects not refitted to their masks",
         "structures/resampling.py",
-        "return ((windows[:, :2] < low) | (windows[:, 2:] > high)).any(axis=1)",
+        "return np.asarray(outside.any(axis=1))",
         "return np.zeros(len(masks), bool)",
         _REFIT,
     ),

@@ -129,7 +129,7 @@ ENGINE = [
     Patch(
         "the best checkpoint pruned",
         "engine/runtime/checkpoint.py",
-        'if best is None or old.name != _name(best["step"]):',
+        'if best is None or old.name != checkpoint_name(best["step"]):',
         "if True:",
         _OUTLIVES,
     ),
@@ -143,7 +143,7 @@ ENGINE = [
     Patch(
         "a best step without a checkpoint",
         "engine/runtime/checkpoint.py",
-        "if math.isnan(value) or not (folder / _name(step) / META).is_file():",
+        "if math.isnan(value) or not (folder / checkpoint_name(step) / META).is_file():",
         "if math.isnan(value):",
         _BEST,
     ),

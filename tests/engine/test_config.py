@@ -17,7 +17,7 @@ from dcnv2.engine.config import (
     shipped,
     to_yaml,
 )
-from dcnv2.engine.config.combinations import doubts
+from dcnv2.engine.config.combinations import schedule_warnings
 from dcnv2.engine.config.loading import CONFIGS, find_config
 from dcnv2.engine.config.ranges import RANGES
 
@@ -228,14 +228,14 @@ def test_a_split_that_is_named_twice_is_refused():
         parse_values({"data": {"train": ["train", "val", "train"]}})
 
 
-def test_parts_of_a_schedule_that_are_never_reached_are_doubtful():
+def test_parts_of_a_schedule_that_are_never_reached_are_reported():
     short = parse_values(
         {"train": {"steps": 100, "eval_every": 200}, "optim": {"milestones": [50, 100]}}
     )
-    texts = doubts(short)
+    texts = schedule_warnings(short)
     for text, key in zip(texts, ["warmup_steps", "milestones", "eval_every"], strict=True):
         assert key in text
-    assert doubts(parse_values({})) == []
+    assert schedule_warnings(parse_values({})) == []
 
 
 def test_every_numeric_option_has_a_range():

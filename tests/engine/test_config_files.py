@@ -4,7 +4,7 @@
 import pytest
 
 from dcnv2.engine.config import ConfigError, load_config
-from dcnv2.engine.config.yaml_file import LARGEST
+from dcnv2.engine.config.yaml_file import MAX_VALUES as MOST
 
 NINE = ",".join
 TENFOLD = [f"a{k}: &a{k} [{NINE([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 10)]
@@ -13,7 +13,10 @@ SPOILED = {
     "anchors that multiply": ("a0: &a0 [x]\n" + "".join(TENFOLD), "with its aliases"),
     "merged anchors that multiply": ("a0: &a0 {k: 1}\n" + "".join(MERGES), "with its aliases"),
     "an anchor inside itself": ("data: &a\n  augment: [*a]\n", "with its aliases"),
-    "too many values": (f"data: [{NINE('x' * (LARGEST + 1))}]", f"more than {LARGEST} values"),
+    "too many values": (
+        f"data: [{NINE('x' * (MOST + 1))}]",
+        f"more than {MOST} values",
+    ),
     "deep lists": ("[" * 500, "nested too deeply"),
     "deep mappings": ("".join(" " * k + "k:\n" for k in range(500)), "nested too deeply"),
     "a key twice": ("name: a\nname: b\n", "line 2: the key name occurs twice"),

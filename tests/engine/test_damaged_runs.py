@@ -138,13 +138,15 @@ def test_a_folder_of_checkpoints_that_is_none_is_not_taken_for_a_new_run(tmp_pat
         last_checkpoint(path)
 
 
-@pytest.mark.parametrize("harm", [*HARMS, "words", "nan"])
+WRONG_VALUES = {"words": "high", "nan": math.nan, "huge": 10**400, "true": True}
+
+
+@pytest.mark.parametrize("harm", [*HARMS, *WRONG_VALUES])
 def test_a_damaged_best_json_costs_no_checkpoint(folder, net, caplog, harm):
     mark_best(folder, 1, "box_AP", 0.5)
     best = folder / "best.json"
-    if harm in ("words", "nan"):
-        value = "high" if harm == "words" else math.nan
-        best.write_text(json.dumps({"step": 1, "metric": "box_AP", "value": value}))
+    if harm in WRONG_VALUES:
+        best.write_text(json.dumps({"step": 1, "metric": "box_AP", "value": WRONG_VALUES[harm]}))
     else:
         HARMS[harm](best)
     assert best_checkpoint(folder) is None

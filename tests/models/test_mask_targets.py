@@ -13,6 +13,19 @@ from dcnv2.structures import RunLengthMasks
 SIDE, SIZE = (52, 40), 14
 
 
+@pytest.fixture
+def aligned(monkeypatch):
+    """The sizes [U, 1, H, W] of the planes that RoIAlign gets, call by call."""
+    sizes = []
+
+    def align(planes, *operands):
+        sizes.append(planes.shape)
+        return roi_align(planes, *operands)
+
+    monkeypatch.setattr(mask_targets, "roi_align", align)
+    return sizes
+
+
 @pytest.fixture(autouse=True)
 def windows_are_used(monkeypatch):
     """Pictures of the tests are so small that their masks would be decoded whole."""
@@ -61,55 +74,35 @@ def test_rois_at_every_border_of_the_picture(index):
 
 @pytest.mark.parametrize("form", ["tensor", "run lengths"])
 @pytest.mark.parametrize("chunk", [1, 40 * 52, 2 * 42 * 54 + 1])
-def test_crops_in_parts_are_the_same(monkeypatch, chunk, form):
+def test_crops_in_parts_are_the_same(monkeypatch, aligned, chunk, form):
     masks, boxes, index = _case()
     wanted = crop_masks(masks, boxes, index, SIZE)
-    pixels = []
-
-    def align(planes, *operands):
-        pixels.append(planes.numel())
-        return roi_align(planes, *operands)
-
+    aligned.clear()
     monkeypatch.setattr(mask_targets, "MASK_CHUNK", chunk)
-    monkeypatch.setattr(mask_targets, "roi_align", align)
     if form == "run lengths":
         masks = RunLengthMasks.from_dense(masks)
     torch.testing.assert_close(crop_masks(masks, boxes, index, SIZE), wanted)
-    assert max(pixels) <= max(chunk, 42 * 54)
+    assert max(size.numel() for size in aligned) <= max(chunk, 42 * 54)
 
 
 @pytest.mark.parametrize("form", ["tensor", "run lengths"])
-def test_many_rois_of_one_object_share_its_mask(monkeypatch, form):
+def test_many_rois_of_one_object_share_its_mask(aligned, form):
     """128 RoIs of a 1000 px image would take half a gigabyte for copies of the same mask."""
     masks, boxes, index = _case()
-    seen = []
-
-    def align(planes, *operands):
-        seen.append(len(planes))
-        return roi_align(planes, *operands)
-
-    monkeypatch.setattr(mask_targets, "roi_align", align)
     if form == "run lengths":
         masks = RunLengthMasks.from_dense(masks)
     crop_masks(masks, boxes, torch.full_like(index, 3), SIZE)
-    assert seen == [1]
+    assert [size[0] for size in aligned] == [1]
 
 
-def test_small_windows_are_not_padded_to_a_large_one(monkeypatch):
+def test_small_windows_are_not_padded_to_a_large_one(aligned):
     masks = torch.zeros(9, 400, 300, dtype=torch.uint8)
     masks[0] = 1
     for k in range(1, 9):
         masks[k, 40 * k : 40 * k + 12, 5:15] = 1
-    pixels = []
-
-    def align(planes, *operands):
-        pixels.append(planes.numel())
-        return roi_align(planes, *operands)
-
-    monkeypatch.setattr(mask_targets, "roi_align", align)
     boxes = torch.tensor([[0.0, 0, 90, 80]]).repeat(9, 1)
     crop_masks(RunLengthMasks.from_dense(masks), boxes, torch.arange(9), SIZE)
-    assert sum(pixels) == 402 * 302 + 8 * 14 * 12
+    assert sum(size.numel() for size in aligned) == 402 * 302 + 8 * 14 * 12
 
 
 def test_masks_of_small_pictures_are_decoded_whole(monkeypatch):

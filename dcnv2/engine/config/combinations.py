@@ -29,8 +29,8 @@ def check_combinations(config: RunConfig) -> None:
             )
 
 
-def doubts(config: RunConfig) -> list[str]:
-    """Returns what is allowed, but hardly meant: parts of the schedule that are never reached."""
+def schedule_warnings(config: RunConfig) -> list[str]:
+    """Returns a text for each part of the schedule that the training never reaches."""
     steps, optim = config.train.steps, config.optim
     found = []
     if optim.warmup_steps >= steps:

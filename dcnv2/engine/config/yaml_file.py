@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Reads YAML files whose size in memory is not far from that on the disk."""
+"""Reads YAML files; rejects those whose aliases expand to far more values than they contain."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import yaml
 
 from dcnv2.engine.config.ranges import ConfigError
 
-LARGEST = 10_000
-"""Most values of a file. With anchors, a short text can stand for any number of them."""
+MAX_VALUES = 10_000
+"""Maximum number of values in a file, where an alias counts as the values that it stands for."""
 
 
 def load_yaml(path: Path) -> dict[Any, Any]:
     """Reads a file that holds one mapping.
 
     Raises:
-        ConfigError: the file can't be read, is not YAML, holds something else, a key twice in one
-            mapping, or too many values; the message names it.
+        ConfigError: the file cannot be read, is not YAML, is no mapping, or has a key twice in one
+            mapping or too many values; the message names it.
     """
     try:
         loader = yaml.SafeLoader(path.read_text(encoding="utf-8-sig"))
@@ -48,8 +48,8 @@ def _check_nodes(root: yaml.Node | None) -> None:
     while waiting:
         node = waiting.pop()
         count += 1
-        if count > LARGEST:
-            raise ValueError(f"with its aliases, it has more than {LARGEST} values")
+        if count > MAX_VALUES:
+            raise ValueError(f"with its aliases, it has more than {MAX_VALUES} values")
         if isinstance(node, yaml.SequenceNode):
             waiting += node.value
         elif isinstance(node, yaml.MappingNode):

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dcnv2.engine.config import RunConfig, to_yaml
-from dcnv2.engine.runtime.checkpoint import PREFIX, restore
-from dcnv2.engine.runtime.checkpoint_files import WEIGHTS, write_checksums
+from dcnv2.engine.runtime.checkpoint import checkpoint_name, restore
+from dcnv2.engine.runtime.checkpoint_files import META, WEIGHTS, write_checksums
 from dcnv2.engine.runtime.run_folder import describe
 
 RECORDS = ("log.txt", "metrics.csv", "eval.csv", "eval_classes.csv")
@@ -56,7 +56,7 @@ def _write(
     folder: Path, out: Path, config: RunConfig, model: nn.Module, meta: dict[str, Any]
 ) -> None:
     """Writes the files to a folder that will be renamed to `out`."""
-    target = folder / "checkpoints" / f"{PREFIX}{meta['step']:08d}"
+    target = folder / "checkpoints" / checkpoint_name(meta["step"])
     target.mkdir(parents=True)
     weights = {
         key: (value.half() if value.is_floating_point() else value).contiguous()
@@ -64,7 +64,7 @@ def _write(
     }
     save_file(weights, target / WEIGHTS)
     meta.pop("meter", None)
-    (target / "meta.json").write_text(json.dumps(meta, indent=1))
+    (target / META).write_text(json.dumps(meta, indent=1))
     write_checksums(target)
     for name in RECORDS:
         if (config.folder / name).is_file():

@@ -172,7 +172,6 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
 
 def _by_number(path: Path) -> list[Any]:
     """Sort key that puts frame_9 before frame_10."""
-
     parts = re.split(r"(\d+)", str(path))
     return [int(part) if index % 2 else part for index, part in enumerate(parts)]
 

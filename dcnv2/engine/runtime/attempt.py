@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What only draws or logs must not end a run."""
+"""Keeps errors of drawing and logging from ending a run."""
 
 import contextlib
 import logging
@@ -10,7 +10,7 @@ log = logging.getLogger("dcnv2")
 
 @contextlib.contextmanager
 def attempt(what: str) -> Iterator[None]:
-    """Turns an error in the block into a warning that names what is missing now.
+    """Turns an error in the block into a warning that names the missing output.
 
     Args:
         what: file or picture that the block writes.

@@ -15,6 +15,7 @@ import logging
 import math
 import os
 import re
+import reprlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,7 +80,7 @@ def save_checkpoint(
         OSError: writing failed, for example on a full disk; older checkpoints are unchanged.
         DamagedFileError: a weight is NaN or infinite; nothing was written.
     """
-    final = folder / _name(step)
+    final = folder / checkpoint_name(step)
     for weights in (model.state_dict(), average or {}):
         check_finite(weights, final)
     try:
@@ -122,7 +123,7 @@ def prune(folder: Path, keep: int) -> None:
     try:
         best = _read_best(folder)
         for old in list_checkpoints(folder)[:-keep]:
-            if best is None or old.name != _name(best["step"]):
+            if best is None or old.name != checkpoint_name(best["step"]):
                 # Renamed first: a partly deleted checkpoint must not look complete.
                 remove(old.rename(old.with_name(f".writing_{old.name}_gone")))
     except (OSError, DamagedFileError) as error:
@@ -163,6 +164,15 @@ def mark_best(folder: Path, step: int, metric: str, value: float) -> bool:
     """Marks the checkpoint of `step` as the best if `value` exceeds the best so far.
 
     A step without a checkpoint is not marked. Values of another metric are not compared.
+
+    Args:
+        folder: the run's folder of checkpoints.
+        step: number of updates done.
+        metric: such as `box_AP`.
+        value: from 0 to 1, or NaN, which is never the best.
+
+    Returns:
+        Whether the checkpoint was marked.
     """
     path = folder / BEST
     try:
@@ -172,7 +182,7 @@ def mark_best(folder: Path, step: int, metric: str, value: float) -> bool:
             "%s; kept as %s, and the search for the best begins anew", error, set_aside(path)
         )
         before = None
-    if math.isnan(value) or not (folder / _name(step) / META).is_file():
+    if math.isnan(value) or not (folder / checkpoint_name(step) / META).is_file():
         return False
     if before is not None and before["metric"] == metric and before["value"] >= value:
         return False
@@ -187,7 +197,7 @@ def best_checkpoint(folder: Path) -> Path | None:
     except DamagedFileError as error:
         log.warning("%s", error)
         return None
-    path = folder / _name(best["step"]) if best is not None else None
+    path = folder / checkpoint_name(best["step"]) if best is not None else None
     return path if path is not None and (path / META).is_file() else None
 
 
@@ -228,7 +238,8 @@ def restore(
     return model.to(device).eval(), meta
 
 
-def _name(step: int) -> str:
+def checkpoint_name(step: int) -> str:
+    """Returns the name of the folder of a checkpoint."""
     return f"{PREFIX}{step:08d}"
 
 
@@ -244,9 +255,11 @@ def _read_best(folder: Path) -> dict[str, Any] | None:
         and isinstance(metric, str)
         and isinstance(value, int | float)
         and not isinstance(value, bool)
-        and abs(value) < math.inf
+        and 0 <= value <= 1
     ):
-        raise DamagedFileError(path, f"wanted step, metric and value, got {best}")
+        raise DamagedFileError(
+            path, f"wanted step, metric and a value from 0 to 1, got {reprlib.repr(best)}"
+        )
     return best
 
 

@@ -11,7 +11,7 @@ log = logging.getLogger("dcnv2")
 class EarlyLog(logging.Handler):
     """Collects the records of a block, for `replay` into the handlers of the run.
 
-    Warnings are also shown at once, in case that the run never begins.
+    Warnings are also shown at once, in case the run never begins.
     """
 
     def __init__(self) -> None:

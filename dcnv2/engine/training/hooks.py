@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from torch import Tensor
 
-from dcnv2.engine.config.combinations import doubts
+from dcnv2.engine.config.combinations import schedule_warnings
 from dcnv2.engine.evaluation.evaluate import best_metric, evaluate, warn_of_limits
 from dcnv2.engine.inference.predict import prediction_sheet
 from dcnv2.engine.runtime.attempt import attempt
@@ -63,8 +63,8 @@ class LogMetrics(Hook):
             *(options.batch_size, comm.world_size, options.accumulate, share),
         )
         log.info(trainer.train_step.lr_text)
-        for doubt in doubts(trainer.config):
-            log.warning("%s", doubt)
+        for text in schedule_warnings(trainer.config):
+            log.warning("%s", text)
 
     def before_step(self, trainer: Trainer) -> None:
         if self._due(trainer, trainer.step + 1):

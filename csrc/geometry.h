@@ -77,22 +77,26 @@ DCNV2_HD double floor_of(double v) { return floor(v); }
 template <class T>
 struct Sample {
   int y, x;     // base pixel, -1 .. height - 1 and -1 .. width - 1; 0 where not inside
-  T ly, lx;  // distances from the base, 0 <= l < 1; NaN where the coordinate is NaN, 0 outside
+  T ly, lx;  // distances from the base, 0 <= l <= 1; NaN where the coordinate is NaN, 0 outside
   bool inside;  // false: value and every derivative are 0, unless `nan`
   bool nan;  // a coordinate is NaN
 };
 
+// The sample at (y + dy, x + dx), where y and x are whole numbers. Only the offset is split into a
+// whole number and a fraction, so that the fraction keeps all its digits however far y and x are
+// from 0: y + dy would be rounded.
 template <class T, class Size>
-DCNV2_HD Sample<T> make_sample(T y, T x, Size height, Size width) {
+DCNV2_HD Sample<T> make_sample(T y, T x, T dy, T dx, Size height, Size width) {
   Sample<T> s;
-  s.inside = y >= T(-1) && y < T(height) && x >= T(-1) && x < T(width);
-  s.nan = y != y || x != x;
-  const T base_y = floor_of(y), base_x = floor_of(x);
+  const T whole_y = floor_of(dy), whole_x = floor_of(dx);
+  const T base_y = y + whole_y, base_x = x + whole_x;
+  s.inside = base_y >= T(-1) && base_y < T(height) && base_x >= T(-1) && base_x < T(width);
+  s.nan = dy != dy || dx != dx;
   s.y = s.inside ? static_cast<int>(base_y) : 0;
   s.x = s.inside ? static_cast<int>(base_x) : 0;
-  const bool near = s.inside || s.nan;  // an infinite coordinate gives 0, not inf - inf
-  s.ly = near ? y - base_y : T(0);
-  s.lx = near ? x - base_x : T(0);
+  const bool near = s.inside || s.nan;  // an infinite offset gives 0, not inf - inf
+  s.ly = near ? dy - whole_y : T(0);
+  s.lx = near ? dx - whole_x : T(0);
   return s;
 }
 

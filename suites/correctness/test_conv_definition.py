@@ -71,10 +71,13 @@ def test_non_finite_pixel_affects_the_samples_that_have_it_as_a_corner(
     assert not finite.all()
 
 
-@pytest.mark.parametrize("width", [300, 1500])
+@pytest.mark.parametrize("width", [64, 300, 1500, 8000, 70_000])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_coordinates_are_exact_far_from_the_origin(target, dtype, width):
-    """Half types resolve coordinates beyond 128 only to an eighth of a pixel, or worse."""
+    """Half types resolve coordinates beyond 128 only to an eighth of a pixel, or worse.
+
+    A float32 coordinate beyond 65,536 is a multiple of 1/128 pixel.
+    """
     problem = ConvProblem(
         batch=1, in_channels=4, out_channels=2, height=3, width=width, kernel=(2, 3),
         deform_groups=2, dtype=dtype, offsets="smooth", seed=1,

@@ -7,13 +7,13 @@ the others are typical mistakes. A mutant that no claim detects shows that a cla
 """
 
 from suites.mutants.backend import Mutant
-from suites.mutants.conv_geometry import GEOMETRY
+from suites.mutants.conv_geometry import GEOMETRY, WIDE_IMAGES
 from suites.mutants.conv_operands import OPERANDS
 from suites.mutants.conv_sums import SUMS
 from suites.mutants.pools import POOLS, UNCHANGED_POOLS
 from suites.tolerance.naive_conv import NaiveConv
 
 UNCHANGED = [Mutant("naive convolution", NaiveConv, "deform_conv2d"), *UNCHANGED_POOLS]
-MUTANTS = [*GEOMETRY, *OPERANDS, *SUMS, *POOLS]
+MUTANTS = [*GEOMETRY, *OPERANDS, *SUMS, *POOLS, *WIDE_IMAGES]
 
 __all__ = ["MUTANTS", "UNCHANGED", "Mutant"]

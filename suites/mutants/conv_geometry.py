@@ -9,6 +9,7 @@ from suites.mutants.backend import mutants_of
 from suites.tolerance.naive_conv import NaiveConv
 
 GEOMETRY, mutant = mutants_of(NaiveConv, "deform_conv2d")
+WIDE_IMAGES, wide_mutant = mutants_of(NaiveConv, "deform_conv2d")  # detected there only
 
 
 def _mistake(purpose, **change):
@@ -43,7 +44,7 @@ def _all_y_first(step, offset, sizes):
 
 
 def _in_dtype(dtype):
-    return lambda step, base, shift: step(base.to(dtype), shift.to(dtype)).to(shift.dtype)
+    return lambda step, base, shift: (base.to(dtype) + shift.to(dtype)).double()
 
 
 def _each_corner(change):
@@ -155,4 +156,7 @@ mutant("slope without the other axis's weight",
        corners=_each_corner(_unweighted_slope))
 mutant("slope zero where a corner is off the map",
        corners=_each_corner(_no_slope_at_the_edge))
+
+wide_mutant("coordinates in float32", "every implementation that adds the offset to the position",
+            moved=_in_dtype(torch.float32))
 # fmt: on

@@ -14,6 +14,7 @@ _CONV, _GRADIENTS, _POOLS = "test_conv_definition.py", "test_conv_gradients.py",
 EQUALS = f"{_CONV}::test_equals_the_reference"
 WIDE = f"{_CONV}::test_channels_in_whole_vectors_equal_the_reference"
 TILES = f"{_CONV}::test_many_pixels_of_many_channels_equal_the_reference"
+FAR = f"{_CONV}::test_coordinates_are_exact_far_from_the_origin"
 EXTREME = f"{_CONV}::test_non_finite_or_out_of_range_offsets_affect_only_their_samples"
 COLUMN = "test_conv_identities.py::test_layout_of_one_column_changes_nothing"
 KINK = f"{_CONV}::test_slope_at_a_kink_is_the_right_sided_one"

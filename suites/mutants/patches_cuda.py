@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Mutants of the SIMT kernels of the CUDA library, which support every problem."""
 
-from suites.mutants.patches import EQUALS, POOL, TILES, Patch
+from suites.mutants.patches import EQUALS, FAR, POOL, TILES, Patch
 
 _COMMON = "common.cuh"
 _FORWARD = "forward.cu"
@@ -18,8 +18,8 @@ CUDA = [
     _file(
         "y and x of an offset exchanged",
         _COMMON,
-        "Acc(a.g.tap_y(p.y, tap)) + dy, Acc(a.g.tap_x(p.x, tap)) + dx",
-        "Acc(a.g.tap_y(p.y, tap)) + dx, Acc(a.g.tap_x(p.x, tap)) + dy",
+        "dy, dx, a.g.height,",
+        "dx, dy, a.g.height,",
         built=_FORWARD,
     ),
     _file(
@@ -39,9 +39,10 @@ CUDA = [
     _file(
         "coordinates rounded to float16",
         _COMMON,
-        "Acc(a.g.tap_x(p.x, tap)) + dx",
-        "Acc(__half2float(__float2half_rn(float(a.g.tap_x(p.x, tap)) + float(dx))))",
-        "test_conv_definition.py::test_coordinates_are_exact_far_from_the_origin",
+        "dy, dx, a.g.height,",
+        "dy, Acc(__half2float(__float2half_rn(float(a.g.tap_x(p.x, tap)) + float(dx)))) - "
+        "Acc(a.g.tap_x(p.x, tap)), a.g.height,",
+        FAR,
         built=_FORWARD,
     ),
     _file(

@@ -8,6 +8,7 @@ from suites.mutants.patches import (
     CONV_OF_CPU,
     EQUALS,
     EXTREME,
+    FAR,
     KINK,
     POOL,
     POOL_NON_FINITE,
@@ -51,8 +52,8 @@ SHARED = [
     _conv("taps in column order", "tap / kernel_w, dilation_h", "tap / kernel_h, dilation_h"),
     _conv(
         "samples outside [0, H-1] zero: no interpolation across the border",
-        "s.inside = y >= T(-1) && y < T(height)",
-        "s.inside = y >= T(0) && y < T(height)",
+        "s.inside = base_y >= T(-1) && base_y < T(height)",
+        "s.inside = base_y >= T(0) && base_y < T(height)",
     ),
     _conv(
         "last column never read",
@@ -68,19 +69,25 @@ SHARED = [
     ),
     _conv(
         "coordinates truncated instead of floored",
-        "const T base_y = floor_of(y)",
-        "const T base_y = T(static_cast<int>(y))",
+        "const T whole_y = floor_of(dy)",
+        "const T whole_y = T(static_cast<int>(dy))",
     ),
     _conv(
         "NaN coordinates not detected",
-        "s.nan = y != y || x != x;",
+        "s.nan = dy != dy || dx != dx;",
         "s.nan = false;",
         EXTREME,
     ),
     _conv(
+        "fraction of the rounded sum of position and offset",
+        "s.lx = near ? dx - whole_x : T(0);",
+        "s.lx = near ? (x + dx) - base_x : T(0);",
+        FAR,
+    ),
+    _conv(
         "fraction of an infinite coordinate is infinity - infinity",
-        "s.ly = near ? y - base_y : T(0);",
-        "s.ly = y - base_y;",
+        "s.ly = near ? dy - whole_y : T(0);",
+        "s.ly = dy - whole_y;",
         EXTREME,
         cuda=_GRAD_OFFSET_MASK,
     ),
@@ -98,8 +105,9 @@ SHARED = [
     ),
     _conv(
         "no slope at -1, one pixel outside the map",
-        "y >= T(-1) && y < T(height) && x >= T(-1)",
-        "y > T(-1) && y < T(height) && x > T(-1)",
+        "base_y >= T(-1) && base_y < T(height) && base_x >= T(-1)",
+        "(base_y > T(-1) || dy > whole_y) && base_y < T(height) && "
+        "(base_x > T(-1) || dx > whole_x)",
         KINK,
         cuda=_GRAD_OFFSET_MASK,
     ),

@@ -52,6 +52,11 @@ class Corner:
     slope_y: Tensor  # d weight / d y
     slope_x: Tensor
 
+    def rounded(self, dtype: torch.dtype) -> Corner:
+        """The corner with its weight and slopes in another dtype."""
+        numbers = (self.weight, self.slope_y, self.slope_x)
+        return Corner(self.index, self.on_map, *(number.to(dtype) for number in numbers))
+
 
 class NaiveGeometry:
     """The geometry of a deformable convolution, a method for each step.
@@ -108,8 +113,8 @@ class NaiveGeometry:
         return self.moved(base_y, shift_y), self.moved(base_x, shift_x)
 
     def moved(self, base: Tensor, shift: Tensor) -> Tensor:
-        """A coordinate."""
-        return base + shift
+        """A coordinate, in float64: its distance from a pixel has every digit that counts."""
+        return base.double() + shift.double()
 
     def inside(self, y: Tensor, x: Tensor, sizes: Sizes) -> Tensor:
         """Samples that can touch the map; the right-sided slope reaches y = -1."""
@@ -157,4 +162,5 @@ class NaiveGeometry:
     def located(self, offset: Tensor, sizes: Sizes, purpose: str) -> list[Corner]:
         """The corners that one of `PASSES` uses."""
         used = self.pass_sizes(sizes, purpose)
-        return self.corners(*self.points(offset, used), used)
+        corners = self.corners(*self.points(offset, used), used)
+        return [corner.rounded(offset.dtype) for corner in corners]

@@ -13,7 +13,7 @@ void locate_row(T row, const T* __restrict__ column, const T* __restrict__ offse
                 int64_t weight_stride) {
   const int last_y = int(height - 2), last_x = int(width - 2);
   for (int64_t p = 0; p < count; ++p) {
-    const Sample<T> s = make_sample(row + offset_y[p], column[p] + offset_x[p], height, width);
+    const Sample<T> s = make_sample(row, column[p], offset_y[p], offset_x[p], height, width);
     const bool whole = s.inside && s.y >= 0 && s.y <= last_y && s.x >= 0 && s.x <= last_x;
     top[p] = whole ? s.y : s.inside ? kBorder - s.y : kOutside;
     left[p] = s.x;

@@ -101,7 +101,7 @@ __device__ __forceinline__ Sample<Acc> load_sample(const ConvArgs& a, OutPixel p
   if (a.mask.data != nullptr) {
     mask = load_as<Acc>(a.mask.data, a.mask.dtype, a.mask.index(p.n, channel, p.y, p.x));
   }
-  return make_sample<Acc>(Acc(a.g.tap_y(p.y, tap)) + dy, Acc(a.g.tap_x(p.x, tap)) + dx, a.g.height,
+  return make_sample<Acc>(Acc(a.g.tap_y(p.y, tap)), Acc(a.g.tap_x(p.x, tap)), dy, dx, a.g.height,
                           a.g.width);
 }
 

@@ -81,8 +81,8 @@ __device__ __forceinline__ Sample<float> consume_sample(const ConvArgs& a, const
   const TapPosition k = tap_position(id.tap, int(g.kernel_w));
   const int y = undeformed(p.y, int(g.stride_h), int(g.pad_h), k.row, int(g.dilation_h));
   const int x = undeformed(p.x, int(g.stride_w), int(g.pad_w), k.column, int(g.dilation_w));
-  return make_sample(float(y) + widen_raw(a.offset.dtype, raw.dy),
-                     float(x) + widen_raw(a.offset.dtype, raw.dx), int(g.height), int(g.width));
+  return make_sample(float(y), float(x), widen_raw(a.offset.dtype, raw.dy),
+                     widen_raw(a.offset.dtype, raw.dx), int(g.height), int(g.width));
 }
 
 // What to load for a sample: the address of channel 0 of its upper left pixel, byte distances to

@@ -67,17 +67,31 @@ def shift_rows(samples: Samples, first: Tensor, parts: int, part: Tensor) -> Sam
 # ---- positions
 
 
-def zero_padded_samples(y: Tensor, x: Tensor, height: int, width: int) -> Samples:
-    """Place points on a map that is zero outside: bilinear in a border of one pixel.
+def zero_padded_samples(
+    y: Tensor, x: Tensor, dy: Tensor, dx: Tensor, height: int, width: int
+) -> Samples:
+    """Place the points (y + dy, x + dx) on a map that is zero outside.
 
-    The lower corner is the floor, so that the derivative at an integer is the right-sided one, at
-    -1 as well. Far points are first clamped to just outside, so that no huge number is cast to an
-    integer.
+    It is bilinear in a border of one pixel. The lower corner is the floor, so that the derivative
+    at an integer is the right-sided one, at -1 as well. `y` and `x` are whole numbers: only the
+    offset is split into a whole number and a fraction, which then keeps all its digits.
     """
-    y, x = _limit(y, -2, height), _limit(x, -2, width)
-    top, left = _floor_index(y), _floor_index(x)
-    rows = _rows(top, top + 1, left, left + 1, height, width)
-    return Samples(rows, y - y.floor(), x - x.floor())
+    top, ly = _split(y, dy, height)
+    left, lx = _split(x, dx, width)
+    return Samples(_rows(top, top + 1, left, left + 1, height, width), ly, lx)
+
+
+def _split(whole: Tensor, offset: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The pixel at or before whole + offset, and the distance from it.
+
+    Points that touch no pixel are placed just outside, so that no huge number is cast to an
+    integer and no infinity is subtracted from itself.
+    """
+    floor = offset.detach().floor()
+    base = whole + floor
+    far = (base < -2) | (base > size)
+    fraction = torch.where(far, 0, offset - floor)
+    return _limit(base, -2, size).nan_to_num(nan=-2).long(), fraction
 
 
 def clamped_samples(y: Tensor, x: Tensor, height: int, width: int, keep: Tensor) -> Samples:

@@ -59,9 +59,8 @@ def _taps(
         i, j = divmod(tap, kw)
         base_y = rows * geometry.stride[0] + (i * geometry.dilation[0] - geometry.padding[0])
         base_x = columns * geometry.stride[1] + (j * geometry.dilation[1] - geometry.padding[1])
-        y = base_y + offset[:, tap, 0].to(dtype)
-        x = base_x + offset[:, tap, 1].to(dtype)
-        samples = bilinear.zero_padded_samples(y, x, height, width)
+        dy, dx = (offset[:, tap, axis].to(dtype) for axis in (0, 1))
+        samples = bilinear.zero_padded_samples(base_y, base_x, dy, dx, height, width)
         samples = bilinear.shift_rows(samples, image, groups, part)
         yield tap, samples, None if mask is None else mask[:, tap].to(dtype)
 

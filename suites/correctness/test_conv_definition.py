@@ -114,6 +114,56 @@ def test_many_pixels_of_many_channels_equal_the_reference(target, dtype, offsets
     assert_equals_reference(target, problem, target.run(problem))
 
 
+def _narrow(dtype, groups, channels, outputs, deform_groups):
+    return ConvProblem(
+        batch=1, in_channels=channels, out_channels=outputs, height=5, width=6, kernel=(2, 3),
+        stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=groups, deform_groups=deform_groups,
+        dtype=dtype, seed=7,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("groups", "channels", "outputs", "deform_groups"),
+    [
+        (32, 256, 256, 2),  # 8 channels of a group, as in ResNeXt
+        (64, 256, 512, 1),  # 4, with twice the outputs
+        (256, 256, 256, 1),  # depthwise
+        (16, 128, 64, 4),  # deform groups narrower than a tile
+        (12, 96, 96, 3),  # no divisor fills a tile
+        (4, 192, 64, 3),  # groups and deform groups that do not divide one another
+        (2, 384, 768, 1),  # wide groups
+    ],
+)
+def test_groups_equal_the_reference(target, groups, channels, outputs, deform_groups, dtype):
+    """Kernels may compute narrow groups together, with zeros between them in the weight."""
+    problem = target.adapt_fixed(_narrow(dtype, groups, channels, outputs, deform_groups))
+    require_supported(target, problem)
+    assert_equals_reference(target, problem, target.run(problem))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("deform_groups", [1, 16])
+def test_a_group_that_is_not_finite_leaves_the_others_as_they_are(target, deform_groups, dtype):
+    """Zero times infinity is NaN, so groups can't be computed as zeros of a wider weight."""
+    problem = target.adapt_fixed(_narrow(dtype, 16, 128, 64, deform_groups))
+    require_supported(target, problem)
+    image, grad = problem.operands(target.device)["input"], problem.grad_output(target.device)
+    image[:, 0, 2, 3] = grad[:, 0, 1, 1] = float("inf")
+    image[:, 7, 4, 5] = grad[:, 3, 2, 0] = float("nan")
+    got = run_with(target, problem, input=image, grad_output=grad)
+    expectation = target.session.expectation(problem)
+    axes = {"output": 1, "grad_input": 1, "grad_weight": 0, "grad_bias": 0}
+    if deform_groups == problem.groups:
+        axes |= {"grad_offset": 1, "grad_mask": 1}
+    for name, axis in axes.items():
+        result, want = got[name].cpu().double(), expectation.truth[name]
+        first = want.shape[axis] // problem.groups
+        result.narrow(axis, 0, first).copy_(want.narrow(axis, 0, first))
+        ratio = expectation.tolerances[name].error_ratio(result, want)
+        assert ratio <= 1, f"{name} of other groups: error {ratio:.3g} times the tolerance"
+
+
 @pytest.mark.cuda_only
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_more_tiles_than_a_gpu_holds_at_once_equal_the_reference(target, dtype):

@@ -61,9 +61,9 @@ CUDA = [
         "kernel transposed",
         _FORWARD,
         """weight.index(group * outputs + o, k % channels, tap / g.kernel_w,
-                                           tap % g.kernel_w)""",
+                                             tap % g.kernel_w)""",
         """weight.index(group * outputs + o, k % channels, tap % g.kernel_h,
-                                           tap / g.kernel_h)""",
+                                             tap / g.kernel_h)""",
     ),
     _file(
         "__syncthreads() missing after tiles are stored",
@@ -96,8 +96,8 @@ CUDA = [
     _file(
         "grad_offset: slope along x used for y",
         _GRAD_OFFSET_MASK,
-        "at, mask[i] * slope_y(sample[i], dot[i])",
-        "at, mask[i] * slope_x(sample[i], dot[i])",
+        "mask[i] * slope_y(sample[i], dot[i])",
+        "mask[i] * slope_x(sample[i], dot[i])",
     ),
     _file(
         "grad_offset: warp reduction without its first step",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Mutants of the tensor-core kernels of the CUDA library; each runs on the path that uses it."""
 
-from suites.mutants.patches import EXTREME, TILES, WIDE, Patch
+from suites.mutants.patches import EXTREME, GROUPS, NOT_FINITE, TILES, WIDE, Patch
 
 _BILINEAR_PRODUCER = "bilinear_producer.cuh"
 _CORNER_DOTS = "corner_dots.cuh"
@@ -9,6 +9,7 @@ _FUSED_FORWARD = "fused_forward.cu"
 _FUSED_GRAD_INPUT = "fused_grad_input.cu"
 _FUSED_GRAD_OFFSET_MASK = "fused_grad_offset_mask.cu"
 _FUSED_GRAD_WEIGHT = "fused_grad_weight.cu"
+_FUSED_INPUT_OFFSET_MASK = "fused_grad_input_offset_mask.cu"
 _PACK_WEIGHT = "pack_weight.cu"
 
 
@@ -84,16 +85,73 @@ FUSED = [
     _file(
         "packed weight: first weight group used for all",
         _PACK_WEIGHT,
-        "group * a.g.group_out() + out",
-        "out",
+        "first_out = group * a.g.group_out();",
+        "first_out = 0;",
         "wgmma",
     ),
     _file(
         "packed weight: kernel transposed",
         _PACK_WEIGHT,
-        "in, tap / kernel_w, tap % kernel_w)",
-        "in, tap % a.g.kernel_h, tap / a.g.kernel_h)",
+        "row = tap / kernel_w, column = tap % kernel_w;",
+        "row = tap % int(a.g.kernel_h), column = tap / int(a.g.kernel_h);",
         "mma",
+    ),
+    _file(
+        "merged groups: weights off the diagonal",
+        _PACK_WEIGHT,
+        "if (!blocks.on_diagonal(o, c)) continue;",
+        "",
+        "wgmma",
+        GROUPS,
+    ),
+    _file(
+        "merged groups: gradients off the diagonal stored",
+        "store_weight.cuh",
+        "if (!blocks.on_diagonal(o0 + i, row % channels)) continue;",
+        "",
+        "wgmma",
+        GROUPS,
+        built=_FUSED_GRAD_WEIGHT,
+    ),
+    _file(
+        "merged groups: NaN of another group in the output",
+        _FUSED_FORWARD,
+        "if (a.merged_groups > 1) launch_simt_forward(unmerge_groups(flagged), stream);",
+        "",
+        "wgmma",
+        NOT_FINITE,
+    ),
+    _file(
+        "merged groups: NaN of another group in grad_input",
+        _FUSED_GRAD_INPUT,
+        "if (a.merged_groups > 1) {",
+        "if (false) {",
+        "mma",
+        NOT_FINITE,
+    ),
+    _file(
+        "merged groups: NaN of another group in grad_offset",
+        _FUSED_INPUT_OFFSET_MASK,
+        "if (a.merged_groups > 1) launch_simt_grad_offset_mask(unmerge_groups(a), stream);",
+        "",
+        "wgmma",
+        NOT_FINITE,
+    ),
+    _file(
+        "grad_offset: only the first block's partial sum",
+        _FUSED_INPUT_OFFSET_MASK,
+        "block < blocks; ++block",
+        "block < 1; ++block",
+        "wgmma",
+        GROUPS,
+    ),
+    _file(
+        "grad_offset: grad_output of the first weight groups in every block",
+        _FUSED_GRAD_OFFSET_MASK,
+        "(S::kGrouped ? blockIdx.y * groups * outputs : 0)",
+        "0",
+        "wgmma",
+        GROUPS,
     ),
     _file(
         "packed weight: columns not permuted",

@@ -3,7 +3,7 @@
 
 from suites.mutants.patches import EQUALS, MANY_BINS, MANY_TILES, STREAM, Patch
 
-_LAUNCH = """forward_kernel<decltype(element)><<<grid, kTileThreads, 0, stream>>>(a);
+_LAUNCH = """<<<tiles.blocks(a), kTileThreads, 0, stream>>>(a, tiles);
   });
 """
 _TOO_MANY = _LAUNCH.replace("kTileThreads", "8 * kTileThreads")

@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add = group.addoption
     add("--device", help="cpu or cuda (default: cuda if there is one)")
     sets = ", ".join([*SETS, "pools", "sweeps", "step"])
-    add("--set", help=f"from {sets} (default: eight,pools; on a CPU cpu,pools)")
+    add("--set", help=f"from {sets} (default: eight,groups,pools; on a CPU cpu,pools)")
     add("--dtype", help=f"from {', '.join(DTYPES)} (default: bf16,fp16,tf32,fp32; on a CPU fp32)")
     add("--impl", help=f"from {', '.join(IMPLEMENTATIONS)} (default: all installed)")
     add("--pass", dest="passes", help=f"from {', '.join(PASSES)} (default: all)")
@@ -58,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
     installed = [
         name for name in IMPLEMENTATIONS if name != "mmcv" or importlib.util.find_spec("mmcv")
     ]
-    sets = "eight,pools" if gpu else "cpu,pools"
+    sets = "eight,groups,pools" if gpu else "cpu,pools"
     dtypes = "bf16,fp16,tf32,fp32" if gpu else "fp32"
     config.stash[_SELECTION] = Selection(
         device=device,

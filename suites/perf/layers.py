@@ -164,8 +164,29 @@ _FULL_HD = (
     _square("hd_full_dg8", "restoration, 1080p", 1, 64, (1080, 1920), deform_groups=8),
 )
 
+
+def _grouped() -> tuple[Layer, ...]:
+    """Layers with weight groups: ResNeXt-101 for 800x1344 images, few groups, and depthwise."""
+    stages = ((3, 512, (100, 168)), (4, 1024, (50, 84)), (5, 2048, (25, 42)))
+    resnext = [
+        _square(f"x101_{groups}g_c{stage}", f"ResNeXt-101 {kind}", 2, channels, size, groups=groups)
+        for kind, groups in (("32x8d", 32), ("64x4d", 64))
+        for stage, channels, size in stages
+    ]
+    size = (50, 84)
+    few = [
+        _square(f"c4_{groups}g", "256 channels in groups", 2, 256, size, groups=groups)
+        for groups in (2, 4, 8, 16)
+    ]
+    both = _square("c4_4g_dg4", "256 channels in groups", 2, 256, size, groups=4, deform_groups=4)
+    depthwise = _square("depthwise", "depthwise", 2, 256, size, groups=256)
+    wide = {"kernel": (5, 5), "padding": (2, 2)}
+    return (*resnext, *few, both, depthwise, replace(depthwise, name="depthwise_5x5", **wide))
+
+
 SETS: dict[str, tuple[Layer, ...]] = {
     "eight": EIGHT,
+    "groups": _grouped(),
     "cpu": CPU,
     "resnet": _resnet(),
     "video": _video(),

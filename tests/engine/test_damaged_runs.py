@@ -310,7 +310,6 @@ def test_commands_name_a_checkpoint_that_is_given_and_damaged(
         assert pd.read_csv(tmp_path / "row.csv")["step"].item() == 1
 
 
-@pytest.mark.slow
 def test_a_checkpoint_that_does_not_match_its_checksums_is_refused(trained, run):
     config = load_config(run)
     newest = run / "checkpoints" / "step_00000002"

@@ -71,7 +71,6 @@ def test_recorded_layers_are_those_of_the_net(model, image):
         assert layer.scale * layer.offset.shape[2] == pytest.approx(image.shape[2], rel=0.4)
 
 
-@pytest.mark.slow
 def test_the_last_layer_is_chosen_by_name(model, image):
     with pytest.raises(ValueError, match="is no deformable layer; there are backbone"):
         record(model, image, "backbone.nowhere")
@@ -79,7 +78,6 @@ def test_the_last_layer_is_chosen_by_name(model, image):
     assert len(record(model, image, chosen, depth=1)[0]) == 1
 
 
-@pytest.mark.slow
 def test_picture_is_written(model, image, tmp_path):
     draw_offsets(model, [image, image], tmp_path / "deep" / "offsets.png")
     assert (tmp_path / "deep" / "offsets.png").stat().st_size > 10_000

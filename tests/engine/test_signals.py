@@ -49,7 +49,6 @@ def stopped(long_run):
     return json.loads((output / "notes.json").read_text())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "workers", "ranks"), CASES)
 def test_a_signal_to_the_process_group_saves_and_exits_75(stopped, number, workers, ranks):
     notes = stopped[f"{number.name}_{workers}_{ranks}"]
@@ -59,7 +58,6 @@ def test_a_signal_to_the_process_group_saves_and_exits_75(stopped, number, worke
     assert not notes["left"], "loader processes end with their run"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("torchrun", [False, True], ids=["one_rank", "torchrun"])
 def test_timeout_saves_the_run(long_run, torchrun):
     config, output = long_run
@@ -121,7 +119,6 @@ def test_a_second_ctrl_c_waits_until_a_checkpoint_is_written(calls, monkeypatch)
         assert calls == [signal.SIGINT]
 
 
-@pytest.mark.slow
 def test_a_closed_terminal_saves_and_exits_75(long_run):
     """The terminal's end sends SIGHUP, and whatever is printed afterwards fails."""
     config, output = long_run

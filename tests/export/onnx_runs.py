@@ -13,7 +13,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImp
 from dcnv2 import export
 
 DYNAMIC = torch.export.Dim.DYNAMIC
-EXPORTERS = [pytest.param("dynamo", 19, marks=pytest.mark.slow), ("trace", 19)]
+EXPORTERS = [("dynamo", 19), ("dynamo", 22), ("trace", 19)]
 
 
 def export_onnx(model, example, axes, path, exporter, opset):

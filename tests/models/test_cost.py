@@ -17,7 +17,6 @@ from dcnv2.models.resnet import ARCHS, ResNet
 CLASSIFIER = 2048 * 1000  # products of the fc layer that a detector has not
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("arch", ARCHS)
 def test_bodies_cost_what_torchvision_states(arch):
     stated = next(iter(get_model_weights(arch))).meta
@@ -57,7 +56,6 @@ def test_parameters_are_named_and_shaped_as_torchvisions(arch, conv):
     assert got == wanted
 
 
-@pytest.mark.slow
 def test_operations_grow_with_the_image_and_with_each_part():
     def cost(**changes):
         config = ModelConfig(backbone=BackboneConfig(channels=64), min_size=[320], max_size=533)

@@ -12,14 +12,9 @@ FORMS = [
     pytest.param({"pool": "align"}, id="small-plain"),
     pytest.param({"pool": "dpool"}, id="small-dcnv1"),
     pytest.param({"pool": "mdpool", "deform_groups": 2}, id="small-dcnv2"),
-    *(
-        pytest.param({"arch": "resnet50", **form}, id=name, marks=pytest.mark.slow)
-        for name, form in {
-            "r50-c5-group": {"norm": "group"},
-            "r50-c4-frozen": {"norm": "frozen", "topology": "c4"},
-            "r50-fpn-frozen": {"norm": "frozen", "topology": "fpn"},
-        }.items()
-    ),
+    pytest.param({"arch": "resnet50", "norm": "group"}, id="r50-c5-group"),
+    pytest.param({"arch": "resnet50", "norm": "frozen", "topology": "c4"}, id="r50-c4-frozen"),
+    pytest.param({"arch": "resnet50", "norm": "frozen", "topology": "fpn"}, id="r50-fpn-frozen"),
 ]
 
 
@@ -83,7 +78,6 @@ def test_images_of_any_shape_keep_a_pixel_and_their_boxes(size):
     torch.testing.assert_close(target["boxes"], box / torch.tensor([width, height] * 2) * new)
 
 
-@pytest.mark.slow
 def test_masks_can_share_conv5_of_the_box_head():
     config = toy_config(arch="resnet50", topology="c4", norm="frozen")
     config.mask.shared = True
@@ -162,7 +156,6 @@ def test_training_wants_targets():
         build_model(toy_config())(toy_images())
 
 
-@pytest.mark.slow
 def test_a_thousand_objects_train_in_bounded_memory(monkeypatch):
     """No tensor on the way holds a float for every object and pixel, or object and anchor."""
     random = torch.Generator().manual_seed(0)

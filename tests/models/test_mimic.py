@@ -80,7 +80,6 @@ def test_an_image_without_positives_changes_nothing(alone):
         torch.testing.assert_close(loss, single[name])
 
 
-@pytest.mark.slow
 def test_nothing_positive_in_the_batch_is_zero_with_gradients():
     model = _model()
     images = toy_images()
@@ -90,7 +89,6 @@ def test_nothing_positive_in_the_batch_is_zero_with_gradients():
     assert all(p.grad is not None for p in model.mimic.parameters())
 
 
-@pytest.mark.slow
 def test_losses_do_not_depend_on_how_images_are_batched():
     model = _model(boxes_per_image=8)
     images = toy_images(sizes=((64, 64), (64, 64)))
@@ -103,7 +101,6 @@ def test_losses_do_not_depend_on_how_images_are_batched():
         torch.testing.assert_close(loss, (singles[0][name] + singles[1][name]) / 2)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("normalise", "divisor"), [("none", 1), ("image", 2), ("box", 4)])
 def test_normalisation_divides_the_sum(normalise, divisor):
     images = toy_images(sizes=((64, 64), (64, 64)))
@@ -116,7 +113,6 @@ def test_normalisation_divides_the_sum(normalise, divisor):
     torch.testing.assert_close(losses[normalise], losses["none"] / divisor)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("side", ["rcnn", "frcnn"])
 def test_stopped_gradients_do_not_reach_that_side(side):
     model = _model(stop_gradient=side)
@@ -141,7 +137,6 @@ def test_stopped_gradients_do_not_reach_that_side(side):
     assert open_side.any()
 
 
-@pytest.mark.slow
 def test_evaluation_knows_no_branch():
     with_branch, config = _model().eval(), toy_config()
     torch.manual_seed(0)

@@ -53,7 +53,6 @@ def test_dcnv1_pooling_branch_is_a_single_layer():
     assert _count(pool) == 7 * 7 * 256 * 98 + 98  # 1.23 M
 
 
-@pytest.mark.slow
 def test_conv4_and_conv5_share_stride_16():
     backbone = build_backbone(BackboneConfig())
     with torch.no_grad():
@@ -65,7 +64,6 @@ def test_conv4_and_conv5_share_stride_16():
     assert all(conv.stride == (1, 1) and conv.dilation == (2, 2) for conv in conv5)
 
 
-@pytest.mark.slow
 def test_pyramid_keeps_stride_32_in_conv5():
     backbone = build_backbone(BackboneConfig(topology="fpn", channels=32))
     with torch.no_grad():
@@ -73,7 +71,6 @@ def test_pyramid_keeps_stride_32_in_conv5():
     assert [m.shape[-1] for m in maps.values()] == [16, 8, 4, 2, 1]
 
 
-@pytest.mark.slow
 def test_rpn_reads_conv4_and_heads_read_conv5():
     model = build_model(toy_config(arch="resnet50"))
     seen = {}

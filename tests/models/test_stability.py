@@ -12,7 +12,6 @@ from dcnv2.models.resnet import ResNet
 from dcnv2.nn import DeformConv2dPack, ModulatedDeformConv2dPack
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["group", "batch"])
 @pytest.mark.parametrize("mask_scale", [1.0, 2.0])
 def test_activations_and_gradients_pass_thirteen_deformable_layers(norm, mask_scale):
@@ -74,7 +73,6 @@ def test_monitor_counts_what_layers_predict(pack, max_offset):
     assert monitor.take() == {}
 
 
-@pytest.mark.slow
 def test_monitor_comes_off_a_model_again():
     model = build_model(toy_config()).eval()
     monitor = OffsetMonitor(model)

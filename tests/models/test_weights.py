@@ -31,7 +31,6 @@ def imagenet():
     return net.eval()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("conv", ["plain", "dcnv1", "dcnv2"])
 def test_resnet50_weights_load(tmp_path, imagenet, conv, suffix):
@@ -71,7 +70,6 @@ def test_unknown_weights_name_the_known_ones():
         load_imagenet_weights([ResNet(BackboneConfig())], "resnet50", "IMAGENET1K_V9")
 
 
-@pytest.mark.slow
 def test_fpn_form_is_torchvisions_mask_rcnn():
     torch.manual_seed(0)
     sizes = {"min_size": 64, "max_size": 96}
@@ -119,7 +117,6 @@ def test_frozen_parts_get_no_gradient():
     assert any(isinstance(m, torch.nn.BatchNorm2d) for m in body.layer2.modules())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True])
 def test_c4_form_loads_conv5_into_its_heads(tmp_path, imagenet, shared):
     torch.save(imagenet.state_dict(), tmp_path / "w.pth")

@@ -116,7 +116,6 @@ def _compiled(function):
     return torch.compile(function, fullgraph=True, dynamic=True, backend="aot_eager")
 
 
-@pytest.mark.slow
 def test_compiled_convolution_with_dynamic_shapes(path):
     def block(input, offset, weight, bias, mask):
         return deform_conv2d(input, offset, weight, bias, 1, (1, 0), 1, mask).relu()
@@ -136,7 +135,6 @@ def test_compiled_convolution_with_dynamic_shapes(path):
         )
 
 
-@pytest.mark.slow
 def test_compiled_pools_with_a_dynamic_number_of_rois(path):
     def pools(input, rois, offset):
         both = deform_roi_pool(input, rois, offset, None, (3, 2), 0.5)
@@ -153,7 +151,6 @@ def test_compiled_pools_with_a_dynamic_number_of_rois(path):
         torch.testing.assert_close(*grads)
 
 
-@pytest.mark.slow
 def test_compiled_pool_of_boxes_whose_number_depends_on_data(path):
     def pool(input, boxes, scores):
         kept = boxes[(scores > 0.5).nonzero().squeeze(1)]
@@ -166,7 +163,6 @@ def test_compiled_pool_of_boxes_whose_number_depends_on_data(path):
             torch.testing.assert_close(compiled(input, boxes, scores), pool(input, boxes, scores))
 
 
-@pytest.mark.slow
 def test_compiled_under_autocast(path):
     def block(input, offset, weight):
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -209,7 +205,6 @@ def test_convolution_passes_gradcheck(path):
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("modulated", [True, False])
 def test_convolution_passes_gradgradcheck(path, modulated):
     operands = conv_operands(batch=1)[: 5 if modulated else 4]
@@ -220,7 +215,6 @@ def test_convolution_passes_gradgradcheck(path, modulated):
     )
 
 
-@pytest.mark.slow
 def test_pools_pass_gradgradcheck(path):
     input, rois, offset, mask = pool_operands(8, (2, 3, 4), (1, 3, 4))
     torch.autograd.gradgradcheck(
@@ -241,7 +235,6 @@ def _value(op, operands):
     return op(input, offset, weight, bias, mask, *OPTIONS).pow(3).sum()
 
 
-@pytest.mark.slow
 def test_derivatives_of_derivatives_are_those_of_plain_autograd(path):
     operands = conv_operands(batch=1)
     results = []
@@ -280,7 +273,6 @@ def test_one_operand_can_require_a_gradient(path, chosen):
     assert all(t.grad is None for i, t in enumerate(one) if i != chosen)
 
 
-@pytest.mark.slow
 def test_compiled_autograd_gives_the_same_gradients(path):
     operands = conv_operands()
     input, rois, offset, mask = pool_operands(8, (2, 3, 4), (1, 3, 4))

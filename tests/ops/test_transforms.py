@@ -224,7 +224,6 @@ def test_a_compiled_operator_has_the_portable_paths_derivatives(derivative):
     torch.testing.assert_close(compiled(*operands), wanted)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("derivative", ["jvp", "forward level"])
 def test_a_compiled_function_has_derivatives(derivative):
     torch._dynamo.reset()

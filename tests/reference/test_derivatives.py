@@ -52,7 +52,6 @@ def _pool_operands(classes):
     )
 
 
-@pytest.mark.slow
 def test_deform_roi_pool_gradients():
     def pool(*operands):
         return reference.deform_roi_pool(*operands, output_size=2, spatial_scale=0.5, gamma=0.3)
@@ -61,7 +60,6 @@ def test_deform_roi_pool_gradients():
     assert torch.autograd.gradgradcheck(pool, _pool_operands(1), atol=1e-4)
 
 
-@pytest.mark.slow
 def test_deform_psroi_pool_gradients():
     def pool(*operands):
         return reference.deform_psroi_pool(*operands, output_size=2, spatial_scale=0.5)

@@ -105,6 +105,31 @@ __device__ __forceinline__ Sample<Acc> load_sample(const ConvArgs& a, OutPixel p
                           a.g.width);
 }
 
+// The blocks of a merged group's block-diagonal weight: the channels of one weight group each.
+// kMerged: whether there are several.
+template <bool kMerged>
+struct MergedBlocks {
+  int out = 0, in = 0;  // channels of a block
+
+  __device__ explicit MergedBlocks(const ConvArgs& a) {
+    if constexpr (!kMerged) return;
+    out = int(a.g.group_out() / a.merged_groups);
+    in = int(a.g.group_in() / a.merged_groups);
+  }
+  // Whether an output and an input channel, counted within the merged group, have a weight.
+  __device__ bool on_diagonal(int o, int c) const { return !kMerged || o / out == c / in; }
+};
+
+// Whether a SIMT kernel, given the flag of a tensor-core kernel, has nothing to compute.
+__device__ __forceinline__ bool nothing_to_mend(const ConvArgs& a) {
+  return a.nonfinite != nullptr && *a.nonfinite == 0;
+}
+// Whether it leaves a value as the tensor-core kernel has written it.
+template <class Acc>
+__device__ __forceinline__ bool keeps(const ConvArgs& a, Acc value) {
+  return a.nonfinite != nullptr && isfinite(value);
+}
+
 // Calls f with a value of the element type that `dtype` names.
 template <class F>
 void dispatch(Dtype dtype, F f) {

@@ -11,25 +11,30 @@ constexpr int kSquare = 32, kSquareThreads = 8;  // sums, and threads, along one
 // Transposes 32 x 32 sums through shared memory: they are read along the outputs and written along
 // the channels. Grid: squares of (tap, channel) rows, squares of outputs, groups. sums(group, row,
 // output) adds up the partial sums of an element.
-template <class T, class Sums>
+template <class T, bool kMerged, class Sums>
 __global__ void store_weight_kernel(ConvArgs a, Sums sums) {
   __shared__ accumulator_t<T> square[kSquare][kSquare + 1];
   const ConvGeometry& g = a.g;
   const int channels = int(g.group_in()), outputs = int(g.group_out()),
             rows = int(g.taps()) * channels;
+  const MergedBlocks<kMerged> blocks(a);
   const int row0 = blockIdx.x * kSquare, o0 = blockIdx.y * kSquare, group = blockIdx.z;
 #pragma unroll
   for (int i = threadIdx.y; i < kSquare; i += kSquareThreads) {
     const int row = row0 + i, o = o0 + threadIdx.x;
-    if (row < rows && o < outputs) square[i][threadIdx.x] = sums(group, row, o);
+    if (row < rows && o < outputs && blocks.on_diagonal(o, row % channels)) {
+      square[i][threadIdx.x] = sums(group, row, o);
+    }
   }
   __syncthreads();
   const int row = row0 + threadIdx.x, tap = row / channels;
   if (row >= rows) return;
   T* to = static_cast<T*>(a.grad_weight.data) +
-          a.grad_weight.index(int64_t(group) * outputs + o0, row % channels, tap / int(g.kernel_w),
-                              tap % int(g.kernel_w));
+          a.grad_weight.index(int64_t(group) * outputs + o0,
+                              (kMerged ? row % channels % blocks.in : row % channels),
+                              tap / int(g.kernel_w), tap % int(g.kernel_w));
   for (int i = threadIdx.y; i < min(kSquare, outputs - o0); i += kSquareThreads) {
+    if (!blocks.on_diagonal(o0 + i, row % channels)) continue;
     to[i * a.grad_weight.stride_n] = narrow<T>(square[threadIdx.x][i]);
   }
 }
@@ -39,7 +44,12 @@ void launch_store_weight(const ConvArgs& a, const Sums& sums, cudaStream_t strea
   const ConvGeometry& g = a.g;
   const dim3 grid(ceil_div(g.taps() * g.group_in(), kSquare), ceil_div(g.group_out(), kSquare),
                   g.groups);
-  store_weight_kernel<T, Sums><<<grid, dim3(kSquare, kSquareThreads), 0, stream>>>(a, sums);
+  const dim3 threads(kSquare, kSquareThreads);
+  if (a.merged_groups > 1) {
+    store_weight_kernel<T, true, Sums><<<grid, threads, 0, stream>>>(a, sums);
+  } else {
+    store_weight_kernel<T, false, Sums><<<grid, threads, 0, stream>>>(a, sums);
+  }
   check(cudaGetLastError(), "grad_weight sum");
 }
 

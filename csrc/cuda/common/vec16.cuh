@@ -69,6 +69,14 @@ __device__ __forceinline__ uint4 make_vec16(const float (&v)[4], float) {
           __float_as_uint(v[3])};
 }
 
+template <int kCount>
+__device__ __forceinline__ bool all_finite(const float (&v)[kCount]) {
+  bool finite = true;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) finite &= isfinite(v[i]);
+  return finite;
+}
+
 // A vector that no thread writes during the kernel.
 __device__ __forceinline__ uint4 load_vec16(const char* at) {
   return __ldg(reinterpret_cast<const uint4*>(at));

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "cuda/dispatch/merge_groups.h"
 #include "cuda/dispatch/paths.h"
 #include "cuda/dispatch/run_plan.h"
 
@@ -23,14 +24,14 @@ Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& we
   const cudaStream_t stream = current_stream(input);
   const Shape sizes{g.batch, g.out_channels, g.out_height, g.out_width};
   const Result output(input, sizes, wants_channels_last(input));
-  if (output.wanted.numel() == 0) return output.wanted;
+  if (output.written.numel() == 0) return output.finish(stream);
 
-  const Tensor input_nhwc = channels_last(input, stream);
+  OptionalTensor input_nhwc = channels_last(input, stream);
   ConvArgs a{};
   a.g = g;
   a.dtype = kernel_dtype(input.scalar_type());
   a.allow_tf32 = allow_tf32;
-  a.input = input_nhwc.data_ptr();
+  a.input = input_nhwc->data_ptr();
   a.offset = view(offset);
   a.mask = view(mask);
   a.weight = view(weight);
@@ -38,27 +39,29 @@ Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& we
   a.bias_stride = bias ? bias->stride(0) : 0;
   a.output = output.written.data_ptr();
   const Path path = choose_path(a, current_capability()).path;
-  run_plans({path == Path::kSimt ? plan_forward(a) : plan_fused_forward(a, path)}, input, stream);
+  PassRunner(input, stream)
+      .run(path == Path::kSimt ? plan_forward(a) : plan_fused_forward(merge_groups(a, path), path));
+  input_nhwc.reset();
   return output.finish(stream);
 }
 
-// The passes for the gradients of input, offset and mask that `a` requests by a pointer.
+// The passes for the gradients of input, offset and mask that `a` requests by a pointer, where that
+// of the input is not a fused pass of its own.
 std::vector<PassPlan> plan_sample_gradients(ConvArgs a, Path path) {
   std::vector<PassPlan> plans;
   auto add = [&](std::optional<PassPlan> plan) {
     if (plan) plans.push_back(*std::move(plan));
     return plan.has_value();
   };
-  if (a.grad_input != nullptr && add(plan_fused_grad_input(a, path))) a.grad_input = nullptr;
   const bool offset_mask = a.grad_offset.data != nullptr || a.grad_mask.data != nullptr;
   if (a.grad_input != nullptr && add(plan_fused_input_offset_mask(a, path))) return plans;
   // If the columns of an image are too large, its grad_input is left to the SIMT kernel.
   ConvArgs no_input = a;
   no_input.grad_input = nullptr;
   if (offset_mask && !add(plan_fused_input_offset_mask(no_input, path))) {
-    add(plan_grad_offset_mask(a));
+    add(plan_grad_offset_mask(unmerge_groups(a)));
   }
-  if (a.grad_input != nullptr) add(plan_grad_input(a));
+  if (a.grad_input != nullptr) add(plan_grad_input(unmerge_groups(a)));
   return plans;
 }
 
@@ -97,39 +100,49 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
     }
   }
 
-  const Tensor input_nhwc = channels_last(input, stream);
-  const Tensor grad = channels_last(grad_output, stream);
+  OptionalTensor input_nhwc = channels_last(input, stream);
+  OptionalTensor grad = channels_last(grad_output, stream);
   ConvArgs a{};
   a.g = g;
   a.dtype = kernel_dtype(input.scalar_type());
   a.allow_tf32 = allow_tf32;
-  a.input = input_nhwc.data_ptr();
-  a.grad_output = grad.data_ptr();
+  a.input = input_nhwc->data_ptr();
+  a.grad_output = grad->data_ptr();
   a.offset = view(offset);
   a.mask = view(mask);
   a.weight = view(weight);
 
+  PassRunner passes(input, stream);
   if (needs[kBias]) {
     a.grad_bias = grad_bias.data_ptr();
-    run_plans({plan_grad_bias(a)}, input, stream);
+    passes.run(plan_grad_bias(a));
   }
   if (empty) {
     return {gradient(kInput, input), grad_offset, grad_weight, grad_bias, grad_mask};
   }
   const Path path = choose_path(a, current_capability()).path;
+  if (path != Path::kSimt) a = merge_groups(a, path);
   if (needs[kWeight]) {
     a.grad_weight = view(grad_weight);
-    run_plans({path == Path::kSimt ? plan_grad_weight(a) : plan_fused_grad_weight(a, path)}, input,
-              stream);
+    passes.run(path == Path::kSimt ? plan_grad_weight(a) : plan_fused_grad_weight(a, path));
   }
   if (needs[kOffset]) a.grad_offset = view(grad_offset);
   if (need_mask) a.grad_mask = view(grad_mask);
   std::optional<Result> grad_input;
-  if (needs[kInput]) {
+  auto request_grad_input = [&] {
     grad_input.emplace(input, sizes_of(input), wants_channels_last(input));
     a.grad_input = grad_input->written.data_ptr();
+  };
+  // The fused pass does not read the input, whose copy makes room for the result.
+  const bool last = needs[kInput] && plan_fused_grad_input(a, path).has_value();
+  if (needs[kInput] && !last) request_grad_input();
+  for (const PassPlan& plan : plan_sample_gradients(a, path)) passes.run(plan);
+  input_nhwc.reset();
+  if (last) {
+    request_grad_input();
+    passes.run(*plan_fused_grad_input(a, path));
   }
-  run_plans(plan_sample_gradients(a, path), input, stream);
+  grad.reset();
   return {grad_input ? grad_input->finish(stream) : no_result(grad_output), grad_offset,
           grad_weight, grad_bias, grad_mask};
 }

@@ -46,6 +46,12 @@ struct ConvArgs {
   View4 grad_weight;        // as weight
   void* grad_bias;          // [out_channels]
   View4 grad_mask;          // as mask
+  // Weight groups of `weight` that make up one group of g (dispatch/merge_groups.h).
+  int64_t merged_groups = 1;
+  // With merged groups: a flag that a kernel sets if it writes a value that is not finite, which the
+  // zeros of a block-diagonal weight may have spread to another group. The SIMT kernels, given the
+  // flag, compute such values anew and leave all others.
+  uint32_t* nonfinite;
 };
 
 // The kernels of a convolution: the SIMT kernels support every dtype and shape; the fused kernels
@@ -61,7 +67,7 @@ struct WeightPlan {
 
 // The memory of a pass, which must live until the stream has run the kernels.
 struct PassMemory {
-  const void* weight = nullptr;  // packed
+  void* weight = nullptr;  // packed; with merged groups, the flag is behind it
   void* workspace = nullptr;
 };
 

@@ -38,21 +38,23 @@ inline Tensor channels_last(const Tensor& t, cudaStream_t stream) {
   return copy;
 }
 
-// A result that a kernel writes channels-last: the tensor to return and the tensor to write, which
-// are the same if the result is to be channels-last.
+// A result that a kernel writes channels-last. finish() returns it or a contiguous copy, which is
+// not allocated before: by then, what else the kernel needed may be free.
 struct Result {
-  Tensor wanted, written;
+  Tensor written;
+  bool copied;
 
   Result(const Tensor& like, const Shape& sizes, bool want_channels_last)
-      : wanted(new_result(like, sizes, want_channels_last)),
-        written(has_strides(wanted, channels_last_strides(sizes)) ? wanted
-                                                                  : new_result(like, sizes, true)) {
+      : written(new_result(like, sizes, true)),
+        copied(!want_channels_last && !has_strides(written, contiguous_strides(sizes))) {
+    if (!want_channels_last && !copied) written = new_result(like, sizes, false);  // exact strides
   }
 
   Tensor finish(cudaStream_t stream) const {
-    if (written.get() != wanted.get()) {
-      launch_copy(view(written), view(wanted), sizes_of(wanted).data(), stream);
-    }
+    if (!copied) return written;
+    const Shape sizes = sizes_of(written);
+    const Tensor wanted = new_result(written, sizes, false);
+    if (wanted.numel() > 0) launch_copy(view(written), view(wanted), sizes.data(), stream);
     return wanted;
   }
 };

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "build_info.h"
+#include "cuda/dispatch/merge_groups.h"
 
 namespace dcnv2::cuda {
 
@@ -26,13 +27,15 @@ std::atomic<Path> fastest{Path::kWgmma};
 
 // Why the tensor-core kernels do not support a problem; null if they do.
 const char* unsupported_reason(const ConvArgs& a, int capability) {
-  const ConvGeometry& g = a.g;
+  const ConvGeometry g = merge_groups(a, Path::kMma).g;
   const int64_t vector = a.dtype == Dtype::kFloat32 ? 4 : 8;
   if (a.dtype == Dtype::kFloat64) return "float64 has no tensor-core kernel";
   if (capability < 80) return "the tensor-core kernels need compute capability 8.0 or higher";
   if (g.group_in() % vector != 0 || g.deform_channels() % vector != 0 ||
       g.group_out() % vector != 0) {
-    return "channels of a group and of a deform group must be multiples of 8 (float32: 4)";
+    return "channels of a deform group, and of all groups or of some merged ones, must be "
+           "multiples "
+           "of 8 (float32: 4)";
   }
   if (g.batch * g.height * g.width > kMaxIndex || g.out_pixels() > kMaxIndex ||
       g.out_height * g.stride_h + g.kernel_h * g.dilation_h > kMaxIndex ||

@@ -27,12 +27,13 @@ struct RoiPasses {
     const torch::stable::accelerator::DeviceGuard guard(input.get_device_index());
     const cudaStream_t stream = current_stream(input);
     const Result output(input, call.output_sizes(), wants_channels_last(input));
-    if (output.wanted.numel() == 0) return output.wanted;
-    const Tensor input_nhwc = channels_last(input, stream);
+    if (output.written.numel() == 0) return output.finish(stream);
+    OptionalTensor input_nhwc = channels_last(input, stream);
     RoiPoolArgs a = args_of(call);
-    a.input = input_nhwc.data_ptr();
+    a.input = input_nhwc->data_ptr();
     a.output = output.written.data_ptr();
-    run_plans({plan_roi_pool(a)}, input, stream);
+    PassRunner(input, stream).run(plan_roi_pool(a));
+    input_nhwc.reset();
     return output.finish(stream);
   }
 
@@ -51,20 +52,22 @@ struct RoiPasses {
       return {grad_input, grad_offset, grad_mask};
     }
 
-    const Tensor input_nhwc = channels_last(input, stream);
-    const Tensor grad = channels_last(grad_output, stream);
+    OptionalTensor input_nhwc = channels_last(input, stream);
+    OptionalTensor grad = channels_last(grad_output, stream);
     RoiPoolArgs a = args_of(call);
-    a.input = input_nhwc.data_ptr();
-    a.grad_output = grad.data_ptr();
+    a.input = input_nhwc->data_ptr();
+    a.grad_output = grad->data_ptr();
     if (grad_offset.numel() > 0) a.grad_offset = view(grad_offset);
     if (grad_mask.numel() > 0) a.grad_mask = view(grad_mask);
     if (a.grad_offset.data != nullptr || a.grad_mask.data != nullptr) {
-      run_plans({plan_roi_pool_grad_offset_mask(a)}, input, stream);
+      PassRunner(input, stream).run(plan_roi_pool_grad_offset_mask(a));
     }
+    input_nhwc.reset();
     if (!need_input) return {no_result(grad_output), grad_offset, grad_mask};
     const Result result(input, sizes_of(input), wants_channels_last(input));
     a.grad_input = result.written.data_ptr();
-    run_plans({plan_roi_pool_grad_input(a)}, input, stream);
+    PassRunner(input, stream).run(plan_roi_pool_grad_input(a));
+    grad.reset();
     return {result.finish(stream), grad_offset, grad_mask};
   }
 };

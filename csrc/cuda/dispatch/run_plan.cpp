@@ -31,23 +31,20 @@ void print_plan(const PassPlan& plan, bool packed, const Tensor& input) {
 
 }  // namespace
 
-void run_plans(const std::vector<PassPlan>& plans, const Tensor& input, cudaStream_t stream) {
-  const WeightPlan* packed = nullptr;  // held in `weight`
-  OptionalTensor weight;
-  for (const PassPlan& plan : plans) {
-    const bool pack = plan.weight && !(packed && packed->layout.serves(plan.weight->layout));
-    if (prints_plans()) print_plan(plan, plan.weight && !pack, input);
-    if (pack) {
-      packed = &*plan.weight;
-      weight = new_workspace(input, packed->bytes);
-      packed->pack(weight->data_ptr(), stream);
-    }
-    OptionalTensor workspace;
-    if (plan.workspace > 0) workspace = new_workspace(input, plan.workspace);
-    plan.launch({.weight = plan.weight ? weight->data_ptr() : nullptr,
-                 .workspace = workspace ? workspace->data_ptr() : nullptr},
-                stream);
+void PassRunner::run(const PassPlan& plan) {
+  const bool pack = plan.weight && !(packed_ && packed_->serves(plan.weight->layout));
+  if (prints_plans()) print_plan(plan, plan.weight && !pack, input_);
+  if (pack) {
+    packed_ = plan.weight->layout;
+    weight_.reset();
+    weight_ = new_workspace(input_, plan.weight->bytes);
+    plan.weight->pack(weight_->data_ptr(), stream_);
   }
+  OptionalTensor workspace;
+  if (plan.workspace > 0) workspace = new_workspace(input_, plan.workspace);
+  plan.launch({.weight = plan.weight ? weight_->data_ptr() : nullptr,
+               .workspace = workspace ? workspace->data_ptr() : nullptr},
+              stream_);
 }
 
 }  // namespace dcnv2::cuda

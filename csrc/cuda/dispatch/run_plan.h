@@ -7,8 +7,19 @@
 
 namespace dcnv2::cuda {
 
-// Passes one after the other; the weight is packed once for those that follow each other and read
-// it in one layout. `input`: of the operator; the memory is on its device.
-void run_plans(const std::vector<PassPlan>& plans, const Tensor& input, cudaStream_t stream);
+// Runs passes one after the other; the weight is packed once for those that follow each other and
+// read it in one layout.
+class PassRunner {
+ public:
+  // `input`: of the operator; the memory of the passes is on its device.
+  PassRunner(const Tensor& input, cudaStream_t stream) : input_(input), stream_(stream) {}
+  void run(const PassPlan& plan);
+
+ private:
+  const Tensor& input_;
+  cudaStream_t stream_;
+  std::optional<PackedWeight> packed_;  // the layout of weight_
+  OptionalTensor weight_;
+};
 
 }  // namespace dcnv2::cuda

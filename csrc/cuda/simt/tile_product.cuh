@@ -3,7 +3,10 @@
 // convolution is such a product; they differ in what they load and where they store the result.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+
+#include "cuda/dispatch/launch.h"
 
 namespace dcnv2::cuda {
 
@@ -11,6 +14,28 @@ constexpr int kTile = 64;          // rows and columns of a tile
 constexpr int kDepth = 16;         // depth of one step
 constexpr int kTileThreads = 256;  // 16 x 16 threads of 4 x 4 results each
 constexpr int kPerThread = 4;
+
+// The tiles of a kernel along three axes. A block computes every gridDim.x-th of them.
+struct SimtTiles {
+  int64_t x, y, z;
+
+  DCNV2_HD int64_t count() const { return x * y * z; }
+
+  // Blocks for them: one each, or few where most launches have nothing to mend.
+  unsigned blocks(const ConvArgs& a) const {
+    constexpr int64_t kFew = 1024, kMost = 2147483647;
+    return unsigned(std::min(count(), a.nonfinite != nullptr ? kFew : kMost));
+  }
+};
+
+// Calls f(x, y, z) for the block's tiles.
+template <class F>
+__device__ void for_each_tile(const SimtTiles& tiles, F f) {
+  for (int64_t i = blockIdx.x; i < tiles.count(); i += gridDim.x) {
+    const int64_t line = i / tiles.x;
+    f(i % tiles.x, line % tiles.y, line / tiles.y);
+  }
+}
 
 // The extent of one product: `rows` x `depth` times `depth` x `cols`.
 struct ProductSize {

@@ -13,12 +13,26 @@ namespace dcnv2::cuda {
 // Up to this many output channels leave room in shared memory for tiles of 128 pixels.
 constexpr int kFewOutputs = 256;
 
+// Weight groups whose grad_output a block keeps in shared memory: all of them if columns go to
+// memory, else as many as have few outputs.
+inline int column_block_groups(const ConvArgs& a) {
+  const int groups = int(a.g.groups);
+  if (a.grad_input != nullptr) return groups;
+  int count = groups;
+  while (count > 1 && (groups % count != 0 || count * a.g.group_out() > kFewOutputs)) --count;
+  return count;
+}
+// Blocks that share the channels of a tile of pixels.
+inline int column_blocks(const ConvArgs& a) { return int(a.g.groups) / column_block_groups(a); }
+
 // Channels of a tile of columns: two swizzle atoms, or one where a second atom would be padding or
 // hold another group's channels.
 inline int column_tile(const ConvArgs& a, Path path) {
   constexpr int kOne = kRowElements<__half>;
   if (a.dtype == Dtype::kFloat32) return 2 * kRowElements<float>;
-  if (path == Path::kMma || a.g.out_channels > kFewOutputs) return 2 * kOne;
+  if (path == Path::kMma) return 2 * kOne;
+  if (a.g.groups > 1 && a.g.group_in() % (2 * kOne) != 0) return kOne;
+  if (column_block_groups(a) * a.g.group_out() > kFewOutputs) return 2 * kOne;
   const int64_t channels = a.g.deform_channels();
   const bool one = a.g.in_channels <= kOne ||
                    (channels % kOne == 0 && (channels <= 2 * kOne || channels % (2 * kOne) != 0));
@@ -49,6 +63,7 @@ bool columns_fit(const ConvArgs& a, Path path);
 
 // Computes the columns of a range of images and writes the requested ones of grad_offset and
 // grad_mask, and the columns if `columns` is not null. weight: packed by columns_weight(a, path).
+// With several column_blocks(a), a's grad_offset and grad_mask are the partial sums of all blocks.
 void launch_columns(const ConvArgs& a, const ImageRange& images, Path path,
                     const PackedWeight& packed, const void* weight, char* columns,
                     cudaStream_t stream);

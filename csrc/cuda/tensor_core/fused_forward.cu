@@ -2,6 +2,8 @@
 // The forward as one implicit GEMM: output[pixels, outputs] = samples[pixels, taps * channels] *
 // weight^T. Producer warps sample straight into shared memory and math warps multiply, so columns
 // never go through global memory.
+#include "cuda/dispatch/merge_groups.h"
+#include "cuda/simt/simt.cuh"
 #include "cuda/tensor_core/bilinear_producer.cuh"
 #include "cuda/tensor_core/tiles.cuh"
 
@@ -162,7 +164,8 @@ void launch(const ConvArgs& a, const PackedWeight& packed, const void* weight,
               .width = int(a.g.out_width),
               .channels = int(a.g.out_channels),
               .bias = a.bias,
-              .bias_stride = a.bias_stride},
+              .bias_stride = a.bias_stride,
+              .nonfinite = a.nonfinite},
       .zeros = static_cast<const char*>(weight) + packed.count() * sizeof(typename M::element),
   };
   launch_persistent(forward_kernel<M, kShareAddresses>, f, f.grid.tiles(),
@@ -199,7 +202,9 @@ PassPlan plan_fused_forward(const ConvArgs& a, Path path) {
           .tile_cols = cols,
           .weight = plan_weight(a, packed),
           .launch = [a, path, packed](const PassMemory& memory, cudaStream_t stream) {
-            launch(a, path, packed, memory.weight, stream);
+            const ConvArgs flagged = with_flag(a, packed, memory.weight);
+            launch(flagged, path, packed, memory.weight, stream);
+            if (a.merged_groups > 1) launch_simt_forward(unmerge_groups(flagged), stream);
           }};
 }
 

@@ -5,6 +5,8 @@
 // global memory, and nothing is scattered.
 #include <limits>
 
+#include "cuda/dispatch/merge_groups.h"
+#include "cuda/simt/simt.cuh"
 #include "cuda/tensor_core/oversized_rows.cuh"
 #include "cuda/tensor_core/pixel_entries.cuh"
 #include "cuda/tensor_core/tiles.cuh"
@@ -233,7 +235,8 @@ void launch_images(const ConvArgs& a, Path path, const PackedWeight& packed, int
                                   .width = int(g.width),
                                   .channels = int(g.in_channels),
                                   .bias = nullptr,
-                                  .bias_stride = 0},
+                                  .bias_stride = 0,
+                                  .nonfinite = a.nonfinite},
                           .lists = lists,
                           .oversized = oversized,
                           .grad_output = grad_output,
@@ -242,6 +245,9 @@ void launch_images(const ConvArgs& a, Path path, const PackedWeight& packed, int
     launch_persistent(grad_input_kernel<M>, f, f.grid.tiles(),
                       M::kMathThreads + M::kProducerThreads, sizeof(GradInputSmem<M>), stream);
     check(cudaGetLastError(), "fused grad_input");
+    if (a.merged_groups > 1) {
+      launch_simt_grad_input<typename M::element>(unmerge_groups(a), first, images, lists, stream);
+    }
   });
 }
 
@@ -267,8 +273,9 @@ std::optional<PassPlan> plan_fused_grad_input(const ConvArgs& a, Path path) {
       .weight = plan_weight(a, packed),
       .workspace = size_t(sample_lists_workspace(a.g, images, sizeof(float))),
       .launch = [a, path, packed, images](const PassMemory& memory, cudaStream_t stream) {
+        const ConvArgs flagged = with_flag(a, packed, memory.weight);
         for (int64_t first = 0; first < a.g.batch; first += images) {
-          launch_images(a, path, packed, first, std::min(images, a.g.batch - first), memory,
+          launch_images(flagged, path, packed, first, std::min(images, a.g.batch - first), memory,
                         stream);
         }
       }};

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The gradients of offset and mask, and of the input by columns in memory, a few images at a time.
+#include "cuda/dispatch/merge_groups.h"
 #include "cuda/sample_sort/cell_lists.cuh"
 #include "cuda/sample_sort/sample_lists.cuh"
+#include "cuda/simt/simt.cuh"
 #include "cuda/tensor_core/tile_config.cuh"
 #include "cuda/tensor_core/columns.cuh"
 
@@ -12,15 +14,21 @@ namespace {
 constexpr int64_t kColumnBytes = int64_t(64) << 20;  // of several images
 constexpr int64_t kMaxColumnBytes = int64_t(1) << 30;  // of one image
 
+constexpr int kSumThreads = 256;
+
+// Samples of the whole batch.
+int64_t samples(const ConvArgs& a) { return a.g.out_pixels() * a.g.deform_groups * a.g.taps(); }
+
 int64_t image_columns(const ConvArgs& a) {
   return a.g.out_height * a.g.out_width * a.g.taps() * ColumnSizes(a).row;
 }
 
 // How many images are processed at a time, and the layout of the workspace. Without grad_input
-// there are neither columns nor lists, and all images run at once. Otherwise the workspace is at
-// most kColumnBytes (or one image's columns), the lists of images_per_pass(g) images, and the
-// partial sums of oversized cells: 32 bytes for each channel of a deform group and kOversized of
-// their samples.
+// there are neither columns nor lists, and all images run at once; if several blocks share a pixel,
+// the workspace holds their partial sums of grad_offset and grad_mask. Otherwise it is at most
+// kColumnBytes (or one image's columns), the lists of images_per_pass(g) images, and the partial
+// sums of oversized cells: 32 bytes for each channel of a deform group and kOversized of their
+// samples.
 struct Workspace {
   PackedWeight packed;
   int64_t column_images, list_images;
@@ -28,7 +36,10 @@ struct Workspace {
 
   Workspace(const ConvArgs& a, Path path)
       : packed(columns_weight(a, path)), column_images(a.g.batch), list_images(a.g.batch) {
-    if (a.grad_input == nullptr) return;
+    if (a.grad_input == nullptr) {
+      if (column_blocks(a) > 1) total = 3 * column_blocks(a) * samples(a) * int64_t(sizeof(float));
+      return;
+    }
     list_images = images_per_pass(a.g);
     column_images = std::clamp<int64_t>(kColumnBytes / image_columns(a), 1, list_images);
     lists = align_256(column_images * image_columns(a));
@@ -37,6 +48,46 @@ struct Workspace {
     total = partial + int64_t(gather_workspace(layout, a.g.in_channels));
   }
 };
+
+// Adds up the partial sums of `blocks` in order. The result is dense, and the sums have its strides.
+__global__ void __launch_bounds__(kSumThreads)
+    sum_blocks_kernel(const float* partial, int64_t count, int blocks, View4 result) {
+  const int64_t i = int64_t(blockIdx.x) * kSumThreads + threadIdx.x;
+  if (i >= count) return;
+  float sum = 0;
+  for (int block = 0; block < blocks; ++block) sum += partial[block * count + i];
+  store_as<float>(result.data, result.dtype, i, sum);
+}
+
+// The gradients of offset and mask of all images.
+void launch_offset_mask(const ConvArgs& a, Path path, const Workspace& layout,
+                        const PassMemory& memory, cudaStream_t stream) {
+  const ImageRange all{0, a.g.batch};
+  const int blocks = column_blocks(a);
+  if (blocks == 1) {
+    return launch_columns(a, all, path, layout.packed, memory.weight, nullptr, stream);
+  }
+  auto* partial = static_cast<float*>(memory.workspace);
+  const int64_t count = samples(a);
+  check(cudaMemsetAsync(partial, 0, layout.total, stream), "partial sums");
+  ConvArgs sums = a;
+  auto redirect = [&](View4& view, float* to) {
+    if (view.data == nullptr) return;
+    view.data = to;
+    view.dtype = Dtype::kFloat32;
+  };
+  redirect(sums.grad_offset, partial);
+  redirect(sums.grad_mask, partial + 2 * blocks * count);
+  launch_columns(sums, all, path, layout.packed, memory.weight, nullptr, stream);
+  auto add_up = [&](const View4& from, int64_t size, const View4& to) {
+    if (to.data == nullptr) return;
+    sum_blocks_kernel<<<ceil_div(size, kSumThreads), kSumThreads, 0, stream>>>(
+        static_cast<const float*>(from.data), size, blocks, to);
+    check(cudaGetLastError(), "sum of grad_offset and grad_mask");
+  };
+  add_up(sums.grad_offset, 2 * count, a.grad_offset);
+  add_up(sums.grad_mask, count, a.grad_mask);
+}
 
 // All gradients of the images [first, end), which share their lists.
 void launch_images(const ConvArgs& a, Path path, const Workspace& layout, int64_t first,
@@ -67,8 +118,9 @@ void launch_images(const ConvArgs& a, Path path, const Workspace& layout, int64_
 void launch(const ConvArgs& a, Path path, const Workspace& layout, const PassMemory& memory,
             cudaStream_t stream) {
   if (a.grad_input == nullptr) {
-    const ImageRange all{0, a.g.batch};
-    return launch_columns(a, all, path, layout.packed, memory.weight, nullptr, stream);
+    launch_offset_mask(a, path, layout, memory, stream);
+    if (a.merged_groups > 1) launch_simt_grad_offset_mask(unmerge_groups(a), stream);
+    return;
   }
   for (int64_t first = 0; first < a.g.batch; first += layout.list_images) {
     const int64_t end = std::min(a.g.batch, first + layout.list_images);
@@ -88,7 +140,8 @@ std::optional<PassPlan> plan_fused_input_offset_mask(const ConvArgs& a, Path pat
                   .weight = plan_weight(a, layout.packed),
                   .workspace = size_t(layout.total),
                   .launch = [a, path, layout](const PassMemory& memory, cudaStream_t stream) {
-                    launch(a, path, layout, memory, stream);
+                    launch(with_flag(a, layout.packed, memory.weight), path, layout, memory,
+                           stream);
                   }};
 }
 

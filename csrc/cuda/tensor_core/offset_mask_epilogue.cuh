@@ -51,7 +51,7 @@ struct OffsetMaskEpilogue {
     for (int atom = 0; atom < kAtoms; ++atom) {
 #pragma unroll
       for (int i = 0; i < kItems; ++i)
-        prefetch(ahead[atom][i], ColumnTile{}, atom, row0 + i * kRowStep);
+        prefetch(ahead[atom][i], first_tile(), atom, row0 + i * kRowStep);
     }
   }
 
@@ -84,11 +84,15 @@ struct OffsetMaskEpilogue {
     return channel < int(f.conv.g.in_channels) ? channel / kVecSize<T> >> f.group_shift : -1;
   }
 
-  // The tile after this one, where lanes do not share samples: there is one pass over all groups.
+  // The block's first tile, and the one after another, where lanes do not share samples: there is
+  // one pass over all groups.
+  __device__ ColumnTile first_tile() const {
+    return {.channel = ChannelTiles<S::kGrouped>(f, 0).begin * M::kTileCols};
+  }
   __device__ ColumnTile next_tile(ColumnTile tile) const {
     tile.channel += M::kTileCols;
     if (!tile.last) return tile;
-    tile.channel = 0;
+    tile.channel = first_tile().channel;
     ++tile.tap;
     return tile;
   }
@@ -179,13 +183,22 @@ struct OffsetMaskEpilogue {
     if (vec % 4 == kGradMask) {
       if (f.conv.grad_mask.data == nullptr) return;
       const View4& to = f.conv.grad_mask;
-      store_narrow(to, to.index(p.n, channel, p.y, p.x), sample_gradient(w, sums, kGradMask));
+      store(to, to.index(p.n, channel, p.y, p.x) + block_start(f.mask_elements),
+            sample_gradient(w, sums, kGradMask));
     } else {
       if (f.conv.grad_offset.data == nullptr) return;
       const View4& to = f.conv.grad_offset;
-      store_narrow(to, to.index(p.n, 2 * channel + vec % 4, p.y, p.x),
-                   sample_gradient(w, sums, vec % 4));
+      store(to, to.index(p.n, 2 * channel + vec % 4, p.y, p.x) + block_start(f.offset_elements),
+            sample_gradient(w, sums, vec % 4));
     }
+  }
+  // Where the partial sums of this block begin, of `elements` each.
+  __device__ __forceinline__ int64_t block_start(int64_t elements) const {
+    return S::kGrouped ? blockIdx.y * elements : 0;
+  }
+  __device__ __forceinline__ void store(const View4& to, int64_t at, float value) {
+    if (S::kGrouped && f.conv.nonfinite != nullptr && !isfinite(value)) *f.conv.nonfinite = 1;
+    store_narrow(to, at, value);
   }
 
   // Writes the gradients of a sample whose deform group is the channels of a few lanes.
@@ -200,13 +213,13 @@ struct OffsetMaskEpilogue {
     if (a.grad_offset.data != nullptr) {
       const View4& to = a.grad_offset;
       const int64_t at = shared.table.grad_offset[row] + 2 * channel * to.stride_c;
-      store_narrow(to, at, sample_gradient(w, sums, kGradY));
-      store_narrow(to, at + to.stride_c, sample_gradient(w, sums, kGradX));
+      store(to, at, sample_gradient(w, sums, kGradY));
+      store(to, at + to.stride_c, sample_gradient(w, sums, kGradX));
     }
     if (a.grad_mask.data != nullptr) {
       const View4& to = a.grad_mask;
       const int64_t at = shared.table.grad_mask[row] + channel * to.stride_c;
-      store_narrow(to, at, sample_gradient(w, sums, kGradMask));
+      store(to, at, sample_gradient(w, sums, kGradMask));
     }
   }
 };

@@ -17,6 +17,7 @@ __global__ void pack_weight_kernel(ConvArgs a, PackedWeight packed, T* to) {
   const uint32_t vecs = packed.count() / packed.form.splits / kVecSize<T>;
   const uint32_t index = blockIdx.x * kThreads + threadIdx.x;
   if (index < a.g.in_channels) to[packed.count() + index] = T(0.0f);
+  if (index == 0 && a.nonfinite != nullptr) *a.nonfinite = 0;
   if (index >= vecs) return;
   uint32_t rest = index;
   auto take = [&](uint32_t count) {
@@ -35,13 +36,22 @@ __global__ void pack_weight_kernel(ConvArgs a, PackedWeight packed, T* to) {
   T values[kVecSize<T>] = {};
   if (col < packed.cols && depth < packed.depth) {
     const int out = packed.cols_are_out ? col : depth, in = packed.cols_are_out ? depth : col;
-    const int kernel_w = int(a.g.kernel_w);
-    const T* from =
-        static_cast<const T*>(a.weight.data) +
-        a.weight.index(group * a.g.group_out() + out, in, tap / kernel_w, tap % kernel_w);
-    const int64_t step = packed.cols_are_out ? a.weight.stride_c : a.weight.stride_n;
+    const int kernel_w = int(a.g.kernel_w), row = tap / kernel_w, column = tap % kernel_w;
+    const T* weight = static_cast<const T*>(a.weight.data);
+    const int64_t first_out = group * a.g.group_out();
+    if (a.merged_groups == 1) {
+      const T* from = weight + a.weight.index(first_out + out, in, row, column);
+      const int64_t step = packed.cols_are_out ? a.weight.stride_c : a.weight.stride_n;
 #pragma unroll
-    for (int i = 0; i < kVecSize<T>; ++i) values[i] = from[i * step];
+      for (int i = 0; i < kVecSize<T>; ++i) values[i] = from[i * step];
+    } else {
+      const MergedBlocks<true> blocks(a);
+      for (int i = 0; i < kVecSize<T>; ++i) {
+        const int o = out + (packed.cols_are_out ? 0 : i), c = in + (packed.cols_are_out ? i : 0);
+        if (!blocks.on_diagonal(o, c)) continue;
+        values[i] = weight[a.weight.index(first_out + o, c % blocks.in, row, column)];
+      }
+    }
   }
   const int tile_col = col % packed.tile_cols;
   char* at = reinterpret_cast<char*>(to) +
@@ -108,7 +118,7 @@ WeightPlan plan_weight(const ConvArgs& a, const PackedWeight& packed) {
   return {.layout = packed,
           .bytes = packed_weight_bytes(a, packed),
           .pack = [a, packed](void* to, cudaStream_t stream) {
-            launch_pack_weight(a, packed, to, stream);
+            launch_pack_weight(with_flag(a, packed, to), packed, to, stream);
           }};
 }
 

@@ -9,13 +9,24 @@
 
 namespace dcnv2::cuda {
 
+constexpr size_t kFlagBytes = 16;  // of ConvArgs::nonfinite, a whole vector
+
 PackedWeight forward_weight(const ConvArgs& a, int tile_cols, OperandForm form);
 PackedWeight backward_weight(const ConvArgs& a, int tile_cols, OperandForm form);
-// Bytes of the packed weight and of the zeros behind it.
+// Bytes of the packed weight, of the zeros behind it, and with merged groups of the flag behind those.
 inline size_t packed_weight_bytes(const ConvArgs& a, const PackedWeight& packed) {
-  return (packed.count() + a.g.in_channels) * element_size(a.dtype);
+  const size_t flag = a.merged_groups > 1 ? kFlagBytes : 0;
+  return (packed.count() + a.g.in_channels) * element_size(a.dtype) + flag;
 }
-// Packs packed.count() elements, then in_channels zeros.
+// Packs packed.count() elements, then in_channels zeros, and clears the flag.
 WeightPlan plan_weight(const ConvArgs& a, const PackedWeight& packed);
+// The arguments with their flag, behind the packed weight.
+inline ConvArgs with_flag(ConvArgs a, const PackedWeight& packed, void* weight) {
+  if (a.merged_groups > 1) {
+    a.nonfinite = reinterpret_cast<uint32_t*>(static_cast<char*>(weight) +
+                                              packed_weight_bytes(a, packed) - kFlagBytes);
+  }
+  return a;
+}
 
 }  // namespace dcnv2::cuda

@@ -101,7 +101,7 @@ void dispatch_pixel_product(const ConvArgs& a, Path path, int cols, F f) {
 }
 
 template <class Args>
-void launch_blocks(void (*kernel)(Args), const Args& args, int blocks, int threads,
+void launch_blocks(void (*kernel)(Args), const Args& args, dim3 blocks, int threads,
                    size_t shared_bytes, cudaStream_t stream) {
   const int bytes = static_cast<int>(shared_bytes);
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),

@@ -17,6 +17,7 @@ struct OutputMap {
   int height, width, channels;
   const void* bias;  // [channels], bias_stride elements apart; may be null
   int64_t bias_stride;
+  uint32_t* nonfinite;  // set if a value is not finite; may be null
 
   template <class T>
   __device__ float bias_of(int channel) const {
@@ -125,6 +126,7 @@ __device__ void math_tiles(const TileGrid& grid, const OutputMap& map,
         read_sums(product, i, j, v);
 #pragma unroll
         for (int k = 0; k < kVecSize<T>; ++k) v[k] += pipeline.bias[column + k];
+        if (map.nonfinite != nullptr && !all_finite(v)) *map.nonfinite = 1;
         *reinterpret_cast<uint4*>(to + column) = make_vec16(v, T{});
       }
     }

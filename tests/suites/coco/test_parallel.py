@@ -33,7 +33,6 @@ with StopRequest() as stop:
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_results_come_by_name_in_order(jobs, tmp_path):
     calls = {"b": (pow, (2, 5)), "a": (pow, (3, 2))}
@@ -43,7 +42,6 @@ def test_results_come_by_name_in_order(jobs, tmp_path):
     assert max(len(running) for running, _ in seen) == jobs
 
 
-@pytest.mark.slow
 def test_an_error_of_a_call_is_raised_and_its_log_kept(tmp_path):
     with pytest.raises(ValueError, match="invalid literal"):
         run_all({"good": (int, ("1",)), "bad": (int, ("x",))}, 2, tmp_path, StopRequest())
@@ -55,7 +53,6 @@ def test_a_call_that_dies_names_its_log(tmp_path):
         run_all({"a": (os._exit, (3,))}, 1, tmp_path, StopRequest())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "whole_group", "stubborn"),
     [

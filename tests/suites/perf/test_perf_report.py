@@ -222,7 +222,6 @@ def test_a_flush_writes_more_than_a_cache_holds():
     assert not timer._filler.any()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc")
 def test_workspace_on_a_cpu_is_what_a_call_touches_beyond_its_result():
     def call():

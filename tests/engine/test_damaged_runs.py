@@ -193,11 +193,19 @@ def test_good_rows_of_a_damaged_table_remain(tmp_path, caplog):
     assert "7,x" in (tmp_path / "eval.csv.damaged").read_text()
 
 
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory):
+    """The text of a run's configuration, which can be read."""
+    folder, config = tmp_path_factory.mktemp("intact"), load_config("smoke/dcnv2")
+    (folder / "config.yaml").write_text(to_yaml(config))
+    assert load_config(folder).train == config.train
+    return to_yaml(config)
+
+
 @pytest.mark.parametrize("harm", HARMS)
-def test_a_damaged_configuration_of_a_run_is_named(tmp_path, harm):
+def test_a_damaged_configuration_of_a_run_is_named(tmp_path, intact, harm):
     path = tmp_path / "config.yaml"
-    path.write_text(to_yaml(load_config("smoke/dcnv2")))
-    assert load_config(tmp_path).train == load_config("smoke/dcnv2").train
+    path.write_text(intact)
     HARMS[harm](path)
     with pytest.raises(ConfigError, match=r"config\.yaml: "):
         load_config(tmp_path)

@@ -286,6 +286,7 @@ def test_command_fails_where_a_result_is_not_as_expected(trained, capsys):
         toy_config("data", "runs", eval={"expected": {"box_AP": [0.9]}})
 
 
+@pytest.mark.slow
 def test_proposals_of_a_detector_are_scored_by_recall(trained):
     row = evaluate_checkpoint(trained, proposals=True).row
     assert {"box_AR10", "box_AR100", "box_AR1000"} <= set(row)

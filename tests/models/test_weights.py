@@ -50,6 +50,7 @@ def test_resnet50_weights_load(tmp_path, imagenet, conv, suffix):
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_incomplete_weights_are_refused(tmp_path, imagenet):
     state = imagenet.state_dict()
     del state["layer3.2.conv2.weight"]

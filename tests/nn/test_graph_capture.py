@@ -135,6 +135,7 @@ def test_function_modes_see_the_calls():
     ]
 
 
+@pytest.mark.slow
 def test_compiled_functions_take_every_name_of_the_groups():
     torch._dynamo.reset()
 

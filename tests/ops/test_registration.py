@@ -53,7 +53,10 @@ CALLS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name != "deform_conv2d")) for name in CALLS],
+)
 def test_opcheck_passes(name, path):
     arguments = CALLS[name]()
     operator = getattr(torch.ops.dcnv2, name).default
@@ -69,6 +72,7 @@ def test_opcheck_passes(name, path):
     torch.library.opcheck(operator, detached)
 
 
+@pytest.mark.slow
 def test_opcheck_passes_without_optional_operands(path):
     torch.library.opcheck(torch.ops.dcnv2.deform_conv2d.default, _conv_call(modulated=False))
     input, rois, _, _ = _roi_operands()

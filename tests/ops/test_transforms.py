@@ -194,7 +194,7 @@ COMPILED = ("jvp", "forward level", "grad", "jacrev", "per-sample gradients", "h
 @pytest.mark.parametrize(
     ("name", "derivative", "backend"),
     [
-        ("deform_conv2d", "jvp", "eager"),
+        _slow("deform_conv2d", "jvp", "eager"),
         ("deform_conv2d", "forward level", "eager"),
         *(_slow("deform_conv2d", derivative, "aot_eager") for derivative in COMPILED),
         _slow("deform_conv2d", "linearize", "eager"),
@@ -213,7 +213,8 @@ def test_compiled_derivatives_equal_eager_ones(name, derivative, backend):
     torch.testing.assert_close(compiled(*operands), wanted, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("derivative", [_slow("jvp"), "forward level", _slow("grad")])
+@pytest.mark.slow
+@pytest.mark.parametrize("derivative", ["jvp", "forward level", "grad"])
 def test_a_compiled_operator_has_the_portable_paths_derivatives(derivative):
     torch._dynamo.reset()
     operands, (_, operator, portable_path) = _operands("deform_conv2d"), CALLS["deform_conv2d"]

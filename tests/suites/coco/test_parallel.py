@@ -48,6 +48,7 @@ def test_an_error_of_a_call_is_raised_and_its_log_kept(tmp_path):
     assert "Traceback" in (tmp_path / "bad.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_call_that_dies_names_its_log(tmp_path):
     with pytest.raises(RuntimeError, match=r"exit status 3 without a result, see .*a\.txt"):
         run_all({"a": (os._exit, (3,))}, 1, tmp_path, StopRequest())

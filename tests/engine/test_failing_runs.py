@@ -116,7 +116,7 @@ def test_a_backend_that_does_not_exist_is_named(make_config):
         Trainer(make_config(compile="nosuch"))
 
 
-def test_doubts_are_reported(make_config, caplog):
+def test_a_schedule_that_is_never_reached_is_reported(make_config, caplog):
     config = make_config(steps=1)
     train(config)
     assert "optim.warmup_steps: 2 of train.steps 1: " in caplog.text

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import re
 import signal
@@ -66,15 +67,23 @@ def main(words: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    except (OSError, ValueError, FloatingPointError) as error:
+    except KeyboardInterrupt:  # a training that has begun saves first: see StopSignals
+        if options.debug:
+            raise
+        _complain("interrupted")
+        return 128 + signal.SIGINT
+    except (OSError, ValueError, FloatingPointError, MemoryError) as error:
         if options.debug:
             raise
         _record_for_torchrun(error)
-        _complain(str(error))
+        _complain(str(error) or "out of memory")
         return 1
     except Exception as error:
         _record_for_torchrun(error)
-        raise
+        if options.debug or type(error).__name__ != "OutOfMemoryError":  # torch's, not imported
+            raise
+        _complain(f"{error} Smaller batches need less: train.batch_size or train.accumulate")
+        return 1
 
 
 def _complain(text: str) -> None:
@@ -210,6 +219,8 @@ def _point(text: str) -> tuple[float, float]:
     """Parses `x,y`; returns (y, x)."""
     try:
         x, y = (float(part) for part in text.split(","))
+        if not (math.isfinite(x) and math.isfinite(y)):
+            raise ValueError
     except ValueError:
         raise argparse.ArgumentTypeError(f"wanted X,Y in pixels, got {text}") from None
     return y, x

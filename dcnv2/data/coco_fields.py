@@ -27,7 +27,7 @@ def load_document(path: str | Path) -> dict[str, Any]:
 
     Raises:
         ValueError: Not JSON, a key occurs twice in an object, there is no list of images, or a
-            category is invalid. The message names the file.
+            category is invalid, or has the id or the name of another. The message names the file.
     """
     content = Path(path).read_bytes()
     if content.startswith(b"\x1f\x8b"):
@@ -73,6 +73,14 @@ def _read_categories(path: str | Path, entries: list[Any]) -> list[dict[str, Any
     ids = [category["id"] for category in categories]
     if len(set(ids)) < len(ids):
         raise ValueError(f"{path}: two categories have the same id, among {sorted(ids)}")
+    by_name: dict[str, int] = {}
+    for category in categories:
+        other = by_name.setdefault(category["name"], category["id"])
+        if other != category["id"]:
+            raise ValueError(
+                f"{path}: categories {other} and {category['id']} are both named "
+                f"{category['name']!r}: give them different names, or one id to the objects of both"
+            )
     return categories
 
 

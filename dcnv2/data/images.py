@@ -207,7 +207,8 @@ def _reading(path: str | Path) -> Iterator[None]:
     except BadImageError:
         raise
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise BadImageError(f"{path}: no such image file", "missing image") from None
+        note = "; folders in a name end with /, not \\" if "\\" in str(path) else ""
+        raise BadImageError(f"{path}: no such image file{note}", "missing image") from None
     except UnidentifiedImageError:
         raise BadImageError(f"{path}: not an image that Pillow can read") from None
     except Exception as error:

@@ -27,6 +27,8 @@ SIDE_SHARE = (0.21, 0.62)
 """Shortest and longest object, as a share of the picture's side."""
 MIN_VISIBLE = 0.7
 """Share of an object's pixels inside the picture that later objects leave visible."""
+MAX_SIZE = 4096
+"""Largest side of a picture, in pixels: drawing one takes some 100 bytes a pixel."""
 MAX_OUTSIDE = 0.15
 """How far an object may stick out of the picture, as a share of its side."""
 EMPTY_SHARE, CROWD_SHARE, TWIG_SHARE = 0.04, 0.06, 0.25
@@ -201,7 +203,7 @@ def write_shapes(
         ValueError: An unknown or repeated class, or an option out of range.
     """
     names = tuple(classes) if classes is not None else CLASSES
-    _check_options(train, val, size, names, warp)
+    _check_options(train, val, size, seed, names, warp)
     root = Path(root)
     labels = [CLASSES.index(name) for name in names]
     (root / "annotations").mkdir(parents=True, exist_ok=True)
@@ -236,14 +238,18 @@ def write_shapes(
     return root
 
 
-def _check_options(train: int, val: int, size: int, names: Sequence[str], warp: float) -> None:
+def _check_options(
+    train: int, val: int, size: int, seed: int, names: Sequence[str], warp: float
+) -> None:
     unknown = [name for name in names if name not in CLASSES]
     if unknown or not names or len(set(names)) < len(names):
         raise ValueError(f"classes: wanted different names of {', '.join(CLASSES)}, got {names}")
     if min(train, val) < 0:
         raise ValueError(f"train and val: wanted counts of pictures, got {train} and {val}")
-    if size < 64:
-        raise ValueError(f"size: wanted at least 64 pixels, got {size}")
+    if not 64 <= size <= MAX_SIZE:
+        raise ValueError(f"size: wanted 64 to {MAX_SIZE} pixels, got {size}")
+    if seed < 0:
+        raise ValueError(f"seed: wanted at least 0, got {seed}")
     if not 0 <= warp <= 1:
         raise ValueError(f"warp: wanted 0 to 1, got {warp}")
 

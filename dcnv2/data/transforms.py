@@ -53,7 +53,11 @@ class DropEmptyObjects(torch.nn.Module):
 
 
 class _Augmentation(torch.nn.Module):
-    """Names a configured transform in its errors, such as a crop larger than the image."""
+    """Names a configured transform in its errors, such as a crop larger than the image.
+
+    What it returns must still be an image with boxes as corners, or the steps after it would fail
+    without its name, or leave the boxes where they are while they move the image.
+    """
 
     def __init__(self, transform: torch.nn.Module) -> None:
         super().__init__()
@@ -61,10 +65,30 @@ class _Augmentation(torch.nn.Module):
 
     def forward(self, image: torch.Tensor, target: dict[str, Any]) -> Any:
         try:
-            return self.transform(image, target)
+            result = self.transform(image, target)
+            _check_result(result)
+            return result
         except (ValueError, TypeError, RuntimeError) as error:
             name, where = type(self.transform).__name__, target.get("image_id", "")
-            raise ValueError(f"data.augment: {name}: image {where}: {error}") from error
+            what = str(error) or type(error).__name__
+            raise ValueError(f"data.augment: {name}: image {where}: {what}") from error
+
+
+def _check_result(result: Any) -> None:
+    """Raises TypeError unless an augmentation returned an image and a target as it got them."""
+    image, target = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+    if not isinstance(image, tv_tensors.Image) or image.ndim != 3 or len(image) not in (1, 3):
+        raise TypeError(f"gives no image [3, H, W] but {_kind(image)}")
+    boxes = target.get("boxes") if isinstance(target, Mapping) else None
+    if not isinstance(boxes, tv_tensors.BoundingBoxes):
+        raise TypeError(f"gives no bounding boxes but {_kind(boxes)}")
+    if boxes.format != tv_tensors.BoundingBoxFormat.XYXY:
+        raise TypeError(f"gives boxes as {boxes.format.value}, wanted XYXY")
+
+
+def _kind(value: Any) -> str:
+    shape = f" {list(value.shape)}" if isinstance(value, torch.Tensor) else ""
+    return f"{type(value).__name__}{shape}"
 
 
 class ToPlainFloat(torch.nn.Module):
@@ -109,17 +133,17 @@ def _named(entry: str | Mapping[str, Any]) -> torch.nn.Module:
     if isinstance(entry, str):
         entry = {entry: {}}
     if len(entry) != 1:
-        raise ValueError(f"augment: wanted one name with its arguments, got {dict(entry)}")
+        raise ValueError(f"data.augment: wanted one name with its arguments, got {dict(entry)}")
     ((name, arguments),) = entry.items()
     kind = getattr(v2, name, None)
     if not (isinstance(kind, type) and issubclass(kind, v2.Transform)):
         near = difflib.get_close_matches(name, dir(v2), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"augment: torchvision.transforms.v2 has no {name}{hint}")
+        raise ValueError(f"data.augment: torchvision.transforms.v2 has no {name}{hint}")
     try:
         arguments = dict(arguments or {})
         if "fill" in arguments:  # colours the image; boxes and masks have no colour
             arguments["fill"] = {tv_tensors.Image: arguments["fill"], "others": 0}
         return kind(**arguments)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"augment: {name}: {error}") from None
+        raise ValueError(f"data.augment: {name}: {error}") from None

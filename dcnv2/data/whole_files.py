@@ -12,11 +12,15 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path to write to, and renames it in the end.
 
     No reader sees a partial file: if the block fails, the temporary file is removed, and `path` is
-    what it was before.
+    what it was before. A device or a pipe, such as /dev/null and /dev/stdout, cannot be replaced:
+    it is written to directly.
 
     Raises:
         OSError: the file could not be written, for example on a full disk; the message names it.
     """
+    if _is_special(path):
+        yield path
+        return
     aside = path.with_name(f".{path.name}.writing")
     try:
         yield aside
@@ -29,3 +33,10 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def _is_special(path: Path) -> bool:
+    """Whether a path names a device or a pipe, or an open file of this process (/dev/stdout)."""
+    if path.is_symlink() and path.absolute().parts[1] in ("dev", "proc"):
+        return True
+    return path.exists() and not path.is_file() and not path.is_dir()

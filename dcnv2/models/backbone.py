@@ -173,6 +173,10 @@ def _read_weights(arch: str, weights: str) -> Mapping[str, Tensor]:
         if not isinstance(state, Mapping):
             raise ValueError(f"{path}: wanted tensors by name, got {type(state).__name__}")
         return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if arch == "small":
+        raise FileNotFoundError(
+            f"backbone.weights: {weights} is no file, and there are no other weights of {arch}"
+        )
     known = get_model_weights(arch).__members__
     if weights not in known:
         raise FileNotFoundError(

@@ -77,6 +77,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "a category id of NaN": (changed("categories.0.id", NAN), "id: wanted a whole number"),
     "a category id beyond 64 bits": (changed("categories.0.id", 2**64), "64 bits, got 1844"),
     "a category id used twice": (changed("categories.0.id", 1), "same id"),
+    "a category name used twice": (changed("categories.0.name", "dog"), "44 and 18 are both named"),
     "a category name of null": (changed("categories.0.name", None), "has no name"),
     "a category name of a number": (changed("categories.0.name", 7), "name: wanted text"),
     "an empty category name": (changed("categories.0.name", " "), "name: wanted text"),

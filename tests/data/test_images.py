@@ -225,6 +225,13 @@ def test_faults_name_the_file(tmp_path, rgb, check):
         check(tmp_path / "a.png", (4, 5))
 
 
+def test_a_name_with_the_separators_of_windows_is_explained(tmp_path):
+    with pytest.raises(BadImageError, match=r"no such image file; folders in a name end with /"):
+        probe(f"{tmp_path}/train\\a.png")
+    with pytest.raises(BadImageError, match=r"no such image file$"):
+        probe(f"{tmp_path}/a.png")
+
+
 def test_whole_files_are_not_decoded_to_be_checked(tmp_path, rgb, monkeypatch):
     write_png(tmp_path / "a.png", rgb)
     Image.fromarray(rgb).save(tmp_path / "a.jpg")

@@ -257,6 +257,24 @@ def test_augmentations_that_do_not_exist(augment, words):
         train_transforms(augment=[augment])
 
 
+@pytest.mark.parametrize(
+    ("augment", "words"),
+    [
+        ("ToPILImage", "gives no image .* but Image"),
+        ("ToPureTensor", r"gives no image .* but Tensor \[3, 64, 64\]"),
+        ({"FiveCrop": {"size": 32}}, "FiveCrop: image 1: "),
+        ({"ConvertBoundingBoxFormat": {"format": "CXCYWH"}}, "boxes as CXCYWH, wanted XYXY"),
+        ("Transform", "Transform: image 1: NotImplementedError"),
+        ({"Normalize": {"mean": [0.5], "std": [0.5]}}, "Normalize: image 1: "),
+    ],
+    ids=str,
+)
+def test_an_augmentation_that_leaves_no_image_with_boxes_is_named(shapes, augment, words):
+    dataset = CocoDataset(shapes, "train", train_transforms(augment=[augment]))
+    with pytest.raises(ValueError, match=f"data.augment: .*{words}"):
+        dataset[0]
+
+
 def test_an_image_that_breaks_later_on_is_replaced_or_stops_the_run(shapes, tmp_path, caplog):
     """The header and the end are whole, so that only decoding tells."""
     shutil.copytree(shapes, tmp_path / "set")

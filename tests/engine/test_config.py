@@ -6,7 +6,9 @@ import functools
 import re
 from typing import get_args, get_type_hints
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
 from dcnv2.engine.config import (
@@ -214,6 +216,15 @@ def test_no_numeric_option_takes_what_is_no_number_for_it(key, value):
             continue
         with pytest.raises(ConfigError, match=r"\w+"):
             parse_values(values)
+
+
+def test_the_largest_seed_fits_every_generator():
+    """`TrainStep` makes a number of at most 64 bits of it for each step."""
+    largest = 2**32 - 1
+    assert largest in RANGES["train.seed"]
+    assert largest + 1 not in RANGES["train.seed"]
+    torch.Generator().manual_seed((largest * 1_000_003 + 10**9) * 4099)
+    np.random.default_rng((largest, 1))
 
 
 def test_names_that_no_result_has_are_refused():

@@ -89,3 +89,16 @@ def test_small_and_narrow_images_have_a_point(size):
     ((y, x),) = choose_points(nothing, size)
     assert 0 <= y < size[0]
     assert 0 <= x < size[1]
+
+
+@pytest.mark.parametrize("depth", [0, -1])
+def test_no_layer_to_follow_is_an_error(model, image, tmp_path, depth):
+    with pytest.raises(ValueError, match="depth: wanted at least 1 layer"):
+        draw_offsets(model, [image], tmp_path / "a.png", depth=depth)
+
+
+@pytest.mark.parametrize("point", [(-1.0, 5.0), (5.0, -0.5), (1e9, 5.0), (5.0, 1e9)])
+def test_a_point_outside_the_picture_is_an_error(model, image, tmp_path, point):
+    with pytest.raises(ValueError, match="outside the picture of"):
+        draw_offsets(model, [image], tmp_path / "a.png", [point])
+    assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from toy_runs import toy_config
 from dcnv2 import cli
 from dcnv2.data.whole_files import replacing
 from dcnv2.engine.config import load_config, to_yaml
-from dcnv2.engine.inference.export_run import export_run
+from dcnv2.engine.inference.export_run import _halved, export_run
 from dcnv2.engine.inference.predict import Predictor, find_images, predict_files
 from dcnv2.engine.runtime.checkpoint import save_checkpoint
 from dcnv2.models import build_model
@@ -192,3 +193,50 @@ def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch):
     assert (exported.names, exported.category_ids) == (CLASSES, IDS)
     with pytest.raises(FileExistsError, match=f"{out} exists"):
         export_run(load_config(run), out)
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_device_or_pipe_is_written_to_and_not_replaced(tmp_path, link):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    path = pipe
+    if link:
+        path = tmp_path / "link"
+        path.symlink_to(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with replacing(path) as aside:
+        aside.write_text("text")
+    assert os.read(reader, 10) == b"text"
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert path.is_symlink() == link
+
+
+def test_an_open_file_of_the_process_is_written_to(tmp_path):
+    """`--csv /dev/stdout > file` must not rename a file over /dev/stdout."""
+    with (tmp_path / "a.txt").open("w") as file:
+        path = Path(f"/dev/fd/{file.fileno()}")
+        with replacing(path) as aside:
+            assert aside == path
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".jp2", ".jfif", ".PGM", ".tga"])
+def test_a_folder_is_searched_for_every_usual_format(tmp_path, suffix):
+    (tmp_path / f"a{suffix}").touch()
+    (tmp_path / "a.txt").touch()
+    assert find_images([tmp_path]) == [tmp_path / f"a{suffix}"]
+
+
+def test_a_folder_of_folders_is_named_with_the_way_to_its_pictures(tmp_path):
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "a.jpg").touch()
+    with pytest.raises(FileNotFoundError, match=r"no images found .*a pattern such as"):
+        find_images([tmp_path])
+
+
+def test_weights_beyond_half_precision_are_exported_as_they_are():
+    big, small = torch.tensor([7e4, 1.0]), torch.tensor([6e4, 1.0])
+    assert torch.equal(_halved(big), big)
+    assert _halved(small).dtype == torch.half
+    assert _halved(torch.tensor([2**40])).dtype == torch.int64
+    assert _halved(torch.zeros(0)).numel() == 0

@@ -16,7 +16,7 @@ from dcnv2 import __version__, cli
 from dcnv2.data.images import BadImageError
 from dcnv2.data.shapes import write_shapes
 from dcnv2.engine.config import to_yaml
-from dcnv2.engine.evaluation.evaluate import evaluate_checkpoint
+from dcnv2.engine.evaluation.evaluate import check_categories, evaluate_checkpoint
 from dcnv2.engine.inference.predict import predict_files
 from dcnv2.engine.runtime.checkpoint import last_checkpoint
 from dcnv2.engine.runtime.datasets import train_batches
@@ -119,6 +119,12 @@ def test_loss_weights_scale_the_terms(make_config):
     assert scaled["loss_mask"] == pytest.approx(0.25 * plain["loss_mask"])
     assert scaled["loss_box_reg"] == plain["loss_box_reg"]
     assert scaled["loss"] == pytest.approx(plain["loss"] - 0.75 * plain["loss_mask"])
+
+
+def test_another_number_of_categories_than_in_the_checkpoint_is_a_sentence():
+    """As after a change of the data set and of model.num_classes."""
+    with pytest.raises(ValueError, match=r"has 2 categories, .* trained with 3: cat, dog, cow"):
+        check_categories(["cat", "dog"], 2, ["cat", "dog", "cow"])
 
 
 @pytest.mark.parametrize("change", ["rename", "drop"])

@@ -133,3 +133,8 @@ def test_c4_form_loads_conv5_into_its_heads(tmp_path, imagenet, shared):
         for name, value in imagenet.layer4.state_dict().items():
             if "num_batches" not in name:
                 assert torch.equal(head.layer4.state_dict()[name], value), name
+
+
+def test_a_net_without_published_weights_asks_for_a_file():
+    with pytest.raises(FileNotFoundError, match=r"DEFAULT is no file, and .* weights of small"):
+        load_imagenet_weights([], "small", "DEFAULT")

@@ -49,6 +49,7 @@ POSITIVE_SHARE = Range(0, 1, open_low=True)
 SIDE = Range(1, 2**15)  # of an image, in pixels
 SAMPLES = Range(0, 64)  # along a side of a bin
 PROCESSES = Range(0, 1024)
+SEED = Range(0, 2**32 - 1)  # NumPy's generators take 32 bits
 
 _POOL = {"sampling_ratio": SAMPLES, "gamma": NOT_NEGATIVE, "hidden_channels": NOT_NEGATIVE}
 _MODEL = {
@@ -113,7 +114,7 @@ RANGES = {
     "train.steps": COUNT,
     "train.batch_size": COUNT,
     "train.accumulate": COUNT,
-    "train.seed": NOT_NEGATIVE,
+    "train.seed": SEED,
     "train.ema_decay": BELOW_ONE,
     "train.loss_weights.loss_classifier": NOT_NEGATIVE,
     "train.loss_weights.loss_box_reg": NOT_NEGATIVE,

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import pandas as pd
@@ -70,6 +71,11 @@ def check_categories(
             f"{', '.join(names)}"
         )
     if expected is not None and list(names) != list(expected):
+        if len(names) != len(expected):
+            raise ValueError(
+                f"the data set has {len(names)} categories, the checkpoint was trained with "
+                f"{len(expected)}: {shorten(', '.join(expected), 200)}"
+            )
         pairs = enumerate(zip(names, expected, strict=True), start=1)
         label, (here, there) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
         raise ValueError(f"class {label} is {here} in this data set, but {there} in training")

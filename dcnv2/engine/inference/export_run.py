@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from dcnv2.engine.config import RunConfig, to_yaml
 from dcnv2.engine.runtime.checkpoint import checkpoint_name, restore
@@ -24,6 +24,8 @@ RECORDS = ("log.txt", "metrics.csv", "eval.csv", "eval_classes.csv")
 
 def export_run(config: RunConfig, out: Path, checkpoint: Path | None = None) -> Path:
     """Writes a run folder with one checkpoint in half precision, for inference only.
+
+    A tensor with values beyond the range of half precision stays as it is.
 
     Args:
         config: the run.
@@ -58,10 +60,7 @@ def _write(
     """Writes the files to a folder that will be renamed to `out`."""
     target = folder / "checkpoints" / checkpoint_name(meta["step"])
     target.mkdir(parents=True)
-    weights = {
-        key: (value.half() if value.is_floating_point() else value).contiguous()
-        for key, value in model.state_dict().items()
-    }
+    weights = {key: _halved(value).contiguous() for key, value in model.state_dict().items()}
     save_file(weights, target / WEIGHTS)
     meta.pop("meter", None)
     (target / META).write_text(json.dumps(meta, indent=1))
@@ -73,7 +72,14 @@ def _write(
     row = pd.read_csv(results).tail(1) if results.is_file() else None
     config.output, config.name = str(out.parent), out.name
     contents = ("config.yaml", "checkpoints/", *RECORDS)
-    (folder / "README.md").write_text(describe(config, row, contents))
+    (folder / "README.md").write_text(describe(config, row, contents), encoding="utf-8")
     config.output = "runs"
     config.eval.expected = {}  # users will evaluate it on other data
     (folder / "config.yaml").write_text(to_yaml(config))
+
+
+def _halved(value: Tensor) -> Tensor:
+    """Returns floating-point values as float16 where that has them all."""
+    if not value.is_floating_point() or (value.abs() > torch.finfo(torch.half).max).any():
+        return value
+    return value.half()

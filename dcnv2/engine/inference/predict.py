@@ -30,7 +30,10 @@ from dcnv2.engine.visualization.draw import draw, write_picture
 
 log = logging.getLogger("dcnv2")
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp"}
+SUFFIXES = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".apng", ".bmp", ".gif", ".ppm", ".pgm"),
+    *(".pbm", ".pnm", ".tif", ".tiff", ".webp", ".avif", ".tga"),
+}
 
 
 class Predictor:
@@ -165,7 +168,11 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
             continue
         images = [p for p in matches if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
         if not images:
-            raise FileNotFoundError(f"{source}: no images found")
+            known = ", ".join(sorted(SUFFIXES))
+            raise FileNotFoundError(
+                f"{source}: no images found (names that end in {known}); a pattern such as "
+                "'folder/**/*.jpg' also finds those in folders below"
+            )
         found += sorted(images, key=_by_number)
     return found
 

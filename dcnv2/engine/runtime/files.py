@@ -67,9 +67,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file completely or not at all; see `replacing`."""
+    """Writes a text file in UTF-8, completely or not at all; see `replacing`."""
     with replacing(path) as aside:
-        aside.write_text(text)
+        aside.write_text(text, encoding="utf-8")
 
 
 def set_aside(path: Path) -> Path:

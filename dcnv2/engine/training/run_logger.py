@@ -212,7 +212,7 @@ class LogFile(logging.FileHandler):
     """log.txt; if it cannot be written, as on a full disk, one line on stderr says so."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path)
+        super().__init__(path, encoding="utf-8")
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._failed = False
 

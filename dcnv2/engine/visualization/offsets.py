@@ -96,14 +96,17 @@ def record(
         model: a detector on the CPU.
         image: the picture.
         layer: name of the last layer that is kept, by default the backbone's last.
-        depth: how many are kept, of those that end with it.
+        depth: how many are kept, of those that end with it; at least 1.
 
     Returns:
         The layers in the order in which they ran, and the detections.
 
     Raises:
-        ValueError: there is no such layer; the message lists those that there are.
+        ValueError: there is no such layer; the message lists those that there are. Or `depth` is
+            less than 1.
     """
+    if depth < 1:
+        raise ValueError(f"depth: wanted at least 1 layer, got {depth}")
     kept: dict[str, Sampling] = {}
     inner: dict[str, tuple[int, ...]] = {}
 
@@ -179,10 +182,15 @@ def draw_offsets(
             background.
         layer: see `record`, as for `depth`.
         depth: how many layers are followed.
+
+    Raises:
+        ValueError: as `record`, or a point is outside a picture.
+        OSError: the file cannot be written.
     """
     figure = Figure(figsize=(7, 3.6 * len(images)), layout="constrained")
     panels = figure.subplots(len(images), 2, squeeze=False)
     for row, image in zip(panels, images, strict=True):
+        _check_points(points or (), image)
         layers, detections = record(model, image, layer, depth)
         chosen = points or choose_points(detections, (image.shape[1], image.shape[2]))
         for panel, deformed in zip(row, (False, True), strict=True):
@@ -192,6 +200,13 @@ def draw_offsets(
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as aside:
         figure.savefig(aside, dpi=130, format=path.suffix[1:] or "png")
+
+
+def _check_points(points: Sequence[tuple[float, float]], image: Tensor) -> None:
+    height, width = image.shape[1:]
+    for y, x in points:
+        if not (0 <= y < height and 0 <= x < width):
+            raise ValueError(f"point {x:g},{y:g}: outside the picture of {width} x {height} pixels")
 
 
 def _draw_panel(

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Commands end with one sentence, whatever stops them or was asked of them."""
+
+import pytest
+import torch
+
+from dcnv2 import cli
+from dcnv2.data import shapes
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (KeyboardInterrupt(), 130, "dcnv2: interrupted\n"),
+        (MemoryError("Unable to allocate 37 GiB"), 1, "dcnv2: Unable to allocate 37 GiB\n"),
+        (MemoryError(), 1, "dcnv2: out of memory\n"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."),
+            1,
+            "dcnv2: CUDA out of memory. Tried to allocate 2 GiB. Smaller batches need less: "
+            "train.batch_size or train.accumulate\n",
+        ),
+    ],
+)
+def test_what_stops_a_command_from_outside_is_a_sentence(
+    monkeypatch, capsys, error, status, message
+):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(shapes, "write_shapes", fail)
+    assert cli.main(["data", "shapes", "x"]) == status
+    assert capsys.readouterr().err == message
+    with pytest.raises(type(error)):
+        cli.main(["--debug", "data", "shapes", "x"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--size=100000"], "size: wanted 64 to 4096 pixels, got 100000"),
+        (["--size=63"], "size: wanted 64 to 4096 pixels, got 63"),
+        (["--seed=-1"], "seed: wanted at least 0, got -1"),
+    ],
+)
+def test_options_of_generated_data_are_checked(tmp_path, capsys, words, message):
+    assert cli.main(["data", "shapes", str(tmp_path / "d"), *words]) == 1
+    assert capsys.readouterr().err == f"dcnv2: {message}\n"
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("point", ["nan,1", "1,inf", "1", "1,2,3", ""])
+def test_a_point_that_is_no_place_is_rejected(capsys, point):
+    with pytest.raises(SystemExit):
+        cli.main(["offsets", "shapes", "a.png", f"--point={point}"])
+    assert f"wanted X,Y in pixels, got {point}" in capsys.readouterr().err

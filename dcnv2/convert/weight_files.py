@@ -71,8 +71,8 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
 
     Raises:
         OSError: the file is missing or cannot be read.
-        ValueError: it is damaged or of another kind, or holds no tensors, or objects besides
-            tensors that could run code.
+        ValueError: it is damaged or of another kind, or holds no tensors, or other objects,
+            which could run code.
     """
     path = Path(path)
     try:
@@ -84,8 +84,8 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
         if found is None:
             raise _unreadable(path, error) from error
         raise ValueError(
-            f"{path} holds more than tensors and is not read, as that could run code: save its "
-            f"state_dict alone where you trust it ({_first_sentence(found[0])})"
+            f"{path} holds more than tensors and is not read, as that could run code: if you "
+            f"trust it, save only its state_dict ({_first_sentence(found[0])})"
         ) from error
     except Exception as error:  # torch and safetensors raise most kinds for damaged files
         raise _unreadable(path, error) from error

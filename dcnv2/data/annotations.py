@@ -33,7 +33,7 @@ KINDS = {
     "boxes not in pixels": "a set whose boxes are shares of the image",
     "boxes not x, y, width, height": "a set whose boxes are corners, or begin with the centre",
 }
-"""Every kind of problem, and what it means: an image, an annotation or a part of it is of no use.
+"""Every kind of problem of an image, an annotation or a whole set, and what it means.
 
 An object whose only problem is its mask becomes a region to ignore."""
 
@@ -77,7 +77,7 @@ class BadDataError(ValueError):
         lines += [f"  {problem}" for problem in problems[: self.SHOWN]]
         if len(problems) > self.SHOWN:
             lines.append(f"  and {len(problems) - self.SHOWN} more")
-        lines.append('  on_bad="skip" goes on without these and counts them')
+        lines.append('  on_bad="skip" leaves these out and counts them')
         super().__init__("\n".join(lines))
 
 

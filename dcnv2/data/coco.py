@@ -261,7 +261,7 @@ def _reference_fault(
 def _read_annotation(
     values: dict[str, Any], segmentation: Any, label: int, size: tuple[int, int], masks: bool
 ) -> tuple[list[Annotation], list[Fault]]:
-    """Returns the annotation for the table, if it is of use, and what is wrong with it.
+    """Returns the annotation, in a list that is empty if it is unusable, and its faults.
 
     An object that lacks a mask but should have one becomes a region to ignore, its box: left out,
     it would be background in training, and detections of it would count as wrong in evaluation.

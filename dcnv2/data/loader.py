@@ -53,7 +53,7 @@ class StepSampler(Sampler[Any]):
         if len(aspect_ratios) == 0:
             raise ValueError("the data set has no images to train on")
         if batch_size < 1 or batch_size % world_size:
-            raise ValueError(f"batch_size: {batch_size} does not divide by {world_size} ranks")
+            raise ValueError(f"batch_size: {batch_size} is not divisible by {world_size} ranks")
         self.batch_size, self.seed = batch_size, seed
         self.start, self.stop = start, stop
         self.rank, self.world_size = rank, world_size

@@ -239,7 +239,7 @@ def _read_object(
     labels: dict[str, int],
     owners: np.ndarray | None,
 ) -> tuple[list[Annotation], list[Fault]]:
-    """Returns the annotation for the table, if it is of use, and what is wrong with it.
+    """Returns the annotation, in a list that is empty if it is unusable, and its faults.
 
     An object without a mask where masks are required becomes a region to ignore, its box.
     """

@@ -188,7 +188,7 @@ NO_NAMES = ("", ".", "..", "a/../../b", "/tmp/run", "a\0b")
         ("model.image_std", [0.5] * 4, "a value for each of R, G, B"),
         ("model.rpn.anchor_sizes", [], "at least one value"),
         ("model.rpn.anchor_sizes", [[]], "at least one value"),
-        ("model.rpn.anchor_sizes", [[16], [32, 64]], "as many sizes on each level"),
+        ("model.rpn.anchor_sizes", [[16], [32, 64]], "equally many sizes on each level"),
         ("model.rpn.aspect_ratios", [], "at least one value"),
         ("model.rpn.aspect_ratios", [1e-30], "at least 0.01"),
         ("model.box.pool.sampling_ratio", 70000, "at most 64"),

@@ -186,5 +186,5 @@ def test_micro_batches_and_ranks_take_the_same_shares(shapes, tmp_path):
         for part in (0, 1):
             assert ids[part::2] == whole[part * 2 + rank :: 4]
     config.train.accumulate = 3
-    with pytest.raises(ValueError, match="do not divide by 1 ranks x 3 micro-batches"):
+    with pytest.raises(ValueError, match="is not divisible by 1 ranks x 3 micro-batches"):
         train_batches(trainer.train_set, config, 0, trainer.comm)

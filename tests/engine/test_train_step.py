@@ -245,7 +245,7 @@ def test_the_first_bad_module_is_the_innermost_and_earliest():
 
 
 def test_batches_that_do_not_divide_are_refused(shapes, tmp_path):
-    with pytest.raises(ConfigError, match=r"batch_size: 4 does not divide by train.accumulate 3"):
+    with pytest.raises(ConfigError, match=r"batch_size: 4 is not divisible by train.accumulate 3"):
         toy_config(shapes, tmp_path, train={"batch_size": 4, "accumulate": 3})
 
 

@@ -60,7 +60,7 @@ def _check_folder(config: RunConfig) -> None:
 def _check_training(config: RunConfig) -> None:
     batch, parts = config.train.batch_size, config.train.accumulate
     if batch % parts:
-        raise ConfigError(f"train.batch_size: {batch} does not divide by train.accumulate {parts}")
+        raise ConfigError(f"train.batch_size: {batch} is not divisible by train.accumulate {parts}")
     milestones = config.optim.milestones
     if any(later <= earlier for earlier, later in pairwise(milestones)):
         raise ConfigError(f"optim.milestones: wanted ascending steps, got {milestones}")
@@ -90,7 +90,8 @@ def _check_model(config: RunConfig) -> None:
             raise ConfigError(f"{key}: wanted at least one value, got none")
     if len({len(sizes) for sizes in rpn.anchor_sizes}) > 1:
         raise ConfigError(
-            f"model.rpn.anchor_sizes: wanted as many sizes on each level, got {rpn.anchor_sizes}"
+            "model.rpn.anchor_sizes: wanted equally many sizes on each level, "
+            f"got {rpn.anchor_sizes}"
         )
     for key in ("image_mean", "image_std"):
         values = list(getattr(model, key))

@@ -69,7 +69,7 @@ def _check_complete(path: Path, values: dict[str, Any]) -> None:
     missing = sorted(wanted - values.keys())
     if missing or not path.read_text().endswith("\n"):
         what = f"lacks {', '.join(missing)}" if missing else "its last line is cut"
-        raise ConfigError(f"{path}: damaged: {what}; the run's first command writes it anew")
+        raise ConfigError(f"{path}: damaged: {what}; repeat the run's first command to rewrite it")
 
 
 def _keys(words: Sequence[str]) -> set[str]:

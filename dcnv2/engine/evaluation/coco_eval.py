@@ -14,7 +14,7 @@ import pandas as pd
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-# Numbers of detections per class and image at which COCO measures recall, besides its limit.
+# Numbers of detections per class and image at which COCO measures recall, and also at its limit.
 COUNTS = (1, 10)
 KINDS = {"bbox": "box", "segm": "mask"}
 # Index into IoU 0.5, 0.55, ..., 0.95 -> IoU of the curves that are kept.

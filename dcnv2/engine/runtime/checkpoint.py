@@ -178,9 +178,7 @@ def mark_best(folder: Path, step: int, metric: str, value: float) -> bool:
     try:
         before = _read_best(folder)
     except DamagedFileError as error:
-        log.warning(
-            "%s; kept as %s, and the search for the best begins anew", error, set_aside(path)
-        )
+        log.warning("%s; kept as %s; only later results are compared", error, set_aside(path))
         before = None
     if math.isnan(value) or not (folder / checkpoint_name(step) / META).is_file():
         return False

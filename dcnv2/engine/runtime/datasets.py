@@ -99,12 +99,12 @@ def train_batches(
     A run that is resumed at `start` gets the batches of an uninterrupted run.
 
     Raises:
-        ValueError: a batch does not divide by ranks and micro-batches.
+        ValueError: the batch size is not divisible by ranks x micro-batches.
     """
     shares = comm.world_size * config.train.accumulate
     if config.train.batch_size % shares:
         raise ValueError(
-            f"train.batch_size: {config.train.batch_size} images do not divide by "
+            f"train.batch_size: {config.train.batch_size} is not divisible by "
             f"{comm.world_size} ranks x {config.train.accumulate} micro-batches"
         )
     return train_loader(

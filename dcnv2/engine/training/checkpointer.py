@@ -148,7 +148,7 @@ def choose_checkpoint(
     if all_of_them and found is None:
         raise ValueError(
             f"{folder}: no checkpoint is intact ({len(all_of_them)} damaged): "
-            "move them away to begin anew"
+            "move them away to start again"
         )
     if found is None and resume is True:
         raise FileNotFoundError(f"{config.folder} holds no checkpoint to resume from")

@@ -68,7 +68,7 @@ class _Augmentation(torch.nn.Module):
             result = self.transform(image, target)
             _check_result(result)
             return result
-        except (ValueError, TypeError, RuntimeError) as error:
+        except Exception as error:  # torchvision raises IndexError, KeyError, ... too
             name, where = type(self.transform).__name__, target.get("image_id", "")
             what = str(error) or type(error).__name__
             raise ValueError(f"data.augment: {name}: image {where}: {what}") from error

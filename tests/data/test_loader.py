@@ -12,6 +12,7 @@ import torch
 from coco_folders import annotation, document, image_entry, write_coco
 from torchvision import tv_tensors
 from torchvision.ops import masks_to_boxes
+from torchvision.transforms import v2
 
 from dcnv2.data.coco import CocoDataset
 from dcnv2.data.images import BadImageError
@@ -272,6 +273,19 @@ def test_augmentations_that_do_not_exist(augment, words):
 def test_an_augmentation_that_leaves_no_image_with_boxes_is_named(shapes, augment, words):
     dataset = CocoDataset(shapes, "train", train_transforms(augment=[augment]))
     with pytest.raises(ValueError, match=f"data.augment: .*{words}"):
+        dataset[0]
+
+
+def test_an_augmentation_that_fails_in_any_way_is_named(shapes, monkeypatch):
+    """torchvision's ElasticTransform raises IndexError for boxes at the border."""
+
+    def fail(*_):
+        raise IndexError("index 64 is out of bounds")
+
+    monkeypatch.setattr(v2.GaussianBlur, "forward", fail)
+    blur = [{"GaussianBlur": {"kernel_size": 3}}]
+    dataset = CocoDataset(shapes, "train", train_transforms(augment=blur))
+    with pytest.raises(ValueError, match="augment: GaussianBlur: image 1: index 64 is out of"):
         dataset[0]
 
 

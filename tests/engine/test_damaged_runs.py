@@ -349,6 +349,12 @@ def test_an_exported_run_cannot_be_resumed(run, tmp_path):
         Trainer(load_config(tmp_path / "small"), resume=True)
 
 
+@pytest.mark.slow
+def test_averaging_that_begins_at_a_resume_is_refused(run):
+    with pytest.raises(ValueError, match=r"has no averaged weights, as train\.ema_decay was not"):
+        Trainer(load_config(run, ["--train.ema_decay=0.9"]), resume=True)
+
+
 def test_a_checkpoint_of_another_optimizer_is_named(run):
     config = load_config(run, ["--optim.name=sgd", "--model.num_classes=8"])
     path = run / "checkpoints" / "step_00000002"

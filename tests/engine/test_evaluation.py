@@ -67,6 +67,29 @@ def test_both_evaluators_give_equal_numbers(guesses, agnostic):
     pd.testing.assert_frame_equal(fast.curves, plain.curves)
 
 
+@pytest.mark.parametrize("shift", [-1000, 2**62, 2**53])
+@pytest.mark.parametrize("evaluator", ["pycocotools", "fast"])
+def test_ids_of_any_size_and_sign_give_the_same_numbers(guesses, evaluator, shift):
+    dataset, truth, results = guesses
+
+    def moved(entries, *keys):
+        return [{**entry, **{key: entry[key] + shift for key in keys}} for entry in entries]
+
+    other, parts = COCO(), truth.dataset
+    other.dataset = {
+        "images": moved(parts["images"], "id"),
+        "categories": moved(parts["categories"], "id"),
+        "annotations": moved(parts["annotations"], "image_id", "category_id"),
+    }
+    other.createIndex()
+    ids = dataset.image_ids
+    found = moved(results, "image_id", "category_id")
+    scores = coco_scores(other, found, (ids + shift).tolist(), evaluator=evaluator)
+    expected = coco_scores(truth, results, ids.tolist())
+    assert scores.numbers == pytest.approx(expected.numbers, abs=1e-12, nan_ok=True)
+    pd.testing.assert_frame_equal(scores.per_class, expected.per_class)
+
+
 def test_numbers_are_those_of_pycocotools_summary(guesses):
     dataset, truth, results = guesses
     ids = dataset.image_ids.tolist()

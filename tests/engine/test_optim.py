@@ -8,7 +8,13 @@ import torch
 from torch import nn
 
 from dcnv2.engine.config import OptimConfig
-from dcnv2.engine.training.optim import build_optimizer, lr_factor, parameter_groups, set_lr
+from dcnv2.engine.training.optim import (
+    build_optimizer,
+    lr_factor,
+    parameter_groups,
+    restore_optimizer,
+    set_lr,
+)
 from dcnv2.nn import ModulatedDeformConv2dPack, ModulatedDeformRoIPoolPack
 
 
@@ -88,3 +94,41 @@ def test_sgd_step_moves_offsets_a_tenth(net):
     assert moved["deform.weight"] == pytest.approx(1.0)
     assert moved["pool.offset_fc.4.weight"] == pytest.approx(1.0)
     assert moved["frozen.weight"] == 0
+
+
+def _after_a_step(net, config):
+    optimizer = build_optimizer(net, config)
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    return optimizer.state_dict()
+
+
+def test_a_restored_optimizer_has_the_options_of_its_configuration(net):
+    """Otherwise `--resume --optim.weight_decay=0` would have no effect."""
+    state = _after_a_step(net, OptimConfig(weight_decay=0.5, momentum=0.9))
+    optimizer = build_optimizer(net, OptimConfig(weight_decay=0.25, momentum=0.8))
+    restore_optimizer(optimizer, state)
+    for group in optimizer.param_groups:
+        assert (group["weight_decay"], group["momentum"]) == (0.25, 0.8)
+        for parameter in group["params"]:
+            assert torch.count_nonzero(optimizer.state[parameter]["momentum_buffer"])
+
+
+@pytest.mark.parametrize(("before", "now"), [("sgd", "adamw"), ("adamw", "sgd")])
+def test_the_state_of_another_optimizer_is_refused(net, before, now):
+    """PyTorch loads it, and would even train on with it."""
+    state = _after_a_step(net, OptimConfig(name=before))
+    with pytest.raises(ValueError, match=r"optim\.name is that of another optimiser"):
+        restore_optimizer(build_optimizer(net, OptimConfig(name=now)), state)
+
+
+@pytest.mark.parametrize("part", ["group", "parameter"])
+def test_the_state_of_other_parameters_is_refused(net, part):
+    state = _after_a_step(net, OptimConfig())
+    if part == "group":
+        del state["param_groups"][0]
+    else:
+        state["param_groups"][0]["params"].pop()
+    with pytest.raises(ValueError, match=r"groups of parameters are|other parameters in the group"):
+        restore_optimizer(build_optimizer(net, OptimConfig()), state)

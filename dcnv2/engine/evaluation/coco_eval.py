@@ -70,6 +70,7 @@ def coco_scores(
         ModuleNotFoundError: `evaluator` is `fast` and faster-coco-eval is not installed.
     """
     scores, per_class, curves = Scores(), [], []
+    truth, results, image_ids = _renumbered(truth, results, image_ids)
     for kind in kinds:
         scorer = _scorer(truth, results, kind, evaluator)
         scorer.params.imgIds = sorted(image_ids)
@@ -92,6 +93,38 @@ def coco_scores(
     if per_class:
         scores.per_class = pd.concat(per_class, ignore_index=True)
     return scores
+
+
+def _renumbered(
+    truth: COCO, results: list[dict[str, Any]], image_ids: Sequence[int]
+) -> tuple[COCO, list[dict[str, Any]], list[int]]:
+    """Numbers images and categories from 1, in the order of their ids.
+
+    faster-coco-eval keeps ids as float64 and as unsigned numbers: it fails with negative ids, and
+    mixes up those beyond 2^53.
+    """
+    images, categories = (
+        {entry_id: number for number, entry_id in enumerate(sorted(ids), start=1)}
+        for ids in (truth.imgs, truth.cats)
+    )
+
+    def renumber(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        numbers = (
+            {"image_id": images[a["image_id"]], "category_id": categories[a["category_id"]]}
+            for a in entries
+        )
+        return [{**entry, **ids} for entry, ids in zip(entries, numbers, strict=True)]
+
+    renumbered = COCO()
+    renumbered.dataset = {
+        **truth.dataset,
+        "images": [{**image, "id": images[image["id"]]} for image in truth.dataset["images"]],
+        "categories": [{**c, "id": categories[c["id"]]} for c in truth.dataset["categories"]],
+        "annotations": renumber(truth.dataset["annotations"]),
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        renumbered.createIndex()
+    return renumbered, renumber(results), [images[image_id] for image_id in image_ids]
 
 
 def _numbers(scorer: COCOeval) -> dict[str, float]:

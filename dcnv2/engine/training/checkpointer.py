@@ -30,6 +30,7 @@ from dcnv2.engine.runtime.checkpoint_files import (
 from dcnv2.engine.runtime.distributed import Communicator
 from dcnv2.engine.runtime.files import DamagedFileError
 from dcnv2.engine.training.meter import Meter
+from dcnv2.engine.training.optim import restore_optimizer
 from dcnv2.engine.training.train_step import TrainStep
 
 log = logging.getLogger("dcnv2")
@@ -103,7 +104,7 @@ class Checkpointer:
         load_model(checkpoint, train_step.model)
         state = load_state(checkpoint)
         try:
-            train_step.optimizer.load_state_dict(state["optimizer"])
+            restore_optimizer(train_step.optimizer, state["optimizer"])
             if state["scaler"] and train_step.scaler.is_enabled():
                 train_step.scaler.load_state_dict(state["scaler"])
             self.meter.load(meta["meter"])
@@ -114,6 +115,11 @@ class Checkpointer:
             ) from None
         train_step.step = meta["step"]
         if train_step.average is not None:
+            if not (checkpoint / AVERAGE).exists():
+                raise ValueError(
+                    f"{checkpoint}: has no averaged weights, as train.ema_decay was not set; "
+                    "resume without it"
+                )
             load_model(checkpoint, train_step.average.module, AVERAGE)
             train_step.average.n_averaged.fill_(train_step.step)
 

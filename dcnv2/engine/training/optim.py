@@ -102,3 +102,21 @@ def set_lr(
     for group in optimizer.param_groups:
         scale = config.offset_lr_factor if group["name"] == "offset" else 1.0
         group["lr"] = config.lr * scale * factor
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Loads what an optimiser has gathered; its options stay those of the configuration.
+
+    Raises:
+        ValueError: the state is that of another kind of optimiser, or of other parameters.
+    """
+    own = optimizer.state_dict()
+    names = [[group["name"] for group in s["param_groups"]] for s in (state, own)]
+    if names[0] != names[1]:
+        raise ValueError(f"its groups of parameters are {names[0]}, here they are {names[1]}")
+    for saved, group in zip(state["param_groups"], own["param_groups"], strict=True):
+        if ("momentum" in saved) != ("momentum" in group):  # SGD has it, AdamW has betas
+            raise ValueError("optim.name is that of another optimiser")
+        if len(saved["params"]) != len(group["params"]):
+            raise ValueError(f"optimiser: other parameters in the group {group['name']}")
+    optimizer.load_state_dict({**state, "param_groups": own["param_groups"]})

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Checkpoints are whole or absent."""
 
+import errno
+
 import pytest
 import torch
 from torch import nn
@@ -67,6 +69,20 @@ def test_dying_while_writing_leaves_the_last_whole_one(tmp_path, net, monkeypatc
     load_model(first, net)
     save_checkpoint(tmp_path, 10, net, _state(optimizer), {})
     assert len(list(tmp_path.iterdir())) == 2, "leftovers are removed by the next one"
+
+
+def test_a_full_disk_is_the_reason_that_is_named(tmp_path, net, monkeypatch):
+    """torch.save by itself reports a position in its archive instead."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(
+        "dcnv2.engine.runtime.checkpoint.torch.save", lambda _, file: file.write(b"x") and full()
+    )
+    with pytest.raises(OSError, match=r"checkpoint not written: .*No space left"):
+        save_checkpoint(tmp_path, 5, net, _state(_adam(net)), {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_broken_and_foreign_weights_are_named(tmp_path, net):

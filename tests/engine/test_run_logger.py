@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The records of a run survive a process that dies while it writes them."""
 
+import shutil
+import threading
+
 import pandas as pd
 import pytest
 
+from dcnv2.engine.config import RunConfig
 from dcnv2.engine.runtime.files import write_atomically
+from dcnv2.engine.training.board_thread import quiet_board_thread
 from dcnv2.engine.training.csv_rows import append_row, drop_rows_after
 from dcnv2.engine.training.meter import Meter
+from dcnv2.engine.training.run_logger import RunLogger
 
 
 def test_rows_after_the_checkpoint_and_torn_ones_are_forgotten(tmp_path):
@@ -59,3 +65,30 @@ def test_files_are_whole_or_as_they_were(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_atomically(path, "second")
     assert path.read_text() == "first"
+
+
+def test_curves_end_with_one_warning_and_no_traceback(tmp_path, monkeypatch, caplog):
+    """TensorBoard's thread prints a traceback if its file cannot be written, and is dead then."""
+    shown = []
+    monkeypatch.setattr(threading, "excepthook", shown.append)
+    with RunLogger(tmp_path, 0, RunConfig()) as logger:
+        logger._board.flush()
+        shutil.rmtree(tmp_path / "tensorboard")
+        for step in range(1, 4):
+            logger.log_metrics(step, {"loss": 0.5, "data_ms": 1.0, "step_ms": 1.0})
+            if logger._board is not None:
+                logger._board.file_writer.event_writer._async_writer._worker.join(5)
+    assert not shown
+    warnings = [line for line in caplog.messages if line.startswith("tensorboard/")]
+    assert len(warnings) == 1
+    assert "left out after FileNotFoundError" in warnings[0]
+
+
+def test_threads_of_others_show_their_traceback(monkeypatch):
+    shown = []
+    monkeypatch.setattr(threading, "excepthook", shown.append)
+    with quiet_board_thread():
+        thread = threading.Thread(target=lambda: 1 / 0)
+        thread.start()
+        thread.join()
+    assert [failure.exc_type for failure in shown] == [ZeroDivisionError]

@@ -100,7 +100,8 @@ def save_checkpoint(
         _save_weights(model.state_dict(), aside / WEIGHTS)
         if average is not None:
             _save_weights(average, aside / AVERAGE)
-        torch.save(dict(state), aside / STATE)
+        with (aside / STATE).open("wb") as file:  # by itself torch names no reason for a failure
+            torch.save(dict(state), file)
         (aside / META).write_text(json.dumps({"step": step, **meta}, indent=1))
         write_checksums(aside)
         for path in (*aside.iterdir(), aside):

@@ -25,6 +25,7 @@ from dcnv2.engine.evaluation.evaluate import Result
 from dcnv2.engine.runtime.attempt import attempt
 from dcnv2.engine.runtime.files import write_atomically
 from dcnv2.engine.runtime.run_folder import describe
+from dcnv2.engine.training.board_thread import quiet_board_thread
 from dcnv2.engine.training.csv_rows import append_row, drop_rows_after, steps_of
 from dcnv2.engine.training.early_log import EarlyLog
 from dcnv2.engine.visualization.eval_curves import draw_curves, draw_sizes
@@ -75,8 +76,10 @@ class RunLogger:
             self._screen = logging.StreamHandler()
         self._file: logging.Handler = logging.NullHandler()
         self._board: SummaryWriter | None = None
+        self._quiet = contextlib.ExitStack()
 
     def __enter__(self) -> RunLogger:
+        self._quiet.enter_context(quiet_board_thread())
         log.setLevel(logging.INFO)
         log.addHandler(self._screen)
         with attempt("log.txt"):
@@ -100,6 +103,7 @@ class RunLogger:
         if self._board is not None:
             with attempt("tensorboard/"):
                 self._board.close()
+        self._quiet.close()
         if error is not None:
             log.error("%s: %s", type(error).__name__, error)
         for handler in (self._file, self._screen):
@@ -145,10 +149,12 @@ class RunLogger:
             self._progress.update(self._task, completed=step, status=status)
 
     def _add_scalars(self, values: Mapping[str, float], step: int) -> None:
-        if self._board is not None:
+        board, self._board = self._board, None  # after an error its thread is dead
+        if board is not None:
             with attempt("tensorboard/"):
                 for key, value in values.items():
-                    self._board.add_scalar(key, value, step)
+                    board.add_scalar(key, value, step)
+                self._board = board
 
     def _throughput(self, values: Mapping[str, float]) -> dict[str, float]:
         """Images per second over all ranks, share of time spent waiting for data, peak memory."""

@@ -6,6 +6,7 @@ import torch
 
 from dcnv2 import cli
 from dcnv2.data import shapes
+from dcnv2.engine.runtime.device import pick_device
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,8 @@ def test_a_point_that_is_no_place_is_rejected(capsys, point):
     with pytest.raises(SystemExit):
         cli.main(["offsets", "shapes", "a.png", f"--point={point}"])
     assert f"wanted X,Y in pixels, got {point}" in capsys.readouterr().err
+
+
+def test_a_device_without_values_is_refused():
+    with pytest.raises(ValueError, match="device: cannot use 'meta': its tensors have no values"):
+        pick_device("meta")

@@ -19,7 +19,7 @@ from dcnv2 import cli
 from dcnv2.data.whole_files import replacing
 from dcnv2.engine.config import load_config, to_yaml
 from dcnv2.engine.inference.export_run import _halved, export_run
-from dcnv2.engine.inference.predict import Predictor, find_images, predict_files
+from dcnv2.engine.inference.predict import Predictor, as_tensor, find_images, predict_files
 from dcnv2.engine.runtime.checkpoint import save_checkpoint
 from dcnv2.models import build_model
 
@@ -240,3 +240,19 @@ def test_weights_beyond_half_precision_are_exported_as_they_are():
     assert _halved(small).dtype == torch.half
     assert _halved(torch.tensor([2**40])).dtype == torch.int64
     assert _halved(torch.zeros(0)).numel() == 0
+
+
+@pytest.mark.parametrize("image", [None, 3, b"x", ["a.png"], {"a": 1}])
+def test_what_is_no_image_is_an_error_that_shows_it(image):
+    with pytest.raises(ValueError, match="image: wanted a file, image, array or tensor, got"):
+        as_tensor(image)
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), -0.1, 1.1])
+def test_a_predictor_takes_thresholds_from_0_to_1(run, threshold):
+    with pytest.raises(ValueError, match="threshold: wanted a score from 0 to 1"):
+        Predictor(run, threshold=threshold)
+
+
+def test_no_images_have_no_results(run):
+    assert Predictor(run, device="cpu")([]) == []

@@ -7,6 +7,7 @@ import glob
 import json
 import logging
 import re
+import reprlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -51,6 +52,9 @@ class Predictor:
             `model.box.detections_per_image` detections, the best.
         device: such as `cuda`, or `auto`.
 
+    Raises:
+        ValueError: `threshold` is not from 0 to 1; see `restore` for others.
+
     Attributes:
         names: names of the classes 1, 2, ...
         category_ids: their ids in the data set of the training; 1, 2, ... if the checkpoint
@@ -64,6 +68,8 @@ class Predictor:
         threshold: float = 0.5,
         device: str = "auto",
     ) -> None:
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold: wanted a score from 0 to 1, got {threshold}")
         config = source if isinstance(source, RunConfig) else load_config(source)
         self.device, self.threshold = pick_device(device), threshold
         self.model, meta = restore(config, checkpoint, self.device)
@@ -86,6 +92,8 @@ class Predictor:
         """
         if not isinstance(images, list | tuple):
             images = [images]
+        if not images:
+            return []
         results = self.detect([as_tensor(image) for image in images])
         for result in results:
             if "masks" in result:
@@ -110,7 +118,7 @@ def as_tensor(image: str | Path | Image.Image | np.ndarray | Tensor) -> Tensor:
 
     Raises:
         BadImageError: a file is missing or damaged, or an image has no pixels.
-        ValueError: an array or tensor has another shape or dtype.
+        ValueError: an array or tensor has another shape or dtype, or it is something else.
     """
     if isinstance(image, str | Path):
         image = read_rgb(image)
@@ -119,6 +127,8 @@ def as_tensor(image: str | Path | Image.Image | np.ndarray | Tensor) -> Tensor:
     if isinstance(image, np.ndarray):
         image = torch.from_numpy(np.ascontiguousarray(image))
         image = image.permute(2, 0, 1) if image.ndim == 3 else image
+    if not isinstance(image, Tensor):
+        raise ValueError(f"image: wanted a file, image, array or tensor, got {reprlib.repr(image)}")
     if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8 or not image.numel():
         shape, dtype = list(image.shape), image.dtype
         raise ValueError(f"image: wanted uint8 [3, H, W] or array [H, W, 3], got {dtype} {shape}")

@@ -18,4 +18,6 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device: cannot use {name!r}: {reason}") from None
+    if device.type == "meta":
+        raise ValueError(f"device: cannot use {name!r}: its tensors have no values")
     return device

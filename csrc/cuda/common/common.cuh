@@ -124,10 +124,12 @@ struct MergedBlocks {
 __device__ __forceinline__ bool nothing_to_mend(const ConvArgs& a) {
   return a.nonfinite != nullptr && *a.nonfinite == 0;
 }
-// Whether it leaves a value as the tensor-core kernel has written it.
-template <class Acc>
-__device__ __forceinline__ bool keeps(const ConvArgs& a, Acc value) {
-  return a.nonfinite != nullptr && isfinite(value);
+// Whether it leaves a value as the tensor-core kernel has written it. Without one, nothing has been
+// written, and load() is not called.
+template <class Load>
+__device__ __forceinline__ bool keeps(const ConvArgs& a, Load load) {
+  if (a.nonfinite == nullptr) return false;
+  return isfinite(load());
 }
 
 // Calls f with a value of the element type that `dtype` names.

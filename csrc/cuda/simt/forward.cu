@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kTileThreads) forward_kernel(ConvArgs a, SimtT
         const int64_t channel = group * outputs + o;
         const Acc shift = bias != nullptr ? widen(bias[channel * a.bias_stride]) : Acc(0);
         T& to = output[p * g.out_channels + channel];
-        if (!keeps(a, widen(to))) to = narrow<T>(sum[i][j] + shift);
+        if (!keeps(a, [&] { return widen(to); })) to = narrow<T>(sum[i][j] + shift);
       }
     }
   });

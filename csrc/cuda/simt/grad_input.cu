@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(kTileThreads)
         const int64_t c = col0 + threadIdx.x % 16 * kPerThread + j;
         if (q >= size.rows || c >= unit) continue;
         T& to = grad_input[q * g.in_channels + c];
-        if (!keeps(a, widen(to))) to = narrow<T>(sum[i][j]);
+        if (!keeps(a, [&] { return widen(to); })) to = narrow<T>(sum[i][j]);
       }
     }
   });

@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kTileThreads)
       const int64_t channel = deform_group * g.taps() + tap;
       auto store = [&](const View4& to, int64_t to_channel, Acc value) {
         const int64_t at = to.index(p.n, to_channel, p.y, p.x);
-        if (!keeps(a, load_as<Acc>(to.data, to.dtype, at))) {
+        if (!keeps(a, [&] { return load_as<Acc>(to.data, to.dtype, at); })) {
           store_as<Acc>(to.data, to.dtype, at, value + poison);
         }
       };

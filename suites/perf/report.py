@@ -94,7 +94,8 @@ def _sections(rows: Rows, times: pd.DataFrame, ours: pd.DataFrame) -> dict[str, 
         sections["Host overhead per eager call"] = tables.overhead_table(rows.overheads)
     if rows.errors:
         sections["Relative error against float64"] = pd.DataFrame(rows.errors)
-    sections["Limits of this machine"] = tables.ceilings_table(rows.ceilings)
+    if rows.ceilings:
+        sections["Limits of this machine"] = tables.ceilings_table(rows.ceilings)
     return sections
 
 

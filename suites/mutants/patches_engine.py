@@ -206,7 +206,7 @@ ENGINE = [
     Patch(
         "the optimiser's state not resumed",
         "engine/training/checkpointer.py",
-        'train_step.optimizer.load_state_dict(state["optimizer"])',
+        'restore_optimizer(train_step.optimizer, state["optimizer"])',
         "pass",
         _RESUMED,
     ),

@@ -83,15 +83,12 @@ def test_path_of_a_dtype_and_a_chip(path, dtype, capability, want):
 
 
 @pytest.mark.parametrize(("dtype", "vector"), [("float32", 4), ("float16", 8), ("bfloat16", 8)])
-def test_channels_of_every_group_must_be_whole_vectors(path, dtype, vector):
+def test_channels_of_deform_groups_and_of_merged_groups_must_be_whole_vectors(path, dtype, vector):
     fitting = {"in_channels": 6 * vector, "out_channels": 2 * vector, "groups": 2}
     fitting["deform_groups"] = 3
     assert path(dtype, **fitting) != "simt"
-    for wrong in (
-        {"in_channels": 3 * vector},
-        {"out_channels": 2 * vector + 2},
-        {"deform_groups": 4},
-    ):
+    assert path(dtype, **{**fitting, "in_channels": 3 * vector}) != "simt"  # both groups together
+    for wrong in ({"out_channels": 2 * vector + 2}, {"deform_groups": 4}):
         assert path(dtype, **{**fitting, **wrong}) == "simt"
 
 

@@ -144,7 +144,7 @@ def _run(folder, losses, first=1):
     steps = range(first, first + len(losses))
     pd.DataFrame({"step": steps, "loss": losses, "lr": 0.1}).to_csv(folder / "metrics.csv")
     save_file({"a": torch.ones(2), "b": torch.tensor(losses)}, checkpoint / WEIGHTS)
-    (checkpoint / "meta.json").write_text("{}")
+    (checkpoint / "meta.json").write_text('{"step": 2}')
     write_checksums(checkpoint)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import math
 import os
 import re
@@ -51,11 +52,15 @@ def main(words: Sequence[str] | None = None) -> int:
     options.overrides = overrides
     try:
         status = options.command(options) or 0
-        sys.stdout.flush()  # raises here, not at exit, if a reader such as `head` is gone
+        try:
+            sys.stdout.flush()  # raises here, not at exit, if a reader such as `head` is gone
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            _discard_output()  # the terminal was closed: the exit status must remain
         return status
     except BrokenPipeError:
-        # Python flushes again at exit, which must not raise.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 128 + signal.SIGPIPE
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
@@ -84,6 +89,11 @@ def main(words: Sequence[str] | None = None) -> int:
             raise
         _complain(f"{error} Smaller batches need less: train.batch_size or train.accumulate")
         return 1
+
+
+def _discard_output() -> None:
+    """Python flushes standard output again at exit, which must not raise."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(text: str) -> None:

@@ -102,6 +102,7 @@ def test_a_terminal_that_was_closed_leaves_the_exit_status(monkeypatch, tmp_path
         monkeypatch.setattr(sys, "stdout", terminal)
         status = cli.main(["configs", "smoke/plain"])
         monkeypatch.undo()
+        del terminal.flush
     assert status == 0
 
 

@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from dcnv2 import __version__
 
@@ -51,17 +51,30 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")
     options.overrides = overrides
     try:
+        status = _run(options)
+    except BrokenPipeError:  # a reader such as `head` is gone
+        status = 128 + signal.SIGPIPE
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:  # Python flushes at exit again and would replace the status by 120
+            _discard(stream)
+    return status
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Runs the command; turns its errors into a sentence and an exit status."""
+    try:
         status = options.command(options) or 0
         try:
-            sys.stdout.flush()  # raises here, not at exit, if a reader such as `head` is gone
+            if sys.stdout is not None:
+                sys.stdout.flush()  # as on a full disk, a failure is the command's
         except OSError as error:
-            if error.errno != errno.EIO:
+            if error.errno != errno.EIO:  # a terminal that was closed
                 raise
-            _discard_output()  # the terminal was closed: the exit status must remain
         return status
     except BrokenPipeError:
-        _discard_output()
-        return 128 + signal.SIGPIPE
+        raise
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if options.debug or package not in DETECTION_EXTRA:
@@ -91,9 +104,10 @@ def main(words: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _discard_output() -> None:
-    """Python flushes standard output again at exit, which must not raise."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _discard(stream: TextIO) -> None:
+    """Sends what `stream` holds, and whatever follows, nowhere."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _complain(text: str) -> None:

@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Commands end with one sentence, whatever stops them or was asked of them."""
 
+import os
+import pty
+import subprocess
+import sys
+import textwrap
+
 import pytest
 import torch
 
@@ -48,6 +54,43 @@ def test_options_of_generated_data_are_checked(tmp_path, capsys, words, message)
     assert cli.main(["data", "shapes", str(tmp_path / "d"), *words]) == 1
     assert capsys.readouterr().err == f"dcnv2: {message}\n"
     assert not (tmp_path / "d").exists()
+
+
+def test_a_terminal_that_is_closed_leaves_the_exit_status():
+    """Also where both streams hold what could not be written."""
+    program = """
+        import contextlib, sys
+        from dcnv2 import cli
+
+        def command(options):
+            print("ready", flush=True)
+            sys.stdin.read()  # until the terminal is closed
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError):
+                    print("lost", file=stream)
+            return 75
+
+        cli._doctor = command
+        sys.exit(cli.main(["doctor"]))
+    """
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-c", textwrap.dedent(program)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=theirs, stderr=theirs) as run:
+        os.close(theirs)
+        assert os.read(ours, 5) == b"ready"
+        os.close(ours)
+        run.communicate(timeout=60)
+    assert run.returncode == 75
+
+
+@pytest.mark.parametrize(
+    ("streams", "status"), [(">/dev/full", 1), (">&-", 0), ("2>/dev/full", 0), ("2>&-", 0)]
+)
+def test_streams_that_take_nothing(streams, status):
+    words = f"'{sys.executable}' -m dcnv2 configs smoke/plain {streams}"
+    run = subprocess.run(["bash", "-c", words], stderr=subprocess.PIPE, text=True)
+    assert run.returncode == status, run.stderr
+    assert run.stderr == "dcnv2: [Errno 28] No space left on device\n" * (status == 1)
 
 
 @pytest.mark.parametrize("point", ["nan,1", "1,inf", "1", "1,2,3", ""])

@@ -204,7 +204,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_data(add: Callable[..., argparse.ArgumentParser], commands: Any) -> None:
-    parser = commands.add_parser("data", help="Generate or check a data set.")
+    parser = commands.add_parser("data", help="Generate, check or convert a data set.")
     data = parser.add_subparsers(required=True, metavar="COMMAND")
     sub = add(
         "shapes",
@@ -218,13 +218,22 @@ def _add_data(add: Callable[..., argparse.ArgumentParser], commands: Any) -> Non
     sub.add_argument("--size", type=int, default=128, help="side of the images in pixels")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--classes", type=lambda text: text.split(","), help="comma-separated names")
-    sub = add("check", _data_check, "List the problems of a COCO or VOC folder.", group=data)
+    sub = add("check", _data_check, "List the problems of a data set in any form.", group=data)
     sub.add_argument("root", type=Path)
     sub.add_argument(
         "split", nargs="*", help="such as train2017, or an annotation file; default: all"
     )
     sub.add_argument("--csv", type=Path, help="write the problems to this file, one row each")
     sub.add_argument("--no-masks", action="store_true", help="ignore segmentations")
+    sub = add("convert", _data_convert, "Write a data set in any form as COCO.", group=data)
+    sub.add_argument(
+        "source", type=Path, metavar="SOURCE", help="folder, or package.module:function"
+    )
+    sub.add_argument("target", type=Path, metavar="TARGET", help="new folder")
+    sub.add_argument("split", nargs="*", help="default: all")
+    sub.add_argument(
+        "--on-bad", choices=("raise", "skip"), default="raise", help="as data.on_bad of a training"
+    )
     sub = add(
         "minival",
         _data_minival,
@@ -371,16 +380,14 @@ def _data_shapes(options: argparse.Namespace) -> None:
 
 
 def _data_check(options: argparse.Namespace) -> None:
-    from dcnv2.data.folders import find_splits, inspect, open_dataset
+    from dcnv2.data.folders import find_splits, inspect, open_to_look
     from dcnv2.data.set_checks import unused_classes
     from dcnv2.data.whole_files import replacing
 
     datasets, rejected = {}, []
     for split in options.split or find_splits(options.root):
         try:
-            datasets[split] = open_dataset(
-                *(options.root, split), on_bad="skip", decode=True, masks=not options.no_masks
-            )
+            datasets[split] = open_to_look(options.root, split, not options.no_masks)
         except (OSError, ValueError) as error:
             rejected.append(str(error))
     if not datasets:
@@ -389,6 +396,8 @@ def _data_check(options: argparse.Namespace) -> None:
     for table in (report.splits, report.classes):
         print(table.to_string(index=False, na_rep="", float_format="{:.3f}".format), end="\n\n")
     for split, dataset in datasets.items():
+        for note in dataset.notes:
+            print(f"{split}: note: {note}")
         if unused := unused_classes(dataset):
             print(f"{split}: note: no object of {', '.join(unused)}")
     shown = report.problems.head(SHOWN_PROBLEMS)
@@ -403,6 +412,13 @@ def _data_check(options: argparse.Namespace) -> None:
         rejected.append(f"{options.root}: {len(report.problems)} problems")
     if rejected:
         raise ValueError("\n".join(rejected))
+
+
+def _data_convert(options: argparse.Namespace) -> None:
+    from dcnv2.data.write_coco import convert_to_coco
+
+    for text in convert_to_coco(options.source, options.target, options.split, options.on_bad):
+        print(text)
 
 
 def _data_minival(options: argparse.Namespace) -> None:

@@ -77,6 +77,8 @@ class BadDataError(ValueError):
         lines += [f"  {problem}" for problem in problems[: self.SHOWN]]
         if len(problems) > self.SHOWN:
             lines.append(f"  and {len(problems) - self.SHOWN} more")
+        if all(problem.kind == "missing mask" for problem in problems):
+            lines.append("  a model without masks needs none: --model.mask.enabled=false")
         lines.append('  on_bad="skip" leaves these out and counts them')
         super().__init__("\n".join(lines))
 

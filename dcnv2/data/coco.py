@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""COCO folders in the 2014 and 2017 layouts, and in that of the generated data set."""
+"""COCO folders: the 2014 and 2017 layouts, and those of CVAT, Roboflow and Label Studio."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -22,25 +22,48 @@ from dcnv2.data.coco_fields import (
     read_fields,
 )
 from dcnv2.data.dataset import DetectionDataset
+from dcnv2.data.forms.files import find_picture
 from dcnv2.data.images import probe_all
 from dcnv2.data.segmentation import box_code, encode
 
 SPLITS = {
     "train": ("train", "train2017", "train2014"),
-    "val": ("val", "val2017", "val2014"),
+    "val": ("val", "val2017", "val2014", "valid"),
+    "valid": ("valid", "val"),
     "minival": ("minival", "minival2014"),
     "valminusminival": ("valminusminival", "valminusminival2014"),
 }
 """Short names of splits -> the file names to try, in this order."""
+ROBOFLOW = "_annotations.coco.json"
+"""Name of the annotation file in a split's folder, next to the pictures, as Roboflow exports it."""
+
+
+def coco_splits(root: Path) -> list[str]:
+    """Returns the splits of a folder, or the paths of its JSON files; none if it has neither."""
+    names = [f.stem.removeprefix("instances_") for f in root.glob("annotations/instances_*.json")]
+    names = names or [file.parent.name for file in root.glob(f"*/{ROBOFLOW}")]
+    if not names:  # Label Studio's is result.json
+        files = [*root.glob("annotations/*.json"), *root.glob("*.json")]
+        names = [str(file.relative_to(root)) for file in files if _has_lists(file)]
+    return sorted(names)
+
+
+def _has_lists(path: Path) -> bool:
+    """Whether a JSON file names COCO's lists."""
+    if not path.is_file():
+        return False
+    content = path.read_bytes()
+    return all(f'"{key}"'.encode() in content for key in ("images", "categories", "annotations"))
 
 
 def locate(root: str | Path, split: str) -> tuple[Path, Path]:
     """Finds the images and annotations of a split.
 
-    Annotations are `annotations/instances_<name>.json`, or `image_info_<name>.json` for test sets.
-    Images are in `images/<name>` or `<name>`; for minival and valminusminival also in the year's
-    `val`. For other layouts, `split` is the path of an annotation file, absolute or relative to
-    `root`, whose file names are relative to `root`.
+    Annotations are `annotations/instances_<name>.json`, or `image_info_<name>.json` for test sets;
+    or `<name>/_annotations.coco.json`, next to the images.
+    Images are in `images/<name>`, `<name>` or `images`; for minival and valminusminival also in the
+    year's `val`. For other layouts, `split` is the path of an annotation file, absolute or relative
+    to `root`, whose file names are relative to `root` or to its `images`.
 
     Args:
         root: Folder of the data set.
@@ -57,6 +80,9 @@ def locate(root: str | Path, split: str) -> tuple[Path, Path]:
         tried = [root / split, Path(split)]
         return root, _first(tried, Path.is_file, f"{split}: no such annotation file")
     names = SPLITS.get(split, (split,))
+    for name in names:
+        if (root / name / ROBOFLOW).is_file():
+            return root / name, root / name / ROBOFLOW
     files = [
         root / "annotations" / f"{prefix}_{name}.json"
         for name in names
@@ -70,6 +96,7 @@ def locate(root: str | Path, split: str) -> tuple[Path, Path]:
     if name.startswith("test-dev"):
         folders.append(name.replace("-dev", ""))
     tried = [root / parent / folder for folder in folders for parent in ("images", ".")]
+    tried.append(root / "images")  # as CVAT exports it
     return _first(tried, Path.is_dir, f"{root} has no images of split '{split}'"), file
 
 
@@ -92,10 +119,12 @@ class CocoDataset(DetectionDataset):
         split: Name of the split, or path of an annotation file.
         transforms: Called as `transforms(image, target)`.
         crowd: Include crowd regions, flagged by `iscrowd`.
-        masks: Include masks; otherwise segmentations are not read.
+        masks: Include masks; otherwise segmentations are not read. None is for conversion, see
+            `read_table`.
         on_bad: "raise" rejects a data set with problems, "skip" skips and counts them.
         limit: Use only this many images of the file, the first by id.
         decode: Decode every image when checking, not just its header and end.
+        segmentations: See `read_table`.
 
     Raises:
         FileNotFoundError: No annotation file or image folder; the message lists the paths tried.
@@ -110,17 +139,17 @@ class CocoDataset(DetectionDataset):
         transforms: Callable[..., Any] | None = None,
         *,
         crowd: bool = False,
-        masks: bool = True,
+        masks: bool | None = True,
         on_bad: str = "raise",
         limit: int | None = None,
         decode: bool = False,
+        segmentations: dict[int, Any] | None = None,
     ) -> None:
         self.folder, self.annotation_file = locate(root, split)
         document = load_document(self.annotation_file)
-        table, problems = read_table(document, self.folder, masks, limit, decode)
-        super().__init__(
-            table, problems, str(self.annotation_file), transforms, crowd, masks, on_bad
-        )
+        table, problems = read_table(document, self.folder, masks, limit, decode, segmentations)
+        source = str(self.annotation_file)
+        super().__init__(table, problems, source, transforms, crowd, bool(masks), on_bad)
 
 
 def find_cityscapes(images: list[dict[str, Any]], root: Path) -> None:
@@ -143,9 +172,10 @@ def find_cityscapes(images: list[dict[str, Any]], root: Path) -> None:
 def read_table(
     document: dict[str, Any],
     folder: Path,
-    masks: bool,
+    masks: bool | None,
     limit: int | None = None,
     decode: bool = False,
+    segmentations: dict[int, Any] | None = None,
 ) -> tuple[Table, list[DataProblem]]:
     """Checks a COCO document and its image files, and keeps what is valid.
 
@@ -154,9 +184,10 @@ def read_table(
     Args:
         document: As `load_document` returns it.
         folder: Where the images are.
-        masks: Whether annotations must have masks.
+        masks: Whether annotations must have masks; None reads those that there are.
         limit: Use only this many images, the first by id.
         decode: Decode every image.
+        segmentations: Receives the sound segmentations as annotated, by annotation id.
 
     Returns:
         The table of valid images and annotations by id, and the problems of the others.
@@ -167,7 +198,9 @@ def read_table(
     entries, known = _image_entries(document["images"], problems)
     find_cityscapes(entries, folder)
     entries = sorted(entries, key=lambda entry: entry["id"])[:limit]
-    entries = _good_images(entries, folder, decode, problems)
+    for entry in entries:
+        entry["path"] = find_picture((folder, folder / "images"), [entry["file_name"]])
+    entries = _good_images(entries, decode, problems)
     sizes = {entry["id"]: (entry["width"], entry["height"]) for entry in entries}
 
     by_image: dict[int, list[Annotation]] = {image_id: [] for image_id in sizes}
@@ -186,6 +219,8 @@ def read_table(
             label, size = labels[values["category_id"]], sizes[values["image_id"]]
             good, faults = _read_annotation(values, segmentation, label, size, masks)
             by_image[values["image_id"]] += good
+            if segmentations is not None and good and segmentation and not faults:
+                segmentations[values["id"]] = segmentation
         else:
             faults = [fault]
         if faults:
@@ -197,7 +232,7 @@ def read_table(
     builder = TableBuilder(list(labels), [category["name"] for category in categories])
     for entry in entries:
         image_id = entry["id"]
-        builder.add(image_id, str(folder / entry["file_name"]), sizes[image_id], by_image[image_id])
+        builder.add(image_id, str(entry["path"]), sizes[image_id], by_image[image_id])
     return builder.build(), problems
 
 
@@ -227,10 +262,10 @@ def _image_entries(
 
 
 def _good_images(
-    entries: list[dict[str, Any]], folder: Path, decode: bool, problems: list[DataProblem]
+    entries: list[dict[str, Any]], decode: bool, problems: list[DataProblem]
 ) -> list[dict[str, Any]]:
     """Returns the entries whose files exist and are intact, and adds the problems of the others."""
-    files = [(folder / entry["file_name"], (entry["width"], entry["height"])) for entry in entries]
+    files = [(entry["path"], (entry["width"], entry["height"])) for entry in entries]
     faults = probe_all(files, decode)
     for entry, error in zip(entries, faults, strict=True):
         if error is not None:
@@ -259,7 +294,7 @@ def _reference_fault(
 
 
 def _read_annotation(
-    values: dict[str, Any], segmentation: Any, label: int, size: tuple[int, int], masks: bool
+    values: dict[str, Any], segmentation: Any, label: int, size: tuple[int, int], masks: bool | None
 ) -> tuple[list[Annotation], list[Fault]]:
     """Returns the annotation, in a list that is empty if it is unusable, and its faults.
 
@@ -273,7 +308,7 @@ def _read_annotation(
     area = box[2] * box[3] if values["area"] is None else values["area"]
     found = Annotation(values["id"], label, box, area, bool(values["iscrowd"]))
     faults: list[Fault] = []
-    if masks:
+    if masks or (masks is None and segmentation):
         found.code, faults = encode(segmentation, size)
         if not found.code:
             found.code, found.crowd = box_code(box, size), True

@@ -2,12 +2,16 @@
 """Reads COCO annotation files, and checks what every field holds before it is used."""
 
 import json
+import logging
 import reprlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dcnv2.data.forms.likeness import likeness
 from dcnv2.data.polygons import finite
+
+log = logging.getLogger("dcnv2")
 
 LARGEST_ID = 2**63 - 1
 LARGEST_SIDE = 2**31 - 1
@@ -45,9 +49,24 @@ def load_document(path: str | Path) -> dict[str, Any]:
         if not isinstance(document, dict) or not (
             isinstance(document.get(key), list) or (is_optional and key not in document)
         ):
-            raise ValueError(f"{path}: not a COCO annotation file: it has no list of {key}")
+            hint = likeness(document)
+            raise ValueError(f"{path}: not a COCO annotation file: it has no list of {key}{hint}")
+    _drop_root_category(path, document)
     document["categories"] = _read_categories(path, document["categories"])
     return document
+
+
+def _drop_root_category(path: str | Path, document: dict[str, Any]) -> None:
+    """Removes the category 0 that Roboflow adds as the parent of the others; it has no objects."""
+    first, *others = document["categories"] or [None]
+    if not (isinstance(first, dict) and first.get("id") == 0 and others):
+        return
+    parents = {entry.get("supercategory") for entry in others if isinstance(entry, dict)}
+    if first.get("supercategory") != "none" or parents != {first.get("name")}:
+        return
+    if not any(id_in(entry, "category_id") == 0 for entry in document.get("annotations", [])):
+        log.warning("%s: category 0 is left out: it is the parent of the others", path)
+        document["categories"] = others
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

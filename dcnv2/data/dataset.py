@@ -35,6 +35,7 @@ class DetectionDataset(torch.utils.data.Dataset[Any]):
         problems: What was skipped, and why.
         skipped: Number of problems by kind.
         source: Origin of the data set, for messages.
+        notes: What its reader found that is no problem but worth knowing.
 
     Args:
         table: The images and annotations.
@@ -68,6 +69,7 @@ class DetectionDataset(torch.utils.data.Dataset[Any]):
         self.transforms, self.crowd, self.masks = transforms, crowd, masks
         self.names, self.category_ids = table.names, table.category_ids
         self.image_ids = table.image_ids
+        self.notes: list[str] = []
         self.skipped = Counter(problem.kind for problem in problems)
 
     def __len__(self) -> int:

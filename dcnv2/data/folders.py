@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Detects the format and the splits of a data folder, and summarises their problems."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,45 +9,149 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dcnv2.data.coco import CocoDataset
+from dcnv2.data.coco import SPLITS, CocoDataset, coco_splits, locate
 from dcnv2.data.dataset import DetectionDataset
+from dcnv2.data.forms.cvat import FILE as CVAT_FILE
+from dcnv2.data.forms.cvat import cvat_splits, read_cvat
+from dcnv2.data.forms.likeness import folder_likeness
+from dcnv2.data.forms.python_source import SPEC, read_source
+from dcnv2.data.forms.records import RecordDataset, Split
+from dcnv2.data.forms.voc import read_voc
+from dcnv2.data.forms.voc_layout import voc_splits
+from dcnv2.data.forms.yolo import read_yolo
+from dcnv2.data.forms.yolo_layout import yolo_splits
 from dcnv2.data.set_checks import set_problems
-from dcnv2.data.voc import VocDataset
 
 SMALL_AREA, LARGE_AREA = 32**2, 96**2
 """COCO's bounds between small, medium and large objects, in square pixels."""
 
 
+@dataclass(frozen=True)
+class Form:
+    """A form of data sets.
+
+    Attributes:
+        name: for messages.
+        splits: returns the names of a folder's splits, none if it has another form.
+        read: reads a split; None if `CocoDataset` does.
+    """
+
+    name: str
+    splits: Callable[[Path], Iterable[str]]
+    read: Callable[[Path, str, bool, int | None], Split] | None = None
+
+
+FORMS = (
+    Form("COCO", coco_splits),
+    Form("CVAT for images", cvat_splits, read_cvat),
+    Form("Pascal VOC", voc_splits, read_voc),
+    Form("YOLO", yolo_splits, read_yolo),
+)
+"""The forms of folders; one with files of several forms is taken as the first of them."""
+ALIASES = {"val": ("valid", "validation"), "valid": ("val",), "validation": ("val", "valid")}
+"""Other names of a split, which tools give it."""
+
+
+def find_form(root: Path) -> tuple[Form, list[str]]:
+    """Returns the form of a folder, and the names of its splits.
+
+    Raises:
+        FileNotFoundError: It has none; the message says what it looks like.
+        ValueError: The file that describes it is damaged.
+    """
+    for form in FORMS if root.is_dir() else ():
+        splits = sorted(form.splits(root))
+        if splits:
+            return form, splits
+    wanted = ", ".join(form.name for form in FORMS)
+    raise FileNotFoundError(f"{root} is no data set in the form of {wanted}{folder_likeness(root)}")
+
+
 def find_splits(root: str | Path) -> list[str]:
-    """Returns the splits of a COCO or VOC folder that `open_dataset` takes.
+    """Returns the splits of a folder, or the function of `package.module:function`, for
+    `open_dataset`.
 
     Raises:
         FileNotFoundError: The folder has none.
     """
-    root = Path(root)
-    names = [
-        file.stem.removeprefix("instances_") for file in root.glob("annotations/instances_*.json")
-    ]
-    if not names:
-        years = [root, *root.glob("VOC[0-9]*"), *root.glob("VOCdevkit/VOC[0-9]*")]
-        for folder in years:
-            prefix = "" if folder == root else folder.name.removeprefix("VOC") + "_"
-            files = folder.glob("ImageSets/Main/*.txt")
-            stems = [
-                file.stem for file in files if re.fullmatch("train|val|trainval|test", file.stem)
-            ]
-            names += [prefix + stem for stem in stems]
-    if not names:
-        wanted = "annotations/instances_*.json, nor ImageSets/Main/*.txt"
-        raise FileNotFoundError(f"{root} is no data set: it has neither {wanted}")
-    return sorted(names)
+    if SPEC.fullmatch(str(root)) and not Path(root).exists():
+        return [str(root)]
+    return find_form(_folder(root))[1]
 
 
-def open_dataset(root: str | Path, split: str, **options: Any) -> DetectionDataset:
-    """Opens a split of a folder in VOC's layout as `VocDataset`, of any other as `CocoDataset`."""
-    root = Path(root)
-    is_voc = (root / "ImageSets").is_dir() or re.match(r"\d{4}_", split)
-    return (VocDataset if is_voc else CocoDataset)(root, split, **options)
+def open_dataset(
+    root: str | Path,
+    split: str,
+    transforms: Callable[..., Any] | None = None,
+    *,
+    masks: bool | None = True,
+    limit: int | None = None,
+    **options: Any,
+) -> DetectionDataset:
+    """Opens a split of a folder in any of `FORMS`, or a data set from Python.
+
+    Args:
+        root: The folder, or the file in it that describes it, such as `data.yaml`.
+        split: Name of a split; a path of a COCO file; or `package.module:function`, whose result
+            is a `DataSource`.
+        transforms: Called as `transforms(image, target)`.
+        masks: As of `RecordDataset`.
+        limit: Use only this many images.
+        options: As of `RecordDataset`.
+
+    Raises:
+        FileNotFoundError: There is no such split; the message lists those that there are.
+        ValueError: A file that describes the data set is damaged.
+        BadDataError: Problems were found and `on_bad` is "raise".
+    """
+    root = _folder(root)
+    if SPEC.fullmatch(split):
+        read = read_source(split, bool(masks), limit)
+        return RecordDataset(read, transforms, masks=masks, **options)
+    is_file = split.endswith(".json")
+    form, splits = (FORMS[0], [split]) if is_file else find_form(root)
+    names = [split, *ALIASES.get(split, ())]
+    if form.read is None:
+        if not is_file and not any(name in splits for name in (*names, *SPLITS.get(split, ()))):
+            _locate_or_list(root, split, form, splits)
+        return CocoDataset(root, split, transforms, masks=masks, limit=limit, **options)
+    name = next((name for name in names if name in splits), None)
+    if name is None:
+        raise FileNotFoundError(_no_split(root, split, form, splits))
+    read = form.read(root, name, bool(masks), limit)
+    return RecordDataset(read, transforms, masks=masks, **options)
+
+
+def open_to_look(
+    root: str | Path, split: str, masks: bool, decode: bool = True
+) -> DetectionDataset:
+    """Opens a split without its bad images and annotations; without masks if no object has one."""
+    options: dict[str, Any] = {"on_bad": "skip", "decode": decode}
+    dataset = open_dataset(root, split, masks=masks, **options)
+    lacking = dataset.skipped["missing mask"]
+    if masks and lacking and dataset.table.crowd.all() and lacking == len(dataset.table.ids):
+        dataset = open_dataset(root, split, masks=False, **options)
+        dataset.notes.append("no object has a mask: train with --model.mask.enabled=false")
+    return dataset
+
+
+def _locate_or_list(root: Path, split: str, form: Form, splits: list[str]) -> None:
+    """Raises with the splits that there are, unless COCO's folder has one that is not listed."""
+    try:
+        locate(root, split)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{_no_split(root, split, form, splits)}; {error}") from None
+
+
+def _no_split(root: Path, split: str, form: Form, splits: list[str]) -> str:
+    return f"{root} (form: {form.name}) has no split '{split}', but {', '.join(splits)}"
+
+
+def _folder(root: str | Path) -> Path:
+    """Returns a folder, or that of the file that describes it."""
+    path = Path(root)
+    is_description = path.name == CVAT_FILE or path.suffix in (".yaml", ".yml")
+    return path.parent if is_description and path.is_file() else path
 
 
 @dataclass

@@ -13,6 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".apng", ".bmp", ".gif", ".ppm", ".pgm"),
+    *(".pbm", ".pnm", ".tif", ".tiff", ".webp", ".avif", ".tga"),
+)
+"""Endings of the names of images, in lower case."""
 ORIENTATION_TAG = 0x0112
 Turn = Image.Transpose
 _UPRIGHT: dict[Any, Image.Transpose] = {
@@ -156,6 +161,33 @@ def probe_all(
 
     with ThreadPoolExecutor() as pool:  # overlaps the latency of network disks
         return list(pool.map(fault, files))
+
+
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """Returns width and height of an image whose EXIF orientation is followed, from its header.
+
+    Raises:
+        BadImageError: No such file, or not an image.
+    """
+    with _opened(path) as image:
+        # An orientation after a PNG's pixels would take decoding all of them, and is not followed.
+        is_known = image.format != "PNG" or "exif" in image.info
+        width, height = image.size
+        turn = _UPRIGHT.get(image.getexif().get(ORIENTATION_TAG)) if is_known else None
+        return (height, width) if turn in _EXCHANGING else (width, height)
+
+
+def upright_sizes(paths: Sequence[Path]) -> list[tuple[int, int] | BadImageError]:
+    """Returns for each file what `upright_size` returns, or its error."""
+
+    def size(path: Path) -> tuple[int, int] | BadImageError:
+        try:
+            return upright_size(path)
+        except BadImageError as error:
+            return error
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(size, paths))
 
 
 def write_png(path: str | Path, pixels: np.ndarray) -> None:

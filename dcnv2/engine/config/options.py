@@ -15,9 +15,9 @@ class DataConfig:
     """Where images and annotations are.
 
     Attributes:
-        root: a folder in COCO's or Pascal VOC's layout.
+        root: a folder of a data set in any form that `dcnv2 data check` recognises.
         train: the training split, or several to be concatenated; `folder::split` is one of
-            another folder.
+            another folder, and `package.module:function` a data set from Python.
         val: the split to evaluate on.
         train_limit: train only on this many images of each split, the first by id.
         val_limit: evaluate only on this many images, the first by id.

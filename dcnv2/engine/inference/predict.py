@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dcnv2.data.dataset import DetectionDataset
-from dcnv2.data.images import BadImageError, read_rgb, to_rgb
+from dcnv2.data.images import SUFFIXES, BadImageError, read_rgb, to_rgb
 from dcnv2.data.whole_files import replacing
 from dcnv2.engine.config import RunConfig, load_config
 from dcnv2.engine.evaluation.detections import coco_results, predict
@@ -30,11 +30,6 @@ from dcnv2.engine.runtime.files import write_atomically
 from dcnv2.engine.visualization.draw import draw, write_picture
 
 log = logging.getLogger("dcnv2")
-
-SUFFIXES = {
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".apng", ".bmp", ".gif", ".ppm", ".pgm"),
-    *(".pbm", ".pnm", ".tif", ".tiff", ".webp", ".avif", ".tga"),
-}
 
 
 class Predictor:

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""YOLO's text files: a line for each object, a class number and a box or a polygon."""
+
+import reprlib
+from pathlib import Path
+
+from dcnv2.data.annotations import DataProblem
+from dcnv2.data.forms.files import BadFileError, file_number, number, read_lines
+from dcnv2.data.forms.records import ImageRecord, ObjectRecord, Split
+from dcnv2.data.forms.yolo_layout import pictures_of, read_names, yolo_splits
+from dcnv2.data.images import BadImageError, upright_sizes
+
+LIMIT = 1.5
+"""Coordinates are shares of the image; augmented ones stick out a little, pixels are far beyond."""
+
+
+def read_yolo(root: Path, split: str, masks: bool, limit: int | None = None) -> Split:
+    """Reads a split of a folder in YOLO's form; see `yolo_splits`.
+
+    A picture's label file has its name, in the folder `labels` instead of `images`, or next to it.
+    An empty one is a picture without objects; so is one that is missing, which a note counts.
+
+    Raises:
+        FileNotFoundError: A folder or list of the split is missing.
+        ValueError: The description of the data set is damaged, or no picture has a label file.
+    """
+    names, source, has_points = read_names(root)
+    files = pictures_of(root, yolo_splits(root)[split])[:limit]
+    result = Split(names, [], f"{source} ({split})")
+    unlabelled = []
+    for file, size in zip(files, upright_sizes(files), strict=True):
+        where = f"image {_short(file, root)}"
+        labels = label_file(file)
+        if isinstance(size, BadImageError):
+            result.problems.append(DataProblem(size.kind, where, str(size)))
+            continue
+        objects: list[ObjectRecord] = []
+        try:
+            lines = read_lines(labels)
+        except FileNotFoundError:
+            unlabelled.append(file)
+            lines = []
+        except BadFileError as error:
+            result.problems.append(
+                DataProblem("missing annotation file", where, f"{labels}: {error}")
+            )
+            continue
+        for place, line in enumerate(lines, start=1):
+            if line.strip():
+                try:
+                    objects.append(_read_object(line, place, size, names, has_points))
+                except _UnknownClassError as error:
+                    at = f"{labels}, line {place}"
+                    result.problems.append(DataProblem("unknown category", at, str(error)))
+                except ValueError as error:
+                    at = f"{labels}, line {place}"
+                    result.problems.append(DataProblem("invalid annotation", at, str(error)))
+        result.images.append(ImageRecord(file, where, size, objects))
+    if unlabelled and len(unlabelled) == len(files):
+        raise ValueError(
+            f"{root}: no picture of '{split}' has a label file, such as {label_file(files[0])}"
+        )
+    if unlabelled:
+        text = f"{file_number(unlabelled)}, without a label file: taken as without objects"
+        result.notes.append(text)
+    return result
+
+
+def label_file(picture: Path) -> Path:
+    """Returns where labels are: in `labels` instead of the last `images`, or beside the picture."""
+    parts = list(picture.parts)
+    for place in range(len(parts) - 2, -1, -1):
+        if parts[place] == "images":
+            parts[place] = "labels"
+            path = Path(*parts).with_suffix(".txt")
+            if path.parent.is_dir() or not picture.with_suffix(".txt").is_file():
+                return path
+            break
+    return picture.with_suffix(".txt")
+
+
+def _short(file: Path, root: Path) -> str:
+    return str(file.relative_to(root) if file.is_relative_to(root) else file)
+
+
+class _UnknownClassError(ValueError):
+    pass
+
+
+def _read_object(
+    line: str, place: int, size: tuple[int, int], names: list[str], has_points: bool
+) -> ObjectRecord:
+    """Returns the object of a line; raises ValueError if it is none."""
+    try:
+        label, *values = map(number, line.split())
+    except ValueError:
+        got = reprlib.repr(line.strip())
+        raise ValueError(f"wanted a class number and coordinates, got {got}") from None
+    if label != int(label) or not 0 <= label < len(names):
+        raise _UnknownClassError(
+            f"class {label:g} is not among 0 ({names[0]}) to {len(names) - 1} ({names[-1]})"
+        )
+    if has_points:
+        values = values[:4]  # the box is before the key points
+    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
+        raise ValueError(
+            "wanted the 4 numbers of a box, or an even count of 6 or more of a polygon, after the "
+            f"class; got {len(values)}"
+        )
+    beyond = [value for value in values if not 1 - LIMIT <= value <= LIMIT]
+    if beyond:
+        raise ValueError(
+            f"{beyond[0]:g} is no share of the image from 0 to 1: YOLO's coordinates are not pixels"
+        )
+    where, name = f"line {place}", names[int(label)]
+    scaled = [value * size[axis % 2] for axis, value in enumerate(values)]
+    if len(values) > 4:
+        return ObjectRecord(where, name, None, [scaled], number=place)
+    x, y, width, height = scaled
+    return ObjectRecord(where, name, (x - width / 2, y - height / 2, width, height), number=place)

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Folders as tools export them are read as they are, and every bad file is named."""
+
+import pytest
+from form_folders import FORMS, NAMES, OBJECTS, polygon_row, roboflow_yolo, text, ultralytics
+
+from dcnv2 import cli
+from dcnv2.data.annotations import BadDataError
+from dcnv2.data.folders import find_form, find_splits, open_dataset
+
+FORMS_BY_NAME = {write.__name__: write for write in FORMS}
+
+
+def _objects(dataset):
+    """Class names and corners of each image, by the name of its file."""
+    found = {}
+    for index, file in enumerate(dataset.table.files):
+        target = dataset.target(index)
+        names = [dataset.names[label - 1] for label in target["labels"].tolist()]
+        boxes = [tuple(round(side, 3) for side in box) for box in target["boxes"].tolist()]
+        found[file.rpartition("/")[2]] = list(zip(names, boxes, strict=True))
+    return found
+
+
+@pytest.mark.parametrize("write", FORMS, ids=lambda write: write.__name__)
+def test_exports_are_read_as_they_are(tmp_path, write, capsys):
+    write(tmp_path)
+    form, splits = find_form(tmp_path)
+    assert (form.name, splits) == FORMS[write]
+    for split in splits:
+        dataset = open_dataset(tmp_path, split, masks=False)
+        assert dataset.names == NAMES
+        assert _objects(dataset) == OBJECTS
+        assert dataset.image(0).shape == (3, 30, 40)
+    assert cli.main(["data", "check", str(tmp_path)]) == 0
+    assert "no object has a mask" in capsys.readouterr().out
+
+
+def test_splits_have_the_names_that_tools_give_them(tmp_path):
+    roboflow_yolo(tmp_path / "yolo")
+    FORMS_BY_NAME["roboflow_coco"](tmp_path / "coco")
+    FORMS_BY_NAME["roboflow_voc"](tmp_path / "voc")
+    for name in ("yolo", "coco", "voc"):
+        assert len(open_dataset(tmp_path / name, "val", masks=False)) == 2
+        assert len(open_dataset(tmp_path / name, "valid", masks=False)) == 2
+        with pytest.raises(FileNotFoundError, match="has no split 'test', but train, val"):
+            open_dataset(tmp_path / name, "test", masks=False)
+
+
+def test_the_parent_category_of_roboflow_is_no_class(tmp_path, caplog):
+    FORMS_BY_NAME["roboflow_coco"](tmp_path)
+    assert open_dataset(tmp_path, "train", masks=False).names == NAMES
+    assert "category 0 is left out" in caplog.text
+
+
+def test_polygons_are_masks(tmp_path):
+    ultralytics(tmp_path, polygon_row)
+    dataset = open_dataset(tmp_path, "val")
+    assert _objects(dataset) == OBJECTS
+    assert dataset.target(0)["masks"].dense()[0].sum() == 20 * 16
+    assert dataset.table.areas.tolist() == [320, 300, 1200]
+
+
+def test_a_set_without_masks_names_the_option(tmp_path):
+    ultralytics(tmp_path)
+    with pytest.raises(BadDataError, match=r"--model\.mask\.enabled=false"):
+        open_dataset(tmp_path, "val")
+
+
+def test_the_file_that_describes_a_folder_stands_for_it(tmp_path):
+    ultralytics(tmp_path / "yolo")
+    FORMS_BY_NAME["cvat_images"](tmp_path / "cvat")
+    assert find_splits(tmp_path / "yolo/data.yaml") == ["train", "val"]
+    assert len(open_dataset(tmp_path / "cvat/annotations.xml", "default", masks=False)) == 2
+
+
+FOREIGN = {
+    "an empty folder": ({}, "no data set in the form of COCO, CVAT for images, Pascal VOC, YOLO"),
+    "pictures": ({"a.png": ""}, "it has pictures, but no annotations"),
+    "an archive": ({"set.zip": ""}, "an archive: unpack it"),
+    "LabelMe": ({"a.json": '{"imagePath": "a.png", "shapes": []}'}, "LabelMe: convert it"),
+    "VIA": ({"via.json": '{"_via_img_metadata": {}}'}, "VGG Image Annotator: export it as COCO"),
+    "Label Studio's tasks": ({"p.json": '[{"id": 1, "data": {}}]'}, "export them as COCO"),
+    "results": ({"r.json": '[{"image_id": 1, "score": 1}]'}, "detections in COCO's result"),
+    "damaged JSON": ({"a.json": "{"}, "a.json is no form of annotations"),
+    "labels only": ({"labels/a.txt": "0 .5 .5 .1 .1"}, "no data set"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_folders_of_other_forms_are_named(tmp_path, name, capsys):
+    files, message = FOREIGN[name]
+    for path, content in files.items():
+        text(tmp_path / path, content)
+    with pytest.raises(FileNotFoundError, match=message):
+        find_splits(tmp_path)
+    with pytest.raises(FileNotFoundError, match=message):
+        open_dataset(tmp_path, "train")
+    assert cli.main(["data", "check", str(tmp_path)]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_part_of_a_data_set_points_to_the_whole(tmp_path):
+    FORMS_BY_NAME["roboflow_coco"](tmp_path)
+    (tmp_path / "images").mkdir()
+    with pytest.raises(FileNotFoundError, match=f"part of {tmp_path}, give that folder"):
+        find_splits(tmp_path / "images")
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        find_splits(tmp_path / "nowhere")

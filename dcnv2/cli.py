@@ -30,6 +30,7 @@ SHOWN_PROBLEMS = 50
 # Configuration values. They are removed before parsing: argparse would take a value with a space
 # for a positional argument.
 OVERRIDE = re.compile(r"--(name|output|device|\w+\.[\w.]+)=")
+CHECKPOINT_HELP = "best, last, or the folder of a checkpoint; default: last"
 CONFIG_HELP = "a YAML file, a run folder, or the name of a configuration or model in the package"
 
 
@@ -161,14 +162,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="continue from the newest intact checkpoint; auto starts a new run if there is none",
     )
     sub = add("eval", _eval, "Evaluate a checkpoint.", configured=True)
-    sub.add_argument("--checkpoint", type=Path, help="default: the newest of the run")
+    sub.add_argument("--checkpoint", help=CHECKPOINT_HELP)
     sub.add_argument("--csv", type=Path, help="also write the row of results to this file")
     sub.add_argument("--out", type=Path, help="folder for tables, plots and COCO results")
     sub.add_argument("--evaluator", choices=("pycocotools", "fast"), help="eval.evaluator")
     sub.add_argument("--proposals", action="store_true", help="score the proposals by recall")
     sub = add("predict", _predict, "Detect objects in images.", configured=True)
     sub.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders or glob patterns")
-    sub.add_argument("--checkpoint", type=Path, help="default: the newest of the run")
+    sub.add_argument("--checkpoint", help=CHECKPOINT_HELP)
     sub.add_argument("--out", type=Path, help="default: predictions/ in the run's folder")
     sub.add_argument("--threshold", type=float, help="minimum score (eval.draw_threshold)")
     sub.add_argument("--no-overlays", action="store_true", help="write JSON and CSV only")
@@ -183,7 +184,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="X,Y",
         help="a point in pixels, repeatable; default: two objects and the background",
     )
-    sub.add_argument("--checkpoint", type=Path, help="default: the newest of the run")
+    sub.add_argument("--checkpoint", help=CHECKPOINT_HELP)
     sub.add_argument("--out", type=Path, default=Path("offsets.png"), help="the picture to write")
 
     sub = add(
@@ -192,7 +193,7 @@ def build_parser() -> argparse.ArgumentParser:
         aliases=["pack"],
     )
     sub.add_argument("out", type=Path, help="folder to write; its name becomes the model's name")
-    sub.add_argument("--checkpoint", type=Path, help="default: the newest of the run")
+    sub.add_argument("--checkpoint", help=CHECKPOINT_HELP)
 
     sub = add("configs", _configs, "List configurations: parameters, operations, published AP.")
     sub.add_argument("words", nargs="*", metavar="WORD", help="only names that contain every word")

@@ -2,13 +2,21 @@
 """Checkpoints are whole or absent."""
 
 import errno
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from dcnv2.engine.config import RunConfig
 from dcnv2.engine.runtime import checkpoint
-from dcnv2.engine.runtime.checkpoint import last_checkpoint, list_checkpoints, save_checkpoint
+from dcnv2.engine.runtime.checkpoint import (
+    find_checkpoint,
+    last_checkpoint,
+    list_checkpoints,
+    mark_best,
+    save_checkpoint,
+)
 from dcnv2.engine.runtime.checkpoint_files import load_meta, load_model, load_state
 
 
@@ -124,3 +132,20 @@ def test_harm_to_a_checkpoint_is_noticed(tmp_path, net, caplog, harm):
     assert f"step_00000002: {'it has no ' if harm == 'unlisted' else ''}{named}" in caplog.text
     save_checkpoint(tmp_path, 2, net, state, {})
     assert last_checkpoint(tmp_path) == second, "written again when the run comes by"
+
+
+def test_the_best_and_the_last_checkpoint_have_names(tmp_path, net):
+    config = RunConfig(output=str(tmp_path), name="run")
+    folder = config.folder / "checkpoints"
+    with pytest.raises(FileNotFoundError, match="no checkpoint: train it first"):
+        find_checkpoint(config, "last")
+    first, second = (save_checkpoint(folder, n, net, _state(_adam(net)), {}) for n in (1, 2))
+    with pytest.raises(FileNotFoundError, match="no evaluation marked a best checkpoint"):
+        find_checkpoint(config, "best")
+    mark_best(folder, 1, "box_AP", 0.5)
+    assert find_checkpoint(config, "best") == first
+    assert find_checkpoint(config, "last") == find_checkpoint(config, None) == second
+    assert find_checkpoint(config, "./best") == Path("best"), "a folder of that name"
+    (folder / "best.json").write_text("{")
+    with pytest.raises(ValueError, match=r"best\.json: not JSON"):
+        find_checkpoint(config, "best")

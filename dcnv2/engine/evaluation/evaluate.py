@@ -144,13 +144,13 @@ def evaluate(
 
 
 def evaluate_checkpoint(
-    config: RunConfig, checkpoint: Path | None = None, proposals: bool = False
+    config: RunConfig, checkpoint: str | Path | None = None, proposals: bool = False
 ) -> Result | None:
     """Evaluates a checkpoint on the validation split, together with the other ranks, if any.
 
     Args:
         config: the run.
-        checkpoint: by default the run's newest.
+        checkpoint: `best`, `last` (the default) or a folder.
         proposals: score the RPN's proposals by recall instead of the detections.
 
     Returns:

@@ -22,7 +22,7 @@ from dcnv2.engine.runtime.run_folder import describe
 RECORDS = ("log.txt", "metrics.csv", "eval.csv", "eval_classes.csv")
 
 
-def export_run(config: RunConfig, out: Path, checkpoint: Path | None = None) -> Path:
+def export_run(config: RunConfig, out: Path, checkpoint: str | Path | None = None) -> Path:
     """Writes a run folder with one checkpoint in half precision, for inference only.
 
     A tensor with values beyond the range of half precision stays as it is.
@@ -30,7 +30,7 @@ def export_run(config: RunConfig, out: Path, checkpoint: Path | None = None) -> 
     Args:
         config: the run.
         out: folder to write, which must not exist. Its name becomes the run's name.
-        checkpoint: by default the run's newest. Averaged weights are preferred.
+        checkpoint: `best`, `last` (the default) or a folder. Averaged weights are preferred.
 
     Returns:
         `out`.

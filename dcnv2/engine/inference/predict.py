@@ -41,7 +41,7 @@ class Predictor:
 
     Args:
         source: a run folder, or the name of one of the package's models.
-        checkpoint: by default the run's newest.
+        checkpoint: `best`, `last` (the default) or a folder.
         threshold: minimum score of returned detections, also below the one that the model was
             evaluated with, `model.box.score_threshold`. An image has at most
             `model.box.detections_per_image` detections, the best.
@@ -59,7 +59,7 @@ class Predictor:
     def __init__(
         self,
         source: str | Path | RunConfig,
-        checkpoint: Path | None = None,
+        checkpoint: str | Path | None = None,
         threshold: float = 0.5,
         device: str = "auto",
     ) -> None:
@@ -192,7 +192,7 @@ def predict_files(
     config: RunConfig,
     sources: Sequence[str | Path],
     out: Path,
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     overlays: bool = True,
 ) -> Iterator[tuple[Path, str]]:
     """Detects objects in image files.
@@ -206,7 +206,7 @@ def predict_files(
         config: the run; `eval.batch_size` images are predicted at a time.
         sources: files, folders and patterns.
         out: folder to write to; it is created if missing.
-        checkpoint: by default the run's newest.
+        checkpoint: `best`, `last` (the default) or a folder.
         overlays: write pictures.
 
     Yields:

@@ -200,14 +200,44 @@ def best_checkpoint(folder: Path) -> Path | None:
     return path if path is not None and (path / META).is_file() else None
 
 
+def find_checkpoint(config: RunConfig, choice: str | Path | None) -> Path:
+    """Returns the folder of a checkpoint of a run.
+
+    Args:
+        config: the run.
+        choice: `last` or None for the newest intact one, `best` for the one with the best result,
+            or a folder (`./best` is a folder of that name).
+
+    Raises:
+        FileNotFoundError: the run has no such checkpoint.
+        DamagedFileError: `best.json` is damaged.
+    """
+    folder = config.folder / "checkpoints"
+    if choice == "best":
+        best = _read_best(folder)
+        if best is None:
+            raise FileNotFoundError(
+                f"{config.folder}: no evaluation marked a best checkpoint; use the last"
+            )
+        return folder / checkpoint_name(best["step"])
+    if choice not in (None, "last"):
+        return Path(choice)
+    found = last_checkpoint(folder)
+    if found is None:
+        damaged = len(list_checkpoints(folder))
+        what = f"only damaged checkpoints ({damaged})" if damaged else "no checkpoint"
+        raise FileNotFoundError(f"{config.folder} has {what}: train it first")
+    return found
+
+
 def restore(
-    config: RunConfig, checkpoint: Path | None, device: torch.device
+    config: RunConfig, checkpoint: str | Path | None, device: torch.device
 ) -> tuple[Detector, dict[str, Any]]:
     """Builds the configured model with the weights of a checkpoint, in evaluation mode.
 
     Args:
         config: the run.
-        checkpoint: its folder, or None for the run's newest. Averaged weights are preferred.
+        checkpoint: see `find_checkpoint`. Averaged weights are preferred.
         device: device of the model.
 
     Returns:
@@ -217,13 +247,7 @@ def restore(
         FileNotFoundError: the checkpoint does not exist, or the run has no intact one.
         ValueError: the checkpoint is damaged or of another model.
     """
-    if checkpoint is None:
-        folder = config.folder / "checkpoints"
-        checkpoint = last_checkpoint(folder)
-        if checkpoint is None:
-            damaged = len(list_checkpoints(folder))
-            found = f"only damaged checkpoints ({damaged})" if damaged else "no checkpoint"
-            raise FileNotFoundError(f"{config.folder} has {found}: train it first")
+    checkpoint = find_checkpoint(config, checkpoint)
     meta = load_meta(checkpoint)
     if "classes" not in meta:
         raise DamagedFileError(checkpoint / META, "lacks the names of the classes")

@@ -91,7 +91,7 @@ def _deform_conv2d(
 ) -> Tensor:
     """Check and dispatch; geometry is stride, padding, dilation."""
     checks.check_deform_conv2d(input, offset, weight, bias, mask, *geometry)
-    if torch.compiler.is_compiling() and transforms.active():
+    if transforms.active_in_compilation():
         return portable.deform_conv2d(input, offset, weight, bias, mask, *geometry)
     allow_tf32 = input.is_cuda and input.dtype == torch.float32 and precision.allow_tf32()
     return torch.ops.dcnv2.deform_conv2d(input, offset, weight, bias, mask, *geometry, allow_tf32)
@@ -163,9 +163,8 @@ def deform_roi_pool(
     )
     checks.check_deform_roi_pool(input, rois, offset, mask, *options)
     checks.check_batch_index(input, rois)
-    compiled = torch.compiler.is_compiling() and transforms.active()
-    operator = portable if compiled else torch.ops.dcnv2
-    return operator.deform_roi_pool(input, rois, offset, mask, *options)
+    operators = portable if transforms.active_in_compilation() else torch.ops.dcnv2
+    return operators.deform_roi_pool(input, rois, offset, mask, *options)
 
 
 def deform_psroi_pool(
@@ -244,9 +243,8 @@ def deform_psroi_pool(
     )
     checks.check_deform_psroi_pool(input, rois, offset, mask, *options)
     checks.check_batch_index(input, rois)
-    compiled = torch.compiler.is_compiling() and transforms.active()
-    operator = portable if compiled else torch.ops.dcnv2
-    return operator.deform_psroi_pool(input, rois, offset, mask, *options)
+    operators = portable if transforms.active_in_compilation() else torch.ops.dcnv2
+    return operators.deform_psroi_pool(input, rois, offset, mask, *options)
 
 
 def _operands(

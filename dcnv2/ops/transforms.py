@@ -29,6 +29,14 @@ def active() -> bool:
 active._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
+def active_in_compilation() -> bool:
+    """Return whether a function that is being compiled needs the portable path.
+
+    The functions of `dcnv2.ops` ask, since a compiled operator cannot: see above.
+    """
+    return torch.compiler.is_compiling() and active()
+
+
 def apply_to(arguments: Sequence[Any]) -> bool:
     """Return whether the derivatives of a call need the portable path.
 

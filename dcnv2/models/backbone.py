@@ -7,12 +7,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from dcnv2.convert.weight_files import load_weights
 from dcnv2.models.config import BackboneConfig
 from dcnv2.models.layers import norm_layer
 from dcnv2.models.resnet import ResNet
@@ -161,18 +161,7 @@ def load_imagenet_weights(parts: Sequence[nn.Module], arch: str, weights: str) -
 def _read_weights(arch: str, weights: str) -> Mapping[str, Tensor]:
     path = Path(weights)
     if path.is_file():
-        try:
-            if path.suffix == ".safetensors":
-                from safetensors.torch import load_file
-
-                return load_file(path)
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # pickle, zip, torch and safetensors raise many types
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ValueError(f"{path}: not a file of plain weights: {reason}") from None
-        if not isinstance(state, Mapping):
-            raise ValueError(f"{path}: wanted tensors by name, got {type(state).__name__}")
-        return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        return load_weights(path)
     if arch == "small":
         raise FileNotFoundError(
             f"backbone.weights: {weights} is no file, and there are no other weights of {arch}"

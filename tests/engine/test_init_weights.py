@@ -105,7 +105,7 @@ def test_files_that_could_run_code_are_refused(tmp_path, capsys):
     (tmp_path / "trap.pth").write_bytes(pickle.dumps(Trap()))
     torch.save({"model": Trap()}, tmp_path / "trap2.pth")
     for name in ("trap.pth", "trap2.pth"):
-        with pytest.raises(ValueError, match="not a checkpoint of plain weights"):
+        with pytest.raises(ValueError, match=r"trap2?\.pth (holds more than tensors|is damaged)"):
             read_weights(tmp_path / name)
     assert "ran code" not in capsys.readouterr().out
     for name in ("nowhere.pth", "."):

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
+from dcnv2.convert.weight_files import load_weights
 from dcnv2.engine.runtime.checkpoint import last_checkpoint
 from dcnv2.engine.runtime.checkpoint_files import AVERAGE, WEIGHTS, check_finite, damage
-from dcnv2.engine.runtime.checkpoint_files import read_weights as read_safetensors
 
 log = logging.getLogger("dcnv2")
 
@@ -75,21 +73,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         fault = damage(folder)
         if fault is not None:
             raise ValueError(f"{folder}: {fault}")
-        return read_safetensors(files[0])
+        path = files[0]
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of weights")
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path}: not a checkpoint of plain weights: {reason}") from None
-    content = content.get("model", content) if isinstance(content, Mapping) else {}
-    old = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-    if not old:
-        raise ValueError(f"{path}: holds no tensors by name")
+    old = load_weights(path)
     check_finite(old, path)
+    if path.suffix == ".safetensors":
+        return old
     named = {rename(key): value for key, value in old.items() if not DROPPED.search(key)}
     if any(".stem." in key for key in old):
         named["backbone.body.conv1.weight"] = named["backbone.body.conv1.weight"].flip(1)

@@ -13,6 +13,8 @@ MIN_OUTSIDE, MIN_OUTSIDE_SHARE = 3, 0.1
 """The format is in doubt if at least this many boxes, and this share of all, stick out."""
 UNIT = 2.0
 """If no number of a set's boxes reaches this many pixels, they are shares of the image."""
+MIN_SIDE = 8
+"""Images with no longer side are too small to tell shares from pixels."""
 AREA_TOLERANCE = 0.01
 """Relative difference of areas that count as equal."""
 MAX_MASKS = 1000
@@ -41,11 +43,12 @@ def box_format(dataset: DetectionDataset) -> list[DataProblem]:
     table = dataset.table
     if not len(table.boxes):
         return []
-    if table.boxes.max() < UNIT:
-        what = "every box ends within 2 pixels of the corner, as shares of the image from 0 to 1 do"
-        return [DataProblem("boxes not in pixels", dataset.source, what)]
     owner = table.owners()
     size = table.sizes[owner]
+    telling = table.boxes[size.max(axis=1) > MIN_SIDE]
+    if len(telling) and telling.max() < UNIT:
+        what = "every box ends within 2 pixels of the corner, as shares of the image from 0 to 1 do"
+        return [DataProblem("boxes not in pixels", dataset.source, what)]
     near, far = table.boxes[:, :2], table.boxes[:, 2:]
     outside = (near + far > size + MARGIN).any(axis=1)
     doubtful = outside.sum() >= max(MIN_OUTSIDE, MIN_OUTSIDE_SHARE * len(outside))

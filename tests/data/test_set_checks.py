@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 from coco_folders import HEIGHT, WIDTH, annotation, document, image_entry, write_coco
+from PIL import Image
 
 from dcnv2 import cli
 from dcnv2.data.coco import CocoDataset
@@ -108,6 +109,17 @@ def test_masks_do_not_doubt_sound_boxes(tmp_path, box):
 def test_sound_boxes_are_not_doubted(tmp_path, rows):
     root = write_coco(tmp_path, _one(rows))
     assert not set_problems(CocoDataset(root, "val2017", masks=False))
+
+
+@pytest.mark.parametrize("side", [1, 2, 8])
+def test_images_of_few_pixels_have_boxes_of_few_pixels(tmp_path, side):
+    content = _one(_rows([[0, 0, 1, 1]] * 4, area=1))
+    for size, kinds in ((side, []), (9, ["boxes not in pixels"])):
+        content["images"][0] |= {"width": size, "height": size}
+        root = write_coco(tmp_path, content)
+        Image.new("RGB", (size, size)).save(root / "val2017" / "9.jpg")
+        problems = set_problems(CocoDataset(root, "val2017", masks=False))
+        assert [problem.kind for problem in problems] == kinds
 
 
 def test_parts_of_a_training_set_may_have_no_objects_but_sound_boxes(tmp_path):

@@ -95,7 +95,7 @@ def _run(options: argparse.Namespace) -> int:
         if options.debug:
             raise
         _record_for_torchrun(error)
-        _complain(str(error) or "out of memory")
+        _complain(_sentence(error) or "out of memory")
         return 1
     except Exception as error:
         _record_for_torchrun(error)
@@ -103,6 +103,13 @@ def _run(options: argparse.Namespace) -> int:
             raise
         _complain(f"{error} Smaller batches need less: train.batch_size or train.accumulate")
         return 1
+
+
+def _sentence(error: Exception) -> str:
+    """Returns an error's text, of the system's errors without their number."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _discard(stream: TextIO) -> None:
@@ -288,17 +295,22 @@ def _train(options: argparse.Namespace) -> int | None:
 
 
 def _eval(options: argparse.Namespace) -> int:
+    from dcnv2.data.whole_files import check_folder, check_table_path, write_table
     from dcnv2.engine.config import load_config
     from dcnv2.engine.evaluation.evaluate import check_expected, evaluate_checkpoint
     from dcnv2.engine.training.run_logger import write_result
 
     words = [f"--eval.evaluator={options.evaluator}"] if options.evaluator else []
     config = load_config(options.config, [*options.overrides, *words])
+    if options.csv is not None:
+        check_table_path(options.csv)
+    if options.out is not None:
+        check_folder(options.out)
     result = evaluate_checkpoint(config, options.checkpoint, options.proposals)
     if result is None:  # only rank 0 has results
         return 0
     outputs: list[tuple[Path | None, Callable[[Path], object]]] = [
-        (options.csv, lambda path: result.row.to_csv(path, index=False)),
+        (options.csv, lambda path: write_table(path, result.row)),
         (options.out, lambda path: write_result(path, result)),
     ]
     status = 0
@@ -383,8 +395,10 @@ def _data_shapes(options: argparse.Namespace) -> None:
 def _data_check(options: argparse.Namespace) -> None:
     from dcnv2.data.folders import find_splits, inspect, open_to_look
     from dcnv2.data.set_checks import unused_classes
-    from dcnv2.data.whole_files import replacing
+    from dcnv2.data.whole_files import check_table_path, write_table
 
+    if options.csv is not None:
+        check_table_path(options.csv)
     datasets, rejected = {}, []
     for split in options.split or find_splits(options.root):
         try:
@@ -407,8 +421,7 @@ def _data_check(options: argparse.Namespace) -> None:
     if len(report.problems) > len(shown):
         print(f"and {len(report.problems) - len(shown)} more; --csv=FILE has all")
     if options.csv is not None:
-        with replacing(options.csv) as aside:
-            report.problems.to_csv(aside, index=False)
+        write_table(options.csv, report.problems)
     if not report.problems.empty:
         rejected.append(f"{options.root}: {len(report.problems)} problems")
     if rejected:

@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 from dcnv2.data import raster, render, shape_contours
 from dcnv2.data.images import write_png
 from dcnv2.data.run_lengths import run_lengths
-from dcnv2.data.whole_files import replacing
+from dcnv2.data.whole_files import make_folder, replacing
 
 VERSION = "1.0"
 """Changes whenever the same seed would draw something else."""
@@ -206,10 +206,10 @@ def write_shapes(
     _check_options(train, val, size, seed, names, warp)
     root = Path(root)
     labels = [CLASSES.index(name) for name in names]
-    (root / "annotations").mkdir(parents=True, exist_ok=True)
+    make_folder(root / "annotations")
     for split, count in (("train", train), ("val", val)):
         folder = root / "images" / split
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for index in range(count):

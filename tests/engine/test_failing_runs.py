@@ -228,7 +228,7 @@ def test_a_run_whose_every_record_fails_has_its_result(make_config, monkeypatch,
         assert f"{name}: left out after" in caplog.text, name
 
 
-@pytest.mark.parametrize("failing", ["draw_curves", "draw_sizes", "write_png"])
+@pytest.mark.parametrize("failing", ["draw_curves", "draw_sizes", "write_picture"])
 def test_a_picture_that_cannot_be_drawn_is_left_out(make_config, monkeypatch, caplog, failing):
     config = make_config(steps=1)
     monkeypatch.setattr(run_logger, failing, _raiser(ValueError("no font")))

@@ -60,6 +60,16 @@ def pictures(tmp_path):
     return folder
 
 
+def test_a_file_in_the_way_of_the_output_is_named(run, pictures, tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+    picture = str(pictures / "a.png")
+    for command in (["predict", str(run), picture], ["eval", str(run)]):
+        assert cli.main([*command, f"--out={tmp_path / 'out'}"]) == 1
+        error = f"{tmp_path / 'out'} is a file, not a folder: choose another folder"
+        assert capsys.readouterr().err == f"dcnv2: {error}\n"
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 @pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_bad_files_are_skipped_and_listed_in_the_end(run, pictures, tmp_path, capsys, batch):
     words = [f"--out={tmp_path / 'out'}", f"--eval.batch_size={batch}", "--no-overlays"]

@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The records of a run survive a process that dies while it writes them."""
 
+import errno
 import shutil
 import threading
 
 import pandas as pd
 import pytest
+import torch
 
 from dcnv2.engine.config import RunConfig
+from dcnv2.engine.evaluation.coco_eval import Scores
+from dcnv2.engine.evaluation.evaluate import Result
 from dcnv2.engine.runtime.files import write_atomically
 from dcnv2.engine.training.board_thread import quiet_board_thread
 from dcnv2.engine.training.csv_rows import append_row, drop_rows_after
 from dcnv2.engine.training.meter import Meter
 from dcnv2.engine.training.run_logger import RunLogger
+from dcnv2.engine.visualization.eval_curves import draw_curves, draw_sizes
 
 
 def test_rows_after_the_checkpoint_and_torn_ones_are_forgotten(tmp_path):
@@ -65,6 +70,30 @@ def test_files_are_whole_or_as_they_were(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_atomically(path, "second")
     assert path.read_text() == "first"
+
+
+def test_pictures_are_whole_or_as_they_were(tmp_path, monkeypatch, caplog):
+    (tmp_path / "pictures").mkdir()
+    old = [tmp_path / "pictures" / name for name in ("prediction_0.png", "sizes.png")]
+    old += [tmp_path / "pictures" / "precision_recall.png", tmp_path / "curves.csv"]
+    for path in old:
+        path.write_text("old")
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    row = pd.DataFrame([{"step": 1, "images": 1, "image_ms": 1.0, "box_AP": 0.5}])
+    with RunLogger(tmp_path, 0, RunConfig()) as logger:
+        monkeypatch.setattr("os.fsync", fail)
+        logger.show_result(Result(row, Scores(), []), [torch.zeros(3, 8, 8, dtype=torch.uint8)])
+        for draw in (
+            lambda path: draw_curves(Scores().curves, path),
+            lambda path: draw_sizes({}, path),
+        ):
+            with pytest.raises(OSError, match=r"sizes\.png: not written: No space"):
+                draw(old[1])
+    assert [path.read_text() for path in old] == ["old"] * 4
+    assert "prediction_0.png: not written: No space left on device" in caplog.text
 
 
 def test_curves_end_with_one_warning_and_no_traceback(tmp_path, monkeypatch, caplog):

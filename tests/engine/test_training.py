@@ -223,3 +223,14 @@ assert cli.main(["train", "smoke/dcnv2"]) == 1
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert 'pip install -e ".[detection]"' in done.stderr
+
+
+def test_a_training_whose_augmentation_leaves_no_object_says_so(make_config, caplog):
+    config = make_config(steps=1)
+    config.eval.draw_threshold = 0.5
+    for number, augment in enumerate(([], [{"RandomCrop": {"size": [2, 2]}}])):
+        config.name, config.data.augment = f"run{number}", augment
+        caplog.clear()
+        train(config)
+        told = "none of the 2 images since step 0 had an object: check data.augment" in caplog.text
+        assert told == bool(augment)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.images import SUFFIXES, BadImageError, read_rgb, to_rgb
-from dcnv2.data.whole_files import replacing
+from dcnv2.data.whole_files import make_folder, write_table
 from dcnv2.engine.config import RunConfig, load_config
 from dcnv2.engine.evaluation.detections import coco_results, predict
 from dcnv2.engine.runtime.checkpoint import restore
@@ -220,9 +220,9 @@ def predict_files(
         OSError: a file could not be written; the message names it.
     """
     files = find_images(sources)
+    make_folder(out)
     threshold = config.eval.draw_threshold
     predictor = Predictor(config, checkpoint, threshold, config.device)
-    out.mkdir(parents=True, exist_ok=True)
     document = _document(predictor)
     written = {out / file.name for file in files if file.parent.resolve() == out.resolve()}
     skipped: list[str] = []
@@ -242,8 +242,7 @@ def predict_files(
     if len(skipped) < len(files):
         rest = f"{out / 'detections.json'} has the others"
         write_atomically(out / "detections.json", json.dumps(document))
-        with replacing(out / "detections.csv") as aside:
-            _table(document).to_csv(aside, index=False)
+        write_table(out / "detections.csv", _table(document))
     if skipped:
         lines = "".join(f"\n  {reason}" for reason in skipped)
         raise BadImageError(f"{len(skipped)} of {len(files)} files were skipped; {rest}:{lines}")

@@ -12,6 +12,7 @@ from collections.abc import Collection
 import pandas as pd
 
 from dcnv2 import doctor
+from dcnv2.data.whole_files import make_folder
 from dcnv2.engine.config import RunConfig, to_yaml
 from dcnv2.engine.runtime.files import write_atomically
 
@@ -35,7 +36,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "pycocotools", "safetensors")
 def begin_folder(config: RunConfig) -> None:
     """Creates a run's folder with its configuration, environment and explaining page."""
     folder = config.folder
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_atomically(folder / "config.yaml", to_yaml(config))
     write_atomically(folder / "environment.txt", environment())
     if not (folder / "README.md").exists():

@@ -27,6 +27,8 @@ log = logging.getLogger("dcnv2")
 
 # Number of validation images whose predictions are drawn at each evaluation.
 SHEET_IMAGES = 8
+# Number of images without any object that is worth a warning.
+ENOUGH_IMAGES = 64
 
 
 class Hook:
@@ -82,6 +84,24 @@ class LogMetrics(Hook):
     def _due(self, trainer: Trainer, step: int) -> bool:
         options = trainer.config.train
         return step % options.log_every == 0 or step == options.steps
+
+
+class WarnWithoutObjects(Hook):
+    """Warns once if no image so far had an object, as if `data.augment` crops all away."""
+
+    def __init__(self) -> None:
+        self.warned = False
+
+    def after_step(self, trainer: Trainer, values: Mapping[str, float]) -> None:
+        train_step = trainer.train_step
+        enough = train_step.images >= ENOUGH_IMAGES or trainer.is_done
+        if enough and not train_step.objects and not self.warned and trainer.comm.is_main:
+            self.warned = True
+            log.warning(
+                "none of the %d images since step %d had an object: check data.augment, which may "
+                "crop all of them away",
+                *(train_step.images, trainer.started_at),
+            )
 
 
 class SaveCheckpoint(Hook):

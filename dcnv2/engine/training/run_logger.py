@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
-from torchvision.io import write_png
 
+from dcnv2.data.whole_files import make_folder, write_table
 from dcnv2.engine.config import RunConfig
 from dcnv2.engine.evaluation.coco_eval import results_of_kind
 from dcnv2.engine.evaluation.evaluate import Result
@@ -28,6 +28,7 @@ from dcnv2.engine.runtime.run_folder import describe
 from dcnv2.engine.training.board_thread import quiet_board_thread
 from dcnv2.engine.training.csv_rows import append_row, drop_rows_after, steps_of
 from dcnv2.engine.training.early_log import EarlyLog
+from dcnv2.engine.visualization.draw import write_picture
 from dcnv2.engine.visualization.eval_curves import draw_curves, draw_sizes
 from dcnv2.models.offsets import OffsetStatistics
 
@@ -207,7 +208,7 @@ class RunLogger:
             write_result(self.folder, result)
         for index, picture in enumerate(pictures):
             with attempt(f"pictures/prediction_{index}.png"):
-                write_png(picture, str(self.folder / "pictures" / f"prediction_{index}.png"))
+                write_picture(self.folder / "pictures" / f"prediction_{index}.png", picture)
                 if self._board is not None:
                     self._board.add_image(f"val/{index}", picture, step)
         with attempt("README.md"):
@@ -241,9 +242,9 @@ def write_result(folder: Path, result: Result) -> None:
     Raises:
         OSError: a table or the detections cannot be written; a plot that fails is a warning.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    result.scores.per_class.to_csv(folder / "eval_classes.csv", index=False)
-    result.scores.curves.to_csv(folder / "curves.csv", index=False)
+    make_folder(folder)
+    write_table(folder / "eval_classes.csv", result.scores.per_class)
+    write_table(folder / "curves.csv", result.scores.curves)
     for kind in ("bbox", "segm") if result.has_masks else ("bbox",):
         found = json.dumps(results_of_kind(result.detections, kind))
         write_atomically(folder / f"detections_{kind}.json", found)

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from dcnv2.data.whole_files import make_folder
 from dcnv2.engine.config import RunConfig
 from dcnv2.engine.runtime.attempt import attempt
 from dcnv2.engine.runtime.distributed import Communicator
+from dcnv2.engine.runtime.files import write_atomically
 from dcnv2.engine.runtime.rank_flags import mean_with_flag
 from dcnv2.engine.training.init_weights import load_init_weights
 from dcnv2.engine.training.nonfinite import (
@@ -52,6 +54,7 @@ class TrainStep:
 
     Attributes:
         step: number of updates done.
+        images, objects: on how many this rank has trained since it started.
         consistent: whether the weights are those after `step` updates; false while the optimiser
             changes them.
         model: the detector.
@@ -64,6 +67,7 @@ class TrainStep:
         self.config, self.comm, self.device = config, comm, comm.device
         self.optim, self.lr_text = scale_lr(config.optim, config.train.batch_size)
         self.step, self.skips, self.consistent = 0, 0, True
+        self.images = self.objects = 0
         options = config.train
         if options.deterministic:  # cuBLAS is reproducible only with a workspace of fixed size
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -137,6 +141,8 @@ class TrainStep:
             values |= self._step_optimizer(values.get("grad_norm"))
         self.step += 1
         self.consistent = True
+        self.images += len(targets)
+        self.objects += sum(len(target["boxes"]) for target in targets)
         return values
 
     def _forward_backward(
@@ -238,8 +244,8 @@ class TrainStep:
         }
         path = folder / f"nonfinite_step_{self.step:08d}_rank_{self.comm.rank}.json"
         with attempt(str(path)):
-            folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(record, indent=1))
+            make_folder(folder)
+            write_atomically(path, json.dumps(record, indent=1))
 
 
 def _nonfinite_image(images: Sequence[Tensor], targets: Sequence[dict[str, Any]]) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from dcnv2.data.whole_files import make_folder
 from dcnv2.engine.config import RunConfig
 from dcnv2.engine.evaluation.evaluate import check_categories, has_masks
 from dcnv2.engine.runtime.attempt import attempt
@@ -23,7 +24,14 @@ from dcnv2.engine.runtime.run_lock import lock_folder
 from dcnv2.engine.runtime.signals import RunStoppedError, StopSignals
 from dcnv2.engine.training.checkpointer import Checkpointer, check_unchanged, choose_checkpoint
 from dcnv2.engine.training.early_log import EarlyLog
-from dcnv2.engine.training.hooks import Evaluate, Hook, LogMetrics, SaveCheckpoint, StopOnSignal
+from dcnv2.engine.training.hooks import (
+    Evaluate,
+    Hook,
+    LogMetrics,
+    SaveCheckpoint,
+    StopOnSignal,
+    WarnWithoutObjects,
+)
 from dcnv2.engine.training.meter import Meter
 from dcnv2.engine.training.run_logger import RunLogger
 from dcnv2.engine.training.train_step import TrainStep
@@ -87,6 +95,7 @@ class Trainer:
         self.logger: RunLogger | None = None
         self.hooks: list[Hook] = [
             LogMetrics(self),
+            WarnWithoutObjects(),
             SaveCheckpoint(),
             Evaluate(),
             StopOnSignal(),
@@ -161,7 +170,7 @@ class Trainer:
         if self.comm.is_main:
             folder = self.config.folder
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
                 stack.enter_context(lock_folder(folder))
                 check_unchanged(self.config, self.step)
                 begin_folder(self.config)

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from dcnv2.data.whole_files import replacing
+from dcnv2.data.whole_files import make_folder, replacing
 from dcnv2.engine.evaluation.detections import predict
 from dcnv2.models.detector import Detector
 from dcnv2.nn import DeformConv2dPack, ModulatedDeformConv2dPack
@@ -197,7 +197,7 @@ def draw_offsets(
             _draw_panel(panel, image, layers, chosen, deformed)
     panels[0][0].set_title(f"regular sampling points, {len(layers)} layers", fontsize=10)
     panels[0][1].set_title("with learned offsets and masks", fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with replacing(path) as aside:
         figure.savefig(aside, dpi=130, format=path.suffix[1:] or "png")
 

@@ -232,5 +232,5 @@ def test_a_training_whose_augmentation_leaves_no_object_says_so(make_config, cap
         config.name, config.data.augment = f"run{number}", augment
         caplog.clear()
         train(config)
-        told = "none of the 2 images since step 0 had an object: check data.augment" in caplog.text
-        assert told == bool(augment)
+        text = "none of the 2 images since step 0 had an object: check data.augment"
+        assert (text in caplog.text) == bool(augment)

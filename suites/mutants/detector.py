@@ -2,7 +2,7 @@
 """Runs the tests of the detector with one mutant of its models, engine or data at a time.
 
     python -m suites.mutants.detector
-    python -m suites.mutants.detector --only models/matching.py --report reports
+    python -m suites.mutants.detector --only dcnv2/models/matching.py --report reports
 
 Each mutant is made in a copy of the package and its tests, and the test that must detect it runs
 there in a process of its own, one for each core at a time. The command fails if a mutant is not
@@ -15,11 +15,9 @@ import sys
 from collections.abc import Sequence
 
 from suites.mutants.package import run_set
-from suites.mutants.patches_data import DATA
-from suites.mutants.patches_engine import ENGINE
-from suites.mutants.patches_models import MODELS
+from suites.mutants.patch_files import read_patches
 
-DETECTOR = [*MODELS, *ENGINE, *DATA]
+DETECTOR = [patch for name in ("models", "engine", "data") for patch in read_patches(name)]
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -14,7 +14,9 @@ import sys
 from collections.abc import Sequence
 
 from suites.mutants.package import run_set
-from suites.mutants.patches_harness import HARNESS
+from suites.mutants.patch_files import read_patches
+
+HARNESS = read_patches("harness")
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -22,9 +22,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from suites.mutants.patch_files import read_patches
 from suites.mutants.patches import ROOT, Patch
-from suites.mutants.patches_package import PACKAGE
 from suites.mutants.sources import choose, conclude, outcome_of, print_row
+
+PACKAGE = read_patches("package")
 
 _COPIED = ("dcnv2", "suites", "tests")
 _LINKED = ("build_support", "csrc", "docs", "pyproject.toml", "reference")
@@ -42,11 +44,6 @@ def copy_project(folder: Path) -> None:
             (folder / name).symlink_to(ROOT / name)
 
 
-def source_path(patch: Patch) -> str:
-    """The path of a mutant's file."""
-    return os.path.normpath(f"dcnv2/{patch.path}")
-
-
 def run_tests(
     detected_by: Sequence[str], patch: Patch | None = None
 ) -> subprocess.CompletedProcess:
@@ -55,7 +52,7 @@ def run_tests(
         folder = Path(place)
         copy_project(folder)
         if patch is not None:
-            file = folder / "dcnv2" / patch.path
+            file = folder / patch.path
             file.write_text(patch.apply(file.read_text()))
         return subprocess.run(
             [
@@ -108,7 +105,7 @@ def run_set(
     parser.add_argument("--report", type=Path, metavar="DIR", help=report)
     options = parser.parse_args(words)
 
-    rows = _run_all(choose(parser, patches, source_path, options.only), options.jobs)
+    rows = _run_all(choose(parser, patches, lambda patch: patch.path, options.only), options.jobs)
     return conclude(rows, f"{name}_mutants", title, options.report)
 
 
@@ -135,7 +132,7 @@ def _row(patch: Patch) -> dict:
     outcome, message = outcome_of(run_tests([patch.detected_by], patch), patch)
     return {
         "mutant": patch.name,
-        "file": source_path(patch),
+        "file": patch.path,
         "outcome": outcome,
         "killed by": patch.detected_by.partition("::test_")[2].replace("_", " "),
         "message": message,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Mutants of the sources of the compiled libraries: what a patch is, and how it is applied."""
+"""Mutants that replace a text of a source file: what a patch is, and how it is applied."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ class Patch:
 
     Attributes:
         name: what is wrong, in a few words.
-        path: the file, for `find_source`, or below dcnv2/ for a mutant of the package.
+        path: the file, for `find_source`; of a mutant of Python code, from the project's folder.
         old: a text that is in the file once.
         new: the faulty text.
         detected_by: the claim that must find it, as a test's place below suites/correctness, or in
-            the project for a fault of the package.
+            the project for a mutant of Python code.
         cpu: sources in csrc/cpu to compile with the faulty file; none if it is not for the CPU.
         cuda: the same for csrc/cuda. With a faulty header, only one pass is compiled.
         kernels: the CUDA path (mma, wgmma) that runs; by default the library chooses.

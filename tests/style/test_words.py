@@ -40,8 +40,6 @@ ALLOWED = {
         "dcnv2/",
         "docs/",
         "suites/coco/",
-        "suites/mutants/patches_data.py",
-        "suites/mutants/patches_models.py",
         "tests/data/",
         "tests/engine/",
         "tests/models/",

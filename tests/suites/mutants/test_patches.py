@@ -2,15 +2,18 @@
 """The patches of the mutants fit the sources and name claims that exist."""
 
 import argparse
+import ast
 import dataclasses
 import re
 import subprocess
 
 import pytest
 
-from suites.mutants import package, sources
+from suites.mutants import sources
 from suites.mutants.detector import DETECTOR
 from suites.mutants.harness import HARNESS
+from suites.mutants.package import PACKAGE
+from suites.mutants.patch_files import read_patches
 from suites.mutants.patches import ROOT, Patch, find_source
 from suites.mutants.patches_copy import COPY
 from suites.mutants.patches_cpu import CPU
@@ -18,7 +21,6 @@ from suites.mutants.patches_cuda import CUDA
 from suites.mutants.patches_fused import FUSED
 from suites.mutants.patches_index import INDEX
 from suites.mutants.patches_launch import LAUNCH
-from suites.mutants.patches_package import PACKAGE
 from suites.mutants.patches_shared import SHARED
 
 CSRC = ROOT / "csrc"
@@ -37,7 +39,8 @@ def test_patch_fits_the_sources(patch):
     "patch", [*PACKAGE, *DETECTOR, *HARNESS], ids=lambda p: f"{p.path}: {p.name}"
 )
 def test_patch_fits_the_package_and_names_a_test(patch):
-    text = (ROOT / "dcnv2" / patch.path).read_text()
+    text = (ROOT / patch.path).read_text()
+    ast.parse(patch.apply(text))
     assert patch.apply(text) != text
     file, _, function = patch.detected_by.partition("::")
     assert f"def {function}(" in (ROOT / file).read_text()
@@ -94,7 +97,27 @@ def test_without_a_compiler_the_error_is_one_sentence(monkeypatch, capsys):
 
 def test_paths_in_a_report_are_those_of_the_sources():
     assert all((ROOT / sources.source_path(patch)).is_file() for patch in ALL)
-    assert all((ROOT / package.source_path(patch)).is_file() for patch in PACKAGE)
+
+
+def test_mutants_are_read_from_a_diff(tmp_path):
+    place = tmp_path / "some.diff"
+    lines = ["# title", "--- a.py", "@@ first @@ t.py::f", "-x", "-y", "+z", ""]
+    lines += ["@@ second @@ t.py::g"]
+    place.write_text("\n".join([*lines, "-w"]))
+    assert read_patches("some", tmp_path) == [
+        Patch("first", "a.py", "x\ny\n", "z\n", "t.py::f"),
+        Patch("second", "a.py", "w\n", "", "t.py::g"),
+    ]
+    place.write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"some\.diff: second replaces no line"):
+        read_patches("some", tmp_path)
+
+
+@pytest.mark.parametrize("line", ["x", "-x", "+x", "@@ first", "@@ first @@ t.py::f"])
+def test_lines_of_no_form_are_named(tmp_path, line):
+    (tmp_path / "some.diff").write_text(f"\n{line}\n")
+    with pytest.raises(ValueError, match=r"some\.diff:2: not a line of a mutant"):
+        read_patches("some", tmp_path)
 
 
 def test_a_text_that_is_not_in_the_file_exactly_once_is_an_error():

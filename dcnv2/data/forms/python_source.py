@@ -65,7 +65,7 @@ def read_source(spec: str, masks: bool, limit: int | None = None) -> Split:
         wrong = [name for name in names if not isinstance(name, str) or not name.strip()]
         if wrong:
             raise ValueError(f"names: wanted texts, got {reprlib.repr(wrong[0])}")
-        entries = []
+        entries: list[Any] = []
         for entry in source.images():
             if limit is not None and len(entries) == limit:
                 break

@@ -162,7 +162,7 @@ def _read_weights(arch: str, weights: str) -> Mapping[str, Tensor]:
     path = Path(weights)
     if path.is_file():
         return load_weights(path)
-    if arch == "small":
+    if arch in ("small", "resnext101_32x4d"):  # torchvision has neither
         raise FileNotFoundError(
             f"backbone.weights: {weights} is no file, and there are no other weights of {arch}"
         )

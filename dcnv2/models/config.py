@@ -10,7 +10,10 @@ ConvKind = Literal["plain", "dcnv1", "dcnv2"]
 NormKind = Literal["group", "frozen", "batch", "sync"]
 PoolKind = Literal["align", "dpool", "mdpool", "dpsroi", "mdpsroi"]
 Topology = Literal["c4", "c5", "fpn"]
-Arch = Literal["resnet50", "resnet101", "resnext101_32x8d", "resnext101_64x4d", "small"]
+Arch = Literal[
+    "resnet50", "resnet101", "resnext101_32x4d", "resnext101_32x8d", "resnext101_64x4d", "small"
+]
+Geometry = Literal["torchvision", "detectron2", "mmdetection"]
 
 
 @dataclass
@@ -181,6 +184,12 @@ class ModelConfig:
         min_size: shorter side of the resized image; with several values, training draws one per
             image and test uses the last.
         max_size: limit of the longer side.
+        size_divisible: batches are padded at the right and at the bottom to a multiple of this.
+        geometry: whose rules hold where projects round differently. `torchvision` rounds the sides
+            of resized images down, anchors to whole pixels and boxes that masks are pasted into;
+            the stride of the coarsest anchors is that of the padded image to its map.
+            `detectron2` and `mmdetection` round the sides to the nearest pixel, and nothing else;
+            `detectron2` also shrinks images with antialiasing.
         image_mean: subtracted from RGB in [0, 1].
         image_std: divides RGB in [0, 1].
     """
@@ -194,5 +203,7 @@ class ModelConfig:
     mimic: MimicConfig = field(default_factory=MimicConfig)
     min_size: list[int] = field(default_factory=lambda: [800])
     max_size: int = 1333
+    size_divisible: int = 32
+    geometry: Geometry = "torchvision"
     image_mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
     image_std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])

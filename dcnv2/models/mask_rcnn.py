@@ -13,22 +13,28 @@ from dcnv2.models.config import ModelConfig, RPNConfig
 from dcnv2.models.detector import Detector, LevelRPN
 from dcnv2.models.matching import BoxPairs, ChunkedMatcher
 from dcnv2.models.mimic import FeatureMimicking
-from dcnv2.models.precise import PreciseAnchors, PreciseRPNHead
+from dcnv2.models.precise import ExactAnchors, PreciseAnchors, PreciseRPNHead
 from dcnv2.models.roi_heads import Conv5, build_roi_heads
 from dcnv2.models.transform import Transform
 
 
-def build_rpn(config: RPNConfig, backbone: Backbone) -> LevelRPN:
-    """The proposal network; raises `ValueError` where anchor sizes and maps do not pair up."""
+def build_rpn(config: RPNConfig, backbone: Backbone, exact: bool = False) -> LevelRPN:
+    """The proposal network; raises `ValueError` where anchor sizes and maps do not pair up.
+
+    Args:
+        config: what it is made of.
+        backbone: whose maps it sees.
+        exact: anchors that are not rounded, at the strides of the maps.
+    """
     if len(config.anchor_sizes) != len(backbone.rpn_levels):
         raise ValueError(
             f"rpn.anchor_sizes: wanted a list for each of {', '.join(backbone.rpn_levels)}, "
             f"got {len(config.anchor_sizes)}"
         )
-    anchors = PreciseAnchors(
-        tuple(tuple(sizes) for sizes in config.anchor_sizes),
-        (tuple(config.aspect_ratios),) * len(config.anchor_sizes),
-    )
+    sizes = tuple(tuple(sizes) for sizes in config.anchor_sizes)
+    ratios = (tuple(config.aspect_ratios),) * len(sizes)
+    strides = [backbone.strides[level] for level in backbone.rpn_levels]
+    anchors = ExactAnchors(sizes, ratios, strides) if exact else PreciseAnchors(sizes, ratios)
     rpn = LevelRPN(
         anchors,
         PreciseRPNHead(backbone.rpn_channels, anchors.num_anchors_per_location()[0]),
@@ -72,5 +78,10 @@ def build_model(config: ModelConfig, pretrained: bool = True) -> Detector:
         load_imagenet_weights(
             [backbone.body, *conv5], config.backbone.arch, config.backbone.weights
         )
-    transform = Transform(config.min_size, config.max_size, config.image_mean, config.image_std)
-    return Detector(transform, backbone, build_rpn(config.rpn, backbone), heads, mimic)
+    transform = Transform(
+        *(config.min_size, config.max_size, config.image_mean, config.image_std),
+        size_divisible=config.size_divisible,
+        geometry=config.geometry,
+    )
+    rpn = build_rpn(config.rpn, backbone, exact=config.geometry != "torchvision")
+    return Detector(transform, backbone, rpn, heads, mimic)

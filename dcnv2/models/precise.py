@@ -7,6 +7,7 @@ anchors in the dtype of the features, and boxes from them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -36,6 +37,42 @@ class PreciseAnchors(AnchorGenerator):
             for x in feature_maps
         ]
         return super().forward(image_list, shapes)
+
+
+class ExactAnchors(PreciseAnchors):
+    """Anchors that are not rounded, at the strides of the maps, as detectron2 and mmdetection have.
+
+    Args:
+        sizes: of each level, in pixels: the root of an anchor's area.
+        aspect_ratios: of each level, height over width.
+        strides: of each level, in pixels.
+    """
+
+    def __init__(
+        self,
+        sizes: tuple[tuple[int, ...], ...],
+        aspect_ratios: tuple[tuple[float, ...], ...],
+        strides: list[int],
+    ) -> None:
+        super().__init__(sizes, aspect_ratios)
+        self.strides = strides
+
+    def generate_anchors(self, scales: Sequence[int], aspect_ratios: Sequence[float]) -> Tensor:
+        """Anchors [ratios * scales, 4] around 0, in torchvision's order."""
+        root = torch.tensor(aspect_ratios, dtype=torch.float32).sqrt()[:, None]
+        scale = torch.tensor(scales, dtype=torch.float32)
+        sides = torch.stack([scale / root, scale * root], dim=-1).flatten(0, 1)
+        return torch.cat([-sides, sides], dim=1) / 2
+
+    def grid_anchors(
+        self, grid_sizes: list[list[int]], strides: list[list[Tensor]]
+    ) -> list[Tensor]:
+        """Anchors of each map; the strides given, of padded images to their maps, do not count."""
+        exact = [
+            [torch.full_like(side, stride) for side in given]
+            for given, stride in zip(strides, self.strides, strict=True)
+        ]
+        return super().grid_anchors(grid_sizes, exact)
 
 
 class PreciseRPNHead(RPNHead):

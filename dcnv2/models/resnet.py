@@ -16,6 +16,7 @@ from dcnv2.models.layers import conv3x3, make_norm, norm_layer
 ARCHS = {
     "resnet50": ((3, 4, 6, 3), 1, 64),
     "resnet101": ((3, 4, 23, 3), 1, 64),
+    "resnext101_32x4d": ((3, 4, 23, 3), 32, 4),
     "resnext101_32x8d": ((3, 4, 23, 3), 32, 8),
     "resnext101_64x4d": ((3, 4, 23, 3), 64, 4),
 }

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Resizing and normalising, with masks left as they are."""
+"""Resizing and normalising, with masks left as they are, and the way back to the image's pixels."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
+
+from dcnv2.models.config import Geometry
+from dcnv2.models.pasting import paste_exactly
 
 
 class Transform(GeneralizedRCNNTransform):
@@ -15,7 +20,21 @@ class Transform(GeneralizedRCNNTransform):
     thousand objects are never resized to a thousand masks of the network's input. `mask_ratio`
     [2] then says how many of their pixels (x, y) one pixel of that input is. Boxes in `ignore` are
     resized like `boxes`.
+
+    Args:
+        operands: torchvision's.
+        geometry: whose rules hold, see `ModelConfig`.
+        options: torchvision's.
     """
+
+    def __init__(self, *operands: Any, geometry: Geometry = "torchvision", **options: Any) -> None:
+        super().__init__(*operands, **options)
+        self.geometry = geometry
+
+    @property
+    def exact(self) -> bool:
+        """Whether masks are pasted into boxes that are not rounded."""
+        return self.geometry != "torchvision"
 
     def resize(
         self, image: Tensor, target: dict[str, Tensor] | None = None
@@ -30,9 +49,9 @@ class Transform(GeneralizedRCNNTransform):
             if target is not None:
                 target["boxes"] = resize_boxes(target["boxes"], old, wide)
         if target is None:
-            return super().resize(image, None)
+            return self._resize(image, None)
         masks = target.pop("masks", None)
-        image, target = super().resize(image, target)
+        image, target = self._resize(image, target)
         new = tuple(image.shape[-2:])
         if masks is not None:
             target["masks"] = masks
@@ -40,3 +59,36 @@ class Transform(GeneralizedRCNNTransform):
         if "ignore" in target:
             target["ignore"] = resize_boxes(target["ignore"], old, new)
         return image, target
+
+    def _resize(
+        self, image: Tensor, target: dict[str, Tensor] | None
+    ) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Resizes an image and its boxes by the rules of `geometry`."""
+        if not self.exact:
+            return super().resize(image, target)
+        old = image.shape[-2:]
+        short = self.torch_choice(self.min_size) if self.training else self.min_size[-1]
+        scale = min(short / min(old), self.max_size / max(old))
+        new = [int(side * scale + 0.5) for side in old]
+        antialias = self.geometry == "detectron2"
+        image = interpolate(image[None], new, mode="bilinear", antialias=antialias)[0]
+        if target is not None:
+            target["boxes"] = resize_boxes(target["boxes"], old, new)
+        return image, target
+
+    def postprocess(
+        self,
+        result: list[dict[str, Tensor]],
+        image_shapes: list[tuple[int, int]],
+        original_image_sizes: list[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
+        """Detections of the network's input, in pixels of the images given; pastes their masks."""
+        apart = [found.pop("masks", None) if self.exact else None for found in result]
+        result = super().postprocess(result, image_shapes, original_image_sizes)
+        for found, masks, size in zip(result, apart, original_image_sizes, strict=True):
+            if masks is not None:
+                found["masks"] = masks.new_zeros(len(masks), 1, *size)
+                whole = (0, 0, size[1], size[0])
+                for plane, (mask,), box in zip(found["masks"], masks, found["boxes"], strict=True):
+                    plane[0] = paste_exactly(mask, box, whole)
+        return result

@@ -91,6 +91,7 @@ _MODEL = {
     "mimic.min_side": NOT_NEGATIVE,
     "min_size": SIDE,
     "max_size": SIDE,
+    "size_divisible": SIDE,
     "image_mean": FINITE,
     "image_std": POSITIVE,
 }

@@ -16,6 +16,7 @@ from torchvision.models.detection.roi_heads import (
 
 from dcnv2.data.run_lengths import encode
 from dcnv2.models.detector import Detector
+from dcnv2.models.pasting import paste_exactly
 from dcnv2.structures import RunLengthMasks
 
 MASK_THRESHOLD = 0.5
@@ -47,7 +48,9 @@ def _run(model: nn.Module, images: list[Tensor]) -> list[dict[str, Any]]:
     ):
         result: dict[str, Any] = {key: value.cpu() for key, value in output.items()}
         if "masks" in result:
-            paste = paste_masks if ours else _threshold
+            paste = _threshold
+            if ours:
+                paste = paste_masks_exactly if model.transform.exact else paste_masks
             height, width = image.shape[-2:]
             result["masks"] = paste(result["masks"], result["boxes"], (height, width))
         results.append(result)
@@ -76,6 +79,30 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, size: tuple[int, int]) -> 
             shifted = x1 - left, y1 - top, x2 - left, y2 - top
             window = paste_mask_in_image(mask, shifted, bottom - top, right - left)
         part = RunLengthMasks.from_dense(window[None] > MASK_THRESHOLD)
+        part.runs += torch.tensor([left, top, top], dtype=part.runs.dtype)
+        parts.append(part)
+    return RunLengthMasks.concatenate(parts, size)
+
+
+def paste_masks_exactly(
+    probabilities: Tensor, boxes: Tensor, size: tuple[int, int]
+) -> RunLengthMasks:
+    """Pastes predicted masks into their boxes, as detectron2 and mmdetection do; see `paste_masks`.
+
+    Returns:
+        The pixels where the probability is at least MASK_THRESHOLD.
+    """
+    height, width = size
+    low, high = boxes[:, :2].floor().clamp(min=0).long(), boxes[:, 2:].ceil().long()
+    high = torch.minimum(high, torch.tensor([width, height]))
+    parts = []
+    for (mask,), box, (left, top), (right, bottom) in zip(
+        probabilities, boxes, low.tolist(), high.tolist(), strict=True
+    ):
+        window = mask.new_zeros(0, 0)
+        if left < right and top < bottom:
+            window = paste_exactly(mask, box, (left, top, right, bottom))
+        part = RunLengthMasks.from_dense(window[None] >= MASK_THRESHOLD)
         part.runs += torch.tensor([left, top, top], dtype=part.runs.dtype)
         parts.append(part)
     return RunLengthMasks.concatenate(parts, size)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Whose rules round sizes, anchors and pasted masks: each option changes what it says, no more."""
+
+import pytest
+import torch
+from torchvision.models.detection.image_list import ImageList
+
+from dcnv2.engine.evaluation.detections import paste_masks_exactly
+from dcnv2.models.backbone import load_imagenet_weights
+from dcnv2.models.pasting import paste_exactly
+from dcnv2.models.precise import ExactAnchors
+from dcnv2.models.transform import Transform
+
+MEAN, STD = [0.0] * 3, [1.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("geometry", "size"),
+    [("torchvision", (50, 74)), ("detectron2", (50, 75)), ("mmdetection", (50, 75))],
+)
+def test_sides_are_rounded(geometry, size):
+    """101 x 151 to a shorter side of 50: the longer one is 74.75."""
+    transform = Transform([50], 200, MEAN, STD, geometry=geometry).eval()
+    image, _ = transform.resize(torch.rand(3, 101, 151))
+    assert image.shape[1:] == size
+    target = {"boxes": torch.tensor([[0.0, 0.0, 151.0, 101.0]])}
+    _, target = transform.resize(torch.rand(3, 101, 151), target)
+    assert target["boxes"].round().tolist() == [[0.0, 0.0, size[1], size[0]]]
+
+
+def test_only_detectron2_shrinks_with_antialiasing():
+    """Lines of one pixel become grey with it, and black or white without."""
+    image = torch.zeros(3, 64, 64)
+    image[:, ::4] = 1
+    spread = {}
+    for geometry in ("torchvision", "detectron2", "mmdetection"):
+        transform = Transform([16], 64, MEAN, STD, geometry=geometry).eval()
+        small, _ = transform.resize(image)
+        spread[geometry] = small.mean().item()
+    assert spread["torchvision"] == spread["mmdetection"] == 0.0
+    assert spread["detectron2"] == pytest.approx(0.25, abs=0.02)
+
+
+def test_batches_are_padded_to_a_multiple():
+    for divisor, side in ((32, 64), (1, 50)):
+        transform = Transform([50], 50, MEAN, STD, size_divisible=divisor).eval()
+        assert transform([torch.rand(3, 50, 50)])[0].tensors.shape[2:] == (side, side)
+
+
+def test_exact_anchors_are_whole_areas_at_the_strides_of_the_maps():
+    """A padded image of 96 has a coarsest map of 2 at stride 64, not 48."""
+    anchors = ExactAnchors(((32,), (64,)), ((0.5, 2.0),) * 2, [32, 64])
+    images = ImageList(torch.zeros(1, 3, 96, 96), [(96, 96)])
+    (found,) = anchors(images, [torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 2, 2)])
+    sides = found[:, 2:] - found[:, :2]
+    sizes = torch.tensor([32.0] * 18 + [64.0] * 8)
+    torch.testing.assert_close(sides.prod(dim=1).sqrt(), sizes)
+    torch.testing.assert_close(sides[:, 1] / sides[:, 0], torch.tensor([0.5, 2.0] * 13))
+    centres = (found[18:, :2] + found[18:, 2:]) / 2
+    assert centres.unique(dim=0).tolist() == [[0, 0], [0, 64], [64, 0], [64, 64]]
+
+
+def test_masks_are_sampled_at_the_centres_of_pixels():
+    mask = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    # Over a box of 4 pixels: cells of the mask have centres at 1 and 3 pixels from its left.
+    pasted = paste_exactly(mask, torch.tensor([2.0, 2.0, 6.0, 6.0]), (0, 0, 8, 8))
+    # Half a cell beyond the box they meet zeros.
+    torch.testing.assert_close(pasted[3], torch.tensor([0, 0, 0, 0.25, 0.75, 0.75, 0.25, 0]))
+    shifted = paste_exactly(mask, torch.tensor([2.5, 2.0, 6.5, 6.0]), (0, 0, 8, 8))
+    torch.testing.assert_close(shifted[3, 3:6], torch.tensor([0.0, 0.5, 1.0]))
+    window = paste_exactly(mask, torch.tensor([2.0, 2.0, 6.0, 6.0]), (3, 3, 6, 5))
+    torch.testing.assert_close(window, pasted[3:5, 3:6])
+
+
+@pytest.mark.parametrize("box", [[1, 1, 1, 5], [-30, 2, -20, 9], [40, 40, 50, 50], [-5, -5, 60, 9]])
+def test_pasting_survives_boxes_without_area_and_outside(box):
+    masks = torch.ones(1, 1, 4, 4)
+    boxes = torch.tensor([box], dtype=torch.float32)
+    dense = paste_masks_exactly(masks, boxes, (20, 30)).dense()
+    whole = paste_exactly(masks[0, 0], boxes[0], (0, 0, 30, 20))
+    assert torch.equal(dense[0].bool(), whole >= 0.5)
+
+
+def test_pasted_planes_and_runs_agree():
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.rand(3, 1, 28, 28, generator=generator)
+    boxes = torch.tensor([[1.3, 2.7, 17.1, 12.2], [-4.0, 0.5, 9.9, 25.0], [3.0, 3.0, 5.5, 4.4]])
+    transform = Transform([20], 30, MEAN, STD, geometry="detectron2").eval()
+    found = [{"boxes": boxes.clone(), "masks": masks}]
+    planes = transform.postprocess(found, [(20, 30)], [(20, 30)])[0]["masks"]
+    runs = paste_masks_exactly(masks, boxes, (20, 30))
+    assert torch.equal(runs.dense().bool(), planes[:, 0] >= 0.5)
+    assert planes[:, 0].amax(dim=(1, 2)).min() > 0.5
+
+
+def test_no_weights_by_name_for_a_body_that_torchvision_lacks():
+    with pytest.raises(FileNotFoundError, match="there are no other weights of resnext101_32x4d"):
+        load_imagenet_weights([], "resnext101_32x4d", "IMAGENET1K_V1")

@@ -1,6 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Run compilations in parallel, only those that are out of date, and show their progress."""
+"""Run compilations in parallel, only those that are out of date, and show their progress.
 
+What is out of date is decided by contents, not by times: a copied or restored source is often older
+than an object that was made from another version of it, and objects of two versions in one library
+crash.
+"""
+
+import functools
+import hashlib
 import os
 import re
 import shlex
@@ -42,21 +49,23 @@ class Job:
         return [*self.command, *deps, "-o", str(self.target)]
 
     def is_current(self) -> bool:
-        """Whether this command made the target after the last change of any input."""
+        """Whether this command made the target from the inputs as they are now."""
         try:
-            if self._record(".cmd").read_text() != self._identity():
-                return False
-            inputs = [*self.inputs]
-            if self.deps_flag:
-                inputs += _dependencies(self._record(".d").read_text())
-            made = (self.folder / self.target).stat().st_mtime_ns
-            return all((self.folder / path).stat().st_mtime_ns <= made for path in inputs)
+            made = (self.folder / self.target).exists()
+            return made and self._record(".digest").read_text() == self._digest()
         except OSError:  # something was never made, or an input is gone
             return False
 
-    def _identity(self) -> str:
-        """The command without the folder, so that a copied folder of objects stays current."""
-        return shlex.join([*self.command, "-o", str(self.target)])
+    def _inputs(self) -> list[Path]:
+        found = _dependencies(self._record(".d").read_text()) if self.deps_flag else []
+        return [self.folder / path for path in [*self.inputs, *found]]
+
+    def _digest(self) -> str:
+        """Of the command and its inputs, not of the folder, which may be copied."""
+        made = hashlib.sha256(shlex.join([*self.command, "-o", str(self.target)]).encode())
+        for path in self._inputs():
+            made.update(_content(path, path.stat().st_size, path.stat().st_mtime_ns))
+        return made.hexdigest()
 
     def run(self) -> float:
         """Run the command and return its seconds.
@@ -65,8 +74,8 @@ class Job:
             RuntimeError: it failed; with its output.
         """
         (self.folder / self.target).parent.mkdir(parents=True, exist_ok=True)
-        self._record(".cmd").unlink(missing_ok=True)
-        start = time.monotonic()
+        self._record(".digest").unlink(missing_ok=True)
+        start, started_ns = time.monotonic(), time.time_ns()
         done = subprocess.run(
             self._words(), cwd=self.folder, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -75,8 +84,16 @@ class Job:
             raise RuntimeError(f"{self.name} failed: {shlex.join(self._words())}\n{done.stdout}")
         if done.stdout:
             print(done.stdout, end="", file=sys.stderr)  # warnings
-        self._record(".cmd").write_text(self._identity())
+        # What changed meanwhile may have been read before the change: compile it again next time.
+        if all(path.stat().st_mtime_ns < started_ns for path in self._inputs()):
+            self._record(".digest").write_text(self._digest())
         return time.monotonic() - start
+
+
+@functools.cache
+def _content(path: Path, _size: int, _mtime_ns: int) -> bytes:
+    """The digest of a file, read again if its size or time has changed."""
+    return hashlib.sha256(path.read_bytes()).digest()
 
 
 def _dependencies(depfile: str) -> list[Path]:

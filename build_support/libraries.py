@@ -211,7 +211,7 @@ def _compile_job(library: Library, source: Path, build_dir: Path) -> Job:
         build_dir,
         Path(library.name, object_name(source)),
         [source.resolve()],
-        "-MD" if source.suffix == ".cu" else "-MMD",
+        "-MD",
     )
 
 

@@ -3,6 +3,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,13 +38,30 @@ def test_a_job_is_current_until_a_source_a_header_or_the_command_changes(sources
     assert job.is_current()
     assert not _job(sources, tmp_path, "-O1").is_current()
     for name in ("value.cpp", "value.h"):
-        later = _made(job).stat().st_mtime_ns + 1
-        os.utime(sources / name, ns=(later, later))
+        with (sources / name).open("a") as source:
+            source.write("// changed\n")
+        os.utime(sources / name, ns=(1, 1))  # as a copy that keeps the times of what it copies
         assert not job.is_current()
         run([job], Progress())
         assert job.is_current()
     (sources / "value.h").unlink()
     assert not job.is_current()
+
+
+def test_a_source_that_changes_while_it_is_compiled_is_compiled_again(sources, tmp_path):
+    job = _job(sources, tmp_path)
+    changed = replace(job, command=["sh", "-c", 'c++ "$@" && touch "$2"', *job.command])
+    run([changed], Progress())
+    assert not changed.is_current()
+    run([job], Progress())
+    assert job.is_current()
+
+
+def test_what_was_only_copied_or_touched_stays_current(sources, tmp_path):
+    job = _job(sources, tmp_path)
+    run([job], Progress())
+    (sources / "value.h").touch()
+    assert job.is_current()
 
 
 def test_a_copied_folder_of_objects_stays_current(sources, tmp_path):

@@ -31,6 +31,7 @@ SHOWN_PROBLEMS = 50
 # for a positional argument.
 OVERRIDE = re.compile(r"--(name|output|device|\w+\.[\w.]+)=")
 CHECKPOINT_HELP = "best, last, or the folder of a checkpoint; default: last"
+IMAGES_HELP = "files, folders or glob patterns"
 CONFIG_HELP = "a YAML file, a run folder, or the name of a configuration or model in the package"
 
 
@@ -160,6 +161,17 @@ def build_parser() -> argparse.ArgumentParser:
         return sub
 
     add("doctor", _doctor, "Show which implementation of each operator is used here, and why.")
+    _add_runs(add)
+    sub = add("configs", _configs, "List configurations: parameters, operations, published AP.")
+    sub.add_argument("words", nargs="*", metavar="WORD", help="only names that contain every word")
+    sub = add("convert", _convert, "Convert another project's checkpoint to our names.")
+    sub.add_argument("source", type=Path, help="a file of torch.save, or .safetensors")
+    sub.add_argument("target", type=Path, help="file to write: .safetensors, or .pth")
+    _add_data(add, commands)
+    return parser
+
+
+def _add_runs(add: Callable[..., argparse.ArgumentParser]) -> None:
     sub = add("train", _train, "Train and evaluate a detector.", configured=True)
     sub.add_argument(
         "--resume",
@@ -172,18 +184,28 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--checkpoint", help=CHECKPOINT_HELP)
     sub.add_argument("--csv", type=Path, help="also write the row of results to this file")
     sub.add_argument("--out", type=Path, help="folder for tables, plots and COCO results")
-    sub.add_argument("--evaluator", choices=("pycocotools", "fast"), help="eval.evaluator")
-    sub.add_argument("--proposals", action="store_true", help="score the proposals by recall")
+    sub.add_argument(
+        "--evaluator",
+        choices=("pycocotools", "fast"),
+        help="who computes COCO's metrics; fast has the same numbers sooner (eval.evaluator)",
+    )
+    sub.add_argument(
+        "--proposals", action="store_true", help="report the recall of region proposals"
+    )
     sub = add("predict", _predict, "Detect objects in images.", configured=True)
-    sub.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders or glob patterns")
+    sub.add_argument("images", nargs="+", metavar="IMAGE", help=IMAGES_HELP)
     sub.add_argument("--checkpoint", help=CHECKPOINT_HELP)
-    sub.add_argument("--out", type=Path, help="default: predictions/ in the run's folder")
-    sub.add_argument("--threshold", type=float, help="minimum score (eval.draw_threshold)")
+    sub.add_argument(
+        "--out", type=Path, help="folder for the results; default: predictions/ in the run's folder"
+    )
+    sub.add_argument("--threshold", type=float, help="least score, 0 to 1 (eval.draw_threshold)")
     sub.add_argument("--no-overlays", action="store_true", help="write JSON and CSV only")
     sub = add("offsets", _offsets, "Draw where deformable layers sample.", configured=True)
-    sub.add_argument("images", nargs="+", metavar="IMAGE")
-    sub.add_argument("--layer", help="name of the last layer to follow, default: the last one")
-    sub.add_argument("--depth", type=int, default=3, help="number of layers to follow back")
+    sub.add_argument("images", nargs="+", metavar="IMAGE", help=IMAGES_HELP)
+    sub.add_argument("--layer", help="deformable layer to follow back; default: the last one")
+    sub.add_argument(
+        "--depth", type=int, default=3, help="number of layers to follow back; default: 3"
+    )
     sub.add_argument(
         "--point",
         type=_point,
@@ -192,7 +214,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="a point in pixels, repeatable; default: two objects and the background",
     )
     sub.add_argument("--checkpoint", help=CHECKPOINT_HELP)
-    sub.add_argument("--out", type=Path, default=Path("offsets.png"), help="the picture to write")
+    sub.add_argument(
+        "--out", type=Path, default=Path("offsets.png"), help="picture; default: offsets.png"
+    )
 
     sub = add(
         *("export-run", _export_run, "Copy the model and records of a run, small enough to share."),
@@ -201,14 +225,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("out", type=Path, help="folder to write; its name becomes the model's name")
     sub.add_argument("--checkpoint", help=CHECKPOINT_HELP)
-
-    sub = add("configs", _configs, "List configurations: parameters, operations, published AP.")
-    sub.add_argument("words", nargs="*", metavar="WORD", help="only names that contain every word")
-    sub = add("convert", _convert, "Convert another project's checkpoint to our names.")
-    sub.add_argument("source", type=Path, help="a file of torch.save, or .safetensors")
-    sub.add_argument("target", type=Path, help="file to write: .safetensors, or .pth")
-    _add_data(add, commands)
-    return parser
 
 
 def _add_data(add: Callable[..., argparse.ArgumentParser], commands: Any) -> None:
@@ -220,14 +236,21 @@ def _add_data(add: Callable[..., argparse.ArgumentParser], commands: Any) -> Non
         "Generate the data set of shapes as COCO.",
         group=data,
     )
-    sub.add_argument("root", type=Path)
-    sub.add_argument("--train", type=int, default=2000, help="number of training images")
-    sub.add_argument("--val", type=int, default=200, help="number of validation images")
-    sub.add_argument("--size", type=int, default=128, help="side of the images in pixels")
-    sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--classes", type=lambda text: text.split(","), help="comma-separated names")
+    sub.add_argument("root", type=Path, help="folder to write to")
+    numbers = {
+        "train": (2000, "number of training images"),
+        "val": (200, "number of validation images"),
+        "size": (128, "side of the images in pixels"),
+        "seed": (0, "another seed gives other pictures"),
+    }
+    for name, (default, text) in numbers.items():
+        text = f"{text}; default: {default}"
+        sub.add_argument(f"--{name}", type=int, default=default, metavar="N", help=text)
+    sub.add_argument(
+        "--classes", type=lambda text: text.split(","), help="comma-separated names; default: all"
+    )
     sub = add("check", _data_check, "List the problems of a data set in any form.", group=data)
-    sub.add_argument("root", type=Path)
+    sub.add_argument("root", type=Path, help="folder of the data set")
     sub.add_argument(
         "split", nargs="*", help="such as train2017, or an annotation file; default: all"
     )
@@ -248,7 +271,7 @@ def _add_data(add: Callable[..., argparse.ArgumentParser], commands: Any) -> Non
         "Split COCO's val2014 into minival and rest.",
         group=data,
     )
-    sub.add_argument("root", type=Path)
+    sub.add_argument("root", type=Path, help="folder of COCO 2014, with its annotations/")
 
 
 def _command_names(parser: argparse.ArgumentParser) -> list[str]:

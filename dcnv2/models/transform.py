@@ -51,14 +51,15 @@ class Transform(GeneralizedRCNNTransform):
         if target is None:
             return self._resize(image, None)
         masks = target.pop("masks", None)
-        image, target = self._resize(image, target)
+        image, resized = self._resize(image, target)
+        assert resized is not None
         new = tuple(image.shape[-2:])
         if masks is not None:
-            target["masks"] = masks
-            target["mask_ratio"] = target["boxes"].new_tensor([old[1] / new[1], old[0] / new[0]])
-        if "ignore" in target:
-            target["ignore"] = resize_boxes(target["ignore"], old, new)
-        return image, target
+            resized["masks"] = masks
+            resized["mask_ratio"] = resized["boxes"].new_tensor([old[1] / new[1], old[0] / new[0]])
+        if "ignore" in resized:
+            resized["ignore"] = resize_boxes(resized["ignore"], old, new)
+        return image, resized
 
     def _resize(
         self, image: Tensor, target: dict[str, Tensor] | None

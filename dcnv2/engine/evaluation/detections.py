@@ -20,6 +20,7 @@ from dcnv2.models.pasting import paste_exactly
 from dcnv2.structures import RunLengthMasks
 
 MASK_THRESHOLD = 0.5
+Paste = Callable[[Tensor, Tensor, tuple[int, int]], RunLengthMasks]
 
 
 @torch.no_grad()
@@ -48,8 +49,8 @@ def _run(model: nn.Module, images: list[Tensor]) -> list[dict[str, Any]]:
     ):
         result: dict[str, Any] = {key: value.cpu() for key, value in output.items()}
         if "masks" in result:
-            paste = _threshold
-            if ours:
+            paste: Paste = _threshold
+            if isinstance(model, Detector):
                 paste = paste_masks_exactly if model.transform.exact else paste_masks
             height, width = image.shape[-2:]
             result["masks"] = paste(result["masks"], result["boxes"], (height, width))

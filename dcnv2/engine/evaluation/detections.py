@@ -79,9 +79,7 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, size: tuple[int, int]) -> 
         if left < right and top < bottom:
             shifted = x1 - left, y1 - top, x2 - left, y2 - top
             window = paste_mask_in_image(mask, shifted, bottom - top, right - left)
-        part = RunLengthMasks.from_dense(window[None] > MASK_THRESHOLD)
-        part.runs += torch.tensor([left, top, top], dtype=part.runs.dtype)
-        parts.append(part)
+        parts.append(_runs_at(window > MASK_THRESHOLD, left, top))
     return RunLengthMasks.concatenate(parts, size)
 
 
@@ -103,10 +101,15 @@ def paste_masks_exactly(
         window = mask.new_zeros(0, 0)
         if left < right and top < bottom:
             window = paste_exactly(mask, box, (left, top, right, bottom))
-        part = RunLengthMasks.from_dense(window[None] >= MASK_THRESHOLD)
-        part.runs += torch.tensor([left, top, top], dtype=part.runs.dtype)
-        parts.append(part)
+        parts.append(_runs_at(window >= MASK_THRESHOLD, left, top))
     return RunLengthMasks.concatenate(parts, size)
+
+
+def _runs_at(window: Tensor, left: int, top: int) -> RunLengthMasks:
+    """Returns the runs of a part [h, w] of a picture in the picture's rows and columns."""
+    part = RunLengthMasks.from_dense(window[None])
+    part.runs += torch.tensor([left, top, top], dtype=part.runs.dtype)
+    return part
 
 
 def _threshold(masks: Tensor, _boxes: Tensor, size: tuple[int, int]) -> RunLengthMasks:

@@ -11,8 +11,6 @@ from torch import Tensor
 from dcnv2.ops import portable
 from dcnv2.ops.checks import output_size
 
-HALF = (torch.float16, torch.bfloat16)
-
 
 @dataclass
 class CpuProblem:
@@ -61,13 +59,9 @@ class CpuProblem:
         )
         return {"output": output.detach(), **dict(zip(wanted, grads, strict=True))}
 
-    def to(self, dtype: torch.dtype, coordinates: torch.dtype | None = None) -> CpuProblem:
-        """Return the problem in another dtype; offsets, masks and rois may have their own."""
-        own = ("offset", "mask", "rois")
-        tensors = {
-            name: None if t is None else t.to(coordinates or dtype if name in own else dtype)
-            for name, t in self.tensors.items()
-        }
+    def to(self, dtype: torch.dtype) -> CpuProblem:
+        """Return the problem in another dtype."""
+        tensors = {name: None if t is None else t.to(dtype) for name, t in self.tensors.items()}
         return CpuProblem(self.op, tensors, self.options, self.gradients)
 
     def replace(self, **tensors: Tensor | None) -> CpuProblem:
@@ -77,7 +71,7 @@ class CpuProblem:
 
 def conv_problem(
     batch=2, groups=1, deform_groups=1, channels=6, out_channels=4, size=(9, 7), kernel=(3, 2),
-    stride=(2, 1), padding=(1, 0), dilation=(2, 1), mask=True, bias=True, spread=2.0, seed=0,
+    stride=(2, 1), padding=(1, 0), dilation=(2, 1), seed=0,
 ) -> CpuProblem:  # fmt: skip
     """Draw a float64 deformable convolution; no axis or option equals its neighbour."""
     generator = torch.Generator().manual_seed(seed)
@@ -89,10 +83,10 @@ def conv_problem(
     out = output_size(size, kernel, stride, padding, dilation)
     tensors = {
         "input": draw(batch, channels, *size),
-        "offset": draw(batch, deform_groups * taps * 2, *out) * spread,
+        "offset": draw(batch, deform_groups * taps * 2, *out) * 2,
         "weight": draw(out_channels, channels // groups, *kernel),
-        "bias": draw(out_channels) if bias else None,
-        "mask": draw(batch, deform_groups * taps, *out) if mask else None,
+        "bias": draw(out_channels),
+        "mask": draw(batch, deform_groups * taps, *out),
     }
     options = (list(stride), list(padding), list(dilation))
     return CpuProblem(
@@ -131,7 +125,7 @@ def roi_problem(
 
 def psroi_problem(
     rois=7, batch=2, out_channels=6, size=(9, 12), pooled=4, scale=0.25, group=2, part=3, classes=3,
-    sampling=2, trans_std=0.3, offset=True, mask=True, seed=0,
+    sampling=2, trans_std=0.3, seed=0,
 ) -> CpuProblem:  # fmt: skip
     """Draw a float64 deform_psroi_pool."""
     generator = torch.Generator().manual_seed(seed)
@@ -142,8 +136,8 @@ def psroi_problem(
     tensors = {
         "input": draw(batch, out_channels * group**2, *size),
         "rois": _rois(rois, batch, size, scale, generator),
-        "offset": draw(rois, 2 * classes, part, part) if offset else None,
-        "mask": draw(rois, 1, pooled, pooled) if mask else None,
+        "offset": draw(rois, 2 * classes, part, part),
+        "mask": draw(rois, 1, pooled, pooled),
     }
     options = (pooled, scale, group, part, sampling, trans_std)
     return CpuProblem("deform_psroi_pool", tensors, options, ("input", "offset", "mask"))

@@ -6,6 +6,7 @@ The groups are forked from a process that has imported everything: importing tak
 
 import json
 import os
+import pty
 import signal
 import socket
 import sys
@@ -22,13 +23,11 @@ from dcnv2.engine.training import trainer  # noqa: F401  imported before the for
 
 # signal, loader processes per rank, ranks
 CASES = [
-    (signal.SIGTERM, 1, 1),
     (signal.SIGTERM, 2, 1),
     (signal.SIGINT, 1, 1),
-    (signal.SIGHUP, 1, 1),
     (signal.SIGUSR1, 1, 1),
-    (signal.SIGTERM, 1, 2),
     (signal.SIGTERM, 2, 2),
+    (signal.SIGHUP, 1, 1),  # of a terminal that is closed: last, as later forks would hold it open
 ]
 LIMIT_S = 240
 
@@ -44,11 +43,17 @@ def main(config: str, output: Path) -> None:
     for number, workers, ranks in CASES:
         name = f"{number.name}_{workers}_{ranks}"
         words = ["train", config, f"--name={name}", f"--data.workers={workers}"]
-        runs[name] = number, start(words, ranks)
+        in_terminal = number == signal.SIGHUP
+        runs[name] = number, *(start_in_terminal(words) if in_terminal else start(words, ranks))
     notes = {}
-    for name, (number, ranks) in runs.items():
+    for name, (number, terminal, *ranks) in runs.items():
         wait_for_checkpoint(output / name / "checkpoints")
-        os.killpg(ranks[0], number)
+        if terminal is not None:
+            os.close(terminal)  # sends the signal, and whatever is printed afterwards fails
+        else:
+            if number == signal.SIGTERM:
+                os.kill(ranks[0], number)  # as `timeout`, which sends it to its group too
+            os.killpg(ranks[0], number)
         notes[name] = {
             "statuses": [os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]) for rank in ranks],
             "saved": last_checkpoint(output / name / "checkpoints").name,
@@ -58,8 +63,19 @@ def main(config: str, output: Path) -> None:
     (output / "notes.json").write_text(json.dumps(notes))
 
 
-def start(words: list[str], ranks: int) -> list[int]:
-    """Forks the ranks of a run into one process group, the first of which leads it."""
+def start_in_terminal(words: list[str]) -> tuple[int, int]:
+    """Forks a run into a terminal of its own: the terminal, and the process, which leads a group.
+
+    It ends as any Python, whose streams are flushed then.
+    """
+    child, terminal = pty.fork()
+    if child == 0:
+        sys.exit(cli.main(words))
+    return terminal, child
+
+
+def start(words: list[str], ranks: int) -> tuple[int | None, ...]:
+    """Forks the ranks of a run into one process group, which the first leads: None, and these."""
     with socket.create_server(("localhost", 0)) as server:
         port = server.getsockname()[1]
     children = []
@@ -77,7 +93,7 @@ def start(words: list[str], ranks: int) -> list[int]:
                 print(f"{words}: {type(error).__name__}: {error}", file=sys.stderr)
                 os._exit(1)
         children.append(child)
-    return children
+    return None, *children
 
 
 def wait_for_checkpoint(folder: Path) -> None:

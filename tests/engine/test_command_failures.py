@@ -3,6 +3,7 @@
 
 import os
 import pty
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -56,25 +57,36 @@ def test_options_of_generated_data_are_checked(tmp_path, capsys, words, message)
     assert not (tmp_path / "d").exists()
 
 
+# The command line with a command of its own, which needs no torch.
+PROGRAM = """
+import contextlib, sys
+from dcnv2 import cli
+
+def command(options):
+{body}
+
+cli._doctor = command
+sys.exit(cli.main(["doctor"]))
+"""
+
+
+def _program(body):
+    """Words that run a command of these lines."""
+    return [sys.executable, "-c", PROGRAM.format(body=textwrap.indent(body, "    "))]
+
+
+WAITING = """print("ready", flush=True)
+sys.stdin.read()  # until the terminal is closed
+for stream in (sys.stdout, sys.stderr):
+    with contextlib.suppress(OSError):
+        print("lost", file=stream)
+return 75"""
+
+
 def test_a_terminal_that_is_closed_leaves_the_exit_status():
     """Also where both streams hold what could not be written."""
-    program = """
-        import contextlib, sys
-        from dcnv2 import cli
-
-        def command(options):
-            print("ready", flush=True)
-            sys.stdin.read()  # until the terminal is closed
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(OSError):
-                    print("lost", file=stream)
-            return 75
-
-        cli._doctor = command
-        sys.exit(cli.main(["doctor"]))
-    """
     ours, theirs = pty.openpty()
-    words = [sys.executable, "-c", textwrap.dedent(program)]
+    words = _program(WAITING)
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=theirs, stderr=theirs) as run:
         os.close(theirs)
         assert os.read(ours, 5) == b"ready"
@@ -87,8 +99,8 @@ def test_a_terminal_that_is_closed_leaves_the_exit_status():
     ("streams", "status"), [(">/dev/full", 1), (">&-", 0), ("2>/dev/full", 0), ("2>&-", 0)]
 )
 def test_streams_that_take_nothing(streams, status):
-    words = f"'{sys.executable}' -m dcnv2 configs smoke/plain {streams}"
-    run = subprocess.run(["bash", "-c", words], stderr=subprocess.PIPE, text=True)
+    words = shlex.join(_program("print('text')\nreturn 0"))
+    run = subprocess.run(["bash", "-c", f"{words} {streams}"], stderr=subprocess.PIPE, text=True)
     assert run.returncode == status, run.stderr
     assert run.stderr == "dcnv2: [Errno 28] No space left on device\n" * (status == 1)
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from suites.coco.parallel import GRACE_S, StopRequest, run_all
+from suites.coco.parallel import GRACE_S, StopRequest, cores, run_all
 from suites.reporting.folders import ROOT
 
 WAITING = """
@@ -33,12 +33,34 @@ with StopRequest() as stop:
 """
 
 
+LIGHT = """
+import sys, types
+
+def set_num_threads(number):
+    global threads
+    threads = number
+
+sys.modules["torch.utils.data"] = types.SimpleNamespace(DataLoader=list, Dataset=list)
+sys.modules["torch.utils"] = types.SimpleNamespace(data=sys.modules["torch.utils.data"])
+"""
+
+
+@pytest.fixture(autouse=True)
+def light_torch(tmp_path, monkeypatch):
+    """Stands for torch, of which the processes call one function: importing it takes seconds."""
+    folder = tmp_path / "light"
+    folder.mkdir()
+    (folder / "torch.py").write_text(LIGHT)
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_results_come_by_name_in_order(jobs, tmp_path):
-    calls = {"b": (pow, (2, 5)), "a": (pow, (3, 2))}
+    calls = {"b": (eval, ("__import__('torch').threads",)), "a": (pow, (3, 2))}
     seen = []
     results = run_all(calls, jobs, tmp_path, StopRequest(), lambda *names: seen.append(names))
-    assert list(results.items()) == [("b", 32), ("a", 9)]
+    assert list(results.items()) == [("b", max(cores() // jobs, 1)), ("a", 9)]
     assert max(len(running) for running, _ in seen) == jobs
 
 
@@ -48,7 +70,6 @@ def test_an_error_of_a_call_is_raised_and_its_log_kept(tmp_path):
     assert "Traceback" in (tmp_path / "bad.txt").read_text()
 
 
-@pytest.mark.slow
 def test_a_call_that_dies_names_its_log(tmp_path):
     with pytest.raises(RuntimeError, match=r"exit status 3 without a result, see .*a\.txt"):
         run_all({"a": (os._exit, (3,))}, 1, tmp_path, StopRequest())
@@ -62,14 +83,14 @@ def test_a_call_that_dies_names_its_log(tmp_path):
         (signal.SIGKILL, False, True),
     ],
 )
-def test_all_processes_end_with_a_signal(number, whole_group, stubborn, tmp_path):
+def test_all_processes_end_with_a_signal(number, whole_group, stubborn, tmp_path, light_torch):
     """Also those that ignore SIGTERM, and the processes that they have started."""
     (tmp_path / "waiting.py").write_text(WAITING)
     (tmp_path / "pids").mkdir()
     with subprocess.Popen(
         [sys.executable, str(tmp_path / "waiting.py"), str(tmp_path / "pids"), str(stubborn)],
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": f"{light_torch}{os.pathsep}{ROOT}"},
         start_new_session=True,
     ) as parent:
         _wait_until(lambda: len(os.listdir(tmp_path / "pids")) == 4, 120)

@@ -2,9 +2,13 @@
 """What the tests here share."""
 
 import importlib.util
+import subprocess
+import types
 
+import forked_runner
 import pytest
 
+from suites.peers import failures
 from suites.peers.failures import RUNNER
 
 
@@ -15,3 +19,11 @@ def run():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """Data files are run in forked processes, also as they are written."""
+    light = types.SimpleNamespace(run=forked_runner.run, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(failures, "subprocess", light)
+    return forked_runner.run

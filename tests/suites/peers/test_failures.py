@@ -82,10 +82,10 @@ def _as_library(function):
     return {"library": f"{__name__}:{function.__name__}@torchvision"}
 
 
-def _run(path):
+def _run(path, run=subprocess.run):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, RUNNER, path]
-    return subprocess.run(command, env=env, capture_output=True, text=True)
+    return run(command, env=env, capture_output=True, text=True)
 
 
 @pytest.mark.slow
@@ -110,7 +110,7 @@ def test_data_file_shows_the_failure_and_not_another_implementation_s(tmp_path):
         ("storage_offset", "bfloat16"),
     ],
 )
-def test_data_file_keeps_the_layout_of_an_operand(tmp_path, layout, dtype):
+def test_data_file_keeps_the_layout_of_an_operand(tmp_path, forked, layout, dtype):
     problem = ConvProblem(dtype=dtype, height=3, width=4, layouts=(("input", layout),))
     case = _case("any", problem, evaluations=[Evaluation()])
     assert _written(case, _target(by_layout), tmp_path)  # kept only if it shows the failure
@@ -123,13 +123,13 @@ def test_a_failure_that_does_not_show_leaves_no_data_file(tmp_path):
 
 
 @pytest.mark.slow
-def test_data_file_of_runs_that_differ(tmp_path):
+def test_data_file_of_runs_that_differ(tmp_path, forked):
     problem = ConvProblem(batch=1, offsets="clustered", dtype="float32")
     case = _case("every run gives the same bits", problem)
     path = _written(case, _target(changing), tmp_path)
     assert json.loads(path.read_text())["seen"].startswith("differs from run to run: grad_")
     _change(path, **_as_library(right))
-    assert _run(path).returncode == 1
+    assert _run(path, forked).returncode == 1
 
 
 @pytest.mark.parametrize(
@@ -207,10 +207,10 @@ def test_changed_operands_have_a_tolerance_of_their_own():
     "entries", [{"device": "cuda:77"}, {"library": "no_such_library:conv@mmcv"}]
 )
 @pytest.mark.parametrize("check", ["definition", "runs"])
-def test_data_file_of_what_is_not_here_shows_nothing(tmp_path, entries, check):
+def test_data_file_of_what_is_not_here_shows_nothing(tmp_path, forked, entries, check):
     path = _written(_case(evaluations=[Evaluation()]), _target(), tmp_path)
     _change(path, check=check, **entries)
-    done = _run(path)
+    done = _run(path, forked)
     assert done.returncode == 2
     assert "not judged" in done.stdout
 

@@ -3,7 +3,6 @@
 
 import json
 import re
-import subprocess
 import sys
 
 import pandas as pd
@@ -83,10 +82,9 @@ def test_page_is_current():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("data", DATA, ids=lambda path: path.stem)
-def test_reported_failure_is_still_there(data):
+def test_reported_failure_is_still_there(data, forked):
     pytest.importorskip(data.name.partition("_")[0])
     if json.loads(data.read_text())["device"] == "cuda" and not torch.cuda.is_available():
         pytest.skip("shown on a GPU")
-    command = [sys.executable, RUNNER, data]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = forked([sys.executable, RUNNER, data])
     assert done.returncode == 0, done.stdout + done.stderr

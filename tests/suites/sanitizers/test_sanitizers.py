@@ -157,6 +157,7 @@ def test_mutants_with_memory_errors_and_races_fit_the_sources(patch):
     assert patch.apply(text) != text
 
 
+@pytest.mark.slow
 def test_small_problems_are_right_on_a_cpu():
     assert [cases.check("dcnv2", p, "cpu") for _, p in SMALL] == [[]] * len(SMALL)
 

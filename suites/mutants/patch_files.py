@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Reads mutants of Python code from files in the form of a diff.
+"""Reads mutants from files in the form of a diff.
 
     # a comment
     --- dcnv2/ops/checks.py
@@ -7,16 +7,20 @@
     -    lines of the file, which are in it once
     +    the lines that replace them; without any, they are deleted
 
-A file is named from the project's folder, and holds for all mutants up to the next one.
+A file is named from the project's folder, and holds for all mutants up to the next one. For CUDA
+sources, a third part after `@@` names the source to compile and the path that runs, as in
+`cuda=forward.cu kernels=mma`.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 from suites.mutants.patches import Patch
 
+_HEADER = re.compile(r"@@ (.+) @@ (\S+::\w+)(?: @@ cuda=(\S+)(?: kernels=(\w+))?)?")
 FOLDER = Path(__file__).parent
 
 
@@ -31,10 +35,11 @@ def read_patches(name: str, folder: Path = FOLDER) -> list[Patch]:
     for number, line in enumerate(place.read_text().splitlines(), start=1):
         kind, text = line[:1], line[1:] + "\n"
         if line.startswith("--- "):
-            path = line[4:]
-        elif line.startswith("@@ ") and path and line.count(" @@ ") == 1:
-            what, _, detected_by = line[3:].partition(" @@ ")
-            patches.append(Patch(what, path, "", "", detected_by))
+            path = line[4:].removeprefix("csrc/")
+        elif path and (header := _HEADER.fullmatch(line)):
+            what, detected_by, source, kernels = header.groups(default="")
+            cuda = (source,) if source else ()
+            patches.append(Patch(what, path, "", "", detected_by, cuda=cuda, kernels=kernels))
         elif kind == "-" and patches and not patches[-1].new:
             patches[-1] = replace(patches[-1], old=patches[-1].old + text)
         elif kind == "+" and patches and patches[-1].old:

@@ -46,14 +46,14 @@ POOLS_OF_CPU = ("deform_roi_pool.cpp", "deform_psroi_pool.cpp")
 
 
 def find_source(place: str, csrc: Path = ROOT / "csrc") -> Path:
-    """Path below csrc/ of a source: "cpu/NAME" or "cuda/NAME", in whichever subfolder, or a header.
+    """Path below csrc/ of a source: as given, or of "cpu/NAME" and "cuda/NAME" in any subfolder.
 
     Raises:
         ValueError: if not exactly one source has the name.
     """
     device, _, name = place.rpartition("/")
-    if not device:
-        return Path(name)
+    if (csrc / place).is_file():
+        return Path(place)
     found = [path.relative_to(csrc) for path in (csrc / device).rglob(name)]
     if len(found) != 1:
         raise ValueError(f"csrc/{device} has {len(found)} sources of the name {name}, wanted 1")

@@ -25,15 +25,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from suites.mutants.patch_files import read_patches
 from suites.mutants.patches import ROOT, Patch, find_source
-from suites.mutants.patches_copy import COPY
 from suites.mutants.patches_cpu import CPU
-from suites.mutants.patches_cuda import CUDA
-from suites.mutants.patches_fused import FUSED
 from suites.mutants.patches_index import INDEX
 from suites.mutants.patches_launch import LAUNCH
 from suites.mutants.patches_shared import SHARED
 from suites.mutants.rebuild import build
+
+CUDA, COPY, FUSED = map(read_patches, ("cuda", "copy", "fused"))
 
 _PASSED, _FAILED = 0, 1  # exit codes of pytest
 _TIMEOUT_S = 600

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from suites.mutants.patch_files import read_patches
 from suites.mutants.patches import ROOT, Patch
-from suites.mutants.patches_races import RACES
 from suites.mutants.rebuild import Build
 
+RACES = read_patches("races")
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 _NAME = "compute-sanitizer"
 _ERROR = 86  # the exit code that the tool is asked to end with

@@ -15,13 +15,11 @@ from suites.mutants.harness import HARNESS
 from suites.mutants.package import PACKAGE
 from suites.mutants.patch_files import read_patches
 from suites.mutants.patches import ROOT, Patch, find_source
-from suites.mutants.patches_copy import COPY
 from suites.mutants.patches_cpu import CPU
-from suites.mutants.patches_cuda import CUDA
-from suites.mutants.patches_fused import FUSED
 from suites.mutants.patches_index import INDEX
 from suites.mutants.patches_launch import LAUNCH
 from suites.mutants.patches_shared import SHARED
+from suites.mutants.sources import COPY, CUDA, FUSED
 
 CSRC = ROOT / "csrc"
 ALL = [*SHARED, *CPU, *CUDA, *COPY, *FUSED, *INDEX, *LAUNCH]
@@ -113,10 +111,20 @@ def test_mutants_are_read_from_a_diff(tmp_path):
         read_patches("some", tmp_path)
 
 
-@pytest.mark.parametrize("line", ["x", "-x", "+x", "@@ first", "@@ first @@ t.py::f"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x",
+        "-x",
+        "+x",
+        "--- a\n@@ first",
+        "@@ first @@ t.py::f",
+        "--- a\n@@ first @@ t.py::f @@ cpu=a",
+    ],
+)
 def test_lines_of_no_form_are_named(tmp_path, line):
     (tmp_path / "some.diff").write_text(f"\n{line}\n")
-    with pytest.raises(ValueError, match=r"some\.diff:2: not a line of a mutant"):
+    with pytest.raises(ValueError, match=r"some\.diff:[23]: not a line of a mutant"):
         read_patches("some", tmp_path)
 
 

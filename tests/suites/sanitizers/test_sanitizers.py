@@ -7,9 +7,8 @@ import pytest
 
 from suites.mutants.patches import ROOT, find_source
 from suites.mutants.patches_memory import MEMORY
-from suites.mutants.patches_races import RACES
 from suites.sanitizers import cases, cuda, run
-from suites.sanitizers.cuda import Run, hazards
+from suites.sanitizers.cuda import RACES, Run, hazards
 
 SMALL = list(itertools.chain(cases.convolutions(), cases.poolings()))
 

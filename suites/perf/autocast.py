@@ -128,7 +128,11 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
 
 def main() -> None:
     """Measure and write the report."""
-    parser = argparse.ArgumentParser(prog="python -m suites.perf.autocast", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m suites.perf.autocast",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=device)
     parser.add_argument("--set", default="eight" if device == "cuda" else "cpu", choices=SETS)

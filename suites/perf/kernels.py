@@ -71,7 +71,11 @@ def measure(layers: Iterable[Layer], implementation: str, dtype: str, device: st
 
 def main() -> None:
     """Profile and write the report."""
-    parser = argparse.ArgumentParser(prog="python -m suites.perf.kernels", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m suites.perf.kernels",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=device)
     parser.add_argument("--set", default="eight" if device == "cuda" else "cpu", choices=SETS)

@@ -42,6 +42,7 @@ import torch
 from torch import Tensor
 
 from . import checks
+from .onnx.running_export import add_translations
 
 _CONV = "int[2] stride, int[2] padding, int[2] dilation"
 _POOLED = "Tensor input, Tensor rois, Tensor? offset, Tensor? mask"
@@ -112,6 +113,7 @@ def _(
     dilation: Sequence[int],
     allow_tf32: bool = False,
 ) -> Tensor:
+    add_translations()
     checks.check_deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
     size = (input.shape[0], weight.shape[0], offset.shape[2], offset.shape[3])
     return empty_result(size, input)
@@ -141,6 +143,7 @@ def _(
 def _(
     input: Tensor, rois: Tensor, offset: Tensor | None, mask: Tensor | None, *options: Any
 ) -> Tensor:
+    add_translations()
     checks.check_deform_roi_pool(input, rois, offset, mask, *options)
     return empty_result((rois.shape[0], input.shape[1], *options[0]), input)
 
@@ -149,6 +152,7 @@ def _(
 def _(
     input: Tensor, rois: Tensor, offset: Tensor | None, mask: Tensor | None, *options: Any
 ) -> Tensor:
+    add_translations()
     checks.check_deform_psroi_pool(input, rois, offset, mask, *options)
     size, _spatial_scale, group_size, *_ = options
     return empty_result((rois.shape[0], input.shape[1] // group_size**2, size, size), input)

@@ -10,18 +10,17 @@ import pytest
 import torch
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplementedByRuntime
 
-from dcnv2 import export
-
 DYNAMIC = torch.export.Dim.DYNAMIC
 EXPORTERS = [("dynamo", 19), ("dynamo", 22), ("trace", 19)]
 
 
-def export_onnx(model, example, axes, path, exporter, opset):
-    """Write a model.
+def export_onnx(model, example, axes, path, exporter, opset, **options):
+    """Write a model, by PyTorch alone: importing our operators is enough.
 
     Args:
         model: takes the tensors of `example`.
         axes: dynamic axes by the names of the inputs, in order.
+        options: more ones of torch.onnx.export.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # both exporters warn of their own insides
@@ -30,13 +29,12 @@ def export_onnx(model, example, axes, path, exporter, opset):
             torch.onnx.export(
                 model, example, path, dynamo=True, opset_version=opset, verbose=False,
                 input_names=list(axes), dynamic_shapes=shapes,
-                custom_translation_table=export.onnx_translations(),
+                **options,
             )  # fmt: skip
         else:
-            export.register_symbolics()
             torch.onnx.export(
                 model, example, path, dynamo=False, opset_version=opset,
-                input_names=list(axes), dynamic_axes=axes,
+                input_names=list(axes), dynamic_axes=axes, **options,
             )  # fmt: skip
 
 

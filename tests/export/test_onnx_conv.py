@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Convolutions in ONNX: the standard DeformConv, for any batch and size."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import onnx
 import pytest
 import torch
@@ -81,6 +84,87 @@ def test_float32_offsets_stay_float32_with_half_inputs(tmp_path, exporter, opset
     assert out.dtype == torch.float16
     # half a pixel, the step of float16 at 700, would show as a difference of the order of 1
     torch.testing.assert_close(out, model(*operands), rtol=1e-2, atol=1e-2)
+
+
+class _Theirs(nn.Module):
+    """torchvision's layer and nothing of ours."""
+
+    def __init__(self, masked):
+        super().__init__()
+        torch.manual_seed(0)
+        self.branch = nn.Conv2d(4, 27, 3, padding=1)
+        self.layer = torchvision.ops.DeformConv2d(4, 6, 3, padding=1)
+        self.masked = masked
+
+    def forward(self, x):
+        offset, mask = self.branch(x).split([18, 9], 1)
+        return self.layer(x, offset, mask.sigmoid() if self.masked else None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("axes", [[], [0, 2, 3]], ids=["fixed", "dynamic"])
+def test_a_model_with_torchvisions_layer_only(tmp_path, masked, axes):
+    model, path = _Theirs(masked).eval(), tmp_path / "theirs.onnx"
+    x = torch.randn(2, 4, 11, 9)
+    export_onnx(model, (x,), {"x": axes}, path, *EXPORTERS[0])
+    assert "DeformConv" in operators(path, 19)
+    x = torch.randn(3, 4, 8, 15) if axes else x
+    torch.testing.assert_close(runner(path)(x)[0], model(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", ["module", "program"])
+def test_the_table_gives_the_same_model(tmp_path, given):
+    torch.manual_seed(0)
+    model, x = DeformConv2dPack(4, 6, **GEOMETRY).eval(), torch.randn(2, 4, 11, 9)
+    exported = model if given == "module" else torch.export.export(model, (x,))
+    texts = []
+    for table in (None, export.onnx_translations()):
+        path = tmp_path / f"{len(texts)}.onnx"
+        export_onnx(exported, (x,), {"x": []}, path, *EXPORTERS[0], custom_translation_table=table)
+        graph = onnx.load(path).graph
+        for node in graph.node:
+            del node.metadata_props[:]
+        texts.append((list(graph.node), list(graph.initializer)))
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.slow
+def test_an_entry_of_the_users_table_is_kept(tmp_path):
+    from onnxscript import opset19
+
+    def other(
+        input: Any, offset: Any, weight: Any, bias: Any, mask: Any,
+        stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
+    ) -> Any:  # fmt: skip
+        return opset19.Conv(input, weight, bias)
+
+    layer, path = DeformConv2dPack(4, 6, 3).eval(), tmp_path / "layer.onnx"
+    table = {torch.ops.dcnv2.deform_conv2d.default: other}
+    x = torch.randn(1, 4, 11, 9)
+    export_onnx(layer, (x,), {"x": []}, path, *EXPORTERS[0], custom_translation_table=table)
+    assert set(operators(path, 19)) == {"Conv"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("layer", [ModulatedDeformConv2dPack, DeformConv2dPack])
+def test_other_dtypes(tmp_path, kind, groups, layer):
+    """onnxruntime runs halves on a CPU; of the others the model is checked, and its types."""
+    torch.manual_seed(0)
+    model = layer(4, 6, 3, groups=groups, deform_groups=2, bias=groups == 1)
+    nn.init.normal_(model.conv_offset.weight, std=0.1)
+    model, path = model.to(kind).eval(), tmp_path / "layer.onnx"
+    x = torch.randn(2, 4, 7, 9, dtype=kind)
+    export_onnx(model, (x,), {"x": [0, 2, 3]}, path, *EXPORTERS[1])
+    assert operators(path, 22)[-1] == "DeformConv"
+    (out,) = onnx.load(path).graph.output
+    names = {torch.float16: "FLOAT16", torch.bfloat16: "BFLOAT16", torch.float64: "DOUBLE"}
+    assert onnx.TensorProto.DataType.Name(out.type.tensor_type.elem_type) == names[kind]
+    if kind == torch.float16:
+        torch.testing.assert_close(runner(path)(x)[0], model(x), rtol=1e-2, atol=1e-2)
 
 
 def _refused(tmp_path, layer, exporter, opset, message):

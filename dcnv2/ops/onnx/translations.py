@@ -10,13 +10,15 @@ from typing import Any
 
 import torch
 
-import dcnv2.ops  # noqa: F401 - defines the operators
-from dcnv2.export import nodes
-from dcnv2.export.nodes import OPSET
+from . import nodes
+from .nodes import OPSET
 
 
 def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Return the `custom_translation_table` for torch.onnx.export(dynamo=True).
+
+    An export finds these translations by itself (see `running_export`); the table is for those who
+    want to change or extend them.
 
     It has dcnv2's three operators and, where torchvision is installed, its deform_conv2d. Needs
     the package onnxscript, as that exporter itself does. RoI pooling needs a fixed sampling_ratio.
@@ -37,8 +39,9 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
 def register_symbolics(opset: int = OPSET) -> None:
     """Register translations of the operators with torch.onnx.export(dynamo=False), from `opset` on.
 
-    It has dcnv2's three operators and torchvision's deform_conv2d. RoI pooling needs a fixed
-    sampling_ratio.
+    Importing `dcnv2.ops` did so from opset 19 on; a call brings them back after a registration of
+    others. It has dcnv2's three operators and torchvision's deform_conv2d. RoI pooling needs a
+    fixed sampling_ratio.
 
     Raises:
         ValueError: opset is below 19, which has no DeformConv.

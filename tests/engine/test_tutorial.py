@@ -50,7 +50,7 @@ def test_yaml_is_what_the_configuration_takes():
 def test_code_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_shapes("data/shapes", 0, 2, 128, seed=5)
-    (block,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
-    exec(compile(block, str(TUTORIAL), "exec"), {})
+    for block in re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL):
+        exec(compile(block, str(TUTORIAL), "exec"), {"__name__": "block"})
     for name in re.findall(r"\]\(([^)#:]+)\)", TEXT):
         assert (TUTORIAL.parent / name).exists()

@@ -11,7 +11,9 @@ from typing import Any
 from dcnv2.engine.config.options import RunConfig
 from dcnv2.engine.config.ranges import ConfigError
 
-METRIC = re.compile(r"(box|mask)_(AP(50|75|s|m|l)?|AR(\d+|s|m|l))|box_mAP50|images|image_ms|step")
+METRIC = re.compile(
+    r"(box|mask)_(AP(50|75|s|m|l)?|AR(\d+|s|m|l))|box_mAP50|images|image_ms|step|loss(_\w+)?"
+)
 
 
 def check_combinations(config: RunConfig) -> None:
@@ -61,9 +63,16 @@ def _check_training(config: RunConfig) -> None:
     batch, parts = config.train.batch_size, config.train.accumulate
     if batch % parts:
         raise ConfigError(f"train.batch_size: {batch} is not divisible by train.accumulate {parts}")
-    milestones = config.optim.milestones
-    if any(later <= earlier for earlier, later in pairwise(milestones)):
-        raise ConfigError(f"optim.milestones: wanted ascending steps, got {milestones}")
+    for key, unit in (("milestones", "steps"), ("milestone_epochs", "epochs")):
+        milestones = getattr(config.optim, key)
+        if any(later <= earlier for earlier, later in pairwise(milestones)):
+            raise ConfigError(f"optim.{key}: wanted ascending {unit}, got {milestones}")
+    if config.train.patience is not None and not (
+        config.train.eval_every or config.train.eval_epochs
+    ):
+        raise ConfigError(
+            "train.patience: counts evaluations: set train.eval_epochs or train.eval_every"
+        )
     splits = [config.data.train] if isinstance(config.data.train, str) else config.data.train
     for key, names in (("data.train", splits), ("data.val", [config.data.val])):
         if not names or not all(name.strip() for name in names):

@@ -20,6 +20,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from dcnv2.engine.config.combinations import check_combinations
+from dcnv2.engine.config.epochs import drop_replaced
 from dcnv2.engine.config.options import RunConfig, TrainConfig
 from dcnv2.engine.config.ranges import ConfigError, check_ranges
 from dcnv2.engine.config.yaml_file import load_yaml
@@ -31,8 +32,9 @@ PRETRAINED = Path(__file__).parents[2] / "pretrained"
 SAME_RUN = {
     *("name", "output", "device", "data.root", "data.workers", "data.on_bad"),
     *("train.seed", "train.log_every", "train.checkpoint_every", "train.keep_checkpoints"),
-    *("train.eval_every", "train.timeout_minutes", "train.deterministic"),
+    *("train.eval_every", "train.eval_epochs", "train.timeout_minutes", "train.deterministic"),
     *("eval.batch_size", "eval.draw_threshold", "eval.evaluator", "eval.expected"),
+    "eval.loss",
 }
 
 
@@ -98,6 +100,7 @@ def parse_values(
     """Builds the configuration from nested values and command-line words; see `load_config`."""
     check_keys(values, RunConfig, source)
     check_words(overrides)
+    values = drop_replaced(values, _keys(overrides))
     parser = _parser()
     try:
         parsed = parser.parse_object(values)
@@ -163,7 +166,7 @@ def read_yaml(path: Path, above: Sequence[Path] = ()) -> dict[str, Any]:
     if base_path.resolve() in above:
         names = " -> ".join(str(file) for file in [*above, base_path.resolve()])
         raise ConfigError(f"{path}: base: {base} has this file as its own base: {names}")
-    merged = read_yaml(base_path, above)
+    merged = drop_replaced(read_yaml(base_path, above), known_values(values))
     # These describe the base file itself, not the files that build on it.
     for key in ("name", "published"):
         merged.pop(key, None)
@@ -204,6 +207,12 @@ def known_keys(kind: type, prefix: str = "") -> list[str]:
 
 def _is_section(hint: Any) -> bool:
     return isinstance(hint, type) and dataclasses.is_dataclass(hint)
+
+
+def known_values(values: dict[str, Any]) -> set[str]:
+    """Returns the dotted names of what a file sets, two levels deep."""
+    sections = {key: entry for key, entry in values.items() if isinstance(entry, dict)}
+    return {f"{name}.{key}" for name, section in sections.items() for key in section}
 
 
 def check_keys(values: dict[str, Any], kind: type, source: str, prefix: str = "") -> None:

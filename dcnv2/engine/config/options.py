@@ -54,6 +54,7 @@ class OptimConfig:
         schedule: `step` multiplies by `gamma` at each milestone, `cosine` goes to 0, `poly` goes to
             0 as a power of the remaining share of steps.
         milestones: in steps.
+        milestone_epochs: in epochs, instead of `milestones`.
         poly_power: exponent of the `poly` schedule.
         warmup_factor: factor on the rate at the first step.
         clip_norm: maximum norm of the whole gradient, None for no limit.
@@ -68,6 +69,7 @@ class OptimConfig:
     decay_norms: bool = True
     schedule: Literal["step", "cosine", "poly"] = "step"
     milestones: list[int] = field(default_factory=list)
+    milestone_epochs: list[float] = field(default_factory=list)
     gamma: float = 0.1
     poly_power: float = 0.9
     warmup_steps: int = 500
@@ -92,8 +94,13 @@ class LossWeights:
 class TrainConfig:
     """The loop.
 
+    Options in epochs replace those in steps, which a run derives from them: an epoch has every
+    training image once. A number of steps that is set later, by a file on top of its base or on the
+    command line, replaces one in epochs.
+
     Attributes:
         steps: total number of updates.
+        epochs: total number of epochs, instead of `steps`.
         batch_size: images per update, over all ranks and micro-batches.
         accumulate: micro-batches per update; the batch is split into this many passes.
         init: initial weights, loaded where name and shape match: a run folder, a `.safetensors`
@@ -109,10 +116,14 @@ class TrainConfig:
         checkpoint_every: steps between checkpoints; the last step always makes one.
         keep_checkpoints: number of newest checkpoints to keep, in addition to the best.
         eval_every: steps between evaluations; 0 evaluates only at the end.
+        eval_epochs: epochs between evaluations, instead of `eval_every`.
+        patience: number of evaluations in a row without a better result (mask AP, or box AP without
+            masks, or recall of proposals) that end the run; None for no limit.
         timeout_minutes: how long ranks wait for each other before the run fails.
     """
 
     steps: int = 90000
+    epochs: float | None = None
     batch_size: int = 16
     accumulate: int = 1
     init: str | None = None
@@ -128,6 +139,8 @@ class TrainConfig:
     checkpoint_every: int = 2500
     keep_checkpoints: int = 2
     eval_every: int = 0
+    eval_epochs: float | None = None
+    patience: int | None = None
     timeout_minutes: float = 30.0
 
 
@@ -144,6 +157,8 @@ class EvalConfig:
         max_detections: number of detections of a class and image that COCO's metrics count; COCO's
             own is 100. None counts as many as `model.box.detections_per_image`.
         evaluator: `pycocotools`, or `fast`: faster-coco-eval, with equal numbers.
+        loss: also compute the loss on the validation images, each as a batch of its own. It takes
+            about as long as their detection.
         expected: expected results as `{box_AP: [0.415, 0.01]}`: value and tolerance. If the result
             of the last step is outside, the command fails. Files with this one as their base do
             not inherit it; command-line words that change the model, the data or the schedule
@@ -155,6 +170,7 @@ class EvalConfig:
     metric: Literal["coco", "voc", "voc07"] = "coco"
     max_detections: int | None = 100
     evaluator: Literal["pycocotools", "fast"] = "pycocotools"
+    loss: bool = False
     expected: dict[str, list[float]] = field(default_factory=dict)
 
 

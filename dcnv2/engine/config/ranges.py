@@ -43,6 +43,7 @@ LARGEST = 2**63 - 1
 COUNT = Range(1)
 NOT_NEGATIVE = Range(0)
 POSITIVE = Range(0, open_low=True)
+EPOCHS = Range(0, 1e6, open_low=True)
 SHARE = Range(0, 1)
 BELOW_ONE = Range(0, 1, open_high=True)
 POSITIVE_SHARE = Range(0, 1, open_low=True)
@@ -107,12 +108,14 @@ RANGES = {
     "optim.weight_decay": NOT_NEGATIVE,
     "optim.offset_lr_factor": NOT_NEGATIVE,
     "optim.milestones": NOT_NEGATIVE,
+    "optim.milestone_epochs": NOT_NEGATIVE,
     "optim.gamma": NOT_NEGATIVE,
     "optim.poly_power": POSITIVE,
     "optim.warmup_steps": NOT_NEGATIVE,
     "optim.warmup_factor": SHARE,
     "optim.clip_norm": POSITIVE,
     "train.steps": COUNT,
+    "train.epochs": EPOCHS,
     "train.batch_size": COUNT,
     "train.accumulate": COUNT,
     "train.seed": SEED,
@@ -128,6 +131,8 @@ RANGES = {
     "train.checkpoint_every": COUNT,
     "train.keep_checkpoints": COUNT,
     "train.eval_every": NOT_NEGATIVE,
+    "train.eval_epochs": EPOCHS,
+    "train.patience": COUNT,
     "train.timeout_minutes": POSITIVE,
     "eval.batch_size": COUNT,
     "eval.draw_threshold": SHARE,

@@ -18,6 +18,7 @@ from dcnv2.data.dataset import DetectionDataset
 from dcnv2.engine.config import RunConfig
 from dcnv2.engine.evaluation.coco_eval import Scores, coco_scores
 from dcnv2.engine.evaluation.detections import detect
+from dcnv2.engine.evaluation.validation_loss import validation_loss
 from dcnv2.engine.evaluation.voc_eval import voc_scores
 from dcnv2.engine.runtime.checkpoint import restore
 from dcnv2.engine.runtime.datasets import open_val, val_batches
@@ -40,7 +41,8 @@ class Result:
     """The result of an evaluation.
 
     Attributes:
-        row: one row of numbers, including `images` and `image_ms` (time per image).
+        row: one row of numbers, including `images` and `image_ms` (time per image), and with
+            `eval.loss` the loss and its terms.
         scores: the same numbers, and tables.
         detections: in COCO's result format, boxes and masks together.
         has_masks: whether masks were scored, and are in `detections`.
@@ -114,9 +116,13 @@ def evaluate(
     began = time.perf_counter()
     batches = val_batches(dataset, config, comm)
     found = comm.gather(detect(model, batches, dataset.category_ids, comm.device, between))
+    image_ms = 1e3 * (time.perf_counter() - began) / max(len(dataset), 1)
+    proposals = model.roi_heads is None
+    loss = {}
+    if config.eval.loss and proposals == (config.model.task == "proposals"):
+        loss = validation_loss(model, dataset, config, comm, between)
     if found is None:
         return None
-    image_ms = 1e3 * (time.perf_counter() - began) / max(len(dataset), 1)
     detections = [result for results, _ in found for result in results]
     image_ids = [image_id for _, ids in found for image_id in ids]
     wrong = Counter(image_ids)
@@ -128,7 +134,6 @@ def evaluate(
             f"not every image was evaluated once: {len(missing)} are missing, such as "
             f"{missing[:5]}; {len(repeated)} were repeated, such as {repeated[:5]}"
         )
-    proposals = model.roi_heads is None
     masks = dataset.masks and not proposals and model.roi_heads.has_mask()
     if config.eval.metric != "coco" and not proposals:
         eleven = config.eval.metric == "voc07"
@@ -139,7 +144,7 @@ def evaluate(
             *(dataset.coco(), detections, image_ids, kinds, proposals, config.eval.evaluator),
             max_detections=counted_detections(config),
         )
-    row = pd.DataFrame([{"images": len(image_ids), "image_ms": image_ms, **scores.numbers}])
+    row = pd.DataFrame([{"images": len(image_ids), "image_ms": image_ms, **loss, **scores.numbers}])
     return Result(row, scores, detections, masks)
 
 

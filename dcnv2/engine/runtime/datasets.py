@@ -14,7 +14,7 @@ from dcnv2.data.annotations import DataProblem
 from dcnv2.data.concat import concatenate
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.folders import open_dataset
-from dcnv2.data.loader import eval_loader, train_loader
+from dcnv2.data.loader import StepSampler, eval_loader, train_loader
 from dcnv2.data.set_checks import box_format, emptiness, unused_classes
 from dcnv2.data.transforms import eval_transforms, train_transforms
 from dcnv2.engine.config import DataConfig, RunConfig
@@ -119,6 +119,11 @@ def train_batches(
         pin_memory=comm.device.type == "cuda",
         skip_bad=config.data.on_bad == "skip",
     )
+
+
+def steps_per_epoch(dataset: DetectionDataset, config: RunConfig) -> int:
+    """Returns the number of updates in which every training image is used."""
+    return StepSampler(dataset.aspect_ratios(), config.train.batch_size).steps_per_epoch
 
 
 def val_batches(

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a training does besides updating weights: metrics, checkpoints, evaluation, stopping.
 
-`Trainer` calls its hooks in order, on every rank.
+`Trainer` calls its hooks in order, on every rank. Those of a user are subclasses of `Hook`, passed
+to `train(config, hooks=[...])`. An error that a hook raises ends the run; the last finished update
+is saved first. A hook that keeps values of its own has to restore them when a run is resumed.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +41,16 @@ class Hook:
         """Called once, before the first batch is loaded."""
 
     def before_step(self, trainer: Trainer) -> None:
-        """Called before each update, after its batch was loaded."""
+        """Called before each update, after its batch was loaded; `trainer.step` updates are done.
+
+        The learning rate is set within the update, from the configuration.
+        """
 
     def after_step(self, trainer: Trainer, values: Mapping[str, float]) -> None:
         """Called after each update, with its losses and times in ms."""
+
+    def after_eval(self, trainer: Trainer, row: pd.DataFrame) -> None:
+        """Called after each evaluation, with its row of eval.csv."""
 
     def after_train(self, trainer: Trainer) -> None:
         """Called once, after the last update."""
@@ -136,10 +145,11 @@ class Evaluate(Hook):
             self.evaluate(trainer)
 
     def after_train(self, trainer: Trainer) -> None:
-        trainer.result = self.evaluate(trainer)
+        if trainer.result is None or trainer.result["step"].item() != trainer.step:
+            self.evaluate(trainer)
 
-    def evaluate(self, trainer: Trainer) -> pd.DataFrame:
-        """Evaluates this step on all ranks and returns its row of results on every rank."""
+    def evaluate(self, trainer: Trainer) -> None:
+        """Evaluates this step on all ranks; every rank gets the row of results."""
         average = trainer.train_step.average
         model: Any = trainer.model if average is None else average.module
         dataset, config, comm = trainer.val_set, trainer.config, trainer.comm
@@ -165,7 +175,53 @@ class Evaluate(Hook):
                 indices = range(min(SHEET_IMAGES, len(dataset)))
                 pictures, _ = prediction_sheet(model, dataset, indices, config, comm.device)
             trainer.logger.show_result(result, pictures)
-        return comm.broadcast(row)
+        trainer.result = comm.broadcast(row)
+        for hook in trainer.hooks:
+            hook.after_eval(trainer, trainer.result)
+
+
+class StopEarly(Hook):
+    """Ends the run after `train.patience` evaluations in a row without a better result.
+
+    A resumed run counts the evaluations in eval.csv.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[int, float] = {}
+
+    def before_train(self, trainer: Trainer) -> None:
+        if trainer.config.train.patience is None:
+            return
+        values = {}
+        if trainer.logger is not None:
+            rows = trainer.logger.results()
+            if len(rows):
+                values = dict(zip(rows["step"], rows[best_metric(rows)], strict=True))
+        self.values = trainer.comm.broadcast(values)
+        self._stop_if_exhausted(trainer)
+
+    def after_eval(self, trainer: Trainer, row: pd.DataFrame) -> None:
+        metric = best_metric(row)
+        self.values[trainer.step] = float(row[metric].item())
+        self._stop_if_exhausted(trainer)
+
+    def _stop_if_exhausted(self, trainer: Trainer) -> None:
+        patience = trainer.config.train.patience
+        if patience is None or trainer.is_done:
+            return
+        best, best_step, since = -math.inf, 0, 0
+        for step, value in sorted(self.values.items()):
+            if value > best:  # NaN is not
+                best, best_step, since = value, step, 0
+            else:
+                since += 1
+        if since >= patience:
+            what = f"exceeded the {best:.4f} of step {best_step}" if best >= 0 else "had a result"
+            trainer.stop_reason = (
+                f"ended early after step {trainer.step} of {trainer.config.train.steps}: none of "
+                f"the last {since} evaluations {what} (train.patience)"
+            )
+            log.warning(trainer.stop_reason)
 
 
 class StopOnSignal(Hook):

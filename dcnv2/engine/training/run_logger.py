@@ -178,6 +178,13 @@ class RunLogger:
         except (OSError, ValueError):
             return False
 
+    def results(self) -> pd.DataFrame:
+        """Returns the rows of eval.csv; none if it cannot be read."""
+        try:
+            return pd.read_csv(self.folder / "eval.csv")
+        except (OSError, ValueError):
+            return pd.DataFrame({"step": []})
+
     def record_result(self, row: pd.DataFrame) -> None:
         """Records an evaluation in the log and in eval.csv.
 
@@ -185,7 +192,7 @@ class RunLogger:
             row: one row of numbers, including `step`.
         """
         step, values = _split_row(row)
-        shown = {k: v for k, v in values.items() if k.endswith(("_AP", "_AP50", "_mAP50"))}
+        shown = {k: v for k, v in values.items() if k.endswith(("_AP", "_AP50", "_mAP50", "loss"))}
         log.info("step %d: %s", step, " ".join(f"{k} {v:.4f}" for k, v in shown.items()))
         with attempt("eval.csv"):
             # Resuming a finished run evaluates its last step again: replace that row.

@@ -21,6 +21,7 @@ from dcnv2.engine.config import RunConfig
 from dcnv2.engine.runtime.attempt import attempt
 from dcnv2.engine.runtime.distributed import Communicator
 from dcnv2.engine.runtime.files import write_atomically
+from dcnv2.engine.runtime.per_image_rng import per_image_rng
 from dcnv2.engine.runtime.rank_flags import mean_with_flag
 from dcnv2.engine.training.init_weights import load_init_weights
 from dcnv2.engine.training.nonfinite import (
@@ -29,7 +30,6 @@ from dcnv2.engine.training.nonfinite import (
     nonfinite_gradients,
 )
 from dcnv2.engine.training.optim import build_optimizer, scale_lr, set_lr
-from dcnv2.engine.training.per_image_rng import PerImageRng
 from dcnv2.models import build_model
 from dcnv2.models.detector import Detector
 from dcnv2.structures import RunLengthMasks
@@ -86,7 +86,7 @@ class TrainStep:
         self.optimizer = build_optimizer(self.model, self.optim)
         half = options.precision == "float16"
         self.scaler = torch.GradScaler(self.device.type, enabled=half)
-        self.rng = PerImageRng(self.model)
+        self.rng = per_image_rng(self.model)
         if options.compile is not None:
             known = torch.compiler.list_backends(exclude_tags=())
             if options.compile not in known:

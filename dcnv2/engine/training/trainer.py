@@ -6,16 +6,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import pandas as pd
 
 from dcnv2.data.whole_files import make_folder
 from dcnv2.engine.config import RunConfig
+from dcnv2.engine.config.epochs import in_steps
 from dcnv2.engine.evaluation.evaluate import check_categories, has_masks
 from dcnv2.engine.runtime.attempt import attempt
-from dcnv2.engine.runtime.datasets import open_train, open_val, train_batches
+from dcnv2.engine.runtime.datasets import open_train, open_val, steps_per_epoch, train_batches
 from dcnv2.engine.runtime.device import pick_device
 from dcnv2.engine.runtime.distributed import Communicator, init_distributed
 from dcnv2.engine.runtime.rank_flags import any_rank
@@ -29,6 +30,7 @@ from dcnv2.engine.training.hooks import (
     Hook,
     LogMetrics,
     SaveCheckpoint,
+    StopEarly,
     StopOnSignal,
     WarnWithoutObjects,
 )
@@ -48,8 +50,10 @@ class Trainer:
         resume: continue from the newest checkpoint in the run's folder; `auto` starts a new run if
             there is none.
         comm: this process among those that train together.
+        hooks: further hooks, called after those that evaluate.
 
     Attributes:
+        config: the run, with options in epochs converted to steps.
         train_step: model and optimiser.
         checkpointer: saves and restores the training.
         logger: writes the run's files while `run` is active, on rank 0.
@@ -58,7 +62,8 @@ class Trainer:
             batch, until this step.
         signals: the signal that this rank received, if any.
         save_error: why the newest checkpoint could not be written, None if it was.
-        result: row of the final evaluation, after `run`.
+        stop_reason: why the run ends before its last step, None if it does not.
+        result: row of the newest evaluation.
 
     Raises:
         FileExistsError: the folder holds checkpoints and `resume` is false.
@@ -71,6 +76,7 @@ class Trainer:
         config: RunConfig,
         resume: bool | Literal["auto"] = False,
         comm: Communicator | None = None,
+        hooks: Sequence[Hook] = (),
     ) -> None:
         self.config = config
         self.comm = comm or Communicator(pick_device(config.device))
@@ -83,6 +89,9 @@ class Trainer:
             classes = self.train_set.names
             check_categories(classes, config.model.num_classes)
             check_categories(self.val_set.names, config.model.num_classes, classes)
+            epoch = steps_per_epoch(self.train_set, config)
+            config = self.config = in_steps(config, epoch)
+            log.info("an epoch has %d steps, the run %g epochs", epoch, config.train.steps / epoch)
             self.train_step = TrainStep(config, self.comm, pretrained=checkpoint is None)
             self.meter = Meter()
             ids = self.train_set.category_ids
@@ -97,11 +106,14 @@ class Trainer:
             LogMetrics(self),
             WarnWithoutObjects(),
             SaveCheckpoint(),
+            StopEarly(),
             Evaluate(),
+            *hooks,
             StopOnSignal(),
         ]
         self.signals = StopSignals()
         self.stop_received = self.load_failed = False
+        self.stop_reason: str | None = None
         self.result: pd.DataFrame | None = None
 
     @property
@@ -116,8 +128,8 @@ class Trainer:
 
     @property
     def is_done(self) -> bool:
-        """Whether the last update was done."""
-        return self.step >= self.config.train.steps
+        """Whether no update follows."""
+        return self.stop_reason is not None or self.step >= self.config.train.steps
 
     @property
     def evaluation_due(self) -> bool:
@@ -247,12 +259,19 @@ def _load(batches: Iterator[Any]) -> tuple[Any, float, Exception | None]:
     return batch, 1e3 * (time.perf_counter() - began), None
 
 
-def train(config: RunConfig, resume: bool | Literal["auto"] = False) -> pd.DataFrame | None:
+def train(
+    config: RunConfig, resume: bool | Literal["auto"] = False, hooks: Sequence[Hook] = ()
+) -> pd.DataFrame | None:
     """Trains as configured, together with the other ranks if torchrun started some.
+
+    Args:
+        config: the run.
+        resume: see `Trainer`, as for the hooks.
+        hooks: called around each step.
 
     Returns:
         The final row of results on rank 0, None on the others. See `Trainer` for errors.
     """
     with init_distributed(config.device, config.train.timeout_minutes) as comm:
-        row = Trainer(config, resume, comm).run()
+        row = Trainer(config, resume, comm, hooks).run()
         return row if comm.is_main else None

@@ -55,6 +55,12 @@ class PerImageRng:
             return self._choose(sizes)
 
 
+def per_image_rng(model: Detector) -> PerImageRng:
+    """Returns the random numbers of a detector, which are made once."""
+    sampler = model.rpn.fg_bg_sampler
+    return sampler.rng if isinstance(sampler, _PerImageSampler) else PerImageRng(model)
+
+
 class _PerImageSampler:
     """Calls one of torchvision's samplers image by image.
 

@@ -89,6 +89,7 @@ def _check_model(config: RunConfig) -> None:
             f"got {rpn.negative_iou:g}"
         )
     lists: dict[str, list[Any]] = {
+        "eval.scales": config.eval.scales,
         "model.min_size": list(model.min_size),
         "model.rpn.anchor_sizes": rpn.anchor_sizes,
         "model.rpn.aspect_ratios": list(rpn.aspect_ratios),

@@ -154,6 +154,12 @@ class EvalConfig:
             `model.box.score_threshold`, evaluations and their pictures do not.
         metric: COCO's twelve numbers, or Pascal VOC's mean AP at IoU 0.5: by area under the curve
             (`voc`), or at 11 recalls as until 2007 (`voc07`).
+        tile: side of square tiles in pixels that larger images are cut into; objects are detected
+            in the whole image and in each tile, and merged by NMS. None for no tiles.
+        tile_overlap: least overlap of neighbouring tiles, as a share of their side. Objects that
+            only tiles can show should be smaller than the overlap.
+        flip: also detect in the mirrored image.
+        scales: factors on `model.min_size` and `model.max_size`; detections of all are merged.
         max_detections: number of detections of a class and image that COCO's metrics count; COCO's
             own is 100. None counts as many as `model.box.detections_per_image`.
         evaluator: `pycocotools`, or `fast`: faster-coco-eval, with equal numbers.
@@ -167,6 +173,10 @@ class EvalConfig:
 
     batch_size: int = 1
     draw_threshold: float = 0.5
+    tile: int | None = None
+    tile_overlap: float = 0.25
+    flip: bool = False
+    scales: list[float] = field(default_factory=lambda: [1.0])
     metric: Literal["coco", "voc", "voc07"] = "coco"
     max_detections: int | None = 100
     evaluator: Literal["pycocotools", "fast"] = "pycocotools"

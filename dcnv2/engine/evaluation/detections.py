@@ -15,6 +15,8 @@ from torchvision.models.detection.roi_heads import (
 )
 
 from dcnv2.data.run_lengths import encode
+from dcnv2.engine.config import EvalConfig
+from dcnv2.engine.evaluation.views import detect_in_views, has_views
 from dcnv2.models.detector import Detector
 from dcnv2.models.pasting import paste_exactly
 from dcnv2.structures import RunLengthMasks
@@ -25,9 +27,18 @@ Paste = Callable[[Tensor, Tensor, tuple[int, int]], RunLengthMasks]
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, images: Sequence[Tensor], device: torch.device
+    model: nn.Module,
+    images: Sequence[Tensor],
+    device: torch.device,
+    options: EvalConfig | None = None,
 ) -> list[dict[str, Any]]:
     """Detects objects in uint8 images [3, H, W]; results are on the CPU, best first.
+
+    Args:
+        model: a detector; it runs in evaluation mode and returns to its previous mode.
+        images: of any sizes.
+        device: device of the model.
+        options: views of the images; only our detectors have more than one.
 
     Returns:
         One dict per image: `boxes` [K, 4], `labels` [K], `scores` [K] and, from a model with masks,
@@ -35,18 +46,24 @@ def predict(
     """
     training = model.training
     model.eval()
-    results = _run(model, [image.to(device).float() / 255 for image in images])
+    results = _run(model, [image.to(device).float() / 255 for image in images], options)
     model.train(training)
     return results
 
 
-def _run(model: nn.Module, images: list[Tensor]) -> list[dict[str, Any]]:
+def _run(
+    model: nn.Module, images: list[Tensor], options: EvalConfig | None
+) -> list[dict[str, Any]]:
     """Runs a detector, ours or torchvision's, in evaluation mode; results as of `predict`."""
     ours = isinstance(model, Detector)
+    if not ours:
+        outputs = model(images)
+    elif options is not None and has_views(options):
+        outputs = detect_in_views(model, images, options)
+    else:
+        outputs = model(images, paste_masks=False)
     results = []
-    for image, output in zip(
-        images, model(images, paste_masks=False) if ours else model(images), strict=True
-    ):
+    for image, output in zip(images, outputs, strict=True):
         result: dict[str, Any] = {key: value.cpu() for key, value in output.items()}
         if "masks" in result:
             paste: Paste = _threshold
@@ -125,6 +142,7 @@ def detect(
     category_ids: Sequence[int],
     device: torch.device,
     between: Callable[[], None] | None = None,
+    options: EvalConfig | None = None,
 ) -> tuple[list[dict[str, Any]], list[int]]:
     """Runs the model over batches of `(images, targets)`.
 
@@ -134,6 +152,7 @@ def detect(
         category_ids: COCO category of label 1, 2, ...
         device: device of the model.
         between: called after each batch; may raise to stop early.
+        options: views of the images, as of `predict`.
 
     Returns:
         Results in COCO's format, and the ids of all images, with or without detections.
@@ -143,7 +162,7 @@ def detect(
     results, image_ids = [], []
     try:
         for images, targets in batches:
-            outputs = _run(model, [image.to(device) for image in images])
+            outputs = _run(model, [image.to(device) for image in images], options)
             for target, output in zip(targets, outputs, strict=True):
                 image_id = int(target["image_id"])
                 image_ids.append(image_id)

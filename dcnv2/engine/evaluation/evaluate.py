@@ -115,7 +115,9 @@ def evaluate(
     """
     began = time.perf_counter()
     batches = val_batches(dataset, config, comm)
-    found = comm.gather(detect(model, batches, dataset.category_ids, comm.device, between))
+    found = comm.gather(
+        detect(model, batches, dataset.category_ids, comm.device, between, config.eval)
+    )
     image_ms = 1e3 * (time.perf_counter() - began) / max(len(dataset), 1)
     proposals = model.roi_heads is None
     loss = {}

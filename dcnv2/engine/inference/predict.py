@@ -40,7 +40,8 @@ class Predictor:
         print(result["boxes"], [predictor.names[label - 1] for label in result["labels"]])
 
     Args:
-        source: a run folder, or the name of one of the package's models.
+        source: a run folder, the name of one of the package's models, or a configuration, whose
+            `eval` may ask for tiles, flips and scales.
         checkpoint: `best`, `last` (the default) or a folder.
         threshold: minimum score of returned detections, also below the one that the model was
             evaluated with, `model.box.score_threshold`. An image has at most
@@ -67,6 +68,7 @@ class Predictor:
             raise ValueError(f"threshold: wanted a score from 0 to 1, got {threshold}")
         config = source if isinstance(source, RunConfig) else load_config(source)
         self.device, self.threshold = pick_device(device), threshold
+        self.options = config.eval
         self.model, meta = restore(config, checkpoint, self.device)
         self.names: list[str] = meta["classes"]
         self.category_ids: list[int] = meta.get("category_ids") or [*range(1, len(self.names) + 1)]
@@ -97,7 +99,7 @@ class Predictor:
 
     def detect(self, images: Sequence[Tensor]) -> list[dict[str, Any]]:
         """Detects objects in uint8 tensors [3, H, W]; masks are `RunLengthMasks` [K, H, W]."""
-        results = predict(self.model, images, self.device)
+        results = predict(self.model, images, self.device, self.options)
         kept = [result["scores"] >= self.threshold for result in results]
         return [
             {key: value[keep] for key, value in result.items()}
@@ -139,7 +141,7 @@ def prediction_sheet(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Draws images of a data set with predictions, and with the ground truth: uint8 [3, H, W]."""
     images = [dataset.image(index) for index in indices]
-    results = [predict(model, [image], device)[0] for image in images]
+    results = [predict(model, [image], device, config.eval)[0] for image in images]
     threshold = config.eval.draw_threshold
     predicted = [
         draw(image, result, dataset.names, threshold)

@@ -91,7 +91,7 @@ class Trainer:
             check_categories(self.val_set.names, config.model.num_classes, classes)
             epoch = steps_per_epoch(self.train_set, config)
             config = self.config = in_steps(config, epoch)
-            log.info("an epoch has %d steps, the run %g epochs", epoch, config.train.steps / epoch)
+            log.info("%d step(s) an epoch, %g epoch(s)", epoch, config.train.steps / epoch)
             self.train_step = TrainStep(config, self.comm, pretrained=checkpoint is None)
             self.meter = Meter()
             ids = self.train_set.category_ids

@@ -133,15 +133,6 @@ def test_channels_last_is_kept():
     torch.testing.assert_close(out, module(input))
 
 
-@pytest.mark.slow
-def test_a_pack_compiles_without_a_graph_break():
-    module = _with_random_offsets(ModulatedDeformConv2dPack(6, 8, **GEOMETRY))
-    torch._dynamo.reset()
-    compiled = torch.compile(module, fullgraph=True, dynamic=True, backend="aot_eager")
-    input = torch.randn(2, 6, 9, 8)
-    torch.testing.assert_close(compiled(input), module(input))
-
-
 def test_errors_name_wrong_channel_counts():
     with pytest.raises(ValueError, match="in_channels must be positive and divisible by groups"):
         DeformConv2d(6, 8, 3, groups=4)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What PyTorch asks of registered operators: opcheck, compile, export, second derivatives.
+"""What PyTorch asks of registered operators: opcheck, compile, second derivatives.
 
 The correctness suite compiles every operator for any size, and has their difference quotients.
 """
@@ -89,7 +89,7 @@ def test_fakes_stay_on_the_device_of_their_operands(name):
             assert result.device.type == "cuda"
 
 
-# ---- compile and export; aot_eager traces forward and backward as inductor does
+# ---- compile; aot_eager traces forward and backward as inductor does
 
 
 def _compiled(function):
@@ -111,36 +111,6 @@ def test_compiled_pool_of_any_number_of_boxes():
         for chosen in ((0.9, 0.1, 0.8, 0.2), (0.9, 0.7, 0.8, 0.2), (0.0, 0.0, 0.0, 0.0)):
             scores = torch.tensor(chosen)
             torch.testing.assert_close(compiled(input, boxes, scores), pool(input, boxes, scores))
-
-
-def test_compiled_under_autocast():
-    def block(input, offset, weight):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            return deform_conv2d(input, offset, weight, padding=1)
-
-    operands = (torch.randn(1, 4, 5, 6), torch.randn(1, 18, 5, 6), torch.randn(2, 4, 3, 3))
-    out = _compiled(block)(*operands)
-    assert out.dtype == torch.bfloat16
-    torch.testing.assert_close(out, block(*operands))
-
-
-def test_exported_program_holds_the_operator_and_takes_other_sizes():
-    class Layer(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.randn(2, 4, 3, 3))
-
-        def forward(self, input, offset):
-            return deform_conv2d(input, offset, self.weight, padding=1)
-
-    auto = torch.export.Dim.AUTO
-    sizes = {0: auto, 2: auto, 3: auto}
-    layer = Layer()
-    example = (torch.randn(2, 4, 8, 9), torch.randn(2, 18, 8, 9))
-    program = torch.export.export(layer, example, dynamic_shapes=(sizes, sizes))
-    assert torch.ops.dcnv2.deform_conv2d.default in [node.target for node in program.graph.nodes]
-    other = (torch.randn(3, 4, 5, 6), torch.randn(3, 18, 5, 6))
-    torch.testing.assert_close(program.module()(*other), layer(*other))
 
 
 # ---- derivatives

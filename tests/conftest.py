@@ -10,5 +10,16 @@ would hide errors of what is written at exit.
 
 import os
 
+import pytest
+
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.pop("PYTHONUNBUFFERED", None)
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    """ResNets of one block a stage, which holds every kind of layer."""
+    from dcnv2.models import resnet
+
+    archs = {arch: ((1, 1, 1, 1), *rest) for arch, (_, *rest) in resnet.ARCHS.items()}
+    monkeypatch.setattr(resnet, "ARCHS", archs)

@@ -25,9 +25,9 @@ from dcnv2.engine.config.ranges import RANGES
 
 
 def _few_in_the_fast_tests(names):
-    """Marks seven of eight as slow: reading all of them takes seconds."""
+    """Marks most of them as slow: reading all takes seconds."""
     return [
-        pytest.param(name, marks=[pytest.mark.slow] if number % 8 else [])
+        pytest.param(name, marks=[pytest.mark.slow] if number % 24 else [])
         for number, name in enumerate(names)
     ]
 

@@ -301,6 +301,7 @@ def test_command_writes_tables_pictures_and_what_the_server_takes(trained, shape
     assert len(pd.read_csv(out / "eval_classes.csv")) == 16
 
 
+@pytest.mark.slow
 def test_command_fails_where_a_result_is_not_as_expected(trained, capsys):
     words = ["eval", str(trained.folder), "--eval.expected={box_AP: [0.9, 0.05]}"]
     assert cli.main(words) == 1

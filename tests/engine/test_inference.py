@@ -151,6 +151,7 @@ def test_a_packed_run_is_small_and_detects_alike(trained, shapes, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_shipped_model_finds_shapes_it_never_saw(tmp_path, monkeypatch):
     """By its name alone, from any folder: most of what it is sure of is there."""
     monkeypatch.chdir(tmp_path)

@@ -12,7 +12,7 @@ from dcnv2.data.shapes import write_shapes
 from dcnv2.engine.config import load_config
 from dcnv2.engine.training.init_weights import load_init_weights, read_weights, rename
 from dcnv2.engine.training.trainer import Trainer, train
-from dcnv2.models import build_model, resnet
+from dcnv2.models import build_model
 
 
 @pytest.mark.parametrize(
@@ -63,10 +63,8 @@ def _old_name(name):
     return "module." + name.replace("mask_pred", "mask.pred").replace("bbox.pred", "bbox_pred")
 
 
-def test_an_old_detector_comes_over_whole(tmp_path, monkeypatch):
+def test_an_old_detector_comes_over_whole(tmp_path, shallow):
     """A deformable FPN Mask R-CNN, with the optimiser beside it and first kernel in BGR."""
-    shallow = {arch: ((1, 1, 1, 1), *rest) for arch, (_, *rest) in resnet.ARCHS.items()}
-    monkeypatch.setattr(resnet, "ARCHS", shallow)
     config = load_config("mask_rcnn/r50_fpn_mdconv_c3-c5").model
     config.backbone.channels = config.box.hidden_channels = config.mask.deconv_channels = 8
     config.mask.convs = (8, 8)

@@ -74,6 +74,7 @@ class _Mixed(nn.Module):
         return self.layer(x, offset)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("exporter", "opset"), [EXPORTERS[0], EXPORTERS[2]])
 def test_float32_offsets_stay_float32_with_half_inputs(tmp_path, exporter, opset):
     model, path = _Mixed().eval(), tmp_path / "mixed.onnx"
@@ -175,10 +176,10 @@ def _refused(tmp_path, layer, exporter, opset, message):
     assert not path.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("exporter", "opset", "message"),
     [
-        ("dynamo", 13, "opset_version must be 19 or later: DeformConv is new in it"),
         ("dynamo", 18, "opset_version must be 19 or later: DeformConv is new in it"),
         ("trace", 18, "opset version 18 is not supported.*was added in version 19"),
     ],
@@ -189,6 +190,7 @@ def test_an_export_to_an_opset_without_deform_conv_writes_nothing(
     _refused(tmp_path, DeformConv2dPack(4, 4, 3), exporter, opset, message)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exporter", ["dynamo", "trace"])
 def test_bfloat16_before_opset_22_writes_nothing(tmp_path, exporter):
     layer = DeformConv2dPack(4, 4, 3).bfloat16()

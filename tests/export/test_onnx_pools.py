@@ -53,6 +53,7 @@ class _PSRoIPool(nn.Module):
         return torch.randn(images, 12, *size), ROIS[:rois], *operands
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("exporter", "opset"), [EXPORTERS[0], EXPORTERS[2]])
 @pytest.mark.parametrize("pool", [_RoIPool, _PSRoIPool])
 def test_pools_accept_any_number_of_boxes(tmp_path, monkeypatch, pool, exporter, opset):
@@ -69,6 +70,7 @@ def test_pools_accept_any_number_of_boxes(tmp_path, monkeypatch, pool, exporter,
         assert rois < 6 or wanted[4:].isnan().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", [_RoIPool, _PSRoIPool])
 def test_an_export_to_opset_18_writes_nothing(tmp_path, pool):
     model, path = pool().eval(), tmp_path / "pool.onnx"
@@ -92,6 +94,7 @@ class _Branches(nn.Module):
         return self.one(x, rois) + self.other(x, rois)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "packs",
     [

@@ -6,18 +6,11 @@ import torch
 from torch import nn
 from toys import total, toy_config, toy_images, toy_targets
 
-from dcnv2.models import BackboneConfig, build_model, resnet
+from dcnv2.models import BackboneConfig, build_model
 from dcnv2.models.backbone import build_backbone
 from dcnv2.models.layers import make_norm
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def shallow(monkeypatch):
-    """One block a stage holds every kind of layer."""
-    archs = {arch: ((1, 1, 1, 1), *rest) for arch, (_, *rest) in resnet.ARCHS.items()}
-    monkeypatch.setattr(resnet, "ARCHS", archs)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shallow")]
 
 
 @pytest.mark.parametrize("form", [{"arch": "small"}, {"arch": "resnet50", "topology": "c5"}])

@@ -4,7 +4,7 @@
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.models import get_model, get_model_weights
+from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.models.detection import (
     FasterRCNN_ResNet50_FPN_Weights,
     MaskRCNN_ResNet50_FPN_Weights,
@@ -14,10 +14,16 @@ from dcnv2.models import BackboneConfig, ModelConfig, RPNConfig
 from dcnv2.models.cost import model_cost
 from dcnv2.models.resnet import ARCHS, ResNet
 
+# One of them in the tests for every change: building all takes seconds.
+THEIRS = [
+    pytest.param(arch, marks=[pytest.mark.slow] * (arch != "resnet50"))
+    for arch in ARCHS
+    if arch in list_models()
+]
 CLASSIFIER = 2048 * 1000  # products of the fc layer that a detector has not
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", THEIRS)
 def test_bodies_cost_what_torchvision_states(arch):
     stated = next(iter(get_model_weights(arch))).meta
     with torch.device("meta"):
@@ -45,7 +51,7 @@ def test_detectors_have_torchvisions_number_of_parameters(weights, masks):
 
 
 @pytest.mark.parametrize("conv", ["plain", "dcnv2"])
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", THEIRS)
 def test_parameters_are_named_and_shaped_as_torchvisions(arch, conv):
     with torch.device("meta"):
         theirs = get_model(arch).state_dict()
@@ -56,6 +62,7 @@ def test_parameters_are_named_and_shaped_as_torchvisions(arch, conv):
     assert got == wanted
 
 
+@pytest.mark.slow
 def test_operations_grow_with_the_image_and_with_each_part():
     def cost(**changes):
         config = ModelConfig(backbone=BackboneConfig(channels=64), min_size=[320], max_size=533)

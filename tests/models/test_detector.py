@@ -8,17 +8,23 @@ from toys import total, toy_config, toy_images, toy_target, toy_targets
 from dcnv2.models import build_model
 from dcnv2.models.transform import Transform
 
+SLOW = pytest.mark.slow
 FORMS = [
     pytest.param({"pool": "align"}, id="small-plain"),
     pytest.param({"pool": "dpool"}, id="small-dcnv1"),
     pytest.param({"pool": "mdpool", "deform_groups": 2}, id="small-dcnv2"),
-    pytest.param({"arch": "resnet50", "norm": "group"}, id="r50-c5-group"),
-    pytest.param({"arch": "resnet50", "norm": "frozen", "topology": "c4"}, id="r50-c4-frozen"),
-    pytest.param({"arch": "resnet50", "norm": "frozen", "topology": "fpn"}, id="r50-fpn-frozen"),
+    pytest.param({"arch": "resnet50", "norm": "group"}, id="r50-c5-group", marks=SLOW),
+    pytest.param(
+        {"arch": "resnet50", "norm": "frozen", "topology": "c4"}, id="r50-c4-frozen", marks=SLOW
+    ),
+    pytest.param(
+        {"arch": "resnet50", "norm": "frozen", "topology": "fpn"}, id="r50-fpn-frozen", marks=SLOW
+    ),
 ]
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.usefixtures("shallow")
 def test_one_step_gives_every_parameter_a_finite_gradient(form):
     torch.manual_seed(0)
     model = build_model(toy_config(**form))
@@ -78,7 +84,8 @@ def test_images_of_any_shape_keep_a_pixel_and_their_boxes(size):
     torch.testing.assert_close(target["boxes"], box / torch.tensor([width, height] * 2) * new)
 
 
-def test_masks_can_share_conv5_of_the_box_head():
+@pytest.mark.slow
+def test_masks_can_share_conv5_of_the_box_head(shallow):
     config = toy_config(arch="resnet50", topology="c4", norm="frozen")
     config.mask.shared = True
     model = build_model(config)

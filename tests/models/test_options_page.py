@@ -42,6 +42,7 @@ def test_yaml_on_the_page_is_a_configuration(tmp_path, text):
     load_config(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", _blocks("python"))
 def test_python_on_the_page_runs(text, capsys):
     exec(compile(text, str(PAGE), "exec"), {})

@@ -71,6 +71,7 @@ def test_pyramid_keeps_stride_32_in_conv5():
     assert [m.shape[-1] for m in maps.values()] == [16, 8, 4, 2, 1]
 
 
+@pytest.mark.slow
 def test_rpn_reads_conv4_and_heads_read_conv5():
     model = build_model(toy_config(arch="resnet50"))
     seen = {}

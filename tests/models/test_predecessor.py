@@ -14,8 +14,10 @@ from dcnv2.data.shapes import write_shapes
 from dcnv2.engine.config import DataConfig, RunConfig
 from dcnv2.engine.inference.predict import prediction_sheet
 from dcnv2.engine.runtime.datasets import open_val
-from dcnv2.models import BackboneConfig, build_model, resnet
+from dcnv2.models import BackboneConfig, build_model
 from dcnv2.models.backbone import build_backbone
+
+pytestmark = pytest.mark.usefixtures("shallow")
 
 HEADS = [
     pytest.param({"arch": "small"}, id="small"),
@@ -32,13 +34,7 @@ def _mimicking(**form):
     return config
 
 
-@pytest.fixture(autouse=True)
-def shallow(monkeypatch):
-    """One block a stage."""
-    archs = {arch: ((1, 1, 1, 1), *rest) for arch, (_, *rest) in resnet.ARCHS.items()}
-    monkeypatch.setattr(resnet, "ARCHS", archs)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("form", HEADS)
 def test_mimicking_works_with_every_head_and_keeps_no_weights_twice(form):
     model = build_model(_mimicking(**form))

@@ -12,6 +12,7 @@ from dcnv2.models.resnet import ResNet
 from dcnv2.nn import DeformConv2dPack, ModulatedDeformConv2dPack
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["group", "batch"])
 @pytest.mark.parametrize("mask_scale", [1.0, 2.0])
 def test_activations_and_gradients_pass_thirteen_deformable_layers(norm, mask_scale):

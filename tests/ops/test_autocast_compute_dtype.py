@@ -112,6 +112,7 @@ def test_every_thread_follows(compute_dtype):
     _same_bits(found, _run(_under_autocast, operands))
 
 
+@pytest.mark.slow
 def test_a_compiled_function_follows(compute_dtype):
     torch._dynamo.reset()
     compiled = torch.compile(_under_autocast, fullgraph=True, backend="aot_eager")

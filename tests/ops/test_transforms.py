@@ -173,12 +173,9 @@ def _check(derivative, name, *calls):
         torch.testing.assert_close(DERIVATIVES[derivative](call, operands), wanted)
 
 
-def _slow(*arguments):
-    return pytest.param(*arguments, marks=pytest.mark.slow)
-
-
 @pytest.mark.parametrize(
-    "derivative", [_slow(name) if name == "linearize" else name for name in DERIVATIVES]
+    "derivative",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n == "linearize")) for n in DERIVATIVES],
 )
 @pytest.mark.parametrize("name", CALLS)
 def test_functions_and_operators_have_the_portable_paths_derivatives(name, derivative):
@@ -190,15 +187,16 @@ def test_functions_and_operators_have_the_portable_paths_derivatives(name, deriv
 COMPILED = ("jvp", "forward level", "grad", "jacrev", "per-sample gradients", "hessian")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "derivative", "backend"),
     [
-        _slow("deform_conv2d", "jvp", "eager"),
+        ("deform_conv2d", "jvp", "eager"),
         ("deform_conv2d", "forward level", "eager"),
-        *(_slow("deform_conv2d", derivative, "aot_eager") for derivative in COMPILED),
-        _slow("deform_conv2d", "linearize", "eager"),
-        _slow("deform_roi_pool", "jvp", "aot_eager"),
-        _slow("deform_psroi_pool", "per-sample gradients", "aot_eager"),
+        *(("deform_conv2d", derivative, "aot_eager") for derivative in COMPILED),
+        ("deform_conv2d", "linearize", "eager"),
+        ("deform_roi_pool", "jvp", "aot_eager"),
+        ("deform_psroi_pool", "per-sample gradients", "aot_eager"),
     ],
 )
 def test_compiled_derivatives_equal_eager_ones(name, derivative, backend):
@@ -224,6 +222,7 @@ def test_a_compiled_operator_has_the_portable_paths_derivatives(derivative):
     torch.testing.assert_close(compiled(*operands), wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("derivative", ["jvp", "forward level"])
 def test_a_compiled_function_has_derivatives(derivative):
     torch._dynamo.reset()

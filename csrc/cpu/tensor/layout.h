@@ -64,10 +64,10 @@ class PixelRows {
 };
 
 // An operand [batch, channels, height, width] as rows of channels in type T: the tensor's memory if
-// it has that form, otherwise a copy in blocks of `block_channels` (0: of all channels). A block
-// has all pixels of an image, so that the channels of a pass are close together. `groups` > 1
-// reorders the channels: channel i * groups + j of the tensor is at j * (channels / groups) + i, in
-// one block.
+// it has that form, otherwise a copy in blocks of `block_channels` (0: of all channels). A block has
+// all pixels of an image, so that the channels of a pass are close together. `groups` > 1 reorders
+// the channels: channel i * groups + j of the tensor is at j * (channels / groups) + i, in one
+// block.
 template <class T>
 class ChannelRows {
  public:

@@ -48,9 +48,9 @@ struct ConvArgs {
   View4 grad_mask;          // as mask
   // Weight groups of `weight` that make up one group of g (dispatch/merge_groups.h).
   int64_t merged_groups = 1;
-  // With merged groups: a flag that a kernel sets if it writes a value that is not finite, which
-  // the zeros of a block-diagonal weight may have spread to another group. The SIMT kernels, given
-  // the flag, compute such values anew and leave all others.
+  // With merged groups: a flag that a kernel sets if it writes a value that is not finite, which the
+  // zeros of a block-diagonal weight may have spread to another group. The SIMT kernels, given the
+  // flag, compute such values anew and leave all others.
   uint32_t* nonfinite;
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The tensor-core kernels compute narrow weight groups several at a time: as one group, whose
-// weight is block-diagonal. Sampling takes the time, so that the products with zeros cost nothing.
+// The tensor-core kernels compute narrow weight groups several at a time: as one group, whose weight
+// is block-diagonal. Sampling takes the time, so that the products with zeros cost nothing.
 #pragma once
 
 #include "cuda/dispatch/launch.h"
@@ -10,9 +10,8 @@ namespace dcnv2::cuda {
 constexpr int64_t kMaxMergedChannels =
     1024;  // a larger block-diagonal weight would be mostly zeros
 
-// Channels that merged groups should have, as measured: more of them repeat less work for each
-// group, fewer keep more blocks busy. It is a multiple of a tile of columns
-// (tensor_core/columns.cuh).
+// Channels that merged groups should have, as measured: more of them repeat less work for each group,
+// fewer keep more blocks busy. It is a multiple of a tile of columns (tensor_core/columns.cuh).
 inline int64_t merged_tile(const ConvArgs& a, Path path) {
   constexpr int64_t kNarrow = 64, kWide = 128, kPixels = 128, kEnoughTiles = 4 * 132;
   if (a.dtype == Dtype::kFloat32) return kNarrow;

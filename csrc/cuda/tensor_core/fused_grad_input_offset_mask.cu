@@ -49,8 +49,7 @@ struct Workspace {
   }
 };
 
-// Adds up the partial sums of `blocks` in order. The result is dense, and the sums have its
-// strides.
+// Adds up the partial sums of `blocks` in order. The result is dense, and the sums have its strides.
 __global__ void __launch_bounds__(kSumThreads)
     sum_blocks_kernel(const float* partial, int64_t count, int blocks, View4 result) {
   const int64_t i = int64_t(blockIdx.x) * kSumThreads + threadIdx.x;

@@ -24,16 +24,16 @@ struct GradOffsetArgs {
   // A block computes the channels of so many weight groups, whose grad_output it keeps in shared
   // memory: those from blockIdx.y * block_groups on.
   int block_groups;
-  // With several such blocks for a pixel, grad_offset and grad_mask are partial sums, [blocks]
-  // times the elements of either.
+  // With several such blocks for a pixel, grad_offset and grad_mask are partial sums, [blocks] times
+  // the elements of either.
   int64_t offset_elements, mask_elements;
   int stages;  // of the weight
   int group_shift;  // log2 of the 16-byte vectors of a deform group, where lanes do not share
   int groups;  // deform groups computed one after the other; 1 where they share tiles
 };
 
-// A weight group, counted from the block's first, and a channel tile within it. Without weight
-// groups (kGrouped) there is one, with all tiles.
+// A weight group, counted from the block's first, and a channel tile within it. Without weight groups
+// (kGrouped) there is one, with all tiles.
 template <bool kGrouped>
 struct WeightGroupTile {
   int group = 0, tile = 0;
@@ -93,8 +93,7 @@ struct RowStarts {
   }
 };
 
-// kHasGroups: there are weight groups. Without them the kernel has no registers to spare for
-// theirs.
+// kHasGroups: there are weight groups. Without them the kernel has no registers to spare for theirs.
 template <class Product, bool kShare, bool kHasGroups>
 struct OffsetMaskSmem {
   using M = Product;

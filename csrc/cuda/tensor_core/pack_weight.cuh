@@ -13,8 +13,7 @@ constexpr size_t kFlagBytes = 16;  // of ConvArgs::nonfinite, a whole vector
 
 PackedWeight forward_weight(const ConvArgs& a, int tile_cols, OperandForm form);
 PackedWeight backward_weight(const ConvArgs& a, int tile_cols, OperandForm form);
-// Bytes of the packed weight, of the zeros behind it, and with merged groups of the flag behind
-// those.
+// Bytes of the packed weight, of the zeros behind it, and with merged groups of the flag behind those.
 inline size_t packed_weight_bytes(const ConvArgs& a, const PackedWeight& packed) {
   const size_t flag = a.merged_groups > 1 ? kFlagBytes : 0;
   return (packed.count() + a.g.in_channels) * element_size(a.dtype) + flag;

@@ -245,6 +245,7 @@ def test_same_bits_sees_one_bit_and_takes_nan_for_itself():
         assert_same_bits(a, {"output": torch.tensor([1.0 + 2e-7, float("nan")])})
 
 
+@pytest.mark.slow
 def test_options_never_generated_are_listed(session):
     equals(_target(Reference(), session))
     missing = session.recorder.never_generated()
@@ -253,6 +254,7 @@ def test_options_never_generated_are_listed(session):
     assert "convolution, dtype: float64" not in missing
 
 
+@pytest.mark.slow
 def test_options_that_no_target_supports_are_not_missing(session):
     targets = [
         _target(Reference(only="float64"), session),

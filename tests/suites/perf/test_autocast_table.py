@@ -7,6 +7,8 @@ from dcnv2.ops import get_autocast_compute_dtype
 from suites.perf import autocast
 from suites.perf.layers import find
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def rows():

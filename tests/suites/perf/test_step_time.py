@@ -10,7 +10,7 @@ import torch
 from torchvision.ops import box_iou, deform_conv2d
 
 from dcnv2.engine.config import shipped
-from dcnv2.models import build_model, resnet
+from dcnv2.models import build_model
 from dcnv2.models.offsets import offset_planes
 from dcnv2.nn import ModulatedDeformConv2dPack
 from suites.perf import step_case, step_time, training_step
@@ -28,12 +28,10 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
-def shallow(monkeypatch):
-    """One block per stage, narrow heads, few boxes, one timed step."""
+def narrow(monkeypatch, shallow):
+    """Narrow heads, few boxes, one timed step."""
     monkeypatch.setattr(training_step, "WARM_UP_STEPS", 0)
     monkeypatch.setattr(training_step, "FEWEST_STEPS", 1)
-    archs = {arch: ((1, 1, 1, 1), *rest) for arch, (_, *rest) in resnet.ARCHS.items()}
-    monkeypatch.setattr(resnet, "ARCHS", archs)
     monkeypatch.setattr(training_step, "NEAR_PROPOSALS", 1)
     load = StepCase.load
 

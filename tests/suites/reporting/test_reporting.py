@@ -171,6 +171,7 @@ def test_the_gpu_is_named_without_touching_it(monkeypatch, touched):
     assert provenance._gpu() == ("NVIDIA B" if touched else "NVIDIA A", "580.1")
 
 
+@pytest.mark.slow
 def test_libraries_are_built_with_the_digests_of_their_own_sources():
     planned, _ = plan(ROOT, csrc_digest)
     for library in planned:

@@ -179,6 +179,7 @@ def test_bins_on_a_jump_are_left_out():
     assert Expectation(RoIProblem(rois=("whole",))).tolerances["output"].compared.all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["roi", "psroi"])
 def test_coordinates_of_a_pooling_may_be_rounded_but_no_more(kind):
     """Samples of huge regions, moved by three roundings of their largest coordinate."""

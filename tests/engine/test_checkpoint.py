@@ -111,27 +111,16 @@ def test_a_folder_without_meta_is_no_checkpoint(tmp_path):
         load_meta(tmp_path)
 
 
-@pytest.mark.parametrize("harm", ["flip", "cut", "remove", "unlisted"])
-def test_harm_to_a_checkpoint_is_noticed(tmp_path, net, caplog, harm):
+def test_harm_to_a_checkpoint_is_noticed(tmp_path, net, caplog):
+    """Even one bit; test_damaged_runs.py has more."""
     state = _state(_adam(net))
     first, second = (save_checkpoint(tmp_path, step, net, state, {}) for step in (1, 2))
     assert last_checkpoint(tmp_path) == second
-    file = second / "state.pt"
-    data = bytearray(file.read_bytes())
-    if harm == "flip":
-        data[-5] ^= 4
-        file.write_bytes(data)
-    elif harm == "cut":
-        file.write_bytes(data[:-7])
-    elif harm == "remove":
-        file.unlink()
-    else:
-        (second / "checksums.json").unlink()
+    data = bytearray((second / "state.pt").read_bytes())
+    data[-5] ^= 4
+    (second / "state.pt").write_bytes(data)
     assert last_checkpoint(tmp_path) == first
-    named = "checksums.json" if harm == "unlisted" else "state.pt"
-    assert f"step_00000002: {'it has no ' if harm == 'unlisted' else ''}{named}" in caplog.text
-    save_checkpoint(tmp_path, 2, net, state, {})
-    assert last_checkpoint(tmp_path) == second, "written again when the run comes by"
+    assert "step_00000002: state.pt" in caplog.text
 
 
 def test_the_best_and_the_last_checkpoint_have_names(tmp_path, net):

@@ -114,6 +114,13 @@ def _linearize(call, operands):
     return out, [tangent(_tangents(operands)[0]) for _ in range(2)]
 
 
+def _linearize_by_jvp(call, operands):
+    """The same, without a trace of the call, which takes seconds for plain PyTorch."""
+    tangent = _tangents(operands)[0]
+    out, moved = jvp(lambda x: call(x, *operands[1:]), (operands[0],), (tangent,))
+    return out, [moved, moved]
+
+
 def _each(call, operands):
     return vmap(call)(*(torch.stack([t, t * 0.5, t * 0.9]) for t in operands))
 
@@ -168,7 +175,8 @@ DERIVATIVES = {
 
 def _check(derivative, name, *calls):
     operands = _operands(name)
-    wanted = DERIVATIVES[derivative](CALLS[name][2], operands)
+    expected = _linearize_by_jvp if derivative == "linearize" else DERIVATIVES[derivative]
+    wanted = expected(CALLS[name][2], operands)
     for call in calls:
         torch.testing.assert_close(DERIVATIVES[derivative](call, operands), wanted)
 

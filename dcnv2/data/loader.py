@@ -6,6 +6,7 @@ after any resume.
 """
 
 import logging
+import math
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -35,6 +36,8 @@ class StepSampler(Sampler[Any]):
         stop: Step to stop before, or None for no end.
         rank: Index of the share of each batch to yield.
         world_size: Number of shares.
+        repeats: How often an epoch has each image, [I], at least 1, or None for once. Of a fraction
+            such as 2.3, three times in 3 of 10 epochs on average; an epoch's length is fixed.
 
     Raises:
         ValueError: No images, or `batch_size` is not divisible by `world_size`.
@@ -49,6 +52,7 @@ class StepSampler(Sampler[Any]):
         stop: int | None = None,
         rank: int = 0,
         world_size: int = 1,
+        repeats: np.ndarray | None = None,
     ) -> None:
         if len(aspect_ratios) == 0:
             raise ValueError("the data set has no images to train on")
@@ -59,20 +63,33 @@ class StepSampler(Sampler[Any]):
         self.rank, self.world_size = rank, world_size
         tall = np.asarray(aspect_ratios) < 1
         self.groups = [g for g in (np.flatnonzero(~tall), np.flatnonzero(tall)) if len(g)]
-        self.steps_per_epoch = sum(-(-len(group) // batch_size) for group in self.groups)
+        self.repeats = repeats
+        self.batches = [math.ceil(self._images(group) / batch_size) for group in self.groups]
+        self.steps_per_epoch = sum(self.batches)
 
     def __len__(self) -> int:
         if self.stop is None:
             raise TypeError("a sampler without `stop` has no length")
         return max(self.stop - self.start, 0)
 
+    def _images(self, group: np.ndarray) -> float:
+        return len(group) if self.repeats is None else float(self.repeats[group].sum())
+
+    def _repeated(self, group: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Repeats each image the whole part of its factor, and once more or not."""
+        if self.repeats is None:
+            return group
+        # One random number for all: the total differs by less than 1 from epoch to epoch.
+        ends = np.floor(np.cumsum(self.repeats[group]) + generator.random()).astype(np.int64)
+        return np.repeat(group, np.diff(ends, prepend=0))
+
     def epoch(self, number: int) -> np.ndarray:
         """Returns the image indices of an epoch's batches, int64 [steps_per_epoch, batch_size]."""
         generator = np.random.default_rng((self.seed, number))
         batches = []
-        for group in self.groups:
-            filled = -(-len(group) // self.batch_size) * self.batch_size
-            batches.append(np.resize(generator.permutation(group), filled))
+        for group, count in zip(self.groups, self.batches, strict=True):
+            images = generator.permutation(self._repeated(group, generator))
+            batches.append(np.resize(images, count * self.batch_size))
         whole = np.concatenate(batches).reshape(-1, self.batch_size)
         return whole[generator.permutation(len(whole))]
 
@@ -151,6 +168,7 @@ def train_loader(
     world_size: int = 1,
     pin_memory: bool = False,
     skip_bad: bool = False,
+    repeats: np.ndarray | None = None,
 ) -> DataLoader[Any]:
     """Returns batches `(images, targets)` for the steps from `start` to before `stop`.
 
@@ -165,8 +183,11 @@ def train_loader(
         world_size: Number of those processes.
         pin_memory: Copy batches to page-locked memory, for CUDA.
         skip_bad: See `Seeded`.
+        repeats: See `StepSampler`.
     """
-    sampler = StepSampler(dataset.aspect_ratios(), batch_size, seed, start, stop, rank, world_size)
+    sampler = StepSampler(
+        *(dataset.aspect_ratios(), batch_size, seed, start, stop, rank, world_size, repeats)
+    )
     return SignalSafeLoader(
         Seeded(dataset, skip_bad),
         batch_sampler=sampler,

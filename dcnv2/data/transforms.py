@@ -142,6 +142,8 @@ def _named(entry: str | Mapping[str, Any]) -> torch.nn.Module:
         raise ValueError(f"data.augment: torchvision.transforms.v2 has no {name}{hint}")
     try:
         arguments = dict(arguments or {})
+        if isinstance(nested := arguments.get("transforms"), list):  # RandomApply, RandomChoice
+            arguments["transforms"] = [_named(entry) for entry in nested]
         if "fill" in arguments:  # colours the image; boxes and masks have no colour
             arguments["fill"] = {tv_tensors.Image: arguments["fill"], "others": 0}
         return kind(**arguments)

@@ -18,6 +18,7 @@ def box_losses(
     targets: list[Tensor],
     ohem: OHEMConfig,
     beta: float,
+    class_weights: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Cross-entropy over the RoIs, and smooth L1 of the positive ones over their number.
 
@@ -32,13 +33,15 @@ def box_losses(
         targets: one [R_i, 4] an image, regression targets.
         ohem: what is kept.
         beta: where smooth L1 turns from quadratic to linear.
+        class_weights: [classes + 1], factors on the cross-entropy of RoIs by label. The mean is
+            still over the number of RoIs.
 
     Returns:
         `loss_classifier` and `loss_box_reg`, scalars.
     """
     counts = [len(image) for image in labels]
     label, target = torch.cat(labels), torch.cat(targets)
-    per_class = F.cross_entropy(logits, label, reduction="none")
+    per_class = F.cross_entropy(logits, label, class_weights, reduction="none")
     positive = torch.where(label > 0)[0]
     chosen = deltas.unflatten(1, (-1, 4))[positive, label[positive]]
     per_positive = F.smooth_l1_loss(chosen, target[positive], beta=beta, reduction="none").sum(1)

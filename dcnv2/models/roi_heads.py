@@ -112,6 +112,7 @@ class BoxMaskHeads(RoIHeads):
             **mask_parts,
         )
         self.config = config
+        self.class_weights: Tensor | None = None  # [classes + 1], in the classification loss
 
     def box_features(self, features: dict[str, Tensor], boxes: list[Tensor] | Tensor) -> Tensor:
         """What the box predictor reads: [R, hidden] of boxes as `RoIPooler` takes them."""
@@ -177,7 +178,10 @@ class BoxMaskHeads(RoIHeads):
         else:
             logits, deltas = self.box_predictor(self.box_features(features, boxes))
         config = self.config
-        losses = box_losses(logits, deltas, labels, regression, config.ohem, config.smooth_l1_beta)
+        losses = box_losses(
+            *(logits, deltas, labels, regression, config.ohem, config.smooth_l1_beta),
+            self.class_weights,
+        )
         if not self.has_mask():
             return losses
         positive = [torch.where(label > 0)[0] for label in labels]

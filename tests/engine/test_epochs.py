@@ -40,6 +40,11 @@ def test_steps_that_are_set_later_replace_epochs(tmp_path, how):
         (["--train.epochs=.inf"], "train.epochs: wanted a finite number"),
         (["--optim.milestone_epochs=[3, 2]"], "milestone_epochs: wanted ascending epochs"),
         (["--train.patience=2"], "train.patience: counts evaluations: set train.eval_epochs"),
+        (["--data.copy_paste=1", "--model.mask.enabled=false"], "copy_paste: cuts objects out"),
+        (["--train.class_weights={a: 2}", "--model.task=proposals"], "has no classes"),
+        (["--train.class_weights={a: -1}"], "train.class_weights: wanted at least 0"),
+        (["--data.repeat_threshold=0"], "data.repeat_threshold: wanted more than 0"),
+        (["--data.mosaic=1.5"], "data.mosaic: wanted at least 0 and at most 1"),
         (["--train.patience=0", "--train.eval_every=1"], "train.patience: wanted at least 1"),
     ],
 )

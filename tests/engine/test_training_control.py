@@ -11,6 +11,7 @@ from dcnv2.engine.evaluation.coco_eval import Scores
 from dcnv2.engine.evaluation.evaluate import Result, evaluate_checkpoint
 from dcnv2.engine.evaluation.validation_loss import validation_loss
 from dcnv2.engine.runtime.checkpoint import last_checkpoint
+from dcnv2.engine.runtime.datasets import train_batches
 from dcnv2.engine.training.hooks import Hook
 from dcnv2.engine.training.trainer import Trainer, train
 
@@ -146,3 +147,33 @@ def test_a_hook_that_fails_costs_no_work(make_config, fail_at):
         train(config, hooks=[Record(fail_at)])
     assert last_checkpoint(config.folder / "checkpoints").name == "step_00000001"
     assert train(config, resume=True)["step"].item() == 2
+
+
+def test_mixed_images_rare_classes_and_class_weights_train_and_resume(make_config, shapes):
+    """All at once, in two runs of two steps and one of four."""
+    data = {"mosaic": 0.5, "copy_paste": 0.5, "repeat_threshold": 0.9}
+    changes = {"data": {**data, "root": str(shapes), "workers": 0}}
+    options = {"class_weights": {"worm": 3.0}, "epochs": 1}
+    whole, cut = (make_config(name, train=options, **changes) for name in ("whole", "cut"))
+    steps = train(whole)["step"].item()
+    assert steps > 2, "rare classes make an epoch longer"
+    cut.train.epochs, cut.train.steps = None, 2
+    train(cut)
+    cut.train.epochs = 1
+    train(cut, resume=True)
+    for name, value in weights_of(whole).items():
+        assert torch.equal(value, weights_of(cut)[name]), name
+
+
+def test_class_weights_scale_the_classification_loss(make_config):
+    config = make_config()
+    trainer = Trainer(config)
+    batch = next(iter(train_batches(trainer.train_set, config, 0, trainer.comm)))
+    plain = trainer.train_step.update(*batch)
+    config.train.class_weights = dict.fromkeys(trainer.train_set.names, 3.0)
+    weighted = Trainer(config).train_step.update(*batch)
+    assert plain["loss_classifier"] < weighted["loss_classifier"] < 3 * plain["loss_classifier"]
+    assert weighted["loss_box_reg"] == plain["loss_box_reg"]
+    config.train.class_weights = {"wurm": 2.0}
+    with pytest.raises(ValueError, match=r"class_weights: .* no class wurm; did you mean worm\?"):
+        Trainer(config)

@@ -44,6 +44,16 @@ def test_without_mining_losses_are_torchvisions(batch):
     torch.testing.assert_close(tuple(terms.values()), fastrcnn_loss(*batch))
 
 
+def test_class_weights_scale_the_cross_entropy_of_their_rois(batch):
+    weights = torch.tensor([1.0, 3.0, 0.0, 1.0])
+    terms = box_losses(*batch, OHEMConfig(), BETA, weights)
+    classes, boxes = _terms(batch)
+    torch.testing.assert_close(
+        terms["loss_classifier"], (weights[torch.cat(batch[2])] * classes).sum() / 15
+    )
+    torch.testing.assert_close(terms["loss_box_reg"], boxes.sum() / 15)
+
+
 def test_mining_the_batch_keeps_the_hardest_classifications(batch):
     terms = box_losses(*batch, OHEMConfig("batch", 5), BETA)
     classes, boxes = _terms(batch)

@@ -73,6 +73,11 @@ def _check_training(config: RunConfig) -> None:
         raise ConfigError(
             "train.patience: counts evaluations: set train.eval_epochs or train.eval_every"
         )
+    masks = config.model.mask.enabled and config.model.task == "detection"
+    if config.data.copy_paste and not masks:
+        raise ConfigError("data.copy_paste: cuts objects out by masks: the model has none")
+    if config.train.class_weights and config.model.task == "proposals":
+        raise ConfigError("train.class_weights: a proposal network has no classes")
     splits = [config.data.train] if isinstance(config.data.train, str) else config.data.train
     for key, names in (("data.train", splits), ("data.val", [config.data.val])):
         if not names or not all(name.strip() for name in names):

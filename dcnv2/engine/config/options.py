@@ -24,6 +24,13 @@ class DataConfig:
         flip: probability of a horizontal flip in training.
         augment: further transforms of torchvision.transforms.v2 for training, applied before the
             flip, by name and arguments: `{ColorJitter: {brightness: 0.2}}`.
+        mosaic: probability of putting four images around a point of a canvas of twice the size,
+            before the other augmentations.
+        copy_paste: probability of pasting objects of another image, cut out by their masks, before
+            the other augmentations.
+        repeat_threshold: repeat images with rare classes in each epoch, by sqrt(threshold / share
+            of images with the class) for classes below this share; LVIS has 0.001. None for no
+            repetition.
         workers: loader processes per rank; 0 loads in the training process.
         on_bad: `raise` stops at invalid images or annotations; `skip` skips and logs them, also
             images that turn out to be damaged only when they are decoded.
@@ -36,6 +43,9 @@ class DataConfig:
     val_limit: int | None = None
     flip: float = 0.5
     augment: list[str | dict[str, dict[str, Any] | None]] = field(default_factory=list)
+    mosaic: float = 0.0
+    copy_paste: float = 0.0
+    repeat_threshold: float | None = None
     workers: int = 2
     on_bad: Literal["raise", "skip"] = "raise"
 
@@ -110,6 +120,8 @@ class TrainConfig:
         compile: backend of torch.compile for backbone and heads, such as `inductor`, or None.
         ema_decay: decay of a moving average of the weights, which is then evaluated and exported;
             such as 0.999.
+        class_weights: factors on the classification loss by class name, as in `{worm: 2.0}`; 1 for
+            all others and for the background.
         deterministic: restrict PyTorch to reproducible algorithms.
         on_nonfinite: whether a non-finite loss or gradient stops the run or skips the update.
         log_every: steps between rows in metrics.csv.
@@ -134,6 +146,7 @@ class TrainConfig:
     ema_decay: float | None = None
     deterministic: bool = False
     loss_weights: LossWeights = field(default_factory=LossWeights)
+    class_weights: dict[str, float] = field(default_factory=dict)
     on_nonfinite: Literal["stop", "skip"] = "stop"
     log_every: int = 20
     checkpoint_every: int = 2500

@@ -21,6 +21,7 @@ from dcnv2.engine.evaluation.detections import detect
 from dcnv2.engine.evaluation.validation_loss import validation_loss
 from dcnv2.engine.evaluation.voc_eval import voc_scores
 from dcnv2.engine.runtime.checkpoint import restore
+from dcnv2.engine.runtime.class_weights import set_class_weights
 from dcnv2.engine.runtime.datasets import open_val, val_batches
 from dcnv2.engine.runtime.distributed import Communicator, init_distributed
 from dcnv2.models import ModelConfig
@@ -169,6 +170,8 @@ def evaluate_checkpoint(
         check_categories(dataset.names, config.model.num_classes, meta["classes"])
         if proposals:
             model.roi_heads = None
+        elif config.eval.loss:
+            set_class_weights(model, meta["classes"], config.train.class_weights)
         if comm.is_main and not proposals:
             warn_of_limits(dataset, config)
         result = evaluate(model, dataset, config, comm)

@@ -8,13 +8,17 @@ from collections.abc import Callable, Sequence
 from textwrap import shorten
 from typing import Any
 
+import numpy as np
 from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 
 from dcnv2.data.annotations import DataProblem
 from dcnv2.data.concat import concatenate
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.folders import open_dataset
 from dcnv2.data.loader import StepSampler, eval_loader, train_loader
+from dcnv2.data.mixing import mixing_transforms
+from dcnv2.data.repeat_factors import repeat_factors
 from dcnv2.data.set_checks import box_format, emptiness, unused_classes
 from dcnv2.data.transforms import eval_transforms, train_transforms
 from dcnv2.engine.config import DataConfig, RunConfig
@@ -35,6 +39,8 @@ def open_train(config: DataConfig, masks: bool) -> DetectionDataset:
         _open(config, split, transforms, masks, config.train_limit, crowd=True) for split in splits
     ]
     dataset = parts[0] if len(parts) == 1 else concatenate(parts)
+    if mixing := mixing_transforms(dataset, config.mosaic, config.copy_paste):
+        dataset.transforms = v2.Compose([*mixing, transforms])
     _reject(emptiness(dataset))
     if unused := unused_classes(dataset):
         log.warning("%s: no object of %s", dataset.source, shorten(", ".join(unused), 200))
@@ -118,12 +124,19 @@ def train_batches(
         world_size=comm.world_size,
         pin_memory=comm.device.type == "cuda",
         skip_bad=config.data.on_bad == "skip",
+        repeats=_repeats(dataset, config),
     )
 
 
 def steps_per_epoch(dataset: DetectionDataset, config: RunConfig) -> int:
     """Returns the number of updates in which every training image is used."""
-    return StepSampler(dataset.aspect_ratios(), config.train.batch_size).steps_per_epoch
+    ratios, repeats = dataset.aspect_ratios(), _repeats(dataset, config)
+    return StepSampler(ratios, config.train.batch_size, repeats=repeats).steps_per_epoch
+
+
+def _repeats(dataset: DetectionDataset, config: RunConfig) -> np.ndarray | None:
+    threshold = config.data.repeat_threshold
+    return None if threshold is None else repeat_factors(dataset.table, threshold)
 
 
 def val_batches(

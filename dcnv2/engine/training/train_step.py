@@ -100,6 +100,11 @@ class TrainStep:
             devices = [self.device] if self.device.type == "cuda" else None
             self.ddp_model = DistributedDataParallel(self.model, device_ids=devices)
 
+    def models(self) -> list[Detector]:
+        """Returns the detector and, if there is one, its moving average."""
+        average: list[Any] = [] if self.average is None else [self.average.module]
+        return [self.model, *average]
+
     def update(
         self, images: Sequence[Tensor], targets: Sequence[dict[str, Any]]
     ) -> dict[str, float]:

@@ -16,6 +16,7 @@ from dcnv2.engine.config import RunConfig
 from dcnv2.engine.config.epochs import in_steps
 from dcnv2.engine.evaluation.evaluate import check_categories, has_masks
 from dcnv2.engine.runtime.attempt import attempt
+from dcnv2.engine.runtime.class_weights import set_class_weights
 from dcnv2.engine.runtime.datasets import open_train, open_val, steps_per_epoch, train_batches
 from dcnv2.engine.runtime.device import pick_device
 from dcnv2.engine.runtime.distributed import Communicator, init_distributed
@@ -93,6 +94,8 @@ class Trainer:
             config = self.config = in_steps(config, epoch)
             log.info("%d step(s) an epoch, %g epoch(s)", epoch, config.train.steps / epoch)
             self.train_step = TrainStep(config, self.comm, pretrained=checkpoint is None)
+            for model in self.train_step.models():
+                set_class_weights(model, classes, config.train.class_weights)
             self.meter = Meter()
             ids = self.train_set.category_ids
             self.checkpointer = Checkpointer(config, self.train_step, self.meter, classes, ids)

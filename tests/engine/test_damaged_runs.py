@@ -202,7 +202,9 @@ def intact(tmp_path_factory):
     return to_yaml(config)
 
 
-@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize(
+    "harm", [pytest.param(h, marks=[pytest.mark.slow] * (h == "nested")) for h in HARMS]
+)
 def test_a_damaged_configuration_of_a_run_is_named(tmp_path, intact, harm):
     path = tmp_path / "config.yaml"
     path.write_text(intact)

@@ -38,6 +38,7 @@ def test_the_setting_of_matrix_products_is_read(matmul, value):
     assert precision.allow_tf32() == (value == "tf32")
 
 
+@pytest.mark.slow
 def test_a_compiled_function_follows_the_setting(matmul):
     @torch.compile(fullgraph=True, backend="eager")
     def allowed(x):

@@ -87,3 +87,21 @@ def test_tests_that_are_not_slow_reach_every_package():
     fast = {path.parent for path in modules if not _is_slow(path)}
     assert folders
     assert not names(sorted(folders - fast))
+
+
+# What takes seconds wherever it is: the compiler, and processes that import torch.
+COSTLY = re.compile(r"torch\.compile\(|'torch\.distributed\.run'|'-m', '(dcnv2|pytest)'")
+
+
+def test_tests_that_compile_or_start_our_commands_are_slow():
+    modules = [path for path in project_files() if re.fullmatch(r"test_\w+\.py", path.name)]
+    modules = [p for p in modules if (ROOT / "tests") in p.parents and not _is_slow(p)]
+    tests = [
+        (f"{path.name}: {node.name}", node)
+        for path in modules
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    ]
+    costly = {name: node for name, node in tests if COSTLY.search(ast.unparse(node))}
+    assert costly
+    assert not [n for n, node in costly.items() if "mark.slow" not in ast.unparse(node)]

@@ -33,6 +33,7 @@ def test_no_error_ratio_is_no_row():
     assert not len(tables.error_ratio_pivot(tables.error_ratio_table(Recorder())))
 
 
+@pytest.mark.slow
 def test_error_ratios_are_plotted(ratios, tmp_path):
     pytest.importorskip("matplotlib")
     assert plot_error_ratios(ratios, tmp_path / "ratios.png").read_bytes()[:4] == b"\x89PNG"

@@ -11,6 +11,7 @@ from suites.tolerance.naive_conv import NaiveConv
 from suites.tolerance.naive_gather import GatheringConv
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", [NaiveConv, GatheringConv])
 @settings(max_examples=40, derandomize=True, deadline=None, database=None)
 @given(problem=conv_problems(dtype="float64", offsets=(*IN_RANGE, "infinite", "out_of_range")))

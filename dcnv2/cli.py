@@ -30,7 +30,9 @@ SHOWN_PROBLEMS = 50
 # Configuration values. They are removed before parsing: argparse would take a value with a space
 # for a positional argument.
 OVERRIDE = re.compile(r"--(name|output|device|\w+\.[\w.]+)=")
-CHECKPOINT_HELP = "best, last, or the folder of a checkpoint; default: last"
+CHECKPOINT_HELP = (
+    "best, last, the folder of a checkpoint or of a run, or a model of the package; default: last"
+)
 IMAGES_HELP = "files, folders or glob patterns"
 CONFIG_HELP = "a YAML file, a run folder, or the name of a configuration or model in the package"
 
@@ -164,9 +166,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_runs(add)
     sub = add("configs", _configs, "List configurations: parameters, operations, published AP.")
     sub.add_argument("words", nargs="*", metavar="WORD", help="only names that contain every word")
-    sub = add("convert", _convert, "Convert another project's checkpoint to our names.")
-    sub.add_argument("source", type=Path, help="a file of torch.save, or .safetensors")
-    sub.add_argument("target", type=Path, help="file to write: .safetensors, or .pth")
+    sub = add(
+        *("convert", _convert),
+        "Convert another project's file of weights: a detector of detectron2 or mmdetection to a "
+        "run, or deformable layers to our names.",
+    )
+    sub.add_argument("source", type=Path, help=".pkl, .pth and the like, or .safetensors")
+    text = "run folder to write for a detector; a .safetensors or .pth for layers only"
+    sub.add_argument("target", type=Path, help=text)
     _add_data(add, commands)
     return parser
 
@@ -405,7 +412,13 @@ def _configs(options: argparse.Namespace) -> None:
 def _convert(options: argparse.Namespace) -> None:
     from dcnv2.convert.weight_files import convert_file
 
-    print(convert_file(options.source, options.target))
+    if options.target.suffix:
+        print(convert_file(options.source, options.target))
+        return
+    from dcnv2.engine.runtime.foreign import convert_detector
+
+    print(convert_detector(options.source, options.target))
+    print(f"{options.target}: dcnv2 predict, eval, train and Predictor take this folder")
 
 
 def _data_shapes(options: argparse.Namespace) -> None:

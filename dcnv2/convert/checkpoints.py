@@ -24,7 +24,9 @@ import torch
 from torch import Tensor
 
 SOURCES = ("dcnv2", "charlesshang", "detectron2", "4uiiurz1")
-CONTAINERS = ("state_dict", "model_state_dict", "params_ema", "params", "model", "net", "module")
+CONTAINERS = (
+    *("state_dict", "model_state_dict", "params_ema", "params", "model", "net", "module", "blobs"),
+)
 _FIELDS = ("weight", "bias")
 
 

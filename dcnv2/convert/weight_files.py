@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,8 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcnv2.convert.array_pickles import load_arrays
 from dcnv2.convert.checkpoints import convert_state_dict, sources_of, unwrap
+from dcnv2.convert.detectors.forms import form_of
+from dcnv2.convert.file_forms import looks_like
 
+_ARRAYS = ("_reconstruct", "scalar")
 _CODE = re.compile(r"(?:Unsupported global|Trying to load unsupported GLOBAL|reduce|class).*")
 
 
@@ -39,8 +44,12 @@ def convert_file(source: str | Path, target: str | Path) -> str:
         raise ValueError(f"{source}: {error}") from error
     save_weights(after, target)
     renamed = [f"  {name}" for name in after if name not in before]
+    form = form_of(before)
+    if form is not None and form.project is not None:
+        renamed.append(f"{source} looks like {form.text}: {form.taken}")
     known = ", ".join(sources_of(before)) or "no deformable layers"
-    lines = [f"{source}: {len(before)} tensors, {known}", f"{target}: {len(renamed)} new names"]
+    count = sum(name not in before for name in after)
+    lines = [f"{source}: {len(before)} tensors, {known}", f"{target}: {count} new names"]
     return "\n".join([*lines, *renamed])
 
 
@@ -67,12 +76,29 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
     """Read names and tensors from a file without running any code that it contains.
 
     Args:
-        path: `.safetensors`, or what torch.save wrote.
+        path: as of `load_checkpoint`.
 
     Raises:
         OSError: the file is missing or cannot be read.
-        ValueError: it is damaged or of another kind, or holds no tensors, or other objects,
-            which could run code.
+        ValueError: as `load_checkpoint`, or it holds no tensors.
+    """
+    state = load_checkpoint(path)
+    try:
+        return unwrap(state)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def load_checkpoint(path: str | Path) -> Mapping[str, Any]:
+    """Read a file, with what it holds besides weights, without running any code that it contains.
+
+    Args:
+        path: `.safetensors`, what torch.save wrote, or a `.pkl` of NumPy arrays, which are
+            returned as tensors. What mmengine logs in its checkpoints is left out.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        ValueError: it is damaged or of another kind, or holds other objects, which could run code.
     """
     path = Path(path)
     try:
@@ -83,6 +109,10 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
         found = _CODE.search(str(error))
         if found is None:
             raise _unreadable(path, error) from error
+        if "ultralytics" in found[0]:
+            raise ValueError(
+                f"{path} looks like a YOLO of Ultralytics, pickled whole: dcnv2 has no such head"
+            ) from error
         raise ValueError(
             f"{path} holds more than tensors and is not read, as that could run code: if you "
             f"trust it, save only its state_dict ({_first_sentence(found[0])})"
@@ -91,10 +121,7 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
         raise _unreadable(path, error) from error
     if not isinstance(state, Mapping):
         raise ValueError(f"{path} holds a {type(state).__name__}, not a state_dict")
-    try:
-        return unwrap(state)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return state
 
 
 def _load(path: Path) -> Any:
@@ -102,12 +129,54 @@ def _load(path: Path) -> Any:
         from safetensors.torch import load_file
 
         return load_file(path)
-    with warnings.catch_warnings():
+    if path.suffix == ".pkl" and not zipfile.is_zipfile(path):
+        content = load_arrays(path)
+        if not isinstance(content, int):  # the magic number of torch.save before 1.6
+            return _as_tensors(content)
+    with warnings.catch_warnings(), torch.serialization.safe_globals(_LOGS):
         warnings.simplefilter("ignore")  # of formats that it then refuses
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
+class _Unread:
+    """Stands for an object that is not read: nothing of it is kept, nothing is run."""
+
+    def __new__(cls, *_: Any) -> _Unread:
+        return super().__new__(cls)
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+# mmengine's checkpoints hold histories of their losses, made of these.
+_LOGS: Any = [
+    (_Unread, name)
+    for name in (
+        "mmengine.logging.history_buffer.HistoryBuffer",
+        "builtins.getattr",
+        "numpy.ndarray",
+        "numpy.dtype",
+        *(f"numpy.{core}.multiarray.{made}" for core in ("core", "_core") for made in _ARRAYS),
+    )
+]
+
+
+def _as_tensors(content: Any) -> Any:
+    """Turn the arrays of numbers in nested containers into tensors."""
+    import numpy as np
+
+    if isinstance(content, Mapping):
+        return {name: _as_tensors(value) for name, value in content.items()}
+    if isinstance(content, np.ndarray) and content.dtype.kind in "fiub":
+        native = content.astype(content.dtype.newbyteorder("="))
+        return torch.from_numpy(np.ascontiguousarray(native).reshape(content.shape))
+    return content
+
+
 def _unreadable(path: Path, error: Exception) -> ValueError:
+    form = looks_like(path)
+    if form is not None:
+        return ValueError(f"{path} is no file of weights: it looks like {form}")
     text = str(error).rpartition("WeightsUnpickler error:")[2]
     reason = f"{type(error).__name__}: {_first_sentence(text)}".removesuffix(": ")
     return ValueError(f"{path} is damaged, or not a file of torch.save or safetensors ({reason})")

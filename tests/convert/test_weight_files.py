@@ -66,13 +66,13 @@ WRONG = {
     "empty.pth": (lambda path: path.touch(), DAMAGED),
     "empty.safetensors": (lambda path: path.touch(), DAMAGED),
     "text.pth": (lambda path: path.write_text("hello\n"), DAMAGED),
-    "page.pth": (lambda path: path.write_text("<!DOCTYPE html>\n<html>"), DAMAGED),
+    "page.pth": (lambda path: path.write_text("<!DOCTYPE html>\n<html>"), "looks like a web page"),
     "header.safetensors": (lambda path: path.write_bytes(b"\xff" * 40), DAMAGED),
     "cut.pth": (_cut_save, DAMAGED),
     "cut.safetensors": (_cut_safetensors, DAMAGED),
     "archive.pth": (_zip, DAMAGED),
     "scripted.pth": (_script, DAMAGED),
-    "plain.pkl": (lambda path: path.write_bytes(pickle.dumps({"w": [1, 2]})), DAMAGED),
+    "plain.pkl": (lambda path: path.write_bytes(pickle.dumps({"w": [1, 2]})), "no tensors in the"),
     "list.pth": (_save([1, 2]), "holds a list, not a state_dict"),
     "tensor.pth": (_save(torch.ones(3)), "holds a Tensor, not a state_dict"),
     "nothing.pth": (_save({}), "nothing.pth: no tensors in the checkpoint"),
@@ -125,7 +125,7 @@ def test_the_target_is_checked_before_the_source_is_read(tmp_path, capsys):
     torch.save(STATE, source)
     before = source.read_bytes()
     _refused(capsys, source, tmp_path / "no" / "out.pth", "is not a folder: create it")
-    _refused(capsys, source, tmp_path, "is not a regular file")
+    _refused(capsys, source, tmp_path, "exists: choose another folder")
     (tmp_path / "link.pth").symlink_to(source)
     for same in (source, tmp_path / "link.pth"):
         _refused(capsys, source, same, "is the source itself: choose another name")

@@ -3,13 +3,16 @@
 
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from toy_runs import toy_config, weights_of
 
 from dcnv2.data.shapes import write_shapes
 from dcnv2.engine.config import load_config
+from dcnv2.engine.runtime.checkpoint import find_checkpoint
 from dcnv2.engine.training.init_weights import load_init_weights, read_weights, rename
 from dcnv2.engine.training.trainer import Trainer, train
 from dcnv2.models import build_model
@@ -92,6 +95,16 @@ def test_what_does_not_fit_is_left_and_named(tmp_path):
     assert (net[0].weight == 1).all()
     with pytest.raises(ValueError, match="none of its 2 tensors fits"):
         load_init_weights(tmp_path / "part.pth", torch.nn.Linear(7, 7))
+
+
+def test_a_model_of_the_package_is_a_checkpoint_by_name():
+    config = load_config("shapes")
+    newest = find_checkpoint(config, None).resolve()
+    assert find_checkpoint(config, "shapes").resolve() == newest
+    assert find_checkpoint(config, config.folder).resolve() == newest
+    weights = load_file(newest / "model.safetensors")
+    assert read_weights(Path("shapes")).keys() == weights.keys()
+    assert read_weights(newest).keys() == weights.keys()
 
 
 class Trap:

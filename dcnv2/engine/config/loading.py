@@ -28,6 +28,7 @@ from dcnv2.engine.config.yaml_file import load_yaml
 CONFIGS = Path(__file__).parents[2] / "configs"
 # Run folders of the trained models that come with the package.
 PRETRAINED = Path(__file__).parents[2] / "pretrained"
+WEIGHT_SUFFIXES = {".pth", ".pt", ".pkl", ".pyth", ".bin", ".ckpt", ".tar", ".safetensors"}
 # Options that do not change the training, so the results that the file expects remain valid.
 SAME_RUN = {
     *("name", "output", "device", "data.root", "data.workers", "data.on_bad"),
@@ -126,6 +127,11 @@ def _parser() -> ArgumentParser:
 def find_config(source: str | Path) -> Path:
     """Returns the file for a path, a run folder or a bare name."""
     path = Path(source)
+    if is_weights_file(path):
+        raise ConfigError(
+            f"{path} looks like a file of weights: `dcnv2 convert {path} FOLDER` makes a run of a "
+            "detector of detectron2 or mmdetection"
+        )
     if path.is_file():
         return path
     for folder in (path, PRETRAINED / path):
@@ -144,6 +150,11 @@ def find_config(source: str | Path) -> Path:
     if path.is_dir():
         raise FileNotFoundError(f"{source}: the folder has no config.yaml{hint}")
     raise FileNotFoundError(f"{source}: no such configuration file or name{hint}")
+
+
+def is_weights_file(path: str | Path) -> bool:
+    """Whether a path is that of a file of weights, by its name."""
+    return Path(path).suffix.lower() in WEIGHT_SUFFIXES and Path(path).is_file()
 
 
 def read_yaml(path: Path, above: Sequence[Path] = ()) -> dict[str, Any]:

@@ -113,8 +113,9 @@ class TrainConfig:
         epochs: total number of epochs, instead of `steps`.
         batch_size: images per update, over all ranks and micro-batches.
         accumulate: micro-batches per update; the batch is split into this many passes.
-        init: initial weights, loaded where name and shape match: a run folder, a `.safetensors`
-            file, or an old `.pth` in maskrcnn-benchmark's format.
+        init: initial weights, loaded where name and shape match: a run folder, the name of a model
+            of the package, a `.safetensors` file, a detector or ImageNet body of detectron2 or
+            mmdetection, or an old `.pth` in maskrcnn-benchmark's format.
         precision: of the forward pass under autocast; `float16` scales the loss.
         channels_last: memory layout of weights and images.
         compile: backend of torch.compile for backbone and heads, such as `inductor`, or None.

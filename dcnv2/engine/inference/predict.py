@@ -23,10 +23,12 @@ from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.images import SUFFIXES, BadImageError, read_rgb, to_rgb
 from dcnv2.data.whole_files import make_folder, write_table
 from dcnv2.engine.config import RunConfig, load_config
+from dcnv2.engine.config.loading import is_weights_file
 from dcnv2.engine.evaluation.detections import coco_results, predict
 from dcnv2.engine.runtime.checkpoint import restore
 from dcnv2.engine.runtime.device import pick_device
 from dcnv2.engine.runtime.files import write_atomically
+from dcnv2.engine.runtime.foreign import restore_foreign
 from dcnv2.engine.visualization.draw import draw, write_picture
 
 log = logging.getLogger("dcnv2")
@@ -40,8 +42,9 @@ class Predictor:
         print(result["boxes"], [predictor.names[label - 1] for label in result["labels"]])
 
     Args:
-        source: a run folder, the name of one of the package's models, or a configuration, whose
-            `eval` may ask for tiles, flips and scales.
+        source: a run folder, the name of one of the package's models, a configuration, whose
+            `eval` may ask for tiles, flips and scales, or a file of weights of detectron2 or
+            mmdetection, whose conventions are taken over.
         checkpoint: `best`, `last` (the default) or a folder.
         threshold: minimum score of returned detections, also below the one that the model was
             evaluated with, `model.box.score_threshold`. An image has at most
@@ -66,10 +69,15 @@ class Predictor:
     ) -> None:
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold: wanted a score from 0 to 1, got {threshold}")
-        config = source if isinstance(source, RunConfig) else load_config(source)
         self.device, self.threshold = pick_device(device), threshold
+        if not isinstance(source, RunConfig) and is_weights_file(source):
+            if checkpoint is not None:
+                raise ValueError(f"checkpoint: {source} is a file of weights, so it has no others")
+            config, self.model, meta = restore_foreign(Path(source), self.device)
+        else:
+            config = source if isinstance(source, RunConfig) else load_config(source)
+            self.model, meta = restore(config, checkpoint, self.device)
         self.options = config.eval
-        self.model, meta = restore(config, checkpoint, self.device)
         self.names: list[str] = meta["classes"]
         self.category_ids: list[int] = meta.get("category_ids") or [*range(1, len(self.names) + 1)]
         if (heads := self.model.roi_heads) is not None:

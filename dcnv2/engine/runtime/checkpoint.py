@@ -26,7 +26,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dcnv2.engine.config import RunConfig
+from dcnv2.engine.config import RunConfig, pretrained
+from dcnv2.engine.config.loading import PRETRAINED, is_weights_file
 from dcnv2.engine.runtime.checkpoint_files import (
     AVERAGE,
     META,
@@ -206,7 +207,8 @@ def find_checkpoint(config: RunConfig, choice: str | Path | None) -> Path:
     Args:
         config: the run.
         choice: `last` or None for the newest intact one, `best` for the one with the best result,
-            or a folder (`./best` is a folder of that name).
+            a folder (`./best` is a folder of that name): of a checkpoint, or of a run, whose newest
+            intact one it stands for, or the name of a model of the package.
 
     Raises:
         FileNotFoundError: the run has no such checkpoint.
@@ -220,13 +222,37 @@ def find_checkpoint(config: RunConfig, choice: str | Path | None) -> Path:
                 f"{config.folder}: no evaluation marked a best checkpoint; use the last"
             )
         return folder / checkpoint_name(best["step"])
-    if choice not in (None, "last"):
-        return Path(choice)
+    if choice in (None, "last"):
+        return newest_checkpoint(config.folder)
+    return as_checkpoint(choice)
+
+
+def as_checkpoint(place: str | Path) -> Path:
+    """Returns the folder of a checkpoint: itself, or the newest of a run or model of the package.
+
+    Raises:
+        FileNotFoundError: the run has no intact one.
+        ValueError: it is a file of weights.
+    """
+    path = Path(place)
+    if is_weights_file(path):
+        raise ValueError(
+            f"{path} looks like a file of weights, not a checkpoint: `dcnv2 convert {path} FOLDER` "
+            "makes a run of a detector of detectron2 or mmdetection"
+        )
+    if not path.exists() and str(place) in pretrained():
+        path = PRETRAINED / path
+    return newest_checkpoint(path) if (path / "config.yaml").is_file() else path
+
+
+def newest_checkpoint(run: Path) -> Path:
+    """Returns the newest intact checkpoint of a run's folder; raises if it has none."""
+    folder = run / "checkpoints"
     found = last_checkpoint(folder)
     if found is None:
         damaged = len(list_checkpoints(folder))
         what = f"only damaged checkpoints ({damaged})" if damaged else "no checkpoint"
-        raise FileNotFoundError(f"{config.folder} has {what}: train it first")
+        raise FileNotFoundError(f"{run} has {what}: train it first")
     return found
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Initial weights: from a run, or from an old checkpoint in maskrcnn-benchmark's format.
+"""Initial weights: from a run, a file of detectron2 or mmdetection, or of maskrcnn-benchmark.
 
 Old checkpoints are pickles; they are read with `weights_only`, which runs no code. Their names are
 those of maskrcnn-benchmark and of projects that build on it. Its detectors take BGR in 0 to 255
@@ -17,8 +17,12 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from dcnv2.convert.weight_files import load_weights
-from dcnv2.engine.runtime.checkpoint import last_checkpoint
+from dcnv2.engine.config import pretrained
+from dcnv2.engine.runtime.checkpoint import as_checkpoint, last_checkpoint
 from dcnv2.engine.runtime.checkpoint_files import AVERAGE, WEIGHTS, check_finite, damage
+from dcnv2.engine.runtime.foreign import open_foreign, report
+from dcnv2.engine.runtime.foreign_init import differences, fit_foreign
+from dcnv2.models import ModelConfig
 
 log = logging.getLogger("dcnv2")
 
@@ -58,24 +62,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Reads weights under our names.
 
     Args:
-        path: a run folder, a checkpoint folder, a `.safetensors` file, or an old `.pth`.
+        path: a run folder, a checkpoint folder, the name of a model of the package, a
+            `.safetensors` file, or an old `.pth`.
 
     Raises:
         FileNotFoundError: the path does not exist.
         ValueError: the file is damaged, holds no weights, values that are not finite, or objects
             besides weights and plain values.
     """
-    if path.is_dir():
-        folder = last_checkpoint(path / "checkpoints") or path
-        files = [folder / name for name in (AVERAGE, WEIGHTS) if (folder / name).is_file()]
-        if not files:
-            raise FileNotFoundError(f"{path}: holds no intact checkpoint")
-        fault = damage(folder)
-        if fault is not None:
-            raise ValueError(f"{folder}: {fault}")
-        path = files[0]
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file of weights")
+        path = _weights_of_checkpoint(path)
     old = load_weights(path)
     check_finite(old, path)
     if path.suffix == ".safetensors":
@@ -86,16 +82,46 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return named
 
 
-def load_init_weights(path: str | Path, model: nn.Module) -> tuple[list[str], list[str]]:
+def _weights_of_checkpoint(place: Path) -> Path:
+    """The file of weights of a checkpoint, or of a run's or a packaged model's newest."""
+    if not place.exists() and str(place) not in pretrained():
+        raise FileNotFoundError(f"{place}: no such file of weights")
+    folder = last_checkpoint(place / "checkpoints") or as_checkpoint(place)
+    files = [folder / name for name in (AVERAGE, WEIGHTS) if (folder / name).is_file()]
+    if not files:
+        raise FileNotFoundError(f"{place}: holds no intact checkpoint")
+    fault = damage(folder)
+    if fault is not None:
+        raise ValueError(f"{folder}: {fault}")
+    return files[0]
+
+
+def load_init_weights(
+    path: str | Path, model: nn.Module, config: ModelConfig | None = None
+) -> tuple[list[str], list[str]]:
     """Loads the weights whose names and shapes match the model's, and logs the others.
+
+    Files of detectron2 and mmdetection are fitted to the pixel scale of the model, and a table of
+    their tensors and conventions is logged, with a warning of options that differ from what the
+    weights were trained with.
+
+    Args:
+        path: see `read_weights`, or a file of detectron2 or mmdetection: a detector or its body.
+        model: takes the weights.
+        config: of the model.
 
     Returns:
         Names of the model's tensors that were not loaded, and of the file's that were not used.
 
     Raises:
-        ValueError: no tensor fits. See `read_weights` for others.
+        ValueError: no tensor fits. See `read_weights` and `open_foreign` for others.
     """
-    weights, own = read_weights(Path(path)), model.state_dict()
+    path, own = Path(path), model.state_dict()
+    detector = open_foreign(path) if path.is_file() else None
+    if detector is None:
+        weights = read_weights(path)
+    else:
+        weights = fit_foreign(detector, own, config or ModelConfig())
     fitting = {
         key: value for key, value in weights.items() if key in own and own[key].shape == value.shape
     }
@@ -104,6 +130,11 @@ def load_init_weights(path: str | Path, model: nn.Module) -> tuple[list[str], li
     missing, unused = sorted(own.keys() - fitting.keys()), sorted(weights.keys() - fitting.keys())
     model.load_state_dict(fitting, strict=False)
     log.info("%s: loaded %d of %d tensors", path, len(fitting), len(own))
+    if detector is not None:
+        log.info("%s", report(detector, path, own))
+        for text in differences(detector, config or ModelConfig()):
+            log.warning("%s: %s", path, text)
+        return missing, unused
     for text, names in (("not loaded", missing), ("not used", unused)):
         if names:
             shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

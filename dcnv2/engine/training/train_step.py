@@ -75,7 +75,7 @@ class TrainStep:
         torch.manual_seed(options.seed)
         self.model = build_model(config.model, pretrained=pretrained)
         if pretrained and options.init is not None:
-            load_init_weights(options.init, self.model)
+            load_init_weights(options.init, self.model, config.model)
         self.model.to(self.device)
         if options.channels_last:
             self.model.to(memory_format=torch.channels_last)

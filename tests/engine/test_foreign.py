@@ -93,7 +93,7 @@ def _compare(peer, folder):
         assert (found["masks"] != masks).float().mean() < 1e-4
 
 
-@pytest.mark.parametrize("detectron2", [True, False])
+@pytest.mark.parametrize("detectron2", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_modulated_pyramid_detects_the_same(tmp_path, shallow, detectron2):
     _compare(Peer(detectron2, planes=3, deform_groups=2), tmp_path)
 
@@ -182,6 +182,7 @@ def test_the_zoo_of_detectron2_has_its_conventions_by_architecture(tmp_path, sha
         assert model.box.pool.sampling_ratio == 0
 
 
+@pytest.mark.slow
 def test_what_the_file_itself_says_comes_before_the_zoo(tmp_path, shallow):
     """Old files of detectron2 hold the mean of pixels and the anchors."""
     peer, _ = _saved(tmp_path)
@@ -200,6 +201,7 @@ def test_what_the_file_itself_says_comes_before_the_zoo(tmp_path, shallow):
     assert model.rpn.aspect_ratios == [0.5, 1.0, 2.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -230,6 +232,7 @@ def test_scaled_box_deltas_are_folded_into_the_weights(tmp_path, shallow):
     assert all(torch.equal(value, plain[name]) for name, value in scaled.items())
 
 
+@pytest.mark.slow
 def test_classes_are_named_by_the_file_or_the_set_with_as_many(tmp_path, shallow):
     _, path = _saved(tmp_path)
     assert Predictor(path).names == ["class_1", "class_2", "class_3"]

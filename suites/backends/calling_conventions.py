@@ -104,16 +104,42 @@ class Convention:
 
     op: str
     adapt: Callable[[Callable], Operator]
+    signature: str
     unsupported_args: tuple[str, ...] = ()  # what it has no argument for
 
+    @property
+    def arguments(self) -> list[str]:
+        """The names of the arguments, in order."""
+        return self.signature.split()
 
+
+_WINDOW = "stride padding dilation"
+_POOLED = "input rois offset output_size spatial_scale"
 CONVENTIONS = {
-    "torchvision": Convention("deform_conv2d", _torchvision_call),
-    "mmcv": Convention("deform_conv2d", _mmcv_call),
-    "charlesshang": Convention("deform_conv2d", _charlesshang_call, ("groups",)),
-    "v1": Convention("deform_conv2d", _v1_call, ("mask", "bias")),
-    "roi_pool": Convention("deform_roi_pool", _roi_pool_call, ("mask",)),
-    "psroi_pool": Convention("deform_psroi_pool", _psroi_pool_call, ("mask",)),
+    "torchvision": Convention(
+        *("deform_conv2d", _torchvision_call, f"input offset weight bias {_WINDOW} mask")
+    ),
+    "mmcv": Convention(
+        *("deform_conv2d", _mmcv_call),
+        f"input offset mask weight bias {_WINDOW} groups deform_groups",
+    ),
+    "charlesshang": Convention(
+        *("deform_conv2d", _charlesshang_call),
+        f"input offset mask weight bias {_WINDOW} deformable_groups",
+        ("groups",),
+    ),
+    "v1": Convention(
+        *("deform_conv2d", _v1_call, f"input offset weight {_WINDOW} groups deform_groups"),
+        ("mask", "bias"),
+    ),
+    "roi_pool": Convention(
+        *("deform_roi_pool", _roi_pool_call, f"{_POOLED} sampling_ratio gamma"), ("mask",)
+    ),
+    "psroi_pool": Convention(
+        *("deform_psroi_pool", _psroi_pool_call),
+        f"{_POOLED} group_size part_size sample_per_part trans_std",
+        ("mask",),
+    ),
 }
 
 

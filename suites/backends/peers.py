@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
+from inspect import isclass, isfunction, signature
 from operator import attrgetter
+from types import ModuleType
 
 from torch import Tensor
 
 from suites.backends.calling_conventions import CONVENTIONS, convention_of
-from suites.problems.problem import Problem
+from suites.backends.forward_only import forward_only, taking_arrays
+from suites.problems.problem import DTYPES, Problem
 
 
 class Torchvision:
@@ -74,28 +78,50 @@ class Mmcv:
 
 
 class User:
-    """An operator `module.path:function`, or `module.path:function@convention`."""
+    """An operator `module.path:function`, or `module.path:function@convention`.
+
+    `suites.claims.probe` finds out on the first calls what it takes and supports.
+
+    Attributes:
+        op: what it computes.
+        arrays: whether it takes NumPy arrays.
+        lacking: why something is not supported: a dtype, "mixed dtypes", "gradients", or
+            "integers" for pairs.
+    """
 
     ours = False
 
     def __init__(self, spec: str):
         place, _, convention = spec.partition("@")
-        module_name, _, function_name = place.partition(":")
-        module = importlib.import_module(module_name)
         self.name = spec
-        self._function = attrgetter(function_name)(module)
-        convention = convention or convention_of(self._function)
+        self._function, module = find_function(place)
+        convention = convention or _recognised(place, self._function)
         if convention not in CONVENTIONS:
             known = ", ".join(CONVENTIONS)
             raise ValueError(f"convention of {spec} must be one of {known}, got {convention}")
         self.convention = CONVENTIONS[convention]
+        self.op = self.convention.op
         self.unsupported_args = self.convention.unsupported_args
-        if self.convention.op == "deform_conv2d":
+        if self.op == "deform_conv2d":
             self.called_as = f"{place}@{convention}"
+        package = sys.modules[place.partition(".")[0].partition(":")[0]]
+        self.version = str(getattr(package, "__version__", ""))
         self._declared = getattr(module, "supports", None)
+        self.arrays = False
+        self.lacking: dict[str, str] = {}
+
+    @property
+    def gradients(self) -> bool:
+        """Whether its result is differentiable."""
+        return "gradients" not in self.lacking
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The dtypes that it supports."""
+        return tuple(dtype for dtype in DTYPES if dtype not in self.lacking)
 
     def supports(self, problem: Problem, device: str) -> str | None:
-        if problem.op != self.convention.op:
+        if problem.op != self.op:
             return f"no {problem.op}"
         if "groups" in self.unsupported_args and problem.groups > 1:
             return "no groups"
@@ -103,7 +129,73 @@ class User:
             return "no mask"
         if "bias" in self.unsupported_args and problem.bias:
             return "no bias"
+        if problem.dtype in self.lacking:
+            return f"no {problem.dtype}"
+        if problem.dtypes and "mixed dtypes" in self.lacking:
+            return "no mixed dtypes"
         return self._declared(problem) if self._declared else None
 
+    @property
+    def function(self) -> Callable:
+        """The user's function, of tensors."""
+        return taking_arrays(self._function) if self.arrays else self._function
+
     def operator(self, op: str) -> Callable[..., Tensor]:
-        return self.convention.adapt(self._function)
+        operator = self.convention.adapt(self.function)
+        return operator if self.gradients else forward_only(operator)
+
+
+def find_function(place: str) -> tuple[Callable, ModuleType]:
+    """The function `module.path:name`, and its module.
+
+    Raises:
+        ValueError: one sentence that says what is wrong with it.
+    """
+    module_name, colon, name = place.partition(":")
+    if not (module_name and colon and name):
+        raise ValueError(f"wanted module:function, got {place}")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not f"{module_name}.".startswith(f"{error.name}."):
+            raise ValueError(f"{module_name} needs a module that is missing: {error}") from error
+        raise ValueError(
+            f"there is no module {error.name} in this folder, on PYTHONPATH or installed"
+        ) from error
+    except Exception as error:
+        raise ValueError(
+            f"{module_name} can't be imported: {type(error).__name__}: {error}"
+        ) from error
+    try:
+        function = attrgetter(name)(module)
+    except AttributeError as error:
+        own = [n for n, v in vars(module).items() if isfunction(v) and n[0] != "_"]
+        known = f"; it has {', '.join(own)}" if own else ""
+        raise ValueError(f"module {module_name} has no {name}{known}") from error
+    if isclass(function):
+        raise ValueError(f"{place} is a class; name a function, such as Class.apply of autograd's")
+    if not callable(function):
+        raise ValueError(f"{place} is of type {type(function).__name__}, not a function")
+    return function, module
+
+
+def _recognised(place: str, function: Callable) -> str:
+    """The convention of a function, whose arguments must fit it."""
+    try:
+        name = convention_of(function)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+    try:
+        parameters = signature(function)
+    except (TypeError, ValueError):
+        return name  # such as a builtin function
+    wanted = CONVENTIONS[name].arguments
+    try:
+        parameters.bind(*wanted)
+    except TypeError as error:
+        raise ValueError(
+            f"{place}{parameters} can't be called with {', '.join(wanted)} (convention {name}): "
+            f"{error}; name another convention, as in {place}@NAME with one of "
+            f"{', '.join(CONVENTIONS)}"
+        ) from error
+    return name

@@ -73,7 +73,8 @@ def _run(check: Callable, strategy, count: int, target: CheckedTarget, arguments
     profile, recorder = target.session.profile, target.session.recorder
     failing: dict[Problem, float] = {}  # when each was found
     last: tuple[Problem | None, list[Evaluation]] = (None, [])  # the last failure
-    dtypes = getattr(target.backend, "dtypes", DTYPES)
+    own, budget = getattr(target.backend, "dtypes", DTYPES), target.session.budget
+    dtypes = tuple(dtype for dtype in own if dtype in profile.dtypes)
 
     def check_problem(problem):
         check(target, problem, **arguments)
@@ -84,6 +85,9 @@ def _run(check: Callable, strategy, count: int, target: CheckedTarget, arguments
             nonlocal last
             late = failing and time.monotonic() > min(failing.values()) + profile.shrink_s
             if late and problem not in failing:
+                return
+            if not failing and recorder.current.checked and budget.claim_over:
+                recorder.current.not_reached += 1
                 return
             if recorder.record_supported(target, problem):
                 try:

@@ -12,8 +12,12 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import multiprocessing
+import os
+import sys
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -22,6 +26,7 @@ import torch
 from suites.backends.registry import Target
 from suites.claims.session import CheckedTarget
 from suites.claims.transfer import from_bytes, to_bytes
+from suites.problems.evaluate import NoGradientsError
 
 T = TypeVar("T")
 _TIMEOUT_S = 120
@@ -87,6 +92,9 @@ def _outcome(check: Callable[..., None], target: CheckedTarget, arguments: tuple
         outcome = ("passed", "")
     except pytest.skip.Exception as skip:
         outcome = ("skipped", str(skip))
+    except NoGradientsError as error:
+        target.session.recorder.current.unsupported[str(error)] += 1
+        outcome = ("skipped", f"unsupported: {error}")
     except Exception as error:
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
         outcome = ("failed", f"{kind}{error}")
@@ -107,6 +115,30 @@ def run_isolated(function: Callable[[], T], target: Target) -> T:
         return worker.call(function)
     finally:
         worker.close()
+
+
+def log_workers(path: Path) -> None:
+    """Write what every worker prints to a file; call it before the first worker starts."""
+    standard = (1, 2)
+    kept = [os.dup(number) for number in standard]
+    with path.open("w") as log:
+        try:
+            for number in standard:
+                os.dup2(log.fileno(), number)
+            _set_preloaded()
+            forkserver.ensure_running()  # workers inherit the server's output
+        finally:
+            for number, copy in zip(standard, kept, strict=True):
+                os.dup2(copy, number)
+                os.close(copy)
+
+
+def _set_preloaded() -> multiprocessing.context.ForkServerContext:
+    # Most adapters import torchvision, which takes a second and does nothing else.
+    heavy = [name for name in ("torchvision",) if name in sys.modules]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*_PRELOADED, *heavy])
+    return context
 
 
 class Worker:
@@ -139,8 +171,7 @@ class Worker:
         return result
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_PRELOADED)
+        context = _set_preloaded()
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
         self._process.start()

@@ -30,8 +30,10 @@ class Case:
     variant: str = ""
     version: str = ""  # of the target's package
     checked: int = 0
+    not_reached: int = 0  # problems for which there was no time
     unsupported: Counter = field(default_factory=Counter)  # reason -> problems
     outcome: str = ""
+    message: str = ""  # of a failure
     failing: Problem | None = None  # the smallest one found
     evaluations: list[Evaluation] = field(default_factory=list)  # of the failing problem
 

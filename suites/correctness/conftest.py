@@ -2,27 +2,30 @@
 """The correctness suite as a pytest plugin: options, targets, and tables at the end of a run."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
 import torch
 
 from suites.backends import registry
-from suites.backends.emulator import operators
-from suites.backends.emulator.build import LIBRARY
 from suites.backends.ours import use_library
+from suites.backends.peers import User
 from suites.claims import isolation
+from suites.claims.budget import Budget, in_order, seconds
+from suites.claims.probe import probe
 from suites.claims.recorder import Case
 from suites.claims.session import CheckedTarget, Profile, Session
 from suites.claims.tables import summarise, write_report
 from suites.mutants import MUTANTS, UNCHANGED, Mutant
 from suites.mutants.tables import summarise_mutants, write_mutants
+from suites.problems.problem import DTYPES
 
 PROFILES = {
     "default": Profile(),
     "thorough": Profile(factor=50, derandomize=False),
     "unshrunk": Profile(shrink=False),
-    "brief": Profile(factor=0.1, shrink=False),
+    "brief": Profile(factor=0.1, shrink_s=3),
 }
 
 
@@ -50,6 +53,18 @@ def pytest_addoption(parser):
         default="default",
         help="thorough generates 50 times as many problems, new ones in every run; unshrunk "
         "reports the first failing problem instead of the smallest; brief generates a tenth",
+    )
+    group.addoption(
+        "--dtype",
+        action="append",
+        choices=DTYPES,
+        help="check only this dtype, repeatable",
+    )
+    group.addoption(
+        "--budget",
+        type=seconds,
+        metavar="TIME",
+        help="such as 60s or 5min: check the claims that find most faults first, and end in time",
     )
     group.addoption(
         "--library",
@@ -105,6 +120,8 @@ MARKS = (
     "cpu_only: applies only on the CPU",
     "cuda_only: applies only on a GPU",
     "in_place: uses an image that must not be copied whole",
+    "gradients: unsupported if the implementation has none",
+    "integers: unsupported if the implementation takes only pairs",
 )
 
 
@@ -112,6 +129,10 @@ def _load(paths):
     """Make dcnv2 use these libraries, and none of the checkout's."""
     if not paths:
         return
+    # Imported here: it works only in a checkout.
+    from suites.backends.emulator import operators
+    from suites.backends.emulator.build import LIBRARY
+
     if [Path(path).name for path in paths] == [LIBRARY]:
         operators.EMULATED.path = Path(paths[0])
         return
@@ -140,7 +161,13 @@ def pytest_configure(config):
         backends = [(mutant, "cpu") for mutant in (*UNCHANGED, *mutants)]
     else:
         backends = _backends(config)
-    session = Session(profile)
+    budget_s = config.getoption("--budget") or math.inf
+    profile = dataclasses.replace(
+        profile,
+        dtypes=tuple(config.getoption("--dtype") or DTYPES),
+        shrink_s=min(profile.shrink_s, budget_s / 30),
+    )
+    session = Session(profile, Budget(budget_s))
     run = Run(session, [CheckedTarget(*pair, session) for pair in backends], mutants)
     config.stash[RUN] = run
     if config.getoption("--library") and any(map(isolation.risky, run.targets)):
@@ -153,13 +180,17 @@ def pytest_configure(config):
 def _backends(config):
     """The requested backends, each on the requested devices."""
     try:
-        return [
+        backends = [
             (registry.get_backend(name), device)
             for name in config.getoption("--backend") or ("dcnv2", "portable")
             for device in config.getoption("--device") or registry.devices()
         ]
+        for backend, device in backends:
+            if isinstance(backend, User):
+                probe(backend, device, config.getoption("--dtype") or DTYPES)
     except (ValueError, ImportError, AttributeError) as error:
         raise pytest.UsageError(str(error)) from error
+    return backends
 
 
 @pytest.hookimpl(wrapper=True)
@@ -212,6 +243,15 @@ def _wanted(definition, target) -> bool:
     return not (definition.get_closest_marker("cpu_only") and target.device != "cpu")
 
 
+def _claim_and_variant(item) -> dict[str, str]:
+    """The name of a claim and its variant, as they are recorded."""
+    if "target" not in getattr(getattr(item, "callspec", None), "params", ()):
+        return {"claim": item.name, "variant": ""}
+    variant = item.callspec.id.replace(item.callspec.params["target"].name, "")
+    claim = item.originalname.removeprefix("test_").replace("_", " ")
+    return {"claim": claim, "variant": variant.removeprefix("-").removesuffix("-")}
+
+
 @pytest.fixture(autouse=True)
 def _case(request):
     """Start this test's entry in the recorder."""
@@ -220,10 +260,18 @@ def _case(request):
     if target is None:
         yield
         return
-    variant = spec.id.replace(target.name, "").removeprefix("-").removesuffix("-")
-    claim = request.node.originalname.removeprefix("test_").replace("_", " ")
-    case = Case(claim, target.name, variant, getattr(target.backend, "version", ""))
+    version = getattr(target.backend, "version", "")
+    case = Case(**_claim_and_variant(request.node), version=version, target=target.name)
     target.session.recorder.begin(request.node.nodeid, case)
+    for feature in ("gradients", "integers"):
+        lacking = feature in getattr(target.backend, "lacking", ())
+        if lacking and request.node.get_closest_marker(feature):
+            case.outcome, case.unsupported[f"no {feature}"] = "unsupported", 1
+            pytest.skip(f"unsupported: no {feature}")
+    if target.session.budget.over:
+        case.outcome = "not reached"
+        pytest.skip("not reached within the budget")
+    target.session.budget.begin_claim()
     yield
 
 
@@ -238,6 +286,7 @@ def pytest_runtest_makereport(item, call):
     if case and (report.when == "call" or report.failed):
         left_out = "unsupported" if case.unsupported else "skipped"  # not on this machine
         case.outcome = "failed" if report.failed else left_out if report.skipped else "passed"
+        case.message = str(call.excinfo.value).strip() if report.failed else ""
 
 
 def pytest_collection_modifyitems(config, items):
@@ -245,6 +294,9 @@ def pytest_collection_modifyitems(config, items):
     without = [item for item in items if _has_no_target(item)]
     items[:] = [item for item in items if not _has_no_target(item)]
     config.hook.pytest_deselected(items=without)
+    if config.getoption("--budget"):
+        order = in_order([tuple(_claim_and_variant(item).values()) for item in items])
+        items[:] = [items[index] for index in order]
     config.stash[RUN].whole = not (
         config.getoption("keyword") or config.getoption("markexpr") or config.getoption("lf", False)
     ) and _whole_folder(config.args)
@@ -261,12 +313,16 @@ def _has_no_target(item) -> bool:
         return False
     if not isinstance(target, registry.Target):  # pytest's placeholder for an empty parameter set
         return True
-    if not isinstance(target.backend, Mutant):
+    selected = target.session.profile.dtypes
+    if spec.params.get("dtype", selected[0]) not in selected:
+        return True
+    if not isinstance(target.backend, Mutant | User):
         return False
-    # A mutant has one operator; claims about another would find every problem unsupported.
+    # Each has one operator; claims about another would find every problem unsupported.
     kind = spec.params.get("kind")
     kinds = ("roi", "psroi") if "pool" in item.path.stem else ()
-    meant = [f"deform_{k}_pool" for k in ([kind] if kind else kinds)]
+    problem = spec.params.get("problem")
+    meant = [problem.op] if problem else [f"deform_{k}_pool" for k in ([kind] if kind else kinds)]
     meant = ["deform_conv2d"] if "conv" in item.path.stem else meant
     return bool(meant) and target.backend.op not in meant
 

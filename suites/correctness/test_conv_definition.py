@@ -241,6 +241,7 @@ def _square(problem):
     )  # fmt: skip
 
 
+@pytest.mark.integers
 @claim(conv_problems(dtype=("float32", "float16"), empty=False).map(_square), 30)
 def test_integers_and_pairs_mean_the_same(target, problem):
     operands, grad = problem.operands(target.device), problem.grad_output(target.device)

@@ -17,6 +17,8 @@ from suites.problems.strategies import DTYPES, PRECISE, conv_problems, having
 from suites.tolerance.expectation import kinks
 from suites.tolerance.tolerance import identity_tolerance
 
+pytestmark = pytest.mark.gradients
+
 ANY = conv_problems(dtype=PRECISE)
 PLAIN = conv_problems(dtype=PRECISE, layouts=("contiguous",))
 OPERANDS = ConvProblem.differentiable

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from suites.claims.assertions import assert_layout_changes_nothing, assert_within, run_with
 from suites.claims.claim import claim
+from suites.problems.evaluate import zeros_like
 from suites.problems.layouts import layouts_of
 from suites.problems.strategies import PRECISE, conv_problems, having
 from suites.tolerance.tolerance import identity_tolerance
@@ -199,7 +200,7 @@ def _channels_of(problem, group):
 def test_groups_are_separate_convolutions(target, problem):
     operands, whole = problem.operands(target.device), run_with(target, problem)
     grad, size = problem.grad_output(target.device), problem.out_channels // problem.groups
-    joined = {name: torch.zeros_like(result) for name, result in whole.items()}
+    joined = zeros_like(whole)
     for group in range(problem.groups):
         channels, shares = _channels_of(problem, group)
         outs = slice(group * size, (group + 1) * size)
@@ -226,7 +227,7 @@ def test_groups_are_separate_convolutions(target, problem):
 def test_deform_groups_are_a_sum_over_masked_channels(target, problem):
     operands = problem.operands(target.device)
     whole = run_with(target, problem, bias=None)
-    joined = {name: torch.zeros_like(result) for name, result in whole.items()}
+    joined = zeros_like(whole)
     each = problem.in_channels // problem.deform_groups
     for group in range(problem.deform_groups):
         channels = slice(group * each, (group + 1) * each)

@@ -27,6 +27,7 @@ def _precise(kind, **more):
     return pool_problems(kind=kind, dtype=PRECISE, offsets=FINITE, **more)
 
 
+@pytest.mark.gradients
 @BOTH
 @claim(lambda kind: _precise(kind).filter(lambda p: p.batch > 1), 20)
 def test_permuting_the_images_moves_the_input_s_gradient(target, problem, kind):
@@ -92,6 +93,7 @@ def test_layout_of_a_pool_s_operand_changes_nothing(target, problem, kind, opera
     assert_layout_changes_nothing(target, problem, operand, layout)
 
 
+@pytest.mark.gradients
 @BOTH
 @pytest.mark.parametrize("layout", ["sum", "channels_last", "strided", "storage_offset"])
 @claim(lambda kind, layout: _precise(kind), 8)
@@ -109,6 +111,7 @@ def test_layout_of_a_pool_s_gradient_changes_nothing(target, problem, kind, layo
     assert_within(identity_tolerance(plain, grad_output=same), got, want)
 
 
+@pytest.mark.gradients
 @BOTH
 @claim(lambda kind: _precise(kind), 10)
 def test_gradients_of_a_pool_accumulate_over_steps(target, problem, kind):
@@ -127,6 +130,7 @@ def test_gradients_of_a_pool_accumulate_over_steps(target, problem, kind):
     assert_within(identity_tolerance(problem, 6), got, want)
 
 
+@pytest.mark.gradients
 @BOTH
 @claim(
     lambda kind: (

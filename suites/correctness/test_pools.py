@@ -14,7 +14,7 @@ from suites.claims.assertions import (
     run_with,
 )
 from suites.claims.claim import claim, require_supported
-from suites.problems.evaluate import call
+from suites.problems.evaluate import call, zeros_like
 from suites.problems.problem import RoIProblem
 from suites.problems.strategies import DTYPES, PRECISE, pool_problems
 from suites.tolerance.tolerance import identity_tolerance
@@ -49,6 +49,7 @@ def _smooth(problem):
     )  # fmt: skip
 
 
+@pytest.mark.gradients
 @BOTH
 @pytest.mark.parametrize("operand", RoIProblem.differentiable)
 @claim(lambda kind, operand: pool_problems(kind, "float64").map(_smooth), 4)
@@ -131,6 +132,7 @@ def _with(strategy, **changes):
     return strategy.map(lambda problem: problem.but(**changes))
 
 
+@pytest.mark.gradients
 @BOTH
 @pytest.mark.parametrize("mask", [True, False], ids=["masked", "unmasked"])
 @claim(
@@ -196,7 +198,7 @@ def test_classes_are_separate_poolings(target, problem):
     operands, whole = problem.operands(target.device), run_with(target, problem)
     grad, each = problem.grad_output(target.device), problem.channels // problem.classes
     maps = operands["input"].shape[1] // problem.classes
-    joined = {name: torch.zeros_like(result) for name, result in whole.items()}
+    joined = zeros_like(whole)
     for index in range(problem.classes):
         outs = slice(index * each, (index + 1) * each)
         channels, pair = slice(index * maps, (index + 1) * maps), slice(2 * index, 2 * index + 2)

@@ -13,6 +13,22 @@ from suites.problems.problem import Problem
 Results = dict[str, Tensor]
 
 
+class NoGradientsError(RuntimeError):
+    """A claim uses gradients of an implementation that has none, so it is unsupported."""
+
+    def __init__(self):
+        super().__init__("no gradients")
+
+
+class OutputOnly(Results):
+    """Results without gradients; what asks for one raises `NoGradientsError`."""
+
+    def __missing__(self, name: str) -> Tensor:
+        if name.startswith("grad_"):
+            raise NoGradientsError
+        raise KeyError(name)
+
+
 def results_of(problem: Problem) -> tuple[str, ...]:
     """Names of a problem's results: "output", and "grad_" with each operand that it has."""
     present = problem.values()
@@ -34,7 +50,10 @@ def evaluate(
     grad_output: Tensor,
     wanted: Iterable[str] | None = None,
 ) -> Results:
-    """The result and the gradients of the wanted operands (by default, all that exist)."""
+    """The result and the gradients of the wanted operands (by default, all that exist).
+
+    An implementation without gradients (`suites.backends.forward_only`) has `OutputOnly`.
+    """
     if wanted is None:
         wanted = problem.differentiable
     leaves = {name: None if t is None else t.detach() for name, t in operands.items()}
@@ -44,7 +63,10 @@ def evaluate(
     out = call(function, problem, leaves)
     grads = []
     if needed:
-        grads = torch.autograd.grad(out, [leaves[name] for name in needed], grad_output)
+        try:
+            grads = torch.autograd.grad(out, [leaves[name] for name in needed], grad_output)
+        except NoGradientsError:
+            return OutputOnly(output=out.detach())
     named = {f"grad_{name}": grad for name, grad in zip(needed, grads, strict=True)}
     return {"output": out.detach(), **named}
 
@@ -55,6 +77,11 @@ def arriving(tensors: dict[str, Tensor]) -> Results:
     for name, tensor in tensors.items():
         tensor.register_hook(lambda grad, key=f"grad_{name}": reached.update({key: grad}))
     return reached
+
+
+def zeros_like(results: Results) -> Results:
+    """Results of the same names and shapes that are zero."""
+    return type(results)((name, torch.zeros_like(result)) for name, result in results.items())
 
 
 def run(

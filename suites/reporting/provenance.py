@@ -74,7 +74,12 @@ def measured_digest(device: str) -> str:
     from dcnv2.ops.library import LIBRARIES
 
     found = LIBRARIES[device]
-    return found.info.get("csrc", "unknown") if found.loaded else csrc_digest(CSRC, device)
+    if found.loaded:
+        return found.info.get("csrc", "unknown")
+    try:
+        return csrc_digest(CSRC, device)
+    except FileNotFoundError:  # in a wheel
+        return "unknown"
 
 
 def read_provenance(report: Path) -> dict[str, str]:
@@ -134,6 +139,8 @@ def _without_local_path(word: str) -> str:
 def _commit() -> str:
     if named := os.environ.get("DCNV2_COMMIT"):
         return named
+    if not (ROOT / ".git").exists():  # in a wheel, which may be inside another repository
+        return "unknown"
 
     def git(*words: str) -> str:
         # In a container the checkout may belong to another user.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Builds the two shared libraries of csrc/ next to the pure Python package (see pyproject.toml)."""
+"""Adds the libraries of csrc/ and the test suites to the package (see pyproject.toml)."""
 
 import json
 import runpy
@@ -85,10 +85,61 @@ class BuildLibraries(Command):
         return {}
 
 
-class Build(build):
-    """setuptools' build, with the libraries."""
+class BuildHarness(Command):
+    """Copy the test suites into the wheel, inside the package; an editable install has its own.
 
-    sub_commands = [*build.sub_commands, ("build_libraries", None)]  # noqa: RUF012
+    A copy, not `package_dir`: with a mapping, setuptools makes editable installs through an import
+    hook, which type checkers do not see.
+    """
+
+    description = "copy the test suites into dcnv2/harness"
+    user_options = []  # noqa: RUF012
+
+    def initialize_options(self):
+        """Begin with the defaults that setuptools sets for any build step."""
+        self.editable_mode = False
+        self.build_lib = None
+
+    def finalize_options(self):
+        """Take the build folder from the build command."""
+        self.set_undefined_options("build", ("build_lib", "build_lib"))
+
+    def run(self):
+        """Copy all but what works only in a checkout."""
+        if self.editable_mode:
+            return
+        harness = Path(self.build_lib) / "dcnv2" / "harness"
+        for name in ("suites", "reference"):
+            shutil.rmtree(harness / name, ignore_errors=True)  # may hold what has been deleted
+        for source in self.get_source_files():
+            target = harness / source
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / source, target)
+
+    def get_source_files(self):
+        """Files that are copied, relative to the checkout."""
+        found = [p for name in ("suites", "reference") for p in (ROOT / name).rglob("*.*")]
+        kept = [p.relative_to(ROOT) for p in found if p.is_file() and p.suffix != ".pyc"]
+        return [str(p) for p in kept if not {"coco", "sanitizers", "emulator"} & {*p.parts}]
+
+    def get_outputs(self):
+        """The files of a built package."""
+        harness = Path(self.build_lib) / "dcnv2" / "harness"
+        return [str(harness / source) for source in self.get_source_files()]
+
+    def get_output_mapping(self):
+        """Nothing is mapped: an editable install finds the suites in the checkout."""
+        return {}
+
+
+class Build(build):
+    """setuptools' build, with the libraries and the suites."""
+
+    sub_commands = [  # noqa: RUF012
+        *build.sub_commands,
+        ("build_libraries", None),
+        ("build_harness", None),
+    ]
 
 
 class DistInfo(dist_info):
@@ -126,6 +177,7 @@ setup(
     cmdclass={
         "build": Build,
         "build_libraries": BuildLibraries,
+        "build_harness": BuildHarness,
         "bdist_wheel": Wheel,
         "dist_info": DistInfo,
     },

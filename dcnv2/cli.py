@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from dcnv2 import __version__
+from dcnv2.harness.commands import add_harness_commands
 
 # Import names of the packages that `dcnv2[detection]` installs.
 DETECTION_EXTRA = {
@@ -99,7 +100,7 @@ def _run(options: argparse.Namespace) -> int:
             raise
         _record_for_torchrun(error)
         _complain(_sentence(error) or "out of memory")
-        return 1
+        return getattr(error, "exit_status", 1)
     except Exception as error:
         _record_for_torchrun(error)
         if options.debug or type(error).__name__ != "OutOfMemoryError":  # torch's, not imported
@@ -174,6 +175,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("source", type=Path, help=".pkl, .pth and the like, or .safetensors")
     text = "run folder to write for a detector; a .safetensors or .pth for layers only"
     sub.add_argument("target", type=Path, help=text)
+    add_harness_commands(add)
     _add_data(add, commands)
     return parser
 

@@ -28,6 +28,8 @@ SOURCES = (
     "build_support",
     "csrc",
     "dcnv2",
+    "reference",
+    "suites",
 )
 PACKAGES = ("nvidia-cuda-nvcc", "nvidia-cuda-crt", "nvidia-nvvm", "nvidia-cuda-cccl")
 PIP = (sys.executable, "-m", "pip")

@@ -291,14 +291,25 @@ def test_errors_of_one_rank_travel_to_the_others():
     assert (str(error), error.path.name) == ("a/best.json: empty", "best.json")
 
 
-def test_eval_prints_its_result_whatever_cannot_be_written(make_config, capsys, tmp_path):
+def test_eval_prints_its_result_whatever_cannot_be_written(
+    make_config, capsys, tmp_path, monkeypatch
+):
     config = make_config(steps=1)
     train(config)
     capsys.readouterr()
+    table, out = tmp_path / "row.csv", tmp_path / "out"
+    monkeypatch.setattr(pd.DataFrame, "to_csv", _raiser(FULL_DISK))
+    assert cli.main(["eval", str(config.folder), f"--csv={table}", f"--out={out}"]) == 1
+    printed, err = capsys.readouterr()
+    assert "box_AP" in printed
+    assert f"{table}: not written: " in err
+    assert f"{out}: not written: " in err
+
+
+def test_eval_refuses_what_cannot_be_written_before_it_computes(capsys, tmp_path):
     (tmp_path / "file").write_text("")
-    words = [f"--csv={tmp_path / 'no' / 'row.csv'}", f"--out={tmp_path / 'file' / 'out'}"]
-    assert cli.main(["eval", str(config.folder), *words]) == 1
-    out, err = capsys.readouterr()
-    assert "box_AP" in out
-    assert f"{tmp_path / 'no' / 'row.csv'}: not written: " in err
-    assert f"{tmp_path / 'file' / 'out'}: not written: " in err
+    for word in (f"--csv={tmp_path / 'no' / 'row.csv'}", f"--out={tmp_path / 'file' / 'out'}"):
+        assert cli.main(["eval", "smoke/dcnv2", word]) == 1
+        printed, err = capsys.readouterr()
+        assert printed == ""
+        assert str(tmp_path) in err

@@ -291,7 +291,7 @@ def test_a_voc_folder_is_trained_on_and_scored(shapes, tmp_path):
         (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names))
     config = toy_config(
         *(root, tmp_path),
-        model={"num_classes": 20, "mask": {"enabled": False}},
+        model={"num_classes": 1, "mask": {"enabled": False}},
         train={"steps": 1},
         eval={"metric": "voc"},
     )

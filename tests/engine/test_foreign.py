@@ -272,3 +272,44 @@ def test_training_starts_from_it_whatever_the_scale_of_pixels(tmp_path, shallow,
     options = ["--model.backbone.mask_scale=2.0"]
     scaled = load_config("mask_rcnn/r50_fpn_mdconv_c3-c5", options).model
     assert any("mask_scale 1.0" in text for text in differences(open_foreign(path), scaled))
+
+
+def _caffe2_name(name):
+    """Names of an ImageNet body that Caffe2 trained, written on their own."""
+    name = name.removeprefix("backbone.bottom_up.").replace(".norm.weight", "_bn_s")
+    name = name.replace(".norm.bias", "_bn_b").replace(".weight", "_w")
+    name = name.replace("stem.conv1_bn", "res_conv1_bn").replace("stem.", "")
+    for part, old in (("shortcut", "1"), ("conv1", "2a"), ("conv2", "2b"), ("conv3", "2c")):
+        if name.startswith("res") and not name.startswith("res_"):
+            name = name.replace(part, f"branch{old}")
+    return name.replace(".", "_")
+
+
+@pytest.mark.slow
+def test_training_starts_from_an_imagenet_body_with_caffe2_names(tmp_path, shallow):
+    """Its norms have only a scale and a shift; C4 has conv5 in the heads."""
+    peer, _ = _saved(tmp_path)
+    (tmp_path / "config.yaml").unlink()
+    body = {n: v for n, v in peer.state.items() if "bottom_up" in n and "running" not in n}
+    arrays = {_caffe2_name(name): value.numpy() for name, value in body.items()}
+    arrays |= {"fc1000_w": arrays["conv1_w"][0], "conv1_b": arrays["res_conv1_bn_b"]}
+    path = tmp_path / "R-50.pkl"
+    path.write_bytes(pickle.dumps(arrays, protocol=2))
+    for name, conv5 in (
+        ("mask_rcnn/r50_fpn", "backbone.body.layer4"),
+        ("mask_rcnn/r50_c4", "roi_heads.box_head.layer4"),
+    ):
+        config = load_config(name, ["--model.num_classes=2"]).model
+        model = build_model(config, pretrained=False)
+        _, unused = load_init_weights(path, model, config)
+        assert unused == []
+        state = model.state_dict()
+        old = body["backbone.bottom_up.res5.0.conv2.weight"]
+        assert torch.equal(state[f"{conv5}.0.conv2.weight"], old)
+        norm = f"{conv5}.0.bn2"
+        scale = state[f"{norm}.weight"] * (state[f"{norm}.running_var"] + 1e-5).rsqrt()
+        torch.testing.assert_close(scale, body["backbone.bottom_up.res5.0.conv2.norm.weight"])
+        assert not state[f"{norm}.running_mean"].any()
+    config.backbone.weights = str(path)
+    with pytest.raises(ValueError, match=r"an ImageNet ResNet with Caffe2's names, .*--train.init"):
+        build_model(config)

@@ -12,8 +12,9 @@ import torch
 
 from dcnv2 import cli
 from dcnv2.convert.array_pickles import load_arrays
-from dcnv2.convert.detectors.forms import form_of
+from dcnv2.convert.detectors.forms import MMDETECTION, MMDETECTION1, form_of
 from dcnv2.convert.detectors.renaming import CAFFE2, DETECTRON2, renamed
+from dcnv2.convert.detectors.renaming import MMDETECTION as OF_MMDETECTION
 from dcnv2.convert.detectors.settings import Settings, literal_settings
 from dcnv2.convert.weight_files import load_checkpoint, load_weights
 
@@ -215,6 +216,20 @@ def test_a_configuration_is_read_without_running_it():
     assert (settings.get("a.b"), settings.get("a.c", 2), settings.get("a.b.c")) == (1, 2, None)
     with pytest.raises(ValueError, match=r"x: a\.b is 1: here it has to be 2 or 3"):
         settings.require({"a.b": (2, 3)})
+
+
+def test_versions_of_mmdetection_are_distinguished():
+    rpn = "rpn_head.rpn_cls.weight"
+    for names, project in (
+        ([rpn, "roi_head.bbox_head.fc_cls.weight"], MMDETECTION),
+        ([rpn, "bbox_head.fc_cls.weight"], MMDETECTION1),
+        (["bbox_head.rpn_cls.weight"], MMDETECTION),
+    ):
+        assert form_of(names).project == project
+    names = ["bbox_head.rpn_cls.bias", "backbone.layer2.0.conv2_offset.bias"]
+    assert list(renamed(names, OF_MMDETECTION).values()) == [
+        *("rpn.head.cls_logits.bias", "backbone.body.layer2.0.conv2.conv_offset.bias")
+    ]
 
 
 def test_unknown_names_have_no_form():

@@ -59,7 +59,10 @@ FORMS = (
     ),
     Form(r"^proposal_generator\.rpn_head\.", "a detector of detectron2", _CONVERTED, DETECTRON2),
     Form(r"^stem\.conv1\.", "an ImageNet ResNet with detectron2's names", _INIT, DETECTRON2),
-    Form(r"^(roi_head|rpn_head\.rpn_cls)\.", "a detector of mmdetection", _CONVERTED, MMDETECTION),
+    Form(
+        r"^(roi_head|(rpn|bbox)_head\.rpn_cls)\.",
+        *("a detector of mmdetection", _CONVERTED, MMDETECTION),
+    ),
     Form(r"^roi_heads\.box\.(predictor|feature)", "a detector of maskrcnn-benchmark", _INIT),
     Form(r"^roi_heads\.box_predictor\.", "a detector with torchvision's names", _INIT),
     Form(
@@ -74,8 +77,8 @@ def form_of(names: Iterable[str]) -> Form | None:
     names = list(names)
     for form in FORMS:
         if any(re.search(form.pattern, name) for name in names):
-            old = form.project == MMDETECTION and not any(n.startswith("roi_head.") for n in names)
-            if old:
+            heads = [name for name in names if re.match(r"bbox_head\.fc_cls\.", name)]
+            if form.project == MMDETECTION and heads:
                 return Form(form.pattern, "a detector of mmdetection 1", form.taken, MMDETECTION1)
             return form
     return None

@@ -83,6 +83,8 @@ MMDETECTION: Rules = (
     (r"^neck\.lateral_convs\.(\d)\.[bg]n\.", r"backbone.fpn.inner_blocks.\1.1."),
     (r"^neck\.fpn_convs\.(\d)\.conv\.", r"backbone.fpn.layer_blocks.\1.0."),
     (r"^neck\.fpn_convs\.(\d)\.[bg]n\.", r"backbone.fpn.layer_blocks.\1.1."),
+    # An RPN of its own has its head where other single-stage detectors have theirs.
+    (r"^bbox_head\.(?=rpn_(conv|cls|reg)\.)", "rpn_head."),
     (r"^rpn_head\.rpn_conv\.", "rpn.head.conv.0.0."),
     (r"^rpn_head\.rpn_cls\.", "rpn.head.cls_logits."),
     (r"^rpn_head\.rpn_reg\.", "rpn.head.bbox_pred."),

@@ -146,8 +146,10 @@ def test_every_image_counts_once(shapes, tmp_path, monkeypatch, ids, message):
     config = toy_config(shapes, tmp_path, data={"val_limit": 3})
     dataset = CocoDataset(shapes, "val", limit=3)
     monkeypatch.setattr(evaluation, "detect", lambda *_: ([], ids))
+    model = nn.Module()
+    model.roi_heads = None
     with pytest.raises(RuntimeError, match=message):
-        evaluate(nn.Module(), dataset, config, Communicator(torch.device("cpu")))
+        evaluate(model, dataset, config, Communicator(torch.device("cpu")))
 
 
 def test_images_with_more_objects_than_count_are_reported(shapes, tmp_path, caplog):

@@ -8,11 +8,12 @@ from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
 
-from dcnv2.engine.config.options import RunConfig
+from dcnv2.engine.config.options import RunConfig, val_names
 from dcnv2.engine.config.ranges import ConfigError
 
 METRIC = re.compile(
-    r"(box|mask)_(AP(50|75|s|m|l)?|AR(\d+|s|m|l))|box_mAP50|images|image_ms|step|loss(_\w+)?"
+    r"([\w.-]+/)?((box|mask)_(AP(50|75|s|m|l)?|AR(\d+|s|m|l))|box_mAP50|images|image_ms|step"
+    r"|loss(_\w+)?)"
 )
 
 
@@ -79,11 +80,14 @@ def _check_training(config: RunConfig) -> None:
     if config.train.class_weights and config.model.task == "proposals":
         raise ConfigError("train.class_weights: a proposal network has no classes")
     splits = [config.data.train] if isinstance(config.data.train, str) else config.data.train
-    for key, names in (("data.train", splits), ("data.val", [config.data.val])):
+    val = [config.data.val] if isinstance(config.data.val, str) else config.data.val
+    for key, names in (("data.train", splits), ("data.val", val)):
         if not names or not all(name.strip() for name in names):
             raise ConfigError(f"{key}: wanted the name of a split, got {names}")
-    if len(set(splits)) < len(splits):
-        raise ConfigError(f"data.train: a split is named twice in {splits}")
+        if len(set(names)) < len(names):
+            raise ConfigError(f"{key}: a split is named twice in {names}")
+    if len(val_names(val)) < len(val):
+        raise ConfigError(f"data.val: two results would have the same name: {val}")
 
 
 def _check_model(config: RunConfig) -> None:

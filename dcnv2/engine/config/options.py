@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,9 +19,10 @@ class DataConfig:
         root: a folder of a data set in any form that `dcnv2 data check` recognises.
         train: the training split, or several to be concatenated; `folder::split` is one of
             another folder, and `package.module:function` a data set from Python.
-        val: the split to evaluate on.
+        val: the split to evaluate on, or several, each of which is evaluated under its name; the
+            first decides which checkpoint is the best.
         train_limit: train only on this many images of each split, the first by id.
-        val_limit: evaluate only on this many images, the first by id.
+        val_limit: evaluate only on this many images of each split, the first by id.
         flip: probability of a horizontal flip in training.
         augment: further transforms of torchvision.transforms.v2 for training, applied before the
             flip, by name and arguments: `{ColorJitter: {brightness: 0.2}}`.
@@ -38,7 +40,7 @@ class DataConfig:
 
     root: str = "data/shapes"
     train: str | list[str] = "train"
-    val: str = "val"
+    val: str | list[str] = "val"
     train_limit: int | None = None
     val_limit: int | None = None
     flip: float = 0.5
@@ -48,6 +50,12 @@ class DataConfig:
     repeat_threshold: float | None = None
     workers: int = 2
     on_bad: Literal["raise", "skip"] = "raise"
+
+
+def val_names(splits: str | list[str]) -> dict[str, str]:
+    """Returns the validation splits by the names of their results: `night::val` is `night_val`."""
+    splits = [splits] if isinstance(splits, str) else splits
+    return {re.sub(r"[^\w.-]+", "_", split): split for split in splits}
 
 
 @dataclass
@@ -164,7 +172,8 @@ class EvalConfig:
 
     Attributes:
         batch_size: images per batch on each rank.
-        draw_threshold: minimum score of detections that are drawn. `predict` also has those below
+        draw_threshold: minimum score of detections that are drawn, and that count in the confusion
+            matrix and in precision and recall by class. `predict` also has those below
             `model.box.score_threshold`, evaluations and their pictures do not.
         metric: COCO's twelve numbers, or Pascal VOC's mean AP at IoU 0.5: by area under the curve
             (`voc`), or at 11 recalls as until 2007 (`voc07`).

@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -18,11 +18,12 @@ from dcnv2.data.dataset import DetectionDataset
 from dcnv2.engine.config import RunConfig
 from dcnv2.engine.evaluation.coco_eval import Scores, coco_scores
 from dcnv2.engine.evaluation.detections import detect
+from dcnv2.engine.evaluation.errors import Errors, find_errors
 from dcnv2.engine.evaluation.validation_loss import validation_loss
 from dcnv2.engine.evaluation.voc_eval import voc_scores
 from dcnv2.engine.runtime.checkpoint import restore
 from dcnv2.engine.runtime.class_weights import set_class_weights
-from dcnv2.engine.runtime.datasets import open_val, val_batches
+from dcnv2.engine.runtime.datasets import open_val_sets, val_batches
 from dcnv2.engine.runtime.distributed import Communicator, init_distributed
 from dcnv2.models import ModelConfig
 from dcnv2.models.detector import Detector
@@ -42,17 +43,24 @@ class Result:
     """The result of an evaluation.
 
     Attributes:
-        row: one row of numbers, including `images` and `image_ms` (time per image), and with
-            `eval.loss` the loss and its terms.
+        row: one row of numbers, including `images` and `image_ms` (time per image), with
+            `eval.loss` the loss and its terms, and the numbers of the other validation sets after
+            their names, as in `night/box_AP`.
         scores: the same numbers, and tables.
         detections: in COCO's result format, boxes and masks together.
         has_masks: whether masks were scored, and are in `detections`.
+        dataset: what was evaluated; None if it is not kept.
+        errors: at `eval.draw_threshold`; None for proposals.
+        others: the results of the other validation sets, by name.
     """
 
     row: pd.DataFrame
     scores: Scores
     detections: list[dict[str, Any]]
     has_masks: bool = False
+    dataset: DetectionDataset | None = None
+    errors: Errors | None = None
+    others: dict[str, Result] = field(default_factory=dict)
 
 
 def check_categories(
@@ -138,23 +146,57 @@ def evaluate(
             f"{missing[:5]}; {len(repeated)} were repeated, such as {repeated[:5]}"
         )
     masks = dataset.masks and not proposals and model.roi_heads.has_mask()
+    truth = dataset.coco()
     if config.eval.metric != "coco" and not proposals:
         eleven = config.eval.metric == "voc07"
-        scores = voc_scores(dataset.coco(), detections, image_ids, eleven)
+        scores = voc_scores(truth, detections, image_ids, eleven)
     else:
         kinds = ("bbox", "segm") if masks else ("bbox",)
         scores = coco_scores(
-            *(dataset.coco(), detections, image_ids, kinds, proposals, config.eval.evaluator),
+            *(truth, detections, image_ids, kinds, proposals, config.eval.evaluator),
             max_detections=counted_detections(config),
         )
     row = pd.DataFrame([{"images": len(image_ids), "image_ms": image_ms, **loss, **scores.numbers}])
-    return Result(row, scores, detections, masks)
+    errors = None
+    if not proposals:
+        errors = find_errors(truth, detections, image_ids, config.eval.draw_threshold)
+    return Result(row, scores, detections, masks, dataset, errors)
+
+
+def evaluate_sets(
+    model: Detector,
+    datasets: Mapping[str, DetectionDataset],
+    config: RunConfig,
+    comm: Communicator,
+    between: Callable[[], None] | None = None,
+) -> Result | None:
+    """Evaluates a detector on several data sets; see `evaluate`.
+
+    Args:
+        model: as of `evaluate`, like all that follows.
+        datasets: by name; the first is the one that ranks checkpoints.
+        config: the run.
+        comm: the processes.
+        between: called after each batch.
+
+    Returns:
+        The result of the first set, with those of the others; None on other ranks than the first.
+    """
+    results = [evaluate(model, dataset, config, comm, between) for dataset in datasets.values()]
+    first, *others = results
+    if first is None:
+        return None
+    for name, other in zip(list(datasets)[1:], others, strict=True):
+        assert other is not None
+        first.others[name] = other
+        first.row = pd.concat([first.row, other.row.add_prefix(f"{name}/")], axis=1)
+    return first
 
 
 def evaluate_checkpoint(
     config: RunConfig, checkpoint: str | Path | None = None, proposals: bool = False
 ) -> Result | None:
-    """Evaluates a checkpoint on the validation split, together with the other ranks, if any.
+    """Evaluates a checkpoint on the validation splits, together with the other ranks, if any.
 
     Args:
         config: the run.
@@ -166,15 +208,17 @@ def evaluate_checkpoint(
     """
     with init_distributed(config.device, config.train.timeout_minutes) as comm:
         model, meta = restore(config, checkpoint, comm.device)
-        dataset = open_val(config.data, has_masks(config.model))
-        check_categories(dataset.names, config.model.num_classes, meta["classes"])
+        datasets = open_val_sets(config.data, has_masks(config.model))
+        for dataset in datasets.values():
+            check_categories(dataset.names, config.model.num_classes, meta["classes"])
         if proposals:
             model.roi_heads = None
         elif config.eval.loss:
             set_class_weights(model, meta["classes"], config.train.class_weights)
         if comm.is_main and not proposals:
-            warn_of_limits(dataset, config)
-        result = evaluate(model, dataset, config, comm)
+            for dataset in datasets.values():
+                warn_of_limits(dataset, config)
+        result = evaluate_sets(model, datasets, config, comm)
         if result is not None:
             result.row.insert(0, "step", meta["step"])
         return result

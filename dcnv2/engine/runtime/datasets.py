@@ -22,6 +22,7 @@ from dcnv2.data.repeat_factors import repeat_factors
 from dcnv2.data.set_checks import box_format, emptiness, unused_classes
 from dcnv2.data.transforms import eval_transforms, train_transforms
 from dcnv2.engine.config import DataConfig, RunConfig
+from dcnv2.engine.config.options import val_names
 from dcnv2.engine.runtime.distributed import Communicator
 
 log = logging.getLogger("dcnv2")
@@ -33,22 +34,31 @@ def open_train(config: DataConfig, masks: bool) -> DetectionDataset:
     Raises:
         ValueError: no images, no objects, or boxes of another format, whatever `on_bad` is.
     """
-    transforms = train_transforms(config.flip, config.augment)
+    train_transforms(config.flip, config.augment)  # names a wrong one before files are read
     splits = [config.train] if isinstance(config.train, str) else config.train
-    parts = [
-        _open(config, split, transforms, masks, config.train_limit, crowd=True) for split in splits
-    ]
+    parts = [_open(config, split, None, masks, config.train_limit, crowd=True) for split in splits]
     dataset = parts[0] if len(parts) == 1 else concatenate(parts)
-    if mixing := mixing_transforms(dataset, config.mosaic, config.copy_paste):
-        dataset.transforms = v2.Compose([*mixing, transforms])
+    dataset.transforms = augmentation(dataset, config)
     _reject(emptiness(dataset))
     if unused := unused_classes(dataset):
         log.warning("%s: no object of %s", dataset.source, shorten(", ".join(unused), 200))
     return dataset
 
 
+def augmentation(dataset: DetectionDataset, config: DataConfig) -> Callable[..., Any]:
+    """Returns the transforms of a training on a data set, with those that mix its images."""
+    transforms = train_transforms(config.flip, config.augment)
+    mixing = mixing_transforms(dataset, config.mosaic, config.copy_paste)
+    return v2.Compose([*mixing, transforms]) if mixing else transforms
+
+
+def open_val_sets(config: DataConfig, masks: bool) -> dict[str, DetectionDataset]:
+    """Opens every validation split by its name, see `open_val`."""
+    return {name: _open_val(config, split, masks) for name, split in val_names(config.val).items()}
+
+
 def open_val(config: DataConfig, masks: bool) -> DetectionDataset:
-    """Opens the validation split, including images without objects.
+    """Opens the validation split, of several the first, including images without objects.
 
     If bad images are to be skipped, every image is decoded: each evaluation must have all images
     of the set, so that a damaged one cannot be replaced later as in training.
@@ -56,8 +66,12 @@ def open_val(config: DataConfig, masks: bool) -> DetectionDataset:
     Raises:
         ValueError: no images, or boxes of another format, whatever `on_bad` is.
     """
+    return _open_val(config, next(iter(val_names(config.val).values())), masks)
+
+
+def _open_val(config: DataConfig, split: str, masks: bool) -> DetectionDataset:
     decode = config.on_bad == "skip"
-    dataset = _open(config, config.val, eval_transforms(), masks, config.val_limit, decode=decode)
+    dataset = _open(config, split, eval_transforms(), masks, config.val_limit, decode=decode)
     for problem in emptiness(dataset):
         if problem.kind == "no images":
             _reject([problem])
@@ -69,7 +83,7 @@ def open_val(config: DataConfig, masks: bool) -> DetectionDataset:
 def _open(
     config: DataConfig,
     split: str,
-    transforms: Callable[..., Any],
+    transforms: Callable[..., Any] | None,
     masks: bool,
     limit: int | None,
     crowd: bool = False,
@@ -88,6 +102,8 @@ def _open(
     )
     for problem in dataset.problems:
         log.warning("skipped %s", problem)
+    for note in dataset.notes:
+        log.warning("%s: %s", dataset.source, note)
     _reject(box_format(dataset))
     return dataset
 

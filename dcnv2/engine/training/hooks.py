@@ -17,7 +17,7 @@ import pandas as pd
 from torch import Tensor
 
 from dcnv2.engine.config.combinations import schedule_warnings
-from dcnv2.engine.evaluation.evaluate import best_metric, evaluate, warn_of_limits
+from dcnv2.engine.evaluation.evaluate import best_metric, evaluate_sets, warn_of_limits
 from dcnv2.engine.inference.predict import prediction_sheet
 from dcnv2.engine.runtime.attempt import attempt
 from dcnv2.engine.runtime.signals import RunStoppedError
@@ -67,7 +67,8 @@ class LogMetrics(Hook):
             return
         options, comm = trainer.config.train, trainer.comm
         log.info("%d rank(s), rank 0 on %s: %r", comm.world_size, comm.device, trainer.train_set)
-        log.info("validation: %r", trainer.val_set)
+        for name, dataset in trainer.val_sets.items():
+            log.info("validation %s: %r", name, dataset)
         share = options.batch_size // (comm.world_size * options.accumulate)
         log.info(
             "%d images a step: %d rank(s) x %d micro-batch(es) x %d",
@@ -132,7 +133,8 @@ class Evaluate(Hook):
     def before_train(self, trainer: Trainer) -> None:
         if trainer.comm.is_main and trainer.model.roi_heads is not None:
             with attempt("check of the limits on detections"):
-                warn_of_limits(trainer.val_set, trainer.config)
+                for dataset in trainer.val_sets.values():
+                    warn_of_limits(dataset, trainer.config)
         # A signal may have stopped the run in the evaluation of the step that it resumes from.
         if trainer.step < trainer.config.train.steps and trainer.evaluation_due:
             logger = trainer.logger
@@ -152,7 +154,7 @@ class Evaluate(Hook):
         """Evaluates this step on all ranks; every rank gets the row of results."""
         average = trainer.train_step.average
         model: Any = trainer.model if average is None else average.module
-        dataset, config, comm = trainer.val_set, trainer.config, trainer.comm
+        config, comm = trainer.config, trainer.comm
 
         def check_signals() -> None:
             if trainer.signals.received is not None:
@@ -161,7 +163,7 @@ class Evaluate(Hook):
                     "continue with --resume"
                 )
 
-        result = evaluate(model, dataset, config, comm, check_signals)
+        result = evaluate_sets(model, trainer.val_sets, config, comm, check_signals)
         row = None
         if result is not None:
             row = result.row
@@ -172,6 +174,7 @@ class Evaluate(Hook):
             trainer.checkpointer.mark_best(metric, float(row[metric].item()))
             pictures: Sequence[Tensor] = []
             with attempt("pictures of predictions"):
+                dataset = trainer.val_set
                 indices = range(min(SHEET_IMAGES, len(dataset)))
                 pictures, _ = prediction_sheet(model, dataset, indices, config, comm.device)
             trainer.logger.show_result(result, pictures)

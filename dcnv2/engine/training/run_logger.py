@@ -28,6 +28,7 @@ from dcnv2.engine.runtime.run_folder import describe
 from dcnv2.engine.training.board_thread import quiet_board_thread
 from dcnv2.engine.training.csv_rows import append_row, drop_rows_after, steps_of
 from dcnv2.engine.training.early_log import EarlyLog
+from dcnv2.engine.visualization.confusion import draw_confusion
 from dcnv2.engine.visualization.draw import write_picture
 from dcnv2.engine.visualization.eval_curves import draw_curves, draw_sizes
 from dcnv2.models.offsets import OffsetStatistics
@@ -244,7 +245,9 @@ def _split_row(row: pd.DataFrame) -> tuple[int, dict[str, float]]:
 
 
 def write_result(folder: Path, result: Result) -> None:
-    """Writes tables, plots of precision, and detections in COCO's result format.
+    """Writes tables, plots of precision and confusion, and detections in COCO's result format.
+
+    Those of further validation sets are in folders with their names.
 
     Raises:
         OSError: a table or the detections cannot be written; a plot that fails is a warning.
@@ -255,7 +258,15 @@ def write_result(folder: Path, result: Result) -> None:
     for kind in ("bbox", "segm") if result.has_masks else ("bbox",):
         found = json.dumps(results_of_kind(result.detections, kind))
         write_atomically(folder / f"detections_{kind}.json", found)
+    if result.errors is not None:
+        write_table(folder / "confusion.csv", result.errors.confusion.reset_index())
+        write_table(folder / "errors_classes.csv", result.errors.per_class)
+        write_table(folder / "errors_images.csv", result.errors.per_image)
     with attempt("plots of precision"):
         (folder / "pictures").mkdir(exist_ok=True)
+        if result.errors is not None:
+            draw_confusion(result.errors.confusion, folder / "pictures" / "confusion.png")
         draw_curves(result.scores.curves, folder / "pictures" / "precision_recall.png")
         draw_sizes(result.scores.numbers, folder / "pictures" / "sizes.png")
+    for name, other in result.others.items():
+        write_result(folder / name, other)

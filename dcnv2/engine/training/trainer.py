@@ -11,13 +11,14 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.whole_files import make_folder
 from dcnv2.engine.config import RunConfig
 from dcnv2.engine.config.epochs import in_steps
 from dcnv2.engine.evaluation.evaluate import check_categories, has_masks
 from dcnv2.engine.runtime.attempt import attempt
 from dcnv2.engine.runtime.class_weights import set_class_weights
-from dcnv2.engine.runtime.datasets import open_train, open_val, steps_per_epoch, train_batches
+from dcnv2.engine.runtime.datasets import open_train, open_val_sets, steps_per_epoch, train_batches
 from dcnv2.engine.runtime.device import pick_device
 from dcnv2.engine.runtime.distributed import Communicator, init_distributed
 from dcnv2.engine.runtime.rank_flags import any_rank
@@ -86,10 +87,11 @@ class Trainer:
             checkpoint = choose_checkpoint(config, resume, self.comm)
             masks = has_masks(config.model)
             self.train_set = open_train(config.data, masks)
-            self.val_set = open_val(config.data, masks)
+            self.val_sets = open_val_sets(config.data, masks)
             classes = self.train_set.names
             check_categories(classes, config.model.num_classes)
-            check_categories(self.val_set.names, config.model.num_classes, classes)
+            for dataset in self.val_sets.values():
+                check_categories(dataset.names, config.model.num_classes, classes)
             epoch = steps_per_epoch(self.train_set, config)
             config = self.config = in_steps(config, epoch)
             log.info("%d step(s) an epoch, %g epoch(s)", epoch, config.train.steps / epoch)
@@ -118,6 +120,11 @@ class Trainer:
         self.stop_received = self.load_failed = False
         self.stop_reason: str | None = None
         self.result: pd.DataFrame | None = None
+
+    @property
+    def val_set(self) -> DetectionDataset:
+        """The validation set that ranks checkpoints, the first."""
+        return next(iter(self.val_sets.values()))
 
     @property
     def model(self) -> Detector:

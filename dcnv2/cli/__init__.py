@@ -16,18 +16,20 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from dcnv2 import __version__
+from dcnv2.cli.data import add_data
 from dcnv2.harness.commands import add_harness_commands
+
+if TYPE_CHECKING:
+    from dcnv2.engine.evaluation.errors import Errors
 
 # Import names of the packages that `dcnv2[detection]` installs.
 DETECTION_EXTRA = {
     *("torchvision", "numpy", "PIL", "pycocotools", "jsonargparse", "yaml", "rich", "safetensors"),
     *("tensorboard", "pandas", "tabulate", "matplotlib", "faster_coco_eval"),
 }
-# Number of problems of a data set that `data check` prints.
-SHOWN_PROBLEMS = 50
 # Configuration values. They are removed before parsing: argparse would take a value with a space
 # for a positional argument.
 OVERRIDE = re.compile(r"--(name|output|device|\w+\.[\w.]+)=")
@@ -176,7 +178,7 @@ def build_parser() -> argparse.ArgumentParser:
     text = "run folder to write for a detector; a .safetensors or .pth for layers only"
     sub.add_argument("target", type=Path, help=text)
     add_harness_commands(add)
-    _add_data(add, commands)
+    add_data(add, commands)
     return parser
 
 
@@ -236,53 +238,6 @@ def _add_runs(add: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--checkpoint", help=CHECKPOINT_HELP)
 
 
-def _add_data(add: Callable[..., argparse.ArgumentParser], commands: Any) -> None:
-    parser = commands.add_parser("data", help="Generate, check or convert a data set.")
-    data = parser.add_subparsers(required=True, metavar="COMMAND")
-    sub = add(
-        "shapes",
-        _data_shapes,
-        "Generate the data set of shapes as COCO.",
-        group=data,
-    )
-    sub.add_argument("root", type=Path, help="folder to write to")
-    numbers = {
-        "train": (2000, "number of training images"),
-        "val": (200, "number of validation images"),
-        "size": (128, "side of the images in pixels"),
-        "seed": (0, "another seed gives other pictures"),
-    }
-    for name, (default, text) in numbers.items():
-        text = f"{text}; default: {default}"
-        sub.add_argument(f"--{name}", type=int, default=default, metavar="N", help=text)
-    sub.add_argument(
-        "--classes", type=lambda text: text.split(","), help="comma-separated names; default: all"
-    )
-    sub = add("check", _data_check, "List the problems of a data set in any form.", group=data)
-    sub.add_argument("root", type=Path, help="folder of the data set")
-    sub.add_argument(
-        "split", nargs="*", help="such as train2017, or an annotation file; default: all"
-    )
-    sub.add_argument("--csv", type=Path, help="write the problems to this file, one row each")
-    sub.add_argument("--no-masks", action="store_true", help="ignore segmentations")
-    sub = add("convert", _data_convert, "Write a data set in any form as COCO.", group=data)
-    sub.add_argument(
-        "source", type=Path, metavar="SOURCE", help="folder, or package.module:function"
-    )
-    sub.add_argument("target", type=Path, metavar="TARGET", help="new folder")
-    sub.add_argument("split", nargs="*", help="default: all")
-    sub.add_argument(
-        "--on-bad", choices=("raise", "skip"), default="raise", help="as data.on_bad of a training"
-    )
-    sub = add(
-        "minival",
-        _data_minival,
-        "Split COCO's val2014 into minival and rest.",
-        group=data,
-    )
-    sub.add_argument("root", type=Path, help="folder of COCO 2014, with its annotations/")
-
-
 def _command_names(parser: argparse.ArgumentParser) -> list[str]:
     actions = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     return [name for action in actions for name in action.choices]
@@ -331,6 +286,7 @@ def _eval(options: argparse.Namespace) -> int:
     from dcnv2.engine.config import load_config
     from dcnv2.engine.evaluation.evaluate import check_expected, evaluate_checkpoint
     from dcnv2.engine.training.run_logger import write_result
+    from dcnv2.engine.visualization.worst import draw_worst
 
     words = [f"--eval.evaluator={options.evaluator}"] if options.evaluator else []
     config = load_config(options.config, [*options.overrides, *words])
@@ -344,11 +300,15 @@ def _eval(options: argparse.Namespace) -> int:
     outputs: list[tuple[Path | None, Callable[[Path], object]]] = [
         (options.csv, lambda path: write_table(path, result.row)),
         (options.out, lambda path: write_result(path, result)),
+        (options.out, lambda path: draw_worst(path, result)),
     ]
     status = 0
     try:
         print(result.row.T.to_string(header=False))
-        print(result.scores.per_class.to_string(index=False), flush=True)
+        for name, part in {"": result, **result.others}.items():
+            if part.errors is not None:
+                _print_errors(name, part.errors)
+            print(part.scores.per_class.to_string(index=False), flush=True)
     finally:  # whoever reads the output may be gone
         for path, write in outputs:
             if path is not None:
@@ -360,6 +320,12 @@ def _eval(options: argparse.Namespace) -> int:
     if not options.proposals and result.row["step"].item() == config.train.steps:
         check_expected(result.row, config.eval.expected)
     return status
+
+
+def _print_errors(name: str, errors: Errors) -> None:
+    """Prints precision and recall by class, under the name of their set if there are several."""
+    print(f"\n{name + ', ' if name else ''}scores of at least {errors.threshold:g}, IoU 0.5:")
+    print(errors.per_class.to_string(index=False, na_rep="", float_format="{:.3f}".format))
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -421,60 +387,3 @@ def _convert(options: argparse.Namespace) -> None:
 
     print(convert_detector(options.source, options.target))
     print(f"{options.target}: dcnv2 predict, eval, train and Predictor take this folder")
-
-
-def _data_shapes(options: argparse.Namespace) -> None:
-    from dcnv2.data.shapes import write_shapes
-
-    counts = options.train, options.val, options.size, options.seed
-    print(write_shapes(options.root, *counts, classes=options.classes))
-
-
-def _data_check(options: argparse.Namespace) -> None:
-    from dcnv2.data.folders import find_splits, inspect, open_to_look
-    from dcnv2.data.set_checks import unused_classes
-    from dcnv2.data.whole_files import check_table_path, write_table
-
-    if options.csv is not None:
-        check_table_path(options.csv)
-    datasets, rejected = {}, []
-    for split in options.split or find_splits(options.root):
-        try:
-            datasets[split] = open_to_look(options.root, split, not options.no_masks)
-        except (OSError, ValueError) as error:
-            rejected.append(str(error))
-    if not datasets:
-        raise ValueError("\n".join(rejected))
-    report = inspect(datasets)
-    for table in (report.splits, report.classes):
-        print(table.to_string(index=False, na_rep="", float_format="{:.3f}".format), end="\n\n")
-    for split, dataset in datasets.items():
-        for note in dataset.notes:
-            print(f"{split}: note: {note}")
-        if unused := unused_classes(dataset):
-            print(f"{split}: note: no object of {', '.join(unused)}")
-    shown = report.problems.head(SHOWN_PROBLEMS)
-    for problem in shown.itertuples():
-        print(f"{problem.split}: {problem.kind}: {problem.where}: {problem.what}")
-    if len(report.problems) > len(shown):
-        print(f"and {len(report.problems) - len(shown)} more; --csv=FILE has all")
-    if options.csv is not None:
-        write_table(options.csv, report.problems)
-    if not report.problems.empty:
-        rejected.append(f"{options.root}: {len(report.problems)} problems")
-    if rejected:
-        raise ValueError("\n".join(rejected))
-
-
-def _data_convert(options: argparse.Namespace) -> None:
-    from dcnv2.data.write_coco import convert_to_coco
-
-    for text in convert_to_coco(options.source, options.target, options.split, options.on_bad):
-        print(text)
-
-
-def _data_minival(options: argparse.Namespace) -> None:
-    from dcnv2.data.concat import write_minival
-
-    for path in write_minival(options.root):
-        print(path)

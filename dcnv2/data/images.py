@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, UnidentifiedImageError
 
 SUFFIXES = (
@@ -77,7 +78,8 @@ def to_rgb(image: Image.Image, size: tuple[int, int] | None = None) -> np.ndarra
     CMYK, grey and bilevel become RGB; transparency is dropped. Grey of more than 8 bits keeps the
     8 highest of the bits in use: 8, 10, 12, ... as the brightest pixel needs. So does grey in
     floating point, but below 16 it is taken as 0 to 1 and clipped; NaN is black. Colour of 16 bits
-    keeps its high byte.
+    in a PNG follows the same rule, with the brightest value of all channels; of other files and of
+    loaded images Pillow has only the high byte.
 
     Args:
         image: As Pillow opened or made it.
@@ -96,10 +98,65 @@ def to_rgb(image: Image.Image, size: tuple[int, int] | None = None) -> np.ndarra
 def _to_rgb(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:
     if 0 in image.size:
         raise ValueError("has no pixels")
+    colour = _sixteen_bit_png(image)
+    if colour is not None:
+        turn = _upright_turn(image)
+        stored = colour.shape[1::-1]
+        follow = turn and size in (None, stored[::-1] if turn in _EXCHANGING else stored)
+        picture = Image.fromarray(colour)
+        return np.array(picture.transpose(turn) if turn and follow else picture)
     image = _turned(image, size)
     if image.mode.startswith(("I", "F")):
         return np.repeat(_to_8_bits(np.asarray(image))[..., None], 3, axis=2)
     return np.array(image.convert("RGB"))
+
+
+def array_to_rgb(array: np.ndarray) -> np.ndarray:
+    """Converts an array of pixels to RGB, by the rule of `to_rgb` for its range.
+
+    Args:
+        array: [H, W], or [H, W, C] with 1 to 4 channels: grey, grey and alpha, RGB, RGB and alpha.
+            Booleans are black and white; bytes stay as they are.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        ValueError: no pixels, another shape, or values that are no real numbers.
+    """
+    what = f"{array.dtype} {list(array.shape)}"
+    if array.ndim not in (2, 3) or not array.size:
+        raise ValueError(f"image: wanted pixels [H, W] or [H, W, channels], got {what}")
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if channels > 4:
+        hint = "; the channels come last" if array.shape[0] <= 4 else "; choose three of them"
+        raise ValueError(f"image: wanted 1 to 4 channels, got {what}{hint}")
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"image: wanted numbers, got {what}")
+    array = array.reshape(*array.shape[:2], channels)
+    array = array[..., : 1 if channels < 3 else 3]  # without alpha
+    if array.dtype == bool:
+        array = array * np.uint8(255)
+    elif array.dtype != np.uint8:
+        array = _to_8_bits(array)
+    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
+
+
+def _sixteen_bit_png(image: Image.Image) -> np.ndarray | None:
+    """Returns a PNG in colour, or grey with alpha, of 16 bits as RGB; None for all other images.
+
+    Pillow would reduce it to the high bytes, which are dark if fewer bits are in use.
+    """
+    rawmode = str(image.tile[0].args) if image.format == "PNG" and image.tile else ""
+    if rawmode not in ("RGB;16B", "RGBA;16B", "LA;16B"):
+        return None
+    from torchvision.io import ImageReadMode, decode_png
+
+    image.fp.seek(0)
+    content = torch.frombuffer(bytearray(image.fp.read()), dtype=torch.uint8)
+    image.fp.seek(image.tile[0].offset)
+    pixels = decode_png(content, ImageReadMode.UNCHANGED)
+    return array_to_rgb(pixels.permute(1, 2, 0).numpy())
 
 
 def _turned(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
@@ -116,7 +173,7 @@ def _turned(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
 
 
 def _to_8_bits(grey: np.ndarray) -> np.ndarray:
-    """Returns grey of more than 8 bits as uint8; `to_rgb` has the rule."""
+    """Returns values of any range as uint8; `to_rgb` has the rule."""
     values = np.where(np.isnan(grey), 0, grey).astype(np.float64).clip(min=0)
     brightest = values.max(where=np.isfinite(values), initial=0)
     if np.issubdtype(grey.dtype, np.floating) and brightest < UNIT_SCALE_LIMIT:

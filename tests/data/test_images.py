@@ -3,6 +3,8 @@
 
 import os
 import socket
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -250,3 +252,48 @@ def test_png_of_one_and_of_many_blocks(tmp_path, width):
     with Image.open(tmp_path / "a.png") as image:
         image.verify()
     assert np.array_equal(read_rgb(tmp_path / "a.png"), pixels)
+
+
+def _deep_png(path, pixels, exif=b""):
+    """Writes uint16 [H, W, C] as a PNG, which Pillow cannot."""
+    height, width, channels = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    kind = {2: 4, 3: 2, 4: 6}[channels]
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)),
+        *([(b"eXIf", exif)] if exif else []),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    parts = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_deep_colour_keeps_the_highest_bits_in_use(tmp_path, rgb, bits, channels):
+    """Of 12 bits, the high byte alone would be almost black."""
+    whole = np.concatenate([rgb, rgb[..., :1]], axis=2)[..., :channels]
+    deep = whole.astype(np.uint16) << (bits - 8)
+    deep[..., -1] = 0xFFFF if channels != 3 else deep[..., -1]  # opaque
+    path = tmp_path / "deep.png"
+    _deep_png(path, deep)
+    expected = rgb if channels > 2 else np.stack([rgb[..., 0]] * 3, axis=-1)
+    assert np.array_equal(read_rgb(path), expected)
+    with Image.open(path) as image:
+        assert np.array_equal(to_rgb(image), expected)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(BadImageError, match=r"deep\.png: broken image"):
+        read_rgb(path)
+
+
+def test_deep_colour_follows_its_orientation(tmp_path, rgb):
+    exif = Image.Exif()
+    exif[ORIENTATION_TAG] = 6
+    path = tmp_path / "deep.png"
+    _deep_png(path, rgb.astype(np.uint16) << 4, exif.tobytes()[6:])
+    assert np.array_equal(read_rgb(path), _upright(rgb, 6))
+    assert np.array_equal(read_rgb(path, (WIDTH, HEIGHT)), rgb), "annotated as stored"

@@ -110,5 +110,53 @@ def test_a_file_and_its_pillow_image_are_the_same_tensor(tmp_path, mode):
 
 def test_images_without_pixels_are_rejected():
     for nothing in (Image.new("RGB", (0, 5)), np.zeros((0, 5, 3), np.uint8)):
-        with pytest.raises(ValueError, match=r"no pixels|wanted uint8"):
+        with pytest.raises(ValueError, match=r"no pixels|wanted pixels"):
             as_tensor(nothing)
+
+
+@pytest.mark.parametrize("kind", ["array", "tensor"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rgb: rgb,
+        lambda rgb: rgb.astype(np.float32) / 255,
+        lambda rgb: rgb.astype(np.float64),
+        lambda rgb: rgb.astype(np.uint16) << 4,
+        lambda rgb: np.concatenate([rgb, rgb[..., :1]], axis=2),
+    ],
+)
+def test_pixels_of_any_range_are_the_same_picture(kind, change):
+    rgb = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    rgb[0, 0, 1] = 255
+    pixels = change(rgb)
+    image = torch.from_numpy(pixels).permute(2, 0, 1) if kind == "tensor" else pixels
+    assert np.array_equal(as_tensor(image).permute(1, 2, 0).numpy(), rgb)
+
+
+def test_grey_and_bilevel_pixels_become_rgb():
+    grey = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    for pixels in (grey, grey[..., None], np.stack([grey, 255 - grey], axis=-1)):
+        assert np.array_equal(as_tensor(pixels).numpy(), np.stack([grey] * 3))
+    assert as_tensor(grey > 2)[0].tolist() == [[0, 0, 0], [255, 255, 255]]
+    half = torch.full((3, 2, 2), 0.5, dtype=torch.bfloat16, requires_grad=True)
+    assert as_tensor(half).unique().tolist() == [128]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (
+            np.zeros((3, 20, 30), np.uint8),
+            r"got uint8 \[3, 20, 30\]; the channels come last",
+        ),
+        (np.zeros((20, 30, 7), np.uint16), r"uint16 \[20, 30, 7\]; choose three of them"),
+        (np.zeros((1, 3, 20, 30)), r"wanted pixels \[H, W\] or \[H, W, channels\]"),
+        (np.zeros((2, 2, 3), complex), "wanted numbers, got complex128"),
+        (np.full((2, 2), "x"), "wanted numbers, got <U1"),
+        (torch.zeros(20, 30, 3), r"a tensor \[C, H, W\] with 1 to 4 channels, got \[20, 30, 3\]"),
+        (torch.zeros(20, 30), r"a tensor \[C, H, W\]"),
+    ],
+)
+def test_what_is_no_picture_is_named(pixels, message):
+    with pytest.raises(ValueError, match=message):
+        as_tensor(pixels)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import json
 import logging
 import re
@@ -19,8 +20,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from dcnv2.data import video
 from dcnv2.data.dataset import DetectionDataset
-from dcnv2.data.images import SUFFIXES, BadImageError, read_rgb, to_rgb
+from dcnv2.data.images import SUFFIXES, BadImageError, array_to_rgb, read_rgb, to_rgb
 from dcnv2.data.whole_files import make_folder, write_table
 from dcnv2.engine.config import RunConfig, load_config
 from dcnv2.engine.config.loading import is_weights_file
@@ -89,7 +91,9 @@ class Predictor:
         """Detects objects in one image or in a batch of images.
 
         Args:
-            images: files, Pillow images, uint8 arrays [H, W, 3] or uint8 tensors [3, H, W], in RGB.
+            images: files, Pillow images, arrays [H, W] or [H, W, C], or tensors [C, H, W], with 1
+                to 4 channels: grey, grey and alpha, RGB, RGB and alpha. Values that are not bytes
+                are reduced as those of files: see `dcnv2.data.images.to_rgb`.
 
         Returns:
             One dict per image with `boxes` [K, 4] (x1, y1, x2, y2 in pixels), `labels` [K] from 1,
@@ -123,21 +127,22 @@ def as_tensor(image: str | Path | Image.Image | np.ndarray | Tensor) -> Tensor:
 
     Raises:
         BadImageError: a file is missing or damaged, or an image has no pixels.
-        ValueError: an array or tensor has another shape or dtype, or it is something else.
+        ValueError: an array or tensor has another shape, or it is something else.
     """
     if isinstance(image, str | Path):
         image = read_rgb(image)
     elif isinstance(image, Image.Image):
         image = to_rgb(image)
-    if isinstance(image, np.ndarray):
-        image = torch.from_numpy(np.ascontiguousarray(image))
-        image = image.permute(2, 0, 1) if image.ndim == 3 else image
-    if not isinstance(image, Tensor):
+    if isinstance(image, Tensor):
+        if image.ndim != 3 or not 1 <= image.shape[0] <= 4:
+            shape = list(image.shape)
+            raise ValueError(f"image: wanted a tensor [C, H, W] with 1 to 4 channels, got {shape}")
+        image = image.detach().cpu()
+        image = image.float() if image.dtype == torch.bfloat16 else image
+        image = image.permute(1, 2, 0).numpy()
+    if not isinstance(image, np.ndarray):
         raise ValueError(f"image: wanted a file, image, array or tensor, got {reprlib.repr(image)}")
-    if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8 or not image.numel():
-        shape, dtype = list(image.shape), image.dtype
-        raise ValueError(f"image: wanted uint8 [3, H, W] or array [H, W, 3], got {dtype} {shape}")
-    return image.contiguous()
+    return torch.from_numpy(array_to_rgb(image)).permute(2, 0, 1).contiguous()
 
 
 def prediction_sheet(
@@ -162,8 +167,8 @@ def prediction_sheet(
     return predicted, truth
 
 
-def find_images(sources: Sequence[str | Path]) -> list[Path]:
-    """Returns the image files of files, folders and glob patterns.
+def find_images(sources: Sequence[str | Path], videos: bool = False) -> list[Path]:
+    """Returns the image files of files, folders and glob patterns, and the videos if wanted.
 
     The files of a folder or pattern are sorted by name, numbers by value. Hidden files are left
     out, such as the `._*.jpg` that macOS writes.
@@ -172,6 +177,7 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
         FileNotFoundError: a folder or pattern has no images.
     """
     found: list[Path] = []
+    suffixes = (*SUFFIXES, *video.SUFFIXES) if videos else SUFFIXES
     for source in sources:
         path = Path(source)
         if path.is_dir():
@@ -181,9 +187,9 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
         else:
             found.append(path)
             continue
-        images = [p for p in matches if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
+        images = [p for p in matches if p.suffix.lower() in suffixes and p.name[0] != "."]
         if not images:
-            known = ", ".join(sorted(SUFFIXES))
+            known = ", ".join(sorted(suffixes))
             raise FileNotFoundError(
                 f"{source}: no images found (names that end in {known}); a pattern such as "
                 "'folder/**/*.jpg' also finds those in folders below"
@@ -205,10 +211,11 @@ def predict_files(
     checkpoint: str | Path | None = None,
     overlays: bool = True,
 ) -> Iterator[tuple[Path, str]]:
-    """Detects objects in image files.
+    """Detects objects in image files, and in the frames of video files.
 
     Writes `<name>.png` with the detections of at least `eval.draw_threshold`; repeated names, and
-    those of inputs in the same folder, get a number. At the end writes `detections.json`, in COCO's
+    those of inputs in the same folder, get a number. Frames are `<name>_000001.png` and so on, and
+    `<file>#1` in the tables. At the end writes `detections.json`, in COCO's
     format with images, categories with the ids of the training data and scored annotations, and
     `detections.csv`, one row per detection. Each file is written completely or not at all.
 
@@ -229,27 +236,27 @@ def predict_files(
             results of the others are written.
         OSError: a file could not be written; the message names it.
     """
-    files = find_images(sources)
+    files = find_images(sources, videos=True)
     make_folder(out)
     threshold = config.eval.draw_threshold
     predictor = Predictor(config, checkpoint, threshold, config.device)
     document = _document(predictor)
     written = {out / file.name for file in files if file.parent.resolve() == out.resolve()}
     skipped: list[str] = []
-    for begin in range(0, len(files), config.eval.batch_size):
-        batch = list(_read(files[begin : begin + config.eval.batch_size], skipped))
-        results = predictor.detect([image for _, image in batch]) if batch else []
-        for (file, image), result in zip(batch, results, strict=True):
-            _add_result(document, file, image, result)
-            picture = file
+    read = _read(files, skipped)
+    while batch := list(itertools.islice(read, config.eval.batch_size)):
+        results = predictor.detect([image for *_, image in batch])
+        for (name, stem, image), result in zip(batch, results, strict=True):
+            _add_result(document, name, image, result)
+            picture = Path(name)
             if overlays:
-                picture = _unused(out / f"{file.stem}.png", written)
+                picture = _unused(out / f"{stem}.png", written)
                 write_picture(picture, draw(image, result, predictor.names, threshold))
             counts = Counter(predictor.names[label - 1] for label in result["labels"].tolist())
             words = ", ".join(f"{count} {name}" for name, count in counts.most_common())
             yield picture, words or f"nothing with a score of at least {threshold:g}"
     rest = "nothing was detected"
-    if len(skipped) < len(files):
+    if document["images"]:
         rest = f"{out / 'detections.json'} has the others"
         write_atomically(out / "detections.json", json.dumps(document))
         write_table(out / "detections.csv", _table(document))
@@ -258,11 +265,15 @@ def predict_files(
         raise BadImageError(f"{len(skipped)} of {len(files)} files were skipped; {rest}:{lines}")
 
 
-def _read(files: Sequence[Path], skipped: list[str]) -> Iterator[tuple[Path, Tensor]]:
-    """Yields the files that are intact images, as tensors; adds a line for each other file."""
+def _read(files: Sequence[Path], skipped: list[str]) -> Iterator[tuple[str, str, Tensor]]:
+    """Yields name, stem and pixels of images and frames; adds a line for each damaged file."""
     for file in files:
         try:
-            yield file, as_tensor(file)
+            if file.suffix.lower() not in video.SUFFIXES:
+                yield str(file), file.stem, as_tensor(file)
+                continue
+            for number, frame in enumerate(video.read_frames(file), start=1):
+                yield f"{file}#{number}", f"{file.stem}_{number:06d}", as_tensor(frame)
         except BadImageError as error:
             log.warning("skipped %s", error)
             skipped.append(str(error))
@@ -275,14 +286,12 @@ def _document(predictor: Predictor) -> dict[str, Any]:
 
 
 def _add_result(
-    document: dict[str, Any], file: Path, image: Tensor, result: dict[str, Tensor]
+    document: dict[str, Any], name: str, image: Tensor, result: dict[str, Tensor]
 ) -> None:
     """Adds an image and its detections to a COCO document."""
     image_id = len(document["images"]) + 1
     height, width = image.shape[1:]
-    document["images"].append(
-        {"id": image_id, "file_name": str(file), "width": width, "height": height}
-    )
+    document["images"].append({"id": image_id, "file_name": name, "width": width, "height": height})
     ids = [category["id"] for category in document["categories"]]
     for entry in coco_results(image_id, result, ids):
         number = len(document["annotations"]) + 1

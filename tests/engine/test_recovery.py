@@ -152,7 +152,7 @@ def test_the_best_checkpoint_outlives_newer_ones(shapes, tmp_path, monkeypatch):
         numbers = {"mask_AP": next(results)}
         return Result(pd.DataFrame([numbers]), Scores(numbers), [])
 
-    monkeypatch.setattr("dcnv2.engine.training.hooks.evaluate", scored)
+    monkeypatch.setattr("dcnv2.engine.evaluation.evaluate.evaluate", scored)
     # Checkpoints are written because results need them, not because they are due.
     options = {"steps": 5, "eval_every": 1, "checkpoint_every": 9, "keep_checkpoints": 1}
     config = toy_config(shapes, tmp_path, train=options)

@@ -119,8 +119,8 @@ def test_averages_have_buffers_too(shapes, tmp_path):
 
 def test_the_average_is_evaluated_and_drawn(shapes, tmp_path, monkeypatch):
     trainer = Trainer(toy_config(shapes, tmp_path, train={"ema_decay": 0.5, "steps": 1}))
-    evaluated, used = hooks.evaluate, []
-    monkeypatch.setattr(hooks, "evaluate", lambda *ops: used.append(ops[0]) or evaluated(*ops))
+    evaluated, used = hooks.evaluate_sets, []
+    monkeypatch.setattr(hooks, "evaluate_sets", lambda *o: used.append(o[0]) or evaluated(*o))
     monkeypatch.setattr(hooks, "prediction_sheet", lambda *ops: (used.append(ops[0]) or [], []))
     trainer.run()
     assert len(used) == 2

@@ -91,7 +91,7 @@ def _scored(values):
 def test_patience_ends_a_run_and_outlives_an_interruption(make_config, monkeypatch):
     options = {"steps": 9, "eval_every": 1, "patience": 2, "checkpoint_every": 9}
     config = make_config(train=options)
-    score = "dcnv2.engine.training.hooks.evaluate"
+    score = "dcnv2.engine.evaluation.evaluate.evaluate"
 
     class Interrupt(Hook):
         def after_step(self, trainer, values):

@@ -271,9 +271,9 @@ def test_damaged_initial_weights_are_named(tmp_path, suffix, harm):
     path = tmp_path / f"weights{suffix}"
     (save_file if suffix == ".safetensors" else torch.save)({"weight": torch.ones(9)}, path)
     HARMS[harm](path)
-    with pytest.raises(ValueError, match=r"weights\.\w+ (is damaged|holds a list)"):
+    with pytest.raises(ValueError, match=r"weights\.\w+ is (damaged|no file of weights)"):
         read_weights(path)
-    with pytest.raises(ValueError, match=r"weights\.\w+ (is damaged|holds a list)"):
+    with pytest.raises(ValueError, match=r"weights\.\w+ is (damaged|no file of weights)"):
         load_imagenet_weights([nn.Linear(1, 1)], "resnet50", str(path))
 
 

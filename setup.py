@@ -88,8 +88,8 @@ class BuildLibraries(Command):
 class BuildHarness(Command):
     """Copy the test suites into the wheel, inside the package; an editable install has its own.
 
-    A copy, not `package_dir`: with a mapping, setuptools makes editable installs through an import
-    hook, which type checkers do not see.
+    A copy, not `package_dir`: that would list every folder as a package, and make the suites of an
+    editable install importable by two names.
     """
 
     description = "copy the test suites into dcnv2/harness"
@@ -123,7 +123,9 @@ class BuildHarness(Command):
         return [str(p) for p in kept if not {"coco", "sanitizers", "emulator"} & {*p.parts}]
 
     def get_outputs(self):
-        """The files of a built package."""
+        """The files of a built package; an editable install gets none."""
+        if self.editable_mode:
+            return []
         harness = Path(self.build_lib) / "dcnv2" / "harness"
         return [str(harness / source) for source in self.get_source_files()]
 

@@ -280,7 +280,8 @@ def test_mask_0_removes_a_tap(target, problem):
         identity_tolerance(problem), masked, run_with(target, problem, names, weight=weight)
     )
     slope = _by_group(masked["grad_offset"], problem.deform_groups)
-    assert not slope[:, :, 2 * tap : 2 * tap + 2].any()
+    removed = slope[:, :, 2 * tap : 2 * tap + 2]
+    assert not removed.any(), "grad_offset: not zero at a tap whose mask is 0"
 
 
 @pytest.mark.parametrize("distance", [1e4, -1e4, 1e20, -math.inf])
@@ -296,5 +297,7 @@ def test_beyond_the_border_is_zero(target, problem, distance):
     removed = run_with(target, problem, mask=mask.flatten(1, 2))
     assert_within(identity_tolerance(problem), far, removed, "output", "grad_input", "grad_weight")
     points = _by_group(far["grad_offset"], problem.deform_groups)
-    assert not points[:, :, 2 * tap : 2 * tap + 2].any()
-    assert not _by_group(far["grad_mask"], problem.deform_groups)[:, :, tap].any()
+    slope, value = points[:, :, 2 * tap : 2 * tap + 2], far["grad_mask"]
+    assert not slope.any(), "grad_offset: not zero at a point far outside"
+    outside = _by_group(value, problem.deform_groups)[:, :, tap]
+    assert not outside.any(), "grad_mask: not zero at a point far outside"

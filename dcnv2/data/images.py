@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".apng", ".bmp", ".gif", ".ppm", ".pgm"),
@@ -147,8 +147,11 @@ def _sixteen_bit_png(image: Image.Image) -> np.ndarray | None:
 
     Pillow would reduce it to the high bytes, which are dark if fewer bits are in use.
     """
-    rawmode = str(image.tile[0].args) if image.format == "PNG" and image.tile else ""
-    if rawmode not in ("RGB;16B", "RGBA;16B", "LA;16B"):
+    if not isinstance(image, ImageFile.ImageFile) or image.format != "PNG":
+        return None
+    if image.fp is None or not image.tile:  # already loaded
+        return None
+    if str(image.tile[0].args) not in ("RGB;16B", "RGBA;16B", "LA;16B"):
         return None
     from torchvision.io import ImageReadMode, decode_png
 

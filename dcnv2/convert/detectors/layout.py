@@ -135,7 +135,7 @@ def _mask_head(tensors: Mapping[str, Tensor], pyramid: bool) -> dict[str, Any]:
 
 def _convolutions(tensors: Mapping[str, Tensor], head: str) -> list[int]:
     """Widths of the convolutions of a head, in order."""
-    widths = []
+    widths: list[int] = []
     while (weight := tensors.get(f"{head}.{len(widths)}.0.weight")) is not None:
         widths.append(weight.shape[0])
     return widths

@@ -28,7 +28,7 @@ def in_steps(config: RunConfig, steps_per_epoch: int) -> RunConfig:
     def steps(epochs: float) -> int:
         return max(round(epochs * steps_per_epoch), 1)
 
-    lengths = {}
+    lengths: dict[str, Any] = {}
     if train.epochs is not None:
         lengths["steps"] = steps(train.epochs)
     if train.eval_epochs is not None:

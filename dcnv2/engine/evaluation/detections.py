@@ -55,8 +55,7 @@ def _run(
     model: nn.Module, images: list[Tensor], options: EvalConfig | None
 ) -> list[dict[str, Any]]:
     """Runs a detector, ours or torchvision's, in evaluation mode; results as of `predict`."""
-    ours = isinstance(model, Detector)
-    if not ours:
+    if not isinstance(model, Detector):
         outputs = model(images)
     elif options is not None and has_views(options):
         outputs = detect_in_views(model, images, options)

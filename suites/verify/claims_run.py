@@ -76,10 +76,17 @@ class _Plugin:
         if sys.stderr.isatty():
             print("\r".ljust(79), end="\r", file=sys.stderr, flush=True)
         if self.run.target is not None:
-            self.run.cases = list(self.run.target.session.recorder.cases.values())
+            begun = self.run.target.session.recorder.cases
+            self.run.cases = [begun.get(i.nodeid) or _not_begun(i) for i in session.items]
 
     def pytest_keyboard_interrupt(self, excinfo):
         self.run.interrupted = True
+
+
+def _not_begun(item) -> Case:
+    """The case of a check that an interrupted run did not reach."""
+    claim = item.originalname.removeprefix("test_").replace("_", " ")
+    return Case(claim, outcome="not reached")
 
 
 def run_claims(

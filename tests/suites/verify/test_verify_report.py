@@ -3,6 +3,7 @@
 
 import json
 import runpy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from suites.backends.registry import get_backend
 from suites.claims.recorder import Case, Evaluation
 from suites.claims.session import CheckedTarget, Session
 from suites.problems.problem import ConvProblem
-from suites.verify import bench_report, report
+from suites.verify import bench_report, claims_run, report
 from suites.verify.command import as_module, prepare, write_skeleton
 from suites.verify.script import script
 from suites.verify.verdicts import in_words, verdicts
@@ -69,6 +70,15 @@ def test_what_was_not_reached_is_never_a_verdict():
         "HOLDS: all 3 claims that were checked (1 unsupported, 2 not reached, 2 checked in part)"
     )
     assert _report(cases[4:]).headline.startswith("NOTHING WAS CHECKED")
+
+
+def test_checks_that_an_interrupted_run_did_not_begin_are_not_reached():
+    item = SimpleNamespace(nodeid="a", originalname="test_linear_in")
+    plugin = claims_run._Plugin()
+    plugin.run.target = _target("right")
+    plugin.pytest_sessionfinish(SimpleNamespace(items=[item]))
+    (verdict,) = verdicts(plugin.run.cases)
+    assert (verdict.claim, verdict.verdict) == ("linear in", "not reached")
 
 
 def test_the_screen_has_the_failure_its_problem_and_the_command():

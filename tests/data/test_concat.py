@@ -125,7 +125,7 @@ def test_check_prints_tables_and_writes_problems(tmp_path, capsys, monkeypatch):
     assert problems[["split", "kind"]].to_numpy().tolist() == [["train", "zero-area box"]]
     shutil.rmtree(root / "images" / "val")
     assert cli.main(["data", "check", str(root), "val"]) == 1
-    monkeypatch.setattr(cli, "SHOWN_PROBLEMS", 0)
+    monkeypatch.setattr("dcnv2.cli.data.SHOWN_PROBLEMS", 0)
     assert cli.main(["data", "check", str(root), "train"]) == 1
     assert "and 1 more; --csv" in capsys.readouterr().out
 

@@ -91,6 +91,15 @@ def test_empty_and_missing_label_files_are_pictures_without_objects(tmp_path):
     assert len(dataset) == 3
     (note,) = dataset.notes
     assert note == "1 picture, such as c.png, without a label file: taken as without objects"
+
+
+def test_label_files_without_a_picture_are_counted(tmp_path):
+    ultralytics(tmp_path)
+    text(tmp_path / "labels/val/classes.txt", "cat\n")
+    assert not open_dataset(tmp_path, "val", masks=False).notes
+    text(tmp_path / "labels/val/lost.txt", GOOD)
+    (note,) = open_dataset(tmp_path, "val", masks=False).notes
+    assert note == "1 label file, such as lost.txt, without a picture: left out"
     for file in (tmp_path / "labels/val").iterdir():
         file.unlink()
     with pytest.raises(ValueError, match=r"no picture of 'val' has a label file, such as .*a\.txt"):

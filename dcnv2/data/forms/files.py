@@ -122,7 +122,6 @@ def pictures_in(folder: Path) -> list[Path]:
     )
 
 
-def file_number(paths: Sequence[Path]) -> str:
+def file_number(paths: Sequence[Path], noun: str = "picture") -> str:
     """Says how many files are meant, with an example: '3 pictures, such as a.jpg'."""
-    noun = "picture" if len(paths) == 1 else "pictures"
-    return f"{len(paths)} {noun}, such as {paths[0].name}"
+    return f"{len(paths)} {noun}{'s' * (len(paths) > 1)}, such as {paths[0].name}"

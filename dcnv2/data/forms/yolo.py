@@ -63,6 +63,9 @@ def read_yolo(root: Path, split: str, masks: bool, limit: int | None = None) -> 
     if unlabelled:
         text = f"{file_number(unlabelled)}, without a label file: taken as without objects"
         result.notes.append(text)
+    if unused := _labels_without_picture(files):
+        text = f"{file_number(unused, 'label file')}, without a picture: left out"
+        result.notes.append(text)
     return result
 
 
@@ -77,6 +80,16 @@ def label_file(picture: Path) -> Path:
                 return path
             break
     return picture.with_suffix(".txt")
+
+
+def _labels_without_picture(files: list[Path]) -> list[Path]:
+    """Returns the label files of these pictures' folders whose names no picture has."""
+    unused: list[Path] = []
+    for labels, pictures in sorted({(label_file(file).parent, file.parent) for file in files}):
+        if labels != pictures and labels.is_dir():
+            used = {path.stem for path in pictures.iterdir()} | {"classes"}  # names, by labelImg
+            unused += sorted(path for path in labels.glob("*.txt") if path.stem not in used)
+    return unused
 
 
 def _short(file: Path, root: Path) -> str:

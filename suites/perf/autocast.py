@@ -91,7 +91,7 @@ def measure(layers: Iterable[Layer], device: str, budget_s: float | None = None)
                 problem = passes(name, layer, values, grad, half)
                 with computing_in(torch.float32 if compute == "fp32" else None):
                     assert problem.forward().dtype == DTYPES[half]
-                    off = relative_errors(problem, expected)
+                    off = relative_errors(named_results(problem), expected)
                     times = {
                         f"{which}_ms": timer.median_ms(getattr(problem, which), cold=True)
                         for which in PASSES

@@ -2,6 +2,7 @@
 """Results against float64: every implementation is checked before it is timed."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -38,13 +39,15 @@ def conv_reference(problem: LayerPasses) -> dict[str, Tensor]:
     return named_results(Passes(lambda: call(problem.layer, operands), operands, grad_output))
 
 
-def relative_errors(passes: Passes, expected: dict[str, Tensor]) -> dict[str, float]:
-    """Relative L2 error of the output and of each gradient.
+def relative_errors(
+    results: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> dict[str, float]:
+    """Relative L2 error of each result: the output, gradients.
 
     `expected` may hold only the first images or rois: the gradients of the others must be zero.
     """
     errors = {}
-    for name, value in named_results(passes).items():
+    for name, value in results.items():
         value, wanted = value.double(), expected[name]
         if name == "output":
             value = value[: len(wanted)]

@@ -8,7 +8,7 @@ from suites.perf.float64_check import (
     relative_errors,
 )
 from suites.perf.implementations import IMPLEMENTATIONS
-from suites.perf.problems import DTYPES, LayerPasses, matmul_mode
+from suites.perf.problems import DTYPES, LayerPasses, matmul_mode, named_results
 
 OURS = ("dcnv2", "portable")
 _CHECKED_ROIS = 8
@@ -22,7 +22,7 @@ def test_layer_is_right(variant, selection, rows):
         )
         problem.grad_output[1:] = 0  # only the first image is checked
         assert problem.grad_output.dtype == DTYPES[dtype]
-        errors = relative_errors(problem, conv_reference(problem))
+        errors = relative_errors(named_results(problem), conv_reference(problem))
     _check((layer.name, name, dtype, layout), errors, conv_tolerance(layer, dtype), rows)
 
 
@@ -30,7 +30,7 @@ def test_pool_is_right(pool_variant, rows):
     case = pool_variant
     problem = case.problem(case.device)
     problem.grad_output[_CHECKED_ROIS:] = 0
-    errors = relative_errors(problem, problem.reference(_CHECKED_ROIS))
+    errors = relative_errors(named_results(problem), problem.reference(_CHECKED_ROIS))
     tolerance = pool_tolerance(case.load.width, case.dtype)
     _check((case.name, case.implementation, case.dtype, case.layout), errors, tolerance, rows)
 

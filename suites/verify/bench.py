@@ -17,18 +17,20 @@ from dcnv2.harness import UsageError
 from suites.backends.registry import Backend
 from suites.claims.budget import seconds
 from suites.perf.device_timer import DeviceTimer, percentiles
-from suites.perf.float64_check import conv_tolerance
-from suites.perf.implementations import IMPLEMENTATIONS, Implementation, torchvision_conv
+from suites.perf.float64_check import conv_reference, conv_tolerance, relative_errors
+from suites.perf.implementations import IMPLEMENTATIONS, Implementation
 from suites.perf.layers import SETS, Layer
 from suites.perf.memory import workspace_mib
-from suites.perf.problems import LayerPasses, matmul_mode
+from suites.perf.problems import DTYPES, LayerPasses, matmul_mode
 from suites.problems.problem import ConvProblem
 from suites.verify import bench_report
 from suites.verify.bench_report import Row
 from suites.verify.command import as_module, prepare
 from suites.verify.origin import origin
 
-LABELS = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+NAMES = {label: str(dtype).removeprefix("torch.") for label, dtype in DTYPES.items()}
+# float32 is measured without TF32.
+LABELS = {name: label for label, name in NAMES.items() if label != "tf32"}
 BESIDE = ("dcnv2", "torchvision", "conv2d")
 
 
@@ -92,8 +94,7 @@ def _implementations(spec: str, backend: Backend) -> dict[str, Implementation]:
     def unsupported(layer: Layer, dtype: str, device: str) -> str | None:
         sizes = {k: v for k, v in asdict(layer).items() if k not in ("name", "net")}
         optional = {name: name not in lacking for name in ("mask", "bias")}
-        name = next(name for name, label in LABELS.items() if label == dtype)
-        return backend.supports(ConvProblem(**sizes, **optional, dtype=name), device)
+        return backend.supports(ConvProblem(**sizes, **optional, dtype=NAMES[dtype]), device)
 
     gradients = getattr(backend, "gradients", True)
     tested = _Tested(spec, call, unsupported, lacking=lacking, gradients=gradients)
@@ -153,27 +154,13 @@ def _measured(
 
 
 def _wrong(problem: LayerPasses, passes: str, tolerance: float) -> str:
-    """Which results of the first image differ from torchvision's in float64, and by how much."""
-    problem.grad_output[1:] = 0
-    layer = problem.layer
-    exact = {
-        name: (t if name in ("weight", "bias") else t[:1]).detach().double().requires_grad_()
-        for name, t in problem.operands.items()
-    }
-    operands = {name: exact.get(name) for name in ConvProblem.operand_names}
-    window = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
-    out = torchvision_conv()(**operands, **window)
+    """Which results differ from torchvision's in float64, and by how much."""
+    problem.grad_output[1:] = 0  # only the first image is checked
     if passes == "forward":
-        got, want = {"output": problem.forward()}, {"output": out}
+        got = {"output": problem.forward()}
     else:
-        names = [f"grad_{name}" for name in exact]
-        grads = torch.autograd.grad(out, list(exact.values()), problem.grad_output[:1].double())
+        names = (f"grad_{name}" for name in problem.operands)
         got = dict(zip(names, problem.backward(), strict=True))
-        want = dict(zip(names, grads, strict=True))
-    off = []
-    for name, value in got.items():
-        error = value.detach()[: len(want[name])].double() - want[name]
-        ratio = (error.norm() / want[name].norm()).item()
-        if not ratio <= tolerance:
-            off.append(f"{name} by {ratio:.2g}")
+    errors = relative_errors(got, conv_reference(problem))
+    off = [f"{name} by {ratio:.2g}" for name, ratio in errors.items() if not ratio <= tolerance]
     return f"wrong: relative error of {', '.join(off)}, allowed {tolerance:.2g}" if off else ""

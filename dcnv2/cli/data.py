@@ -40,7 +40,7 @@ def add_data(add: Callable[..., argparse.ArgumentParser], commands: Any) -> None
     sub.add_argument(
         "--classes", type=lambda text: text.split(","), help="comma-separated names; default: all"
     )
-    sub = add("check", _data_check, "List the problems of a data set in any form.", group=data)
+    sub = add("check", _data_check, "List the problems of a data set in any format.", group=data)
     sub.add_argument("root", type=Path, help="folder of the data set")
     sub.add_argument(
         "split", nargs="*", help="such as train2017, or an annotation file; default: all"
@@ -56,7 +56,7 @@ def add_data(add: Callable[..., argparse.ArgumentParser], commands: Any) -> None
         "--config", dest="run_config", help="whose augmentation is drawn; default: flips"
     )
     sub.add_argument("--no-masks", action="store_true", help="ignore segmentations")
-    sub = add("convert", _data_convert, "Write a data set in any form as COCO.", group=data)
+    sub = add("convert", _data_convert, "Write a data set in any format as COCO.", group=data)
     sub.add_argument(
         "source", type=Path, metavar="SOURCE", help="folder, or package.module:function"
     )

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from dcnv2.convert.array_pickles import load_arrays
 from dcnv2.convert.checkpoints import convert_state_dict, sources_of, unwrap
-from dcnv2.convert.detectors.forms import form_of
-from dcnv2.convert.file_forms import looks_like
+from dcnv2.convert.detectors.origins import origin_of
+from dcnv2.convert.file_formats import looks_like
 
 _ARRAYS = ("_reconstruct", "scalar")
 _CODE = re.compile(r"(?:Unsupported global|Trying to load unsupported GLOBAL|reduce|class).*")
@@ -44,9 +44,9 @@ def convert_file(source: str | Path, target: str | Path) -> str:
         raise ValueError(f"{source}: {error}") from error
     save_weights(after, target)
     renamed = [f"  {name}" for name in after if name not in before]
-    form = form_of(before)
-    if form is not None and form.project is not None:
-        renamed.append(f"{source} looks like {form.text}: {form.taken}")
+    origin = origin_of(before)
+    if origin is not None and origin.project is not None:
+        renamed.append(f"{source} looks like {origin.text}: {origin.taken}")
     known = ", ".join(sources_of(before)) or "no deformable layers"
     count = sum(name not in before for name in after)
     lines = [f"{source}: {len(before)} tensors, {known}", f"{target}: {count} new names"]
@@ -174,9 +174,9 @@ def _as_tensors(content: Any) -> Any:
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:
-    form = looks_like(path)
-    if form is not None:
-        return ValueError(f"{path} is no file of weights: it looks like {form}")
+    likely = looks_like(path)
+    if likely is not None:
+        return ValueError(f"{path} is no file of weights: it looks like {likely}")
     text = str(error).rpartition("WeightsUnpickler error:")[2]
     reason = f"{type(error).__name__}: {_first_sentence(text)}".removesuffix(": ")
     return ValueError(f"{path} is damaged, or not a file of torch.save or safetensors ({reason})")

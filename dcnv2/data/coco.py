@@ -22,7 +22,7 @@ from dcnv2.data.coco_fields import (
     read_fields,
 )
 from dcnv2.data.dataset import DetectionDataset
-from dcnv2.data.forms.files import find_picture
+from dcnv2.data.formats.files import find_picture
 from dcnv2.data.images import probe_all
 from dcnv2.data.segmentation import box_code, encode
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dcnv2.data.forms.likeness import likeness
+from dcnv2.data.formats.likeness import likeness
 from dcnv2.data.polygons import finite
 
 log = logging.getLogger("dcnv2")

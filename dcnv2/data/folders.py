@@ -11,15 +11,15 @@ import pandas as pd
 
 from dcnv2.data.coco import SPLITS, CocoDataset, coco_splits, locate
 from dcnv2.data.dataset import DetectionDataset
-from dcnv2.data.forms.cvat import FILE as CVAT_FILE
-from dcnv2.data.forms.cvat import cvat_splits, read_cvat
-from dcnv2.data.forms.likeness import folder_likeness
-from dcnv2.data.forms.python_source import SPEC, read_source
-from dcnv2.data.forms.records import RecordDataset, Split
-from dcnv2.data.forms.voc import read_voc
-from dcnv2.data.forms.voc_layout import voc_splits
-from dcnv2.data.forms.yolo import read_yolo
-from dcnv2.data.forms.yolo_layout import yolo_splits
+from dcnv2.data.formats.cvat import FILE as CVAT_FILE
+from dcnv2.data.formats.cvat import cvat_splits, read_cvat
+from dcnv2.data.formats.likeness import folder_likeness
+from dcnv2.data.formats.python_source import SPEC, read_source
+from dcnv2.data.formats.records import RecordDataset, Split
+from dcnv2.data.formats.voc import read_voc
+from dcnv2.data.formats.voc_layout import voc_splits
+from dcnv2.data.formats.yolo import read_yolo
+from dcnv2.data.formats.yolo_layout import yolo_splits
 from dcnv2.data.set_checks import set_problems
 
 SMALL_AREA, LARGE_AREA = 32**2, 96**2
@@ -27,12 +27,12 @@ SMALL_AREA, LARGE_AREA = 32**2, 96**2
 
 
 @dataclass(frozen=True)
-class Form:
-    """A form of data sets.
+class Format:
+    """A format of data sets.
 
     Attributes:
         name: for messages.
-        splits: returns the names of a folder's splits, none if it has another form.
+        splits: returns the names of a folder's splits, none if it has another format.
         read: reads a split; None if `CocoDataset` does.
     """
 
@@ -41,30 +41,32 @@ class Form:
     read: Callable[[Path, str, bool, int | None], Split] | None = None
 
 
-FORMS = (
-    Form("COCO", coco_splits),
-    Form("CVAT for images", cvat_splits, read_cvat),
-    Form("Pascal VOC", voc_splits, read_voc),
-    Form("YOLO", yolo_splits, read_yolo),
+FORMATS = (
+    Format("COCO", coco_splits),
+    Format("CVAT for images", cvat_splits, read_cvat),
+    Format("Pascal VOC", voc_splits, read_voc),
+    Format("YOLO", yolo_splits, read_yolo),
 )
-"""The forms of folders; one with files of several forms is taken as the first of them."""
+"""The formats of folders; one with files of several formats is taken as the first of them."""
 ALIASES = {"val": ("valid", "validation"), "valid": ("val",), "validation": ("val", "valid")}
 """Other names of a split, which tools give it."""
 
 
-def find_form(root: Path) -> tuple[Form, list[str]]:
-    """Returns the form of a folder, and the names of its splits.
+def find_format(root: Path) -> tuple[Format, list[str]]:
+    """Returns the format of a folder, and the names of its splits.
 
     Raises:
         FileNotFoundError: It has none; the message says what it looks like.
         ValueError: The file that describes it is damaged.
     """
-    for form in FORMS if root.is_dir() else ():
-        splits = sorted(form.splits(root))
+    for entry in FORMATS if root.is_dir() else ():
+        splits = sorted(entry.splits(root))
         if splits:
-            return form, splits
-    wanted = ", ".join(form.name for form in FORMS)
-    raise FileNotFoundError(f"{root} is no data set in the form of {wanted}{folder_likeness(root)}")
+            return entry, splits
+    wanted = ", ".join(entry.name for entry in FORMATS)
+    raise FileNotFoundError(
+        f"{root} is no data set in the format of {wanted}{folder_likeness(root)}"
+    )
 
 
 def find_splits(root: str | Path) -> list[str]:
@@ -76,7 +78,7 @@ def find_splits(root: str | Path) -> list[str]:
     """
     if SPEC.fullmatch(str(root)) and not Path(root).exists():
         return [str(root)]
-    return find_form(_folder(root))[1]
+    return find_format(_folder(root))[1]
 
 
 def open_dataset(
@@ -88,7 +90,7 @@ def open_dataset(
     limit: int | None = None,
     **options: Any,
 ) -> DetectionDataset:
-    """Opens a split of a folder in any of `FORMS`, or a data set from Python.
+    """Opens a split of a folder in any of `FORMATS`, or a data set from Python.
 
     Args:
         root: The folder, or the file in it that describes it, such as `data.yaml`.
@@ -109,16 +111,16 @@ def open_dataset(
         read = read_source(split, bool(masks), limit)
         return RecordDataset(read, transforms, masks=masks, **options)
     is_file = split.endswith(".json")
-    form, splits = (FORMS[0], [split]) if is_file else find_form(root)
+    entry, splits = (FORMATS[0], [split]) if is_file else find_format(root)
     names = [split, *ALIASES.get(split, ())]
-    if form.read is None:
+    if entry.read is None:
         if not is_file and not any(name in splits for name in (*names, *SPLITS.get(split, ()))):
-            _locate_or_list(root, split, form, splits)
+            _locate_or_list(root, split, entry, splits)
         return CocoDataset(root, split, transforms, masks=masks, limit=limit, **options)
     name = next((name for name in names if name in splits), None)
     if name is None:
-        raise FileNotFoundError(_no_split(root, split, form, splits))
-    read = form.read(root, name, bool(masks), limit)
+        raise FileNotFoundError(_no_split(root, split, entry, splits))
+    read = entry.read(root, name, bool(masks), limit)
     return RecordDataset(read, transforms, masks=masks, **options)
 
 
@@ -135,16 +137,16 @@ def open_to_look(
     return dataset
 
 
-def _locate_or_list(root: Path, split: str, form: Form, splits: list[str]) -> None:
+def _locate_or_list(root: Path, split: str, entry: Format, splits: list[str]) -> None:
     """Raises with the splits that there are, unless COCO's folder has one that is not listed."""
     try:
         locate(root, split)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{_no_split(root, split, form, splits)}; {error}") from None
+        raise FileNotFoundError(f"{_no_split(root, split, entry, splits)}; {error}") from None
 
 
-def _no_split(root: Path, split: str, form: Form, splits: list[str]) -> str:
-    return f"{root} (form: {form.name}) has no split '{split}', but {', '.join(splits)}"
+def _no_split(root: Path, split: str, entry: Format, splits: list[str]) -> str:
+    return f"{root} (format: {entry.name}) has no split '{split}', but {', '.join(splits)}"
 
 
 def _folder(root: str | Path) -> Path:

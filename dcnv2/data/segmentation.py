@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""COCO segmentations: polygons and run-length codes, checked and brought into one form."""
+"""COCO segmentations: polygons and run-length codes, checked and brought into one format."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Writes a data set in any form as a COCO folder, which every tool of the field reads."""
+"""Writes a data set in any format as a COCO folder, which every tool of the field reads."""
 
 import json
 import os

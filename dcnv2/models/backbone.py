@@ -12,7 +12,7 @@ from torchvision.models import get_model_weights
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from dcnv2.convert.detectors.forms import form_of
+from dcnv2.convert.detectors.origins import origin_of
 from dcnv2.convert.weight_files import load_weights
 from dcnv2.models.config import BackboneConfig
 from dcnv2.models.layers import norm_layer
@@ -151,9 +151,9 @@ def load_imagenet_weights(parts: Sequence[nn.Module], arch: str, weights: str) -
             for name in own.keys() - shared.keys()
             if ".conv_offset." not in name and "num_batches" not in name
         ]
-        form = form_of(state) if missing else None
-        if form is not None and "backbone.weights" not in form.taken:
-            raise ValueError(f"{weights}: it looks like {form.text}: {form.taken}")
+        origin = origin_of(state) if missing else None
+        if origin is not None and "backbone.weights" not in origin.taken:
+            raise ValueError(f"{weights}: it looks like {origin.text}: {origin.taken}")
         if missing:
             raise ValueError(
                 f"{weights}: {len(missing)} of {len(own)} tensors are missing: {min(missing)}, ..."

@@ -4,7 +4,7 @@
 import re
 
 import pytest
-from form_folders import picture, text
+from format_folders import picture, text
 
 from dcnv2 import cli
 from dcnv2.data.folders import open_dataset

@@ -11,7 +11,7 @@ from PIL import Image
 from dcnv2.data.annotations import BadDataError
 from dcnv2.data.coco import CocoDataset
 from dcnv2.data.folders import find_splits, inspect, open_dataset
-from dcnv2.data.forms.voc import CLASSES, VocDataset
+from dcnv2.data.formats.voc import CLASSES, VocDataset
 
 WIDTH, HEIGHT = 40, 30
 

@@ -5,7 +5,15 @@ import json
 
 import pytest
 from coco_folders import TRIANGLE, annotation, document, image_entry, write_coco
-from form_folders import FORMS, OBJECTS, picture, polygon_row, text, ultralytics, write_yolo_pairs
+from format_folders import (
+    FORMATS,
+    OBJECTS,
+    picture,
+    polygon_row,
+    text,
+    ultralytics,
+    write_yolo_pairs,
+)
 
 from dcnv2 import cli
 from dcnv2.data.coco import CocoDataset
@@ -19,12 +27,12 @@ def _written(folder, split):
     return json.loads((folder / f"annotations/instances_{split}.json").read_text())
 
 
-@pytest.mark.parametrize("write", FORMS, ids=lambda write: write.__name__)
+@pytest.mark.parametrize("write", FORMATS, ids=lambda write: write.__name__)
 def test_any_form_becomes_coco(tmp_path, write):
     source, target = tmp_path / "source", tmp_path / "target"
     write(source)
     assert _convert(source, target) == 0
-    for split in FORMS[write][1]:
+    for split in FORMATS[write][1]:
         dataset = CocoDataset(target, split.removesuffix(".json"), masks=False)
         assert dataset.names == ["cat", "dog"]
         assert [len(dataset.target(i)["labels"]) for i in range(2)] == [2, 1]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dcnv2.convert.detectors.conventions import BOX_WEIGHTS, Conversion
-from dcnv2.convert.detectors.forms import CAFFE2
+from dcnv2.convert.detectors.origins import CAFFE2
 from dcnv2.convert.detectors.settings import Settings
 
 # Mean of B, G, R in 0 to 255, of detectron2 and of Detectron.

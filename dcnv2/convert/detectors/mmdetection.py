@@ -12,7 +12,7 @@ from typing import Any
 
 from dcnv2.convert.detectors.conventions import BOX_WEIGHTS, Conversion
 from dcnv2.convert.detectors.detectron2 import MEAN, RESNEXT_STD, default_sizes
-from dcnv2.convert.detectors.forms import MMDETECTION1
+from dcnv2.convert.detectors.origins import MMDETECTION1
 from dcnv2.convert.detectors.settings import Settings, literal_settings
 
 RGB_MEAN, RGB_STD = MEAN[::-1], RESNEXT_STD[::-1]

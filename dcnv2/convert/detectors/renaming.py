@@ -15,7 +15,7 @@ UNUSED = re.compile(
 )
 
 
-def _shift(template: str, by: int) -> Callable[[re.Match[str]], str]:
+def shift(template: str, by: int) -> Callable[[re.Match[str]], str]:
     """Fills a template with the first group minus `by`, and the others as they are."""
     return lambda found: template.format(int(found[1]) - by, *found.groups()[1:])
 
@@ -27,23 +27,23 @@ DETECTRON2: Rules = (
     (r"^(?:backbone\.(?:bottom_up\.)?)?stem\.conv1\.", "backbone.body.conv1."),
     (r"^roi_heads\.res5\.", "roi_heads.box_head.res5."),
     (r"^(?:backbone\.(?:bottom_up\.)?)?(?=res\d\.)", "backbone.body."),
-    (_D2_BLOCK + r"conv(\d)\.norm\.", _shift("layer{0}.{1}.bn{2}.", 1)),
-    (_D2_BLOCK + r"shortcut\.norm\.", _shift("layer{0}.{1}.downsample.1.", 1)),
-    (_D2_BLOCK + r"shortcut\.", _shift("layer{0}.{1}.downsample.0.", 1)),
-    (_D2_BLOCK + r"conv2_offset\.", _shift("layer{0}.{1}.conv2.conv_offset.", 1)),
-    (_D2_BLOCK, _shift("layer{0}.{1}.", 1)),
-    (r"^backbone\.fpn_lateral(\d)\.norm\.", _shift("backbone.fpn.inner_blocks.{0}.1.", 2)),
-    (r"^backbone\.fpn_lateral(\d)\.", _shift("backbone.fpn.inner_blocks.{0}.0.", 2)),
-    (r"^backbone\.fpn_output(\d)\.norm\.", _shift("backbone.fpn.layer_blocks.{0}.1.", 2)),
-    (r"^backbone\.fpn_output(\d)\.", _shift("backbone.fpn.layer_blocks.{0}.0.", 2)),
+    (_D2_BLOCK + r"conv(\d)\.norm\.", shift("layer{0}.{1}.bn{2}.", 1)),
+    (_D2_BLOCK + r"shortcut\.norm\.", shift("layer{0}.{1}.downsample.1.", 1)),
+    (_D2_BLOCK + r"shortcut\.", shift("layer{0}.{1}.downsample.0.", 1)),
+    (_D2_BLOCK + r"conv2_offset\.", shift("layer{0}.{1}.conv2.conv_offset.", 1)),
+    (_D2_BLOCK, shift("layer{0}.{1}.", 1)),
+    (r"^backbone\.fpn_lateral(\d)\.norm\.", shift("backbone.fpn.inner_blocks.{0}.1.", 2)),
+    (r"^backbone\.fpn_lateral(\d)\.", shift("backbone.fpn.inner_blocks.{0}.0.", 2)),
+    (r"^backbone\.fpn_output(\d)\.norm\.", shift("backbone.fpn.layer_blocks.{0}.1.", 2)),
+    (r"^backbone\.fpn_output(\d)\.", shift("backbone.fpn.layer_blocks.{0}.0.", 2)),
     (r"^proposal_generator\.rpn_head\.conv\.", "rpn.head.conv.0.0."),
     (r"^proposal_generator\.rpn_head\.objectness_logits\.", "rpn.head.cls_logits."),
     (r"^proposal_generator\.rpn_head\.anchor_deltas\.", "rpn.head.bbox_pred."),
-    (r"^roi_heads\.box_head\.conv(\d)\.norm\.", _shift("roi_heads.box_head.{0}.1.", 1)),
-    (r"^roi_heads\.box_head\.conv(\d)\.", _shift("roi_heads.box_head.{0}.0.", 1)),
-    (r"^roi_heads\.box_head\.fc(\d)\.", _shift("roi_heads.box_head.fc{0}.", -5)),
-    (r"^roi_heads\.mask_head\.mask_fcn(\d)\.norm\.", _shift("roi_heads.mask_head.{0}.1.", 1)),
-    (r"^roi_heads\.mask_head\.mask_fcn(\d)\.", _shift("roi_heads.mask_head.{0}.0.", 1)),
+    (r"^roi_heads\.box_head\.conv(\d)\.norm\.", shift("roi_heads.box_head.{0}.1.", 1)),
+    (r"^roi_heads\.box_head\.conv(\d)\.", shift("roi_heads.box_head.{0}.0.", 1)),
+    (r"^roi_heads\.box_head\.fc(\d)\.", shift("roi_heads.box_head.fc{0}.", -5)),
+    (r"^roi_heads\.mask_head\.mask_fcn(\d)\.norm\.", shift("roi_heads.mask_head.{0}.1.", 1)),
+    (r"^roi_heads\.mask_head\.mask_fcn(\d)\.", shift("roi_heads.mask_head.{0}.0.", 1)),
     (r"^roi_heads\.mask_head\.deconv\.", "roi_heads.mask_predictor.conv5_mask."),
     (r"^roi_heads\.mask_head\.predictor\.", "roi_heads.mask_predictor.mask_fcn_logits."),
 )
@@ -92,7 +92,7 @@ MMDETECTION: Rules = (
     (r"^(?:roi_head\.)?bbox_head\.shared_convs\.(\d)\.[bg]n\.", r"roi_heads.box_head.\1.1."),
     (
         r"^(?:roi_head\.)?bbox_head\.shared_fcs\.(\d)\.",
-        _shift("roi_heads.box_head.fc{0}.", -6),
+        shift("roi_heads.box_head.fc{0}.", -6),
     ),
     (r"^(?:roi_head\.)?bbox_head\.fc_cls\.", "roi_heads.box_predictor.cls_score."),
     (r"^(?:roi_head\.)?bbox_head\.fc_reg\.", "roi_heads.box_predictor.bbox_pred."),
@@ -114,12 +114,13 @@ _OURS = re.compile(
 
 def renamed(names: Sequence[str], *rules: Rules) -> dict[str, str]:
     """Returns our name for each name of a file, without those that no module of ours has."""
-    ours = {name: _apply(name, rules) for name in names if not UNUSED.search(name)}
+    ours = {name: apply_rules(name, rules) for name in names if not UNUSED.search(name)}
     known = {old: new for old, new in ours.items() if _OURS.fullmatch(new)}
     return _single_fc(known)
 
 
-def _apply(name: str, rules: Sequence[Rules]) -> str:
+def apply_rules(name: str, rules: Sequence[Rules]) -> str:
+    """Returns a name after all replacements, in the order of the tables."""
     for table in rules:
         for pattern, replacement in table:
             name = re.sub(pattern, replacement, name)

@@ -16,7 +16,7 @@ class DataConfig:
     """Where images and annotations are.
 
     Attributes:
-        root: a folder of a data set in any form that `dcnv2 data check` recognises.
+        root: a folder of a data set in any format that `dcnv2 data check` recognises.
         train: the training split, or several to be concatenated; `folder::split` is one of
             another folder, and `package.module:function` a data set from Python.
         val: the split to evaluate on, or several, each of which is evaluated under its name; the

@@ -14,10 +14,9 @@ from tabulate import tabulate
 from torch import Tensor
 
 from dcnv2.convert.detectors.foreign import ForeignDetector, read_detector
-from dcnv2.convert.detectors.forms import form_of
-from dcnv2.convert.weight_files import load_weights
+from dcnv2.convert.detectors.origins import origin_of
 from dcnv2.data import coco_names
-from dcnv2.data.forms import voc
+from dcnv2.data.formats import voc
 from dcnv2.engine.config import RunConfig, parse_values, to_yaml
 from dcnv2.engine.config.loading import CONFIGS, merge, pretrained, read_yaml
 from dcnv2.engine.config.yaml_file import load_yaml
@@ -88,37 +87,36 @@ def open_detector(path: Path) -> ForeignDetector:
     """Reads a whole detector of another project; see `open_foreign`.
 
     Raises:
-        ValueError: also if the file has another form, which the message names.
+        ValueError: also if the file has another origin, which the message names.
     """
-    detector = open_foreign(path)
-    if detector is not None and detector.whole:
-        return detector
-    state = load_weights(path)
-    form = form_of(state)
-    if form is not None:
-        raise ValueError(f"{path}: it looks like {form.text}: {form.taken}")
+    found = open_foreign(path)
+    if isinstance(found, ForeignDetector) and found.whole:
+        return found
+    names = found.source_names.values() if isinstance(found, ForeignDetector) else found.keys()
+    origin = origin_of(names)
+    if origin is not None:
+        raise ValueError(f"{path}: it looks like {origin.text}: {origin.taken}")
     raise ValueError(
-        f"{path}: by its names, such as {min(state)}, no detector of detectron2 or mmdetection; "
+        f"{path}: by its names, such as {min(names)}, no detector of detectron2 or mmdetection; "
         "`dcnv2 convert FILE NEW.safetensors` renames deformable layers in any file"
     )
 
 
-def open_foreign(path: Path) -> ForeignDetector | None:
-    """Reads a detector or backbone of another project.
+def open_foreign(path: Path) -> ForeignDetector | dict[str, Tensor]:
+    """Reads a file of weights, and converts a detector or backbone of another project.
 
     detectron2's `config.yaml` next to it, if there is one, is read too.
 
     Returns:
-        None if the file is of another form.
+        The detector, or the tensors as they are if the file is of no such project.
 
     Raises:
         OSError: a file is missing or cannot be read.
         ValueError: see `read_detector`; or a weight is not finite.
     """
-    detector = read_detector(path, _config_beside(path))
-    if detector is not None:
-        check_finite(detector.tensors, path)
-    return detector
+    found = read_detector(path, _config_beside(path))
+    check_finite(found.tensors if isinstance(found, ForeignDetector) else found, path)
+    return found
 
 
 def _config_beside(path: Path) -> dict[str, Any] | None:
@@ -142,7 +140,7 @@ def run_config(detector: ForeignDetector, folder: Path) -> RunConfig:
     options = {**detector.options, "backbone.weights": None}
     values = merge(values, {"model": _nested(options)})
     values |= {"name": folder.name, "output": str(folder.parent)}
-    return parse_values(values, source=detector.form.text)
+    return parse_values(values, source=detector.origin.text)
 
 
 def _nested(options: dict[str, Any]) -> dict[str, Any]:
@@ -168,9 +166,9 @@ def build(
     own = model.state_dict()
     counters = {name for name in own if name.endswith("num_batches_tracked")}
     for name in sorted(own.keys() - counters | detector.tensors.keys()):
-        theirs = detector.origin.get(name, name)
+        theirs = detector.source_names.get(name, name)
         if name not in detector.tensors:
-            raise ValueError(f"{path}: lacks {name} of {detector.form.text}")
+            raise ValueError(f"{path}: lacks {name} of {detector.origin.text}")
         if name not in own:
             raise ValueError(f"{path}: has {theirs}, which the model here lacks")
         shape, wanted = detector.tensors[name].shape, own[name].shape
@@ -217,7 +215,7 @@ def report(detector: ForeignDetector, path: Path, own: dict[str, Tensor] | None 
     """
     rows = []
     for name, value in sorted(detector.tensors.items()):
-        theirs, shape = detector.origin.get(name), f"{list(value.shape)}"
+        theirs, shape = detector.source_names.get(name), f"{list(value.shape)}"
         fits = own is None or (name in own and own[name].shape == value.shape)
         if theirs is None:
             rows.append(("added", "", f"{name} {shape}"))
@@ -232,4 +230,4 @@ def report(detector: ForeignDetector, path: Path, own: dict[str, Tensor] | None 
     table = tabulate(
         rows, ("what", "in the file", "here"), tablefmt="github", disable_numparse=True
     )
-    return f"{path}: {detector.form.text}\n{table}"
+    return f"{path}: {detector.origin.text}\n{table}"

@@ -30,7 +30,7 @@ def fit_foreign(
     heads of a `c4` model.
 
     Args:
-        detector: what was read; its tensors, their origin and its table follow.
+        detector: what was read; its tensors, their names in the file and its table follow.
         own: the model's tensors.
         config: of the model.
     """
@@ -53,7 +53,7 @@ def _move_conv5(detector: ForeignDetector, own: Mapping[str, Tensor]) -> None:
         heads = [name.replace("backbone.body", f"roi_heads.{h}") for h in ("box_head", "mask_head")]
         for moved in (head for head in heads if head in own):
             detector.tensors[moved] = detector.tensors[name]
-            detector.origin[moved] = detector.origin.get(name, "")
+            detector.source_names[moved] = detector.source_names.get(name, "")
         if name not in own and any(head in own for head in heads):
             del detector.tensors[name]
 

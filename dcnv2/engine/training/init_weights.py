@@ -16,18 +16,19 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from dcnv2.convert.weight_files import load_weights
+from dcnv2.convert.detectors.foreign import ForeignDetector
+from dcnv2.convert.detectors.renaming import Rules, apply_rules, shift
 from dcnv2.engine.config import pretrained
 from dcnv2.engine.runtime.checkpoint import as_checkpoint, last_checkpoint
-from dcnv2.engine.runtime.checkpoint_files import AVERAGE, WEIGHTS, check_finite, damage
+from dcnv2.engine.runtime.checkpoint_files import AVERAGE, WEIGHTS, damage
 from dcnv2.engine.runtime.foreign import open_foreign, report
 from dcnv2.engine.runtime.foreign_init import differences, fit_foreign
 from dcnv2.models import ModelConfig
 
 log = logging.getLogger("dcnv2")
 
-# Patterns of old names and their replacements, applied in this order.
-RENAMES = (
+# maskrcnn-benchmark's names as ours.
+MASKRCNN_BENCHMARK: Rules = (
     (r"^module\.", ""),
     (r"^backbone\.body\.stem\.", "backbone.body."),
     (r"(layer\d\.\d+\.conv2)\.conv\.", r"\1."),
@@ -37,11 +38,12 @@ RENAMES = (
     (r"^roi_heads\.box\.feature_extractor\.", "roi_heads.box_head."),
     (r"^roi_heads\.box\.predictor\.", "roi_heads.box_predictor."),
     (r"^roi_heads\.mask\.predictor\.", "roi_heads.mask_predictor."),
-)
-COUNTED = (
-    (r"^backbone\.fpn\.fpn_inner(\d)\.", "backbone.fpn.inner_blocks.{}.0."),
-    (r"^backbone\.fpn\.fpn_layer(\d)\.", "backbone.fpn.layer_blocks.{}.0."),
-    (r"^roi_heads\.mask\.feature_extractor\.mask_fcn(\d)\.", "roi_heads.mask_head.{}.0."),
+    (r"^backbone\.fpn\.fpn_inner(\d)\.", shift("backbone.fpn.inner_blocks.{0}.0.", 1)),
+    (r"^backbone\.fpn\.fpn_layer(\d)\.", shift("backbone.fpn.layer_blocks.{0}.0.", 1)),
+    (
+        r"^roi_heads\.mask\.feature_extractor\.mask_fcn(\d)\.",
+        shift("roi_heads.mask_head.{0}.0.", 1),
+    ),
 )
 # Buffers that our modules compute.
 DROPPED = re.compile(r"anchor_generator\.cell_anchors|num_batches_tracked$")
@@ -49,21 +51,18 @@ DROPPED = re.compile(r"anchor_generator\.cell_anchors|num_batches_tracked$")
 
 def rename(name: str) -> str:
     """Returns our name for one of maskrcnn-benchmark's."""
-    for pattern, replacement in RENAMES:
-        name = re.sub(pattern, replacement, name)
-    for pattern, template in COUNTED:
-        found = re.search(pattern, name)
-        if found:
-            name = re.sub(pattern, template.format(int(found[1]) - 1), name)
-    return name
+    return apply_rules(name, [MASKRCNN_BENCHMARK])
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> ForeignDetector | dict[str, Tensor]:
     """Reads weights under our names.
 
     Args:
         path: a run folder, a checkpoint folder, the name of a model of the package, a
-            `.safetensors` file, or an old `.pth`.
+            `.safetensors` file, an old `.pth`, or a file of detectron2 or mmdetection.
+
+    Returns:
+        The weights; of detectron2's or mmdetection's file with what else is known of them.
 
     Raises:
         FileNotFoundError: the path does not exist.
@@ -72,12 +71,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         path = _weights_of_checkpoint(path)
-    old = load_weights(path)
-    check_finite(old, path)
-    if path.suffix == ".safetensors":
-        return old
-    named = {rename(key): value for key, value in old.items() if not DROPPED.search(key)}
-    if any(".stem." in key for key in old):
+    found = open_foreign(path)
+    if isinstance(found, ForeignDetector) or path.suffix == ".safetensors":
+        return found
+    named = {rename(key): value for key, value in found.items() if not DROPPED.search(key)}
+    if any(".stem." in key for key in found):
         named["backbone.body.conv1.weight"] = named["backbone.body.conv1.weight"].flip(1)
     return named
 
@@ -106,7 +104,7 @@ def load_init_weights(
     weights were trained with.
 
     Args:
-        path: see `read_weights`, or a file of detectron2 or mmdetection: a detector or its body.
+        path: see `read_weights`.
         model: takes the weights.
         config: of the model.
 
@@ -114,14 +112,14 @@ def load_init_weights(
         Names of the model's tensors that were not loaded, and of the file's that were not used.
 
     Raises:
-        ValueError: no tensor fits. See `read_weights` and `open_foreign` for others.
+        ValueError: no tensor fits. See `read_weights` for others.
     """
     path, own = Path(path), model.state_dict()
-    detector = open_foreign(path) if path.is_file() else None
-    if detector is None:
-        weights = read_weights(path)
+    found = read_weights(path)
+    if isinstance(found, ForeignDetector):
+        weights = fit_foreign(found, own, config or ModelConfig())
     else:
-        weights = fit_foreign(detector, own, config or ModelConfig())
+        weights = found
     fitting = {
         key: value for key, value in weights.items() if key in own and own[key].shape == value.shape
     }
@@ -130,9 +128,9 @@ def load_init_weights(
     missing, unused = sorted(own.keys() - fitting.keys()), sorted(weights.keys() - fitting.keys())
     model.load_state_dict(fitting, strict=False)
     log.info("%s: loaded %d of %d tensors", path, len(fitting), len(own))
-    if detector is not None:
-        log.info("%s", report(detector, path, own))
-        for text in differences(detector, config or ModelConfig()):
+    if isinstance(found, ForeignDetector):
+        log.info("%s", report(found, path, own))
+        for text in differences(found, config or ModelConfig()):
             log.warning("%s: %s", path, text)
         return missing, unused
     for text, names in (("not loaded", missing), ("not used", unused)):

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 DETECTRON2, CAFFE2 = "detectron2", "Detectron (Caffe2)"
 MMDETECTION, MMDETECTION1 = "mmdetection", "mmdetection 1"
 
 
 @dataclass(frozen=True)
-class Form:
+class Origin:
     """A kind of file.
 
     Attributes:
@@ -37,48 +37,48 @@ _CONVERTED = "`dcnv2 convert FILE FOLDER` makes a run of it"
 _INIT, _WEIGHTS = "--train.init takes it", "model.backbone.weights takes it"
 _NO_HEAD = "dcnv2 has no such head, only Faster and Mask R-CNN's"
 # The first that fits holds.
-FORMS = (
-    Form(
+ORIGINS = (
+    Origin(
         r"roi_head\.(bbox|mask)_head\.\d|roi_heads\.(box_predictor|box_head|mask_head)\.\d+\."
         r"(cls_score|bbox_pred|fc\d)|^bbox_head\.\d\.",
         *("a Cascade R-CNN", _NO_HEAD),
     ),
-    Form(r"roi_head\.mask_iou_head|mask_iou", "a Mask Scoring R-CNN", _NO_HEAD),
-    Form(r"(bbox_head\.retina_|^head\.(cls_subnet|bbox_subnet))", "a RetinaNet", _NO_HEAD),
-    Form(r"bbox_head\.(conv_centerness|gfl_|atss_)", "a one-stage detector", _NO_HEAD),
-    Form(r"keypoint_head|kps_score", "a Keypoint R-CNN", _NO_HEAD),
-    Form(r"(class_embed|transformer)\.", "a DETR", _NO_HEAD),
-    Form(r"^(model\.)?model\.\d+\.(conv|cv1|m)\.", "a YOLO of Ultralytics", _NO_HEAD),
-    Form(
+    Origin(r"roi_head\.mask_iou_head|mask_iou", "a Mask Scoring R-CNN", _NO_HEAD),
+    Origin(r"(bbox_head\.retina_|^head\.(cls_subnet|bbox_subnet))", "a RetinaNet", _NO_HEAD),
+    Origin(r"bbox_head\.(conv_centerness|gfl_|atss_)", "a one-stage detector", _NO_HEAD),
+    Origin(r"keypoint_head|kps_score", "a Keypoint R-CNN", _NO_HEAD),
+    Origin(r"(class_embed|transformer)\.", "a DETR", _NO_HEAD),
+    Origin(r"^(model\.)?model\.\d+\.(conv|cv1|m)\.", "a YOLO of Ultralytics", _NO_HEAD),
+    Origin(
         r"^(rpn_cls_logits|rpn_bbox_pred|conv_rpn)",
         *("a detector of Detectron (Caffe2)", _CONVERTED, CAFFE2),
     ),
-    Form(
+    Origin(
         r"^(res2_0_branch|res_conv1_bn)",
         *("an ImageNet ResNet with Caffe2's names, as detectron2 has", _INIT, CAFFE2),
     ),
-    Form(r"^proposal_generator\.rpn_head\.", "a detector of detectron2", _CONVERTED, DETECTRON2),
-    Form(r"^stem\.conv1\.", "an ImageNet ResNet with detectron2's names", _INIT, DETECTRON2),
-    Form(
+    Origin(r"^proposal_generator\.rpn_head\.", "a detector of detectron2", _CONVERTED, DETECTRON2),
+    Origin(r"^stem\.conv1\.", "an ImageNet ResNet with detectron2's names", _INIT, DETECTRON2),
+    Origin(
         r"^(roi_head|(rpn|bbox)_head\.rpn_cls)\.",
         *("a detector of mmdetection", _CONVERTED, MMDETECTION),
     ),
-    Form(r"^roi_heads\.box\.(predictor|feature)", "a detector of maskrcnn-benchmark", _INIT),
-    Form(r"^roi_heads\.box_predictor\.", "a detector with torchvision's names", _INIT),
-    Form(
+    Origin(r"^roi_heads\.box\.(predictor|feature)", "a detector of maskrcnn-benchmark", _INIT),
+    Origin(r"^roi_heads\.box_predictor\.", "a detector with torchvision's names", _INIT),
+    Origin(
         r"^layer1\.0\.conv1\.",
         *("an ImageNet ResNet of torchvision", _WEIGHTS),
     ),
 )
 
 
-def form_of(names: Iterable[str]) -> Form | None:
+def origin_of(names: Iterable[str]) -> Origin | None:
     """Returns the kind of a file with tensors of these names; None for an unknown one."""
     names = list(names)
-    for form in FORMS:
-        if any(re.search(form.pattern, name) for name in names):
+    for origin in ORIGINS:
+        if any(re.search(origin.pattern, name) for name in names):
             heads = [name for name in names if re.match(r"bbox_head\.fc_cls\.", name)]
-            if form.project == MMDETECTION and heads:
-                return Form(form.pattern, "a detector of mmdetection 1", form.taken, MMDETECTION1)
-            return form
+            if origin.project == MMDETECTION and heads:
+                return replace(origin, text="a detector of mmdetection 1", project=MMDETECTION1)
+            return origin
     return None

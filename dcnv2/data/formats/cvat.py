@@ -12,8 +12,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from dcnv2.data.annotations import DataProblem
-from dcnv2.data.forms.files import BadFileError, find_picture, number, read_xml
-from dcnv2.data.forms.records import ImageRecord, ObjectRecord, Split
+from dcnv2.data.formats.files import BadFileError, find_picture, number, read_xml
+from dcnv2.data.formats.records import ImageRecord, ObjectRecord, Split
 
 FILE = "annotations.xml"
 UNSPLIT = "default"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dcnv2.data.annotations import DataProblem
-from dcnv2.data.forms.records import ImageRecord, ObjectRecord, Split
+from dcnv2.data.formats.records import ImageRecord, ObjectRecord, Split
 from dcnv2.data.images import BadImageError, upright_sizes
 from dcnv2.data.polygons import finite, polygon_fault
 

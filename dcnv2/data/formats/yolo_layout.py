@@ -8,11 +8,16 @@ from typing import Any
 
 import yaml
 
-from dcnv2.data.forms.files import BadFileError, find_picture, pictures_in, read_lines
+from dcnv2.data.formats.files import (
+    UNSPLIT,
+    BadFileError,
+    find_picture,
+    pictures_in,
+    read_lines,
+    read_list,
+)
 
 SPLITS = ("train", "val", "valid", "test")
-UNSPLIT = "all"
-"""Name of the only split of a folder that a tool did not split."""
 NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "data/obj.names")
 
 
@@ -76,16 +81,9 @@ def read_names(root: Path) -> tuple[list[str], str, bool]:
             raise ValueError(f"{path}: nc is {reprlib.repr(count)}, but names has {len(names)}")
         return names, str(path), "kpt_shape" in content
     for name in NAME_FILES:
-        if (root / name).is_file():
-            try:
-                lines = [line.strip() for line in read_lines(root / name)]
-            except BadFileError as error:
-                raise ValueError(f"{root / name}: {error}") from None
-            return (
-                class_names(root / name, [line for line in lines if line]),
-                str(root / name),
-                False,
-            )
+        path = root / name
+        if path.is_file():
+            return class_names(path, read_list(path)), str(path), False
     raise ValueError(
         f"{root} has YOLO's labels, but no names of classes: add a file data.yaml with "
         "'names: [first, second]', or classes.txt with a name on each line"
@@ -93,7 +91,7 @@ def read_names(root: Path) -> tuple[list[str], str, bool]:
 
 
 def yolo_splits(root: Path) -> dict[str, list[Path]]:
-    """Returns the folders and lists of each split's pictures; empty if it is not YOLO's form."""
+    """Returns the folders and lists of each split's pictures; empty if it is not YOLO's format."""
     if not root.is_dir():
         return {}
     described = find_description(root)
@@ -154,11 +152,7 @@ def pictures_of(root: Path, sources: Iterable[Path]) -> list[Path]:
         if source.is_dir():
             found += pictures_in(source)
         elif source.is_file():
-            try:
-                lines = [line.strip() for line in read_lines(source)]
-            except BadFileError as error:
-                raise ValueError(f"{source}: {error}") from None
-            found += _listed(root, source, [line for line in lines if line])
+            found += _listed(root, source, read_list(source))
         else:
             raise FileNotFoundError(f"{source}: no such folder or list of pictures")
     if not found:

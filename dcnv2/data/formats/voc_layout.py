@@ -2,16 +2,13 @@
 """Where Pascal VOC's XML files, lists and classes are in the folders that tools export."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dcnv2.data.forms.files import BadFileError, read_lines
+from dcnv2.data.formats.files import UNSPLIT, read_list
 
 YEAR = re.compile(r"VOC\d{4}")
 LISTS = ("Main", "Segmentation")
-UNSPLIT = "all"
-"""Name of the only split of a folder that a tool did not split."""
 
 
 @dataclass
@@ -32,7 +29,7 @@ class VocSplit:
 
 
 def voc_splits(root: Path) -> list[str]:
-    """Returns the names of the splits of a folder, none if it is not in VOC's form."""
+    """Returns the names of the splits of a folder, none if it is not in VOC's format."""
     names = []
     for folder in [root, *root.glob("VOC[0-9]*"), *root.glob("VOCdevkit/VOC[0-9]*")]:
         prefix = "" if folder == root else folder.name.removeprefix("VOC") + "_"
@@ -95,7 +92,7 @@ def label_map(folder: Path) -> list[str] | None:
     path = folder / "labelmap.txt"
     if not path.is_file():
         return None
-    lines = [line for line in _lines(path) if line.strip() and not line.startswith("#")]
+    lines = [line for line in read_list(path) if not line.startswith("#")]
     names = [line.partition(":")[0].strip() for line in lines]
     return [name for name in dict.fromkeys(names) if name and name != "background"]
 
@@ -131,12 +128,4 @@ def _is_annotation(path: Path) -> bool:
 
 def _read_list(path: Path) -> list[str]:
     """Returns the names in a list of images; the second column of a class's list is dropped."""
-    lines = (line.strip() for line in _lines(path))
-    return [re.sub(r"\s+-?[01]$", "", line).replace("\\", "/") for line in lines if line]
-
-
-def _lines(path: Path) -> Sequence[str]:
-    try:
-        return read_lines(path)
-    except BadFileError as error:
-        raise ValueError(f"{path}: {error}") from None
+    return [re.sub(r"\s+-?[01]$", "", line).replace("\\", "/") for line in read_list(path)]

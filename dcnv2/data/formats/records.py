@@ -83,7 +83,7 @@ class Split:
 
 
 class RecordDataset(DetectionDataset):
-    """A split in any form but COCO's. See `DetectionDataset` for items, and `CocoDataset`.
+    """A split in any format but COCO's. See `DetectionDataset` for items, and `CocoDataset`.
 
     Args:
         split: The records.

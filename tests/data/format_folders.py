@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One small data set in every form in which tools export it: 2 pictures of 40 x 30, 3 objects.
+"""One small data set in every format in which tools export it: 2 pictures of 40 x 30, 3 objects.
 
 `a.png` has a dog at 5, 4 to 25, 20 and a cat at 10, 10 to 30, 25; `b.jpg` a cat at 0, 0 to 40, 30.
 """
@@ -196,8 +196,8 @@ def cvat_images(root):
     write_pictures(root / "images")
 
 
-# Writer of a folder -> the form that it is recognised as, and its splits.
-FORMS = {
+# Writer of a folder -> the format that it is recognised as, and its splits.
+FORMATS = {
     ultralytics: ("YOLO", ["train", "val"]),
     roboflow_yolo: ("YOLO", ["train", "val"]),
     cvat_yolo: ("YOLO", ["train"]),

@@ -2,13 +2,13 @@
 """Folders as tools export them are read as they are, and every bad file is named."""
 
 import pytest
-from form_folders import FORMS, NAMES, OBJECTS, polygon_row, roboflow_yolo, text, ultralytics
+from format_folders import FORMATS, NAMES, OBJECTS, polygon_row, roboflow_yolo, text, ultralytics
 
 from dcnv2 import cli
 from dcnv2.data.annotations import BadDataError
-from dcnv2.data.folders import find_form, find_splits, open_dataset
+from dcnv2.data.folders import find_format, find_splits, open_dataset
 
-FORMS_BY_NAME = {write.__name__: write for write in FORMS}
+FORMATS_BY_NAME = {write.__name__: write for write in FORMATS}
 
 
 def _objects(dataset):
@@ -22,11 +22,11 @@ def _objects(dataset):
     return found
 
 
-@pytest.mark.parametrize("write", FORMS, ids=lambda write: write.__name__)
+@pytest.mark.parametrize("write", FORMATS, ids=lambda write: write.__name__)
 def test_exports_are_read_as_they_are(tmp_path, write, capsys):
     write(tmp_path)
-    form, splits = find_form(tmp_path)
-    assert (form.name, splits) == FORMS[write]
+    entry, splits = find_format(tmp_path)
+    assert (entry.name, splits) == FORMATS[write]
     for split in splits:
         dataset = open_dataset(tmp_path, split, masks=False)
         assert dataset.names == NAMES
@@ -38,8 +38,8 @@ def test_exports_are_read_as_they_are(tmp_path, write, capsys):
 
 def test_splits_have_the_names_that_tools_give_them(tmp_path):
     roboflow_yolo(tmp_path / "yolo")
-    FORMS_BY_NAME["roboflow_coco"](tmp_path / "coco")
-    FORMS_BY_NAME["roboflow_voc"](tmp_path / "voc")
+    FORMATS_BY_NAME["roboflow_coco"](tmp_path / "coco")
+    FORMATS_BY_NAME["roboflow_voc"](tmp_path / "voc")
     for name in ("yolo", "coco", "voc"):
         assert len(open_dataset(tmp_path / name, "val", masks=False)) == 2
         assert len(open_dataset(tmp_path / name, "valid", masks=False)) == 2
@@ -48,7 +48,7 @@ def test_splits_have_the_names_that_tools_give_them(tmp_path):
 
 
 def test_the_parent_category_of_roboflow_is_no_class(tmp_path, caplog):
-    FORMS_BY_NAME["roboflow_coco"](tmp_path)
+    FORMATS_BY_NAME["roboflow_coco"](tmp_path)
     assert open_dataset(tmp_path, "train", masks=False).names == NAMES
     assert "category 0 is left out" in caplog.text
 
@@ -69,20 +69,20 @@ def test_a_set_without_masks_names_the_option(tmp_path):
 
 def test_the_file_that_describes_a_folder_stands_for_it(tmp_path):
     ultralytics(tmp_path / "yolo")
-    FORMS_BY_NAME["cvat_images"](tmp_path / "cvat")
+    FORMATS_BY_NAME["cvat_images"](tmp_path / "cvat")
     assert find_splits(tmp_path / "yolo/data.yaml") == ["train", "val"]
     assert len(open_dataset(tmp_path / "cvat/annotations.xml", "default", masks=False)) == 2
 
 
 FOREIGN = {
-    "an empty folder": ({}, "no data set in the form of COCO, CVAT for images, Pascal VOC, YOLO"),
+    "an empty folder": ({}, "no data set in the format of COCO, CVAT for images, Pascal VOC, YOLO"),
     "pictures": ({"a.png": ""}, "it has pictures, but no annotations"),
     "an archive": ({"set.zip": ""}, "an archive: unpack it"),
     "LabelMe": ({"a.json": '{"imagePath": "a.png", "shapes": []}'}, "LabelMe: convert it"),
     "VIA": ({"via.json": '{"_via_img_metadata": {}}'}, "VGG Image Annotator: export it as COCO"),
     "Label Studio's tasks": ({"p.json": '[{"id": 1, "data": {}}]'}, "export them as COCO"),
     "results": ({"r.json": '[{"image_id": 1, "score": 1}]'}, "detections in COCO's result"),
-    "damaged JSON": ({"a.json": "{"}, "a.json is no form of annotations"),
+    "damaged JSON": ({"a.json": "{"}, "a.json is no format of annotations"),
     "labels only": ({"labels/a.txt": "0 .5 .5 .1 .1"}, "no data set"),
 }
 
@@ -101,7 +101,7 @@ def test_folders_of_other_forms_are_named(tmp_path, name, capsys):
 
 
 def test_a_part_of_a_data_set_points_to_the_whole(tmp_path):
-    FORMS_BY_NAME["roboflow_coco"](tmp_path)
+    FORMATS_BY_NAME["roboflow_coco"](tmp_path)
     (tmp_path / "images").mkdir()
     with pytest.raises(FileNotFoundError, match=f"part of {tmp_path}, give that folder"):
         find_splits(tmp_path / "images")

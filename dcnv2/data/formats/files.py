@@ -10,6 +10,8 @@ from dcnv2.data.images import SUFFIXES
 
 ELSEWHERE = re.compile(r"/|[A-Za-z]:|\.\./|\w+://")
 """How a path begins that is not relative to the data set."""
+UNSPLIT = "all"
+"""Name of the only split of a folder that a tool did not split."""
 UPPER = tuple(suffix.upper() for suffix in SUFFIXES)
 
 
@@ -47,6 +49,19 @@ def read_lines(path: Path) -> list[str]:
     if "\0" in text:
         raise BadFileError("not a text file: it has a zero byte")
     return re.split(r"\r\n|\n|\r", text)
+
+
+def read_list(path: Path) -> list[str]:
+    """Returns the lines of a text that are not empty, without the space around them.
+
+    Raises:
+        ValueError: it is another kind of file; the message names it.
+    """
+    try:
+        lines = [line.strip() for line in read_lines(path)]
+    except BadFileError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return [line for line in lines if line]
 
 
 def read_xml(path: Path) -> ElementTree.Element:
@@ -94,13 +109,15 @@ def find_picture(folders: Iterable[Path], names: Sequence[str]) -> Path:
     folders = list(folders)
     for name in names:
         written = name.replace("\\", "/")
-        forms = [name, written]
+        spellings = [name, written]
         if ELSEWHERE.match(written):
-            forms.append(PurePosixPath(written).name)
-        for form in dict.fromkeys(forms):
-            has_suffix = PurePosixPath(form).suffix.lower() in SUFFIXES
+            spellings.append(PurePosixPath(written).name)
+        for spelling in dict.fromkeys(spellings):
+            has_suffix = PurePosixPath(spelling).suffix.lower() in SUFFIXES
             endings = ("",) if has_suffix else (*SUFFIXES, *UPPER)
-            for path in (folder / f"{form}{ending}" for folder in folders for ending in endings):
+            for path in (
+                folder / f"{spelling}{ending}" for folder in folders for ending in endings
+            ):
                 if _is_file(path):
                     return path
     return folders[0] / names[0]

@@ -5,9 +5,9 @@ import reprlib
 from pathlib import Path
 
 from dcnv2.data.annotations import DataProblem
-from dcnv2.data.forms.files import BadFileError, file_number, number, read_lines
-from dcnv2.data.forms.records import ImageRecord, ObjectRecord, Split
-from dcnv2.data.forms.yolo_layout import pictures_of, read_names, yolo_splits
+from dcnv2.data.formats.files import BadFileError, file_number, number, read_lines
+from dcnv2.data.formats.records import ImageRecord, ObjectRecord, Split
+from dcnv2.data.formats.yolo_layout import pictures_of, read_names, yolo_splits
 from dcnv2.data.images import BadImageError, upright_sizes
 
 LIMIT = 1.5
@@ -15,7 +15,7 @@ LIMIT = 1.5
 
 
 def read_yolo(root: Path, split: str, masks: bool, limit: int | None = None) -> Split:
-    """Reads a split of a folder in YOLO's form; see `yolo_splits`.
+    """Reads a split of a folder in YOLO's format; see `yolo_splits`.
 
     A picture's label file has its name, in the folder `labels` instead of `images`, or next to it.
     An empty one is a picture without objects; so is one that is missing, which a note counts.

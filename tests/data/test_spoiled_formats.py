@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Bad files of YOLO's, VOC's and CVAT's forms: one sentence with file and entry, no traceback."""
+"""Bad files of YOLO's, VOC's and CVAT's formats: one sentence with file and entry, no traceback."""
 
 import contextlib
 import os
 import random
 
 import pytest
-from form_folders import (
-    FORMS,
+from format_folders import (
+    FORMATS,
     cvat_shapes,
     cvat_xml,
     labelimg_voc,
@@ -20,7 +20,7 @@ from form_folders import (
 )
 
 from dcnv2.data.annotations import BadDataError
-from dcnv2.data.folders import find_form, open_dataset
+from dcnv2.data.folders import find_format, open_dataset
 
 GOOD = "0 0.5 0.5 0.4 0.4"
 YOLO_LINES = {
@@ -273,11 +273,11 @@ def test_bad_images_of_cvat(tmp_path):
     assert dataset.skipped == {"invalid image entry": 2, "missing image": 1, "broken image": 1}
 
 
-@pytest.mark.parametrize("write", FORMS, ids=lambda write: write.__name__)
+@pytest.mark.parametrize("write", FORMATS, ids=lambda write: write.__name__)
 def test_damage_of_any_kind_ends_in_a_sentence(tmp_path, write):
     """Files are cut, and bytes replaced: a reader takes them, or raises what commands report."""
     write(tmp_path)
-    splits = find_form(tmp_path)[1]
+    splits = find_format(tmp_path)[1]
     suffixes = (".txt", ".xml", ".json", ".yaml")
     generator = random.Random(write.__name__)
     for path in [file for file in sorted(tmp_path.rglob("*")) if file.suffix in suffixes]:

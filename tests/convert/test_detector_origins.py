@@ -12,7 +12,7 @@ import torch
 
 from dcnv2 import cli
 from dcnv2.convert.array_pickles import load_arrays
-from dcnv2.convert.detectors.forms import MMDETECTION, MMDETECTION1, form_of
+from dcnv2.convert.detectors.origins import MMDETECTION, MMDETECTION1, origin_of
 from dcnv2.convert.detectors.renaming import CAFFE2, DETECTRON2, renamed
 from dcnv2.convert.detectors.renaming import MMDETECTION as OF_MMDETECTION
 from dcnv2.convert.detectors.settings import Settings, literal_settings
@@ -225,7 +225,7 @@ def test_versions_of_mmdetection_are_distinguished():
         ([rpn, "bbox_head.fc_cls.weight"], MMDETECTION1),
         (["bbox_head.rpn_cls.weight"], MMDETECTION),
     ):
-        assert form_of(names).project == project
+        assert origin_of(names).project == project
     names = ["bbox_head.rpn_cls.bias", "backbone.layer2.0.conv2_offset.bias"]
     assert list(renamed(names, OF_MMDETECTION).values()) == [
         *("rpn.head.cls_logits.bias", "backbone.body.layer2.0.conv2.conv_offset.bias")
@@ -233,5 +233,5 @@ def test_versions_of_mmdetection_are_distinguished():
 
 
 def test_unknown_names_have_no_form():
-    assert form_of(["a.weight"]) is None
-    assert form_of([]) is None
+    assert origin_of(["a.weight"]) is None
+    assert origin_of([]) is None

@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dcnv2.data.forms.files import pictures_in
+from dcnv2.data.formats.files import pictures_in
 
-# Key of a JSON object -> the form that has it, and the way out.
+# Key of a JSON object -> the format that has it, and the way out.
 KEYS = {
     "imagePath": ("LabelMe", "convert it with labelme2coco"),
     "_via_img_metadata": ("VGG Image Annotator", "export it as COCO there"),
@@ -19,7 +19,7 @@ KEYS = {
     "items": ("Datumaro", "export it as COCO with `datum convert -f coco`"),
     "annotations": ("CreateML, or a part of COCO", "export it as COCO"),
 }
-# File in a folder -> the form that has it, and the way out.
+# File in a folder -> the format that has it, and the way out.
 FILES = {
     "*.zip": ("an archive", "unpack it and give the folder"),
     "*.tar*": ("an archive", "unpack it and give the folder"),
@@ -34,9 +34,9 @@ def likeness(document: Any) -> str:
     """Returns what a JSON document looks like, as the end of a message; empty if unknown."""
     entry = document[0] if isinstance(document, list) and document else document
     if isinstance(entry, dict):
-        for key, (form, way) in KEYS.items():
+        for key, (likely, way) in KEYS.items():
             if key in entry:
-                return f"; it looks like {form}: {way}"
+                return f"; it looks like {likely}: {way}"
     return ""
 
 
@@ -45,23 +45,23 @@ def folder_likeness(root: Path) -> str:
     if not root.exists():
         return ": there is no such folder"
     if root.is_file():
-        for pattern, (form, way) in FILES.items():
+        for pattern, (likely, way) in FILES.items():
             if root.match(pattern):
-                return f"; it looks like {form}: {way}"
+                return f"; it looks like {likely}: {way}"
         if root.suffix == ".json":
             return "; give the file as the split: `--data.train=FILE.json`"
         return "; wanted its folder"
     parent = root.parent
-    for pattern, (form, way) in FILES.items():
+    for pattern, (likely, way) in FILES.items():
         if any(root.glob(pattern)):
-            return f"; it looks like {form}: {way}"
+            return f"; it looks like {likely}: {way}"
     found = next(iter(sorted(root.glob("*.json"))), None)
     if found is not None:
         try:
             text = likeness(json.loads(found.read_bytes()))
         except (OSError, ValueError, RecursionError):
             text = ""
-        return text or f"; its {found.name} is no form of annotations that is known"
+        return text or f"; its {found.name} is no format of annotations that is known"
     if root.name in ("images", "labels", "annotations", "Annotations", "JPEGImages", "train"):
         return f"; if it is a part of {parent}, give that folder"
     if pictures_in(root):

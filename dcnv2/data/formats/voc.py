@@ -13,9 +13,15 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from dcnv2.data.annotations import DataProblem
-from dcnv2.data.forms.files import BadFileError, find_picture, number, read_xml
-from dcnv2.data.forms.records import ImageRecord, ObjectRecord, RecordDataset, Segmentations, Split
-from dcnv2.data.forms.voc_layout import YEAR, VocSplit, all_xml, find_voc, label_map
+from dcnv2.data.formats.files import BadFileError, find_picture, number, read_xml
+from dcnv2.data.formats.records import (
+    ImageRecord,
+    ObjectRecord,
+    RecordDataset,
+    Segmentations,
+    Split,
+)
+from dcnv2.data.formats.voc_layout import YEAR, VocSplit, all_xml, find_voc, label_map
 from dcnv2.data.images import BadImageError, probe_all
 
 CLASSES = (
@@ -31,7 +37,7 @@ MAX_DIGITS = 18
 
 
 class VocDataset(RecordDataset):
-    """A split of a folder in VOC's form. See `RecordDataset`, and `find_voc` for paths.
+    """A split of a folder in VOC's format. See `RecordDataset`, and `find_voc` for paths.
 
     Objects marked as difficult are treated like COCO's crowd regions: skipped by default, and
     detections of them count neither as right nor as wrong.

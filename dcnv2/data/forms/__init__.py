@@ -1,2 +1,0 @@
-# SPDX-License-Identifier: BSD-3-Clause
-"""Readers of the forms in which tools export data sets; all return records of one kind."""

@@ -109,8 +109,9 @@ def test_fpn_form_is_torchvisions_mask_rcnn():
         pairs = zip(wanted.eval()(images), model.eval()(images), strict=True)
     for theirs, ours in pairs:
         assert len(theirs["boxes"]) > 0
-        for key, value in theirs.items():
-            assert torch.equal(value, ours[key]), key
+        assert theirs["labels"].tolist() == ours["labels"].tolist()
+        for key, value in theirs.items():  # RoIAlign's sums are rounded in another order
+            torch.testing.assert_close(ours[key], value, rtol=5e-5, atol=5e-5)
 
 
 def test_frozen_parts_get_no_gradient():

@@ -173,7 +173,7 @@ class Selection:
         if "step" not in self.sets:
             return []
         # Imported here: detectors need packages that the operators do not.
-        from suites.perf.step_time import OPERATOR_BATCH, OPERATOR_SIDE, operator_cases
+        from suites.perf.step_sets import OPERATOR_BATCH, OPERATOR_SIDE, operator_cases
 
         cases = operator_cases(OPERATOR_BATCH, OPERATOR_SIDE, "bfloat16")
         return [case for case in cases if case.operator in self.implementations]

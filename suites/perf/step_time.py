@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Times of whole training steps: of the configurations, and of one detector on several operators.
+"""Times of whole detectors: steps of training, and inference.
 
 `python -m suites.perf.step_time` writes reports/step_time.*, on a GPU in the folder of its model.
-The set `configs` resizes images of 480 x 640 to the paper's shorter side of 1000 pixels, whatever
-the size in a configuration. The set `operators` takes a Mask R-CNN with FPN and ResNet-50 at
-800 x 1216 pixels and batch 8, with modulated deformable convolutions in conv3 to conv5 on each
-operator, and with regular ones. All run forward, backward and the optimiser's update in
-channels_last, by default under bfloat16 autocast. The report names the cases that did not fit into
-the time or the memory; `--add` measures those that had no time and keeps the others.
+The sets `detectors` and `inference` measure torchvision's Mask R-CNN and ours at 800 x 1216 pixels.
+The set `operators` takes one detector, a Mask R-CNN with FPN and ResNet-50, at the same size and
+batch 8, with modulated deformable convolutions in conv3 to conv5 on each operator, and with regular
+ones. The set `configs` resizes images of 480 x 640 to the paper's shorter side of 1000 pixels,
+whatever the size in a configuration. All run in channels_last, by default under bfloat16 autocast;
+training is forward, backward and the optimiser's update. The report names the cases that did not
+fit into the time or the memory; `--add` measures those that had no time and keeps the others.
 
 Exits with 1 if two operators disagree on a detector's loss, or if a case failed for another reason
 than lack of time or memory.
@@ -29,78 +30,45 @@ import torch
 from dcnv2.engine.runtime.device import pick_device
 from suites.perf.device_timer import DeviceTimer
 from suites.perf.step_case import StepCase
-from suites.perf.training_step import time_step
+from suites.perf.step_sets import (
+    CONFIGS,
+    OPERATOR_BATCH,
+    OPERATOR_SIDE,
+    config_cases,
+    detector_cases,
+    inference_cases,
+    operator_cases,
+)
+from suites.perf.step_tables import MEASURED, config_table, detector_table, operator_table
+from suites.perf.timed_step import time_step
 from suites.reporting.folders import report_dir
 from suites.reporting.provenance import PROVENANCE, provenance, read_provenance
 from suites.reporting.report import write_report
 
 NAME = "step_time"
-SETS = ("operators", "configs")
-# Status of a case; an error has its own text.
-MEASURED, NO_TIME, NO_MEMORY = "measured", "no time left", "out of memory"
-# The most important first, since time may run out: the ends of the paper's ablation and what users
-# train, the rest of the ablation, the large backbones, all other detectors.
-CONFIGS = (
-    *("mask_rcnn/r50_c5", "mask_rcnn/r50_c5_mdconv_c3-c5_mdpool"),
-    *("mask_rcnn/r50_c5_mdconv_c3-c5_mdpool_mimic", "mask_rcnn/r50_fpn"),
-    *("mask_rcnn/r50_fpn_dconv_c3-c5", "mask_rcnn/r50_fpn_mdconv_c3-c5"),
-    *("mask_rcnn/r50_c5_dconv_c5_dpool", "mask_rcnn/r50_c5_dconv_c5"),
-    *("mask_rcnn/r50_c5_dconv_c4-c5", "mask_rcnn/r50_c5_dconv_c3-c5"),
-    *("mask_rcnn/r50_c5_dconv_c3-c5_dpool", "faster_rcnn/r50_c5"),
-    *("faster_rcnn/r50_c5_mdconv_c3-c5_mdpool", "faster_rcnn/r50_c5_mdconv_c3-c5_mdpool_mimic"),
-    *("mask_rcnn/r101_c5", "mask_rcnn/r101_c5_mdconv_c3-c5_mdpool_mimic"),
-    *("mask_rcnn/x101_c5", "mask_rcnn/x101_c5_mdconv_c3-c5_mdpool_mimic"),
-    *("faster_rcnn/r50_fpn", "faster_rcnn/r50_fpn_dconv_c3-c5", "faster_rcnn/r50_fpn_mdconv_c3-c5"),
-    *("faster_rcnn/r50_fpn_mdconv_c3-c5_group4", "faster_rcnn/r50_fpn_dpool"),
-    *("faster_rcnn/r50_fpn_mdpool", "scratch/r50_fpn_mdconv_c3-c5_group_6x", "mask_rcnn/r50_c4"),
-    *("seed/e2e_deformconv_mask_rcnn_R_50_C5_1x", "mask_rcnn/r101_fpn_dconv_c3-c5"),
-    *("faster_rcnn/r50_c5_dconv_c5_dpool", "faster_rcnn/r50_c5_dconv_c5"),
-    *("faster_rcnn/r50_c5_dconv_c4-c5", "faster_rcnn/r50_c5_dconv_c3-c5"),
-    *("faster_rcnn/r50_c5_dconv_c3-c5_dpool", "mask_rcnn/r101_c5_dconv_c5_dpool"),
-    *("mask_rcnn/x101_c5_dconv_c5_dpool", "faster_rcnn/r101_c5", "faster_rcnn/x101_c5"),
-    *("faster_rcnn/r101_c5_dconv_c5_dpool", "faster_rcnn/x101_c5_dconv_c5_dpool"),
-    "faster_rcnn/r101_c5_mdconv_c3-c5_mdpool_mimic",
-    "faster_rcnn/x101_c5_mdconv_c3-c5_mdpool_mimic",
-    *("faster_rcnn/r50_c4", "mask_rcnn/r101_fpn", "faster_rcnn/r101_fpn", "mask_rcnn/x101_fpn"),
-    *("faster_rcnn/x101_fpn", "scratch/r50_fpn_group_6x", "rpn/r50_fpn"),
-)
-DEFORMABLE, PLAIN = "mask_rcnn/r50_fpn_mdconv_c3-c5", "mask_rcnn/r50_fpn"
-OPERATOR_BATCH, OPERATOR_SIDE = 8, 800
+SETS = ("detectors", "inference", "operators", "configs")
+# Status of a case that was not measured; an error has its own text.
+NO_TIME, NO_MEMORY = "no time left", "out of memory"
 # Largest relative difference of the loss: bfloat16 may change the choice of a few proposals.
 SAME_LOSS = 0.05
 
 _ABOUT = """\
-A step is forward, backward and update, timed by the host's clock between two synchronizes. Weights
-are random, offsets have a standard deviation of 1.5 pixels, and proposals include as many near the
-objects as a trained RPN finds. Reading images is not part of a step. `input` is the size of the
-padded batch, `GiB` the peak of allocated memory."""
-
-
-def config_cases(
-    names: Sequence[str], batches: Sequence[int], side: int, precision: str
-) -> list[StepCase]:
-    """The configurations at one size, from images of COCO's usual 480 x 640."""
-    source = (round(0.48 * side), round(0.64 * side))
-    return [
-        StepCase(name, "dcnv2", batch, source, side, precision)
-        for name in names
-        for batch in batches
-    ]
-
-
-def operator_cases(batch: int, side: int, precision: str) -> list[StepCase]:
-    """One detector with regular convolutions and on each operator; images need no resizing."""
-    size = (side, round(1.52 * side))
-    return [
-        StepCase(
-            PLAIN if operator == "conv2d" else DEFORMABLE, operator, batch, size, side, precision
-        )
-        for operator in ("conv2d", "dcnv2", "torchvision")
-    ]
+A step of training is forward, backward and update; of inference, detections with masks pasted into
+the images. Three steps in a row, whose losses are read one step late, are timed by the host's clock
+between two synchronizes. Weights are random, offsets have a standard deviation of 1.5 pixels. In
+training, proposals include as many near the objects as a trained RPN finds; in inference, 300 of
+1000 proposals have the score of an object. Reading images is not part of a step. `input` is the
+size of the padded batch, `GiB` the peak of allocated memory. `GPU at work` is the share of the time
+in which a kernel or a copy runs, `launches` counts kernels and graphs that the host starts in a
+step, and `waits` how often it waits for the GPU."""
 
 
 def measure(
-    cases: Sequence[StepCase], device: torch.device, seconds: float, until: float
+    cases: Sequence[StepCase],
+    device: torch.device,
+    seconds: float,
+    until: float,
+    activity: bool = False,
 ) -> list[dict]:
     """Time cases in order.
 
@@ -109,6 +77,7 @@ def measure(
         device: Where to run.
         seconds: Duration of the timed steps of a case.
         until: No case begins after this reading of `time.monotonic`.
+        activity: Whether to profile a GPU, too.
 
     Returns:
         A row per case; `status` is `measured`, or the reason why it was not.
@@ -122,7 +91,7 @@ def measure(
             rows.append({**row, "status": NO_TIME})
             continue
         try:
-            row |= time_step(case, timer, seconds)
+            row |= time_step(case, timer, seconds, activity)
         except torch.OutOfMemoryError:
             row["status"] = NO_MEMORY
         except (RuntimeError, ArithmeticError) as error:
@@ -165,35 +134,6 @@ def without_earlier(cases: Sequence[StepCase], rows: pd.DataFrame, name: str) ->
     return [case for case in cases if tuple(getattr(case, key) for key in keys) not in known]
 
 
-def config_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line per configuration, with columns for each batch size.
-
-    A case that was not measured has the reason in place of its time.
-    """
-    batches = rows["batch"].unique().tolist()
-    labels = {"p50_ms": "step ms", "images_s": "images/s", "peak_GiB": "GiB"}
-    lines = []
-    for config, of_config in rows.groupby("config", sort=False):
-        line: dict[str, Any] = {"config": config, "parameters_M": of_config["parameters_M"].max()}
-        line |= dict.fromkeys(f"{label}, batch {b}" for label in labels.values() for b in batches)
-        for row in of_config.to_dict("records"):
-            line |= {f"{label}, batch {row['batch']}": row[key] for key, label in labels.items()}
-            if row["status"] != MEASURED:
-                line[f"step ms, batch {row['batch']}"] = row["status"].partition(":")[0]
-        lines.append(line)
-    return pd.DataFrame(lines).dropna(axis=1, how="all")
-
-
-def operator_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line per operator, with the ratio of its step to that of regular convolutions."""
-    rows = rows[rows["status"] == MEASURED]
-    table = rows[["operator", "batch", "input", "p50_ms", "images_s", "peak_GiB"]].copy()
-    plain = table.loc[table["operator"] == "conv2d", "p50_ms"]
-    if len(plain):
-        table["times conv2d"] = table["p50_ms"] / plain.iloc[0]
-    return table.rename(columns={"p50_ms": "step ms", "images_s": "images/s", "peak_GiB": "GiB"})
-
-
 def disagreements(rows: pd.DataFrame) -> list[str]:
     """A sentence if the loss on torchvision's operator differs from the loss on ours."""
     loss = rows[rows["status"] == MEASURED].set_index("operator")["loss"]
@@ -212,7 +152,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--configs", nargs="+", default=CONFIGS, metavar="NAME")
     parser.add_argument("--batches", nargs="+", type=int, default=(2, 8), help="for configs")
     parser.add_argument("--operator-batch", type=int, default=OPERATOR_BATCH)
-    parser.add_argument("--side", type=int, help="in pixels (default: 1000, operators: 800)")
+    parser.add_argument("--side", type=int, help="in pixels (default: 800, configs: 1000)")
     parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seconds", type=float, default=0.7, help="of timed steps per case")
@@ -226,13 +166,12 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     device, until = pick_device(options.device), time.monotonic() + options.budget
 
+    side, precision = options.side or OPERATOR_SIDE, options.precision
     cases = {
-        "operators": operator_cases(
-            options.operator_batch, options.side or OPERATOR_SIDE, options.precision
-        ),
-        "configs": config_cases(
-            options.configs, options.batches, options.side or 1000, options.precision
-        ),
+        "detectors": detector_cases(side, precision),
+        "inference": inference_cases(side, precision),
+        "operators": operator_cases(options.operator_batch, side, precision),
+        "configs": config_cases(options.configs, options.batches, options.side or 1000, precision),
     }
     directory = options.reports or report_dir(str(device))
     parts, commits = [pd.DataFrame()], [provenance()["commit"]]
@@ -242,7 +181,8 @@ def main(words: Sequence[str] | None = None) -> int:
         commits = list(dict.fromkeys([commit, *commits]))
     for name in options.set:
         missing = without_earlier(cases[name], parts[0], name)
-        parts.append(pd.DataFrame(measure(missing, device, options.seconds, until)))
+        measured = measure(missing, device, options.seconds, until, activity=name != "configs")
+        parts.append(pd.DataFrame(measured))
         parts[-1]["set"] = name
     rows = pd.concat([part for part in parts if len(part)], ignore_index=True)
     faults = [
@@ -264,9 +204,14 @@ def main(words: Sequence[str] | None = None) -> int:
 def write(rows: pd.DataFrame, directory: Path, origin: Mapping[str, str]) -> None:
     """Write the report."""
     sections: dict[str, pd.DataFrame | str] = {}
-    operators, configs = (rows[rows["set"] == name] for name in SETS)
-    if (operators["status"] == MEASURED).any():
-        sections["One detector on several operators"] = operator_table(operators)
+    detectors, inference, operators, configs = (rows[rows["set"] == name] for name in SETS)
+    for title, of_set, table in (
+        ("Training, beside torchvision's Mask R-CNN", detectors, detector_table),
+        ("Inference, beside torchvision's Mask R-CNN", inference, detector_table),
+        ("One detector on several operators", operators, operator_table),
+    ):
+        if (of_set["status"] == MEASURED).any():
+            sections[title] = table(of_set)
     if len(configs):
         side = configs["side"].iloc[0]
         sections[f"Configurations at {side} pixels"] = config_table(configs)
@@ -278,7 +223,7 @@ def write(rows: pd.DataFrame, directory: Path, origin: Mapping[str, str]) -> Non
     write_report(
         NAME,
         rows,
-        title="Whole training steps",
+        title="Whole detectors",
         headline=headline,
         sections=sections,
         directory=directory,

@@ -6,7 +6,8 @@ import torch
 
 pytest.importorskip("jsonargparse", reason="detectors need the extra 'detection'")
 
-from suites.perf.training_step import TrainingStep, time_step
+from suites.perf.timed_step import time_step
+from suites.perf.training_step import TrainingStep
 
 SECONDS, ROUNDS = 1.0, 3
 

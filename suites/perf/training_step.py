@@ -8,21 +8,15 @@ finds, so that the mask head and mimicking have their full number of boxes.
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from dcnv2.engine.training.optim import build_optimizer
-from dcnv2.models import build_model
 from dcnv2.nn import DeformConv2dPack, ModulatedDeformConv2dPack
-from suites.perf.device_timer import DeviceTimer, percentiles
 from suites.perf.step_case import StepCase, running
 
 # Objects per image as in COCO, proposals near each, standard deviation of offsets in pixels.
 OBJECTS, NEAR_PROPOSALS, OFFSET_PIXELS = 7, 24, 1.5
-WARM_UP_STEPS, FEWEST_STEPS = 2, 3
 
 
 class TrainingStep:
@@ -34,11 +28,8 @@ class TrainingStep:
 
     def __init__(self, case: StepCase, device: torch.device):
         self.case, self.device = case, device
-        config = case.load()
-        torch.manual_seed(0)
-        with torch.device(device):
-            self.model = build_model(config.model, pretrained=False)
-        self.model.to(memory_format=torch.channels_last).train()
+        self.model, config = case.build(device)
+        self.model.train()
         self.batch = random_batch(case.batch, case.source, config.model.num_classes, device)
         padded = self.model.transform(self.batch[0])[0].tensors
         with running(case.operator):
@@ -53,63 +44,16 @@ class TrainingStep:
         parameters = sum(p.numel() for p in self.model.parameters())
         self.facts = {"parameters_M": parameters / 1e6, "input": f"{height}x{width}"}
 
-    def __call__(self) -> float:
-        """Run one step and return its loss; reading the loss waits for the device."""
+    def __call__(self) -> Tensor:
+        """Run one step and return its loss; reading it waits for the device."""
         torch.manual_seed(0)
-        half = self.case.precision == "bfloat16"
-        with (
-            running(self.case.operator),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=half),
-        ):
+        with running(self.case.operator), self.case.autocast(self.device):
             losses = self.model(*self.batch)
         loss = torch.stack([self.loss_weights[key] * value for key, value in losses.items()]).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        return loss.item()
-
-
-def time_step(case: StepCase, timer: DeviceTimer, seconds: float) -> dict[str, Any]:
-    """Build the step of a case and time it.
-
-    Args:
-        case: What to time.
-        timer: The clock of the device to run on.
-        seconds: Approximate duration of all timed steps.
-
-    Returns:
-        A row: the case, its loss, p20, p50 and p80 of the steps in ms by the host's clock, images
-        per second, and peak memory in GiB (GPU only).
-
-    Raises:
-        FloatingPointError: A loss is not finite.
-    """
-    device = torch.device(timer.device)
-    if timer.gpu:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-    step = TrainingStep(case, device)
-    losses = [step() for _ in range(WARM_UP_STEPS)]
-    times, timed_losses = timer.wall_times_ms(step, seconds, FEWEST_STEPS)
-    losses += timed_losses
-    if not all(map(math.isfinite, losses)):
-        raise FloatingPointError(f"{case}: losses are {losses}")
-    p20, p50, p80 = percentiles(times)
-    peak_gib = torch.cuda.max_memory_allocated(device) / 2**30 if timer.gpu else float("nan")
-    return {
-        "config": case.config,
-        "operator": case.operator,
-        "precision": case.precision,
-        "batch": case.batch,
-        **step.facts,
-        "loss": losses[0],
-        "steps": len(times),
-        "p20_ms": p20,
-        "p50_ms": p50,
-        "p80_ms": p80,
-        "images_s": 1e3 * case.batch / p50,
-        "peak_GiB": peak_gib,
-    }
+        return loss.detach()
 
 
 def random_batch(

@@ -3,18 +3,21 @@
 
 import dataclasses
 import time
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+from torch.autograd import DeviceType
 from torchvision.ops import box_iou, deform_conv2d
 
 from dcnv2.engine.config import shipped
 from dcnv2.models import build_model
 from dcnv2.models.offsets import offset_planes
 from dcnv2.nn import ModulatedDeformConv2dPack
-from suites.perf import step_case, step_time, training_step
+from suites.perf import step_case, step_sets, step_time, timed_step, training_step
 from suites.perf.cases import Selection
+from suites.perf.device_activity import activity_of, covered
 from suites.perf.device_timer import DeviceTimer
 from suites.perf.report import Rows
 from suites.perf.step_case import StepCase, running
@@ -30,8 +33,9 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch, shallow):
     """Narrow heads, few boxes, one timed step."""
-    monkeypatch.setattr(training_step, "WARM_UP_STEPS", 0)
-    monkeypatch.setattr(training_step, "FEWEST_STEPS", 1)
+    monkeypatch.setattr(timed_step, "WARM_UP_STEPS", 1)
+    monkeypatch.setattr(timed_step, "FEWEST_RUNS", 1)
+    monkeypatch.setattr(timed_step, "STEPS_IN_A_ROW", 2)
     monkeypatch.setattr(training_step, "NEAR_PROPOSALS", 1)
     load = StepCase.load
 
@@ -53,6 +57,7 @@ def _case(operator="dcnv2", config="mask_rcnn/r50_fpn_mdconv_c3-c5"):
 def test_a_report_has_operators_and_configurations(tmp_path, capsys):
     words = ["--device=cpu", "--side=64", "--precision=float32", "--seconds=0"]
     words += ["--operator-batch=1", "--batches", "1", "2", "--configs", "mask_rcnn/r50_c5"]
+    words += ["--set", "operators", "configs"]
     assert step_time.main([*words, "--reports", str(tmp_path)]) == 0
     rows = pd.read_csv(tmp_path / "step_time.csv")
     assert rows["operator"].tolist() == ["conv2d", "dcnv2", "torchvision", "dcnv2", "dcnv2"]
@@ -63,6 +68,36 @@ def test_a_report_has_operators_and_configurations(tmp_path, capsys):
     text = (tmp_path / "step_time.md").read_text()
     assert "step ms, batch 2" in text
     assert "times conv2d" in text
+
+
+def test_detectors_stand_beside_torchvisions(monkeypatch, tmp_path):
+    monkeypatch.setattr(step_sets, "TRAINING_BATCHES", (1,))
+    monkeypatch.setattr(step_sets, "INFERENCE_BATCHES", (1,))
+    monkeypatch.setattr(step_sets, "DETECTORS", step_sets.DETECTORS[:3])
+    words = ["--device=cpu", "--side=64", "--precision=float32", "--seconds=0"]
+    words += ["--set", "detectors", "inference", "--reports", str(tmp_path)]
+    assert step_time.main(words) == 0
+    rows = pd.read_csv(tmp_path / "step_time.csv")
+    assert rows["set"].tolist() == ["detectors"] * 3 + ["inference"] * 3
+    assert (rows["operator"] == "torchvision").tolist() == [True, False, False] * 2
+    # Scores of objects: some proposals have one, and there are no more than detections allowed.
+    assert rows["loss"].between(1, 100)[3:].all()
+    text = (tmp_path / "step_time.md").read_text()
+    assert "## Inference, beside torchvision's Mask R-CNN" in text
+    assert "times torchvision" in text
+
+
+def test_activity_counts_overlapping_work_once():
+    def event(name, start, end, kind):
+        span = SimpleNamespace(start=start, end=end)
+        return SimpleNamespace(name=name, time_range=span, device_type=kind)
+
+    cpu, cuda = DeviceType.CPU, DeviceType.CUDA
+    events = [event("cudaLaunchKernel", 0, 1, cpu), event("cudaLaunchKernelExC", 1, 2, cpu)]
+    events += [event("cudaStreamSynchronize", 2, 9, cpu), event("aten::add", 0, 1, cpu)]
+    events += [event("a", 1000, 3000, cuda), event("b", 2000, 4000, cuda)]
+    assert activity_of(events) == {"gpu_ms": 3.0, "launches": 2, "waits": 1}
+    assert covered([(5, 7), (1, 2), (1, 4), (6, 6)]) == 5
 
 
 def test_the_perf_suite_has_the_step_as_a_benchmark(benchmark):
@@ -132,10 +167,10 @@ def test_every_detector_of_the_catalogue_is_timed():
         model.num_classes, model.rpn.pre_nms_train, model.rpn.pre_nms_test = 80, 0, 0
         return repr(model)
 
-    timed = {key(name) for name in step_time.CONFIGS}
-    assert len(timed) == len(step_time.CONFIGS)
+    timed = {key(name) for name in step_sets.CONFIGS}
+    assert len(timed) == len(step_sets.CONFIGS)
     small = ("smoke/", "coco_slice/", "quick/")
-    others = set(shipped()) - set(step_time.CONFIGS)
+    others = set(shipped()) - set(step_sets.CONFIGS)
     others = [name for name in sorted(others) if not name.startswith(small)]
     assert [name for name in others if key(name) not in timed] == []
 

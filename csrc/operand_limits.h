@@ -22,12 +22,14 @@ constexpr Limit<int64_t> kGroupSize{"group_size", 1, 1048576};
 constexpr Limit<int64_t> kPartSize{"part_size", 1, 1048576};
 constexpr Limit<int64_t> kSamplingRatio{"sampling_ratio", 0, 65536};
 constexpr Limit<int64_t> kSamplePerPart{"sample_per_part", 1, 65536};
+constexpr Limit<int64_t> kMaxOut{"max_out", 1, 2147483647};
 
 // Kernels compute in float32: numbers that overflow there are refused, and scales that vanish.
 constexpr Limit<double> kSpatialScale{"spatial_scale", 1.1754943508222875e-38,
                                       3.4028234663852886e+38};
 constexpr Limit<double> kGamma{"gamma", -3.4028234663852886e+38, 3.4028234663852886e+38};
 constexpr Limit<double> kTransStd{"trans_std", -3.4028234663852886e+38, 3.4028234663852886e+38};
+constexpr Limit<double> kIouThreshold{"iou_threshold", 0.0, 1.0};
 
 // Pixel indices are int, and so is the one past the last pixel.
 constexpr Limit<int64_t> kInputSide{"input", 0, 2147483646};

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from . import library, schema
-from .portable import conv, full_precision, psroi_pool, roi_pool
+from .portable import conv, full_precision, nms, psroi_pool, roi_pool
 
 Kernel = Callable[..., Any]
 KERNELS: dict[str, Kernel] = {}  # by operator
@@ -112,3 +112,11 @@ def _register_pool(name: str, module: Any) -> None:
 
 _register_pool("deform_roi_pool", roi_pool)
 _register_pool("deform_psroi_pool", psroi_pool)
+
+
+@_kernel("batched_nms")
+def _(
+    boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, max_out: int
+) -> tuple[Tensor, Tensor]:
+    library.warn_portable_fallback(boxes.device.type)
+    return nms.batched_nms(boxes, scores, groups, iou_threshold, max_out)

@@ -21,6 +21,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "spatial_scale": (_SMALLEST, _FLOAT),
     "gamma": (-_FLOAT, _FLOAT),
     "trans_std": (-_FLOAT, _FLOAT),
+    "iou_threshold": (0.0, 1.0),
+    "max_out": (1, _INT),
     "input": (0, _INT - 1),  # height and width
     "weight": (1, _INT),  # every axis
 }

@@ -11,6 +11,9 @@ Shapes (defined here only)
             multiplies the bins. None means no modulation.
     weight  [O, C/groups, kh, kw]; bias [O].
     rois    [R, 5]: batch index, x1, y1, x2, y2 in image pixels.
+    boxes   [N, K, 4]: x1, y1, x2, y2; float32 or float64. scores [N, K] in the same dtype, -inf
+            where there is no box; groups [N, K], int64. batched_nms returns kept indices
+            [N, max_out] and counts [N], both int64 and contiguous.
 
 What a kernel may assume
     The operands passed `dcnv2.ops.checks` or csrc/checks.h: ranks, sizes, dtypes, devices and
@@ -19,7 +22,7 @@ What a kernel may assume
     offset, mask and rois have that dtype, or each of them float32 if input is half precision.
     N and R may be 0, and H and W too for deform_conv2d. needs is true where a gradient is wanted,
     and may be true for an operand that is None. If allow_tf32 is true, products of float32 may use
-    TF32.
+    TF32. N and K may be 0 for batched_nms.
 What a kernel may not assume
     A memory layout: every operand may be strided, offset, overlapping (expanded) or misaligned.
     Finite values, or valid boxes and batch indices: `dcnv2.ops.portable` defines their results.
@@ -41,7 +44,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import checks
+from . import checks, nms
 from .onnx.running_export import add_translations
 
 _CONV = "int[2] stride, int[2] padding, int[2] dilation"
@@ -67,6 +70,10 @@ SCHEMAS = {
     "deform_psroi_pool": f"({_POOLED}, {_PSROI}) -> Tensor",
     "deform_psroi_pool_backward": (
         f"(Tensor grad_output, {_POOLED}, {_PSROI}, bool[3] needs) -> (Tensor, Tensor, Tensor)"
+    ),
+    "batched_nms": (
+        "(Tensor boxes, Tensor scores, Tensor groups, float iou_threshold, int max_out) "
+        "-> (Tensor, Tensor)"
     ),
 }
 
@@ -156,6 +163,15 @@ def _(
     checks.check_deform_psroi_pool(input, rois, offset, mask, *options)
     size, _spatial_scale, group_size, *_ = options
     return empty_result((rois.shape[0], input.shape[1] // group_size**2, size, size), input)
+
+
+@_fake("batched_nms")
+def _(
+    boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, max_out: int
+) -> tuple[Tensor, Tensor]:
+    nms.check_batched_nms(boxes, scores, groups, iou_threshold, max_out)
+    batch = boxes.shape[0]
+    return groups.new_empty(batch, max_out), groups.new_empty(batch)
 
 
 @_fake("deform_roi_pool_backward")

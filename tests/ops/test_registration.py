@@ -42,6 +42,12 @@ def _psroi_operands():
     return pool_operands(8, (4, 2, 2), (1, 3, 3), torch.float32)
 
 
+def _nms_call():
+    random = generator(4)
+    boxes, scores = torch.rand(2, 7, 4, generator=random), torch.rand(2, 7, generator=random)
+    return boxes, scores, torch.zeros(2, 7, dtype=torch.int64), 0.5, 3
+
+
 CALLS = {
     "deform_conv2d": _conv_call,
     "deform_conv2d_backward": _conv_backward_call,
@@ -53,6 +59,7 @@ CALLS = {
     "deform_psroi_pool_backward": lambda: (
         _grad(4, 2, 3, 3), *_psroi_operands(), *PSROI_OPTIONS, [True, False, True]
     ),
+    "batched_nms": _nms_call,
 }  # fmt: skip
 
 

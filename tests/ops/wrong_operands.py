@@ -8,6 +8,7 @@ from dcnv2.ops.operand_limits import LIMITS
 
 NAN, INF = float("nan"), float("inf")
 CONV, ROI, PSROI = "deform_conv2d", "deform_roi_pool", "deform_psroi_pool"
+NMS = "batched_nms"
 ROIS = torch.tensor([[0, 1, 1, 3, 3], [1, 0, 0, 2, 2.0]])
 
 # Arguments that fit together, in the order of the operators' schemas.
@@ -43,6 +44,13 @@ OPERANDS = {
         "part_size": 2,
         "sample_per_part": 4,
         "trans_std": 0.1,
+    },
+    NMS: {
+        "boxes": torch.zeros(2, 5, 4),
+        "scores": torch.zeros(2, 5),
+        "groups": torch.zeros(2, 5, dtype=torch.int64),
+        "iou_threshold": 0.5,
+        "max_out": 3,
     },
 }
 OUTPUT_SIZES = {
@@ -81,7 +89,7 @@ def _beyond_limits():
             beyond = (
                 [least - 1, most + 1, 2**62] if whole else [-INF, INF, NAN, -2 * most, 2 * most]
             )
-            beyond += [] if whole or least < 0 else [0.0, -1.0, least / 2]
+            beyond += [0.0, -1.0, least / 2] if not whole and least > 0 else []
             for wrong in beyond:
                 pair = isinstance(value, tuple)
                 for change in [(wrong, value[1]), (value[0], wrong)] if pair else [wrong]:
@@ -212,6 +220,29 @@ CASES = [
      "rois must have batch indices (column 0) in [0, 2), got 7.0 in row 1"),
     (PSROI, {"output_size": (3, 4)}, ValueError, "output_size must be square, got 3 x 4"),
     (PSROI, {"group_size": 1.5}, TypeError, "group_size must be a whole number, got 1.5"),
+    # batched_nms
+    (NMS, {"boxes": None}, TypeError, "boxes must be a tensor [N, K, 4], got NoneType"),
+    (NMS, {"boxes": torch.zeros(5, 4)}, ValueError,
+     "boxes must have 3 dimensions [N, K, 4], got [5, 4]"),
+    (NMS, {"boxes": torch.zeros(2, 5, 5)}, ValueError,
+     "boxes must be [N, K, 4] of (x1, y1, x2, y2), got [2, 5, 5]"),
+    (NMS, {"boxes": torch.zeros(2, 5, 4).half()}, TypeError,
+     "boxes must be float32 or float64, got torch.float16"),
+    (NMS, {"scores": torch.zeros(2, 5).double()}, TypeError,
+     "scores must be torch.float32, got torch.float64"),
+    (NMS, {"scores": torch.zeros(2, 5, 1)}, ValueError,
+     "scores must have 2 dimensions [N, K], got [2, 5, 1]"),
+    (NMS, {"scores": torch.zeros(2, 6)}, ValueError,
+     "scores must be [N, K] = [2, 5], got [2, 6]"),
+    (NMS, {"scores": torch.zeros(2, 5, **meta)}, ValueError,
+     "scores must be on the device of boxes, cpu, got meta"),
+    (NMS, {"groups": torch.zeros(2, 5)}, TypeError,
+     "groups must be torch.int64, got torch.float32"),
+    (NMS, {"groups": torch.zeros(1, 5).long()}, ValueError,
+     "groups must be [N, K] = [2, 5], got [1, 5]"),
+    (NMS, {"groups": torch.zeros(2, 5, **meta).long()}, ValueError, "groups must be on the device"),
+    (NMS, {"iou_threshold": None}, TypeError, "iou_threshold must be a number, got None"),
+    (NMS, {"max_out": 1.5}, TypeError, "max_out must be a whole number, got 1.5"),
 ]  # fmt: skip
 CASES += [
     (CONV, {"input": torch.zeros(1).expand(1, 6, 2**31, 7)}, ValueError,

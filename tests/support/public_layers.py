@@ -20,6 +20,7 @@ OFFSET, MASK = _random(2, 18, 9, 8), _random(2, 9, 9, 8).sigmoid()
 WEIGHT, BIAS = _random(6, 4, 3, 3), _random(6)
 ROIS = torch.tensor([[0, 0, 0, 3, 3.0], [1, 2, 2, 7, 6.0]])
 SHIFTS = _random(2, 2, 3, 3)
+BOXES = _random(2, 5, 4)
 CONV = {"kernel_size": 3, "stride": 1, "padding": 1}
 _POOL, _AUTHORS = (3, 4), (0.5, 3, 4)
 
@@ -76,6 +77,7 @@ FUNCTIONS = [
     (ops.deform_conv2d, (X, OFFSET, WEIGHT, BIAS, 1, (1, 1), [1, 1], MASK)),
     (ops.deform_roi_pool, (X, ROIS, SHIFTS, None, 3)),
     (ops.deform_psroi_pool, (X, ROIS, SHIFTS, None, (3, 3))),
+    (ops.batched_nms, (BOXES, BOXES[..., 0], torch.zeros(2, 5, dtype=torch.int64), 0.5, 3)),
     (mmcv.deform_conv2d, (X, OFFSET, WEIGHT, 1, 1)),
     (mmcv.modulated_deform_conv2d, (X, OFFSET, MASK, WEIGHT, BIAS, 1, 1)),
     (mmcv.deform_roi_pool, (X, ROIS, torch.empty(0), 3)),

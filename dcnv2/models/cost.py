@@ -12,10 +12,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 import dcnv2.ops  # noqa: F401  defines torch.ops.dcnv2
+from dcnv2.models.box_mask_heads import BoxMaskHeads
 from dcnv2.models.config import ModelConfig
 from dcnv2.models.layers import FrozenBatchNorm2d
 from dcnv2.models.mask_rcnn import build_model
-from dcnv2.models.roi_heads import BoxMaskHeads, RoIPooler
+from dcnv2.models.roi_heads import RoIPooler
 
 
 @dataclass

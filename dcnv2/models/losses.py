@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Losses of the heads, with online hard example mining (OHEM)."""
+"""Losses of the heads, with online hard example mining (OHEM).
+
+Rows are RoIs of a batch; padding has a weight of 0 and counts nowhere.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dcnv2.models.config import OHEMConfig
-from dcnv2.models.mask_targets import crop_masks
+from dcnv2.models.sampling import Rows
 
 
 def box_losses(
     logits: Tensor,
     deltas: Tensor,
-    labels: list[Tensor],
-    targets: list[Tensor],
+    labels: Tensor,
+    targets: Tensor,
+    rows: Rows,
+    shape: torch.Size,
     ohem: OHEMConfig,
     beta: float,
     class_weights: Tensor | None = None,
@@ -29,8 +34,10 @@ def box_losses(
     Args:
         logits: [R, classes + 1].
         deltas: [R, 4 * (classes + 1)], regression a class.
-        labels: one [R_i] an image, 0 is background.
-        targets: one [R_i, 4] an image, regression targets.
+        labels: int64 [R], 0 is background.
+        targets: [R, 4], regression targets, finite.
+        rows: which of the slots the R rows are, and their weights.
+        shape: (N, S), images and slots an image.
         ohem: what is kept.
         beta: where smooth L1 turns from quadratic to linear.
         class_weights: [classes + 1], factors on the cross-entropy of RoIs by label. The mean is
@@ -39,60 +46,43 @@ def box_losses(
     Returns:
         `loss_classifier` and `loss_box_reg`, scalars.
     """
-    counts = [len(image) for image in labels]
-    label, target = torch.cat(labels), torch.cat(targets)
-    per_class = F.cross_entropy(logits, label, class_weights, reduction="none")
-    positive = torch.where(label > 0)[0]
-    chosen = deltas.unflatten(1, (-1, 4))[positive, label[positive]]
-    per_positive = F.smooth_l1_loss(chosen, target[positive], beta=beta, reduction="none").sum(1)
-    per_box = per_positive.new_zeros(len(label)).index_put((positive,), per_positive)
-
+    per_class = F.cross_entropy(logits, labels, class_weights, reduction="none")
+    chosen = deltas.unflatten(1, (-1, 4)).take_along_dim(labels[:, None, None], dim=1)[:, 0]
+    error = F.smooth_l1_loss(chosen, targets, beta=beta, reduction="none").sum(1)
+    per_box = error * (labels > 0)
+    class_weight = box_weight = rows.weight
     if ohem.kind == "batch":
-        kept = hardest(per_class.detach(), ohem.keep)
-        return {
-            "loss_classifier": _mean(per_class[kept]),
-            "loss_box_reg": per_box.sum() / max(len(label), 1),
-        }
-    if ohem.kind == "image":
-        hardness = (per_class + per_box).detach().split(counts)
-        starts = torch.tensor([0, *counts]).cumsum(0).tolist()
-        kept = torch.cat(
-            [hardest(h, ohem.keep) + s for h, s in zip(hardness, starts, strict=False)]
-        )
-        per_class, per_box = per_class[kept], per_box[kept]
-    return {"loss_classifier": _mean(per_class), "loss_box_reg": _mean(per_box)}
+        class_weight = _hardest(per_class, rows, torch.Size([1, shape.numel()]), ohem.keep)
+    elif ohem.kind == "image":
+        class_weight = box_weight = _hardest(per_class + per_box, rows, shape, ohem.keep)
+    return {
+        "loss_classifier": _mean(per_class, class_weight),
+        "loss_box_reg": _mean(per_box, box_weight),
+    }
 
 
-def mask_loss(
-    logits: Tensor, boxes: list[Tensor], matched: list[Tensor], targets: list[dict[str, Tensor]]
-) -> Tensor:
+def mask_loss(logits: Tensor, labels: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
     """Binary cross-entropy of the masks of positive RoIs, each in the channel of its class.
 
     Args:
-        logits: [sum P_i, classes + 1, size, size].
-        boxes: one [P_i, 4] an image, in pixels of the network's input.
-        matched: one [P_i] an image, indices of objects.
-        targets: `labels` [K], `masks` [K, H, W] (see `crop_masks`) and, where masks have another
-            size than the network's input, `mask_ratio` [2].
+        logits: [P, classes + 1, size, size].
+        labels: int64 [P].
+        wanted: [P, size, size], in [0, 1].
+        weight: [P], 1, or 0 for padding.
     """
-    labels, crops = [], []
-    for box, index, target in zip(boxes, matched, targets, strict=True):
-        labels.append(target["labels"][index])
-        if "mask_ratio" in target:
-            box = box * target["mask_ratio"].repeat(2)
-        crops.append(crop_masks(target["masks"], box, index, logits.shape[-1]))
-    label, wanted = torch.cat(labels), torch.cat(crops)
-    if len(label) == 0:
-        return logits.sum() * 0.0
-    rows = torch.arange(len(label), device=label.device)
-    return F.binary_cross_entropy_with_logits(logits[rows, label], wanted)
+    chosen = logits.take_along_dim(labels[:, None, None, None], dim=1)[:, 0]
+    error = F.binary_cross_entropy_with_logits(chosen, wanted, reduction="none")
+    return _mean(error.mean(dim=(1, 2)), weight)
 
 
-def hardest(loss: Tensor, count: int) -> Tensor:
-    """Indices of the `count` highest losses of [R], or of all where there are fewer."""
-    return loss.topk(min(count, len(loss))).indices
+def _hardest(loss: Tensor, rows: Rows, shape: torch.Size, count: int) -> Tensor:
+    """Weights [R] that keep the `count` highest losses of each line of a padded `shape`."""
+    padded = rows.spread(loss.detach(), shape, -torch.inf)
+    best, kept = padded.topk(min(count, shape[1]), dim=1)
+    weights = torch.zeros_like(padded).scatter(1, kept, (best > -torch.inf).to(padded.dtype))
+    return weights.flatten()[rows.index]
 
 
-def _mean(loss: Tensor) -> Tensor:
-    """The mean, 0 of nothing."""
-    return loss.sum() / max(len(loss), 1)
+def _mean(loss: Tensor, weight: Tensor) -> Tensor:
+    """The mean of rows by weight, 0 of nothing."""
+    return (loss * weight).sum() / weight.sum().clamp(min=1)

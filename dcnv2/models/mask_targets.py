@@ -1,12 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Mask targets of RoIs, cut from tensors or from run lengths without decoding whole images."""
+"""Mask targets of RoIs, cut from tensors or from run lengths without decoding whole images.
+
+The host packs the masks of a batch, whose sizes it knows; the device decodes and crops them without
+any question to the host.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from dcnv2.models.transfer import to_device
 from dcnv2.structures import RunLengthMasks
 from dcnv2.structures.masks import ranges, repeated
 
@@ -14,56 +22,183 @@ from dcnv2.structures.masks import ranges, repeated
 MASK_CHUNK = 2**24
 # Windows are padded to the largest of their group, which has at most this many times their area.
 MAX_PADDING = 4
-# Up to this many pixels, decoding all masks whole is faster than finding their windows.
-FEW_PIXELS = 2**17
 
 
-def crop_masks(masks: Tensor | RunLengthMasks, boxes: Tensor, index: Tensor, size: int) -> Tensor:
-    """Returns the RoIAlign of masks as floats [P, size, size].
+@dataclass
+class Planes:
+    """Masks that are decoded together, each in a window of one size.
 
-    Run lengths give the values of the tensor that they stand for, up to the rounding of the
-    corners of RoIs to float32 (2^-14 pixels at 1000). Many RoIs share few objects, so each
-    object that is named becomes floats once, `MASK_CHUNK` pixels at a time.
+    Attributes:
+        plane: int64 [O], the plane of each object of the batch, or -1.
+        corner: float32 [O, 2], the pixel (x, y) of an object's mask at its window's corner.
+    """
+
+    plane: Tensor
+    corner: Tensor
+
+    def render(self) -> Tensor:
+        """The planes, integers [U, height, width]."""
+        raise NotImplementedError
+
+    def to(self, device: torch.device) -> Planes:
+        """Moves the tensors to a device."""
+        tensors = {k: v for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return type(self)(**{**vars(self), **{k: to_device(v, device) for k, v in tensors.items()}})
+
+
+@dataclass
+class DensePlanes(Planes):
+    """Whole masks, uint8 [U, H, W]."""
+
+    masks: Tensor
+
+    def render(self) -> Tensor:
+        return self.masks
+
+
+@dataclass
+class RunPlanes(Planes):
+    """Windows of run lengths.
+
+    Attributes:
+        shape: (U, width, height + 1) of the planes' steps down the columns.
+        position: int64 [E], where a run begins or ends, in that shape.
+        step: int8 [E], 1 where it begins, -1 where it ends.
+    """
+
+    shape: tuple[int, int, int]
+    position: Tensor
+    step: Tensor
+
+    def render(self) -> Tensor:
+        steps = torch.zeros(self.shape, dtype=torch.int8, device=self.step.device)
+        # Runs of one mask may touch, so that one ends where another begins.
+        steps.view(-1).index_add_(0, self.position, self.step)
+        return steps[..., :-1].cumsum(dim=2, dtype=torch.int8).transpose(1, 2).contiguous()
+
+
+@dataclass
+class ObjectMasks:
+    """The masks of a batch's objects.
+
+    Attributes:
+        planes: a mask is in one of them.
+        ratio: float32 [N, 2], how many of an image's mask pixels (x, y) a pixel of the network's
+            input is.
+    """
+
+    planes: list[Planes]
+    ratio: Tensor
+
+    def to(self, device: torch.device) -> ObjectMasks:
+        """Moves the masks to a device."""
+        moved = [planes.to(device) for planes in self.planes]
+        return ObjectMasks(moved, to_device(self.ratio, device))
+
+    def crop(self, boxes: Tensor, image: Tensor, matched: Tensor, size: int) -> Tensor:
+        """Returns the RoIAlign of masks as floats [P, size, size].
+
+        Run lengths give the values of the tensor that they stand for, up to the rounding of the
+        corners of RoIs to float32 (2^-14 pixels at 1000). Many RoIs share few objects, so each
+        object becomes floats once, `MASK_CHUNK` pixels at a time.
+
+        Args:
+            boxes: RoIs [P, 4] inside their images, (x1, y1, x2, y2) in pixels of the network's
+                input.
+            image: int64 [P], the image of each RoI.
+            matched: int64 [P], its object, numbered over the batch.
+            size: rows and columns of the crops.
+        """
+        boxes = boxes * self.ratio[image].to(boxes.dtype).repeat(1, 2)
+        crops = boxes.new_zeros(len(boxes), size, size)
+        for planes in self.planes:
+            plane = planes.plane[matched]
+            here = plane >= 0
+            window = boxes - planes.corner[matched].to(boxes.dtype).repeat(1, 2)
+            # A RoI whose mask is elsewhere costs one sample a bin.
+            rois = torch.cat([plane[:, None].to(boxes.dtype), window], dim=1) * here[:, None]
+            crop = roi_align(planes.render()[:, None].to(boxes.dtype), rois, (size, size))[:, 0]
+            crops = crop.where(here[:, None, None], crops)
+        return crops
+
+
+def pack_masks(
+    masks: Sequence[Tensor | RunLengthMasks], ratio: Sequence[Sequence[float]], slots: int
+) -> ObjectMasks:
+    """Packs the masks of a batch, where they are.
 
     Args:
-        masks: K masks of an image; a tensor is uint8 [K, H, W].
-        boxes: RoIs [P, 4] inside the image, (x1, y1, x2, y2) in its pixels.
-        index: int64 [P], the mask of each RoI.
-        size: Rows and columns of the crops.
+        masks: K_i masks of each image; a tensor is uint8 [K_i, H, W].
+        ratio: (x, y) of each image, see `ObjectMasks`.
+        slots: number of objects that every image is padded to; object k of image i has the number
+            i * slots + k.
     """
-    if isinstance(masks, RunLengthMasks):
-        if masks.shape.numel() > FEW_PIXELS:
-            return _crop_runs(masks, boxes, index, size)
-        masks = masks.dense()
-    parts = max(MASK_CHUNK // max(masks[:1].numel(), 1), 1)
-    crops = []
-    for box, chosen in zip(boxes.split(parts), index.split(parts), strict=True):
-        objects, which = chosen.unique(return_inverse=True)
-        crops.append(_align(masks[objects], box, which, size))
-    return torch.cat(crops)
+    objects = slots * len(masks)
+    planes: list[Planes] = []
+    runs: list[tuple[int, RunLengthMasks]] = []
+    for image, of_image in enumerate(masks):
+        if isinstance(of_image, RunLengthMasks):
+            runs.append((image * slots, of_image))
+        elif len(of_image):
+            planes += _dense_planes(of_image, image * slots, objects)
+    if runs:
+        planes += _run_planes(runs, objects)
+    return ObjectMasks(planes, torch.tensor(ratio, dtype=torch.float32).reshape(-1, 2))
 
 
-def _crop_runs(masks: RunLengthMasks, boxes: Tensor, index: Tensor, size: int) -> Tensor:
-    """Decodes the window of each object that is named, in groups of similar windows."""
-    objects, which = index.unique(return_inverse=True)
-    masks = masks[objects]
-    windows = masks.windows()
-    crops = boxes.new_zeros(len(boxes), size, size)
+def _dense_planes(masks: Tensor, first: int, objects: int) -> list[Planes]:
+    """Planes of one image, whose first object has the number `first`."""
+    planes: list[Planes] = []
+    chunk = max(MASK_CHUNK // max(masks[0].numel(), 1), 1)
+    for part in masks.split(chunk):
+        plane = torch.full((objects,), -1)
+        plane[first : first + len(part)] = torch.arange(len(part))
+        planes.append(DensePlanes(plane, torch.zeros(objects, 2), part))
+        first += len(part)
+    return planes
+
+
+def _run_planes(runs: Sequence[tuple[int, RunLengthMasks]], objects: int) -> list[Planes]:
+    """Planes of windows, in groups of similar size; of masks and the number of their first."""
+    number = torch.cat([torch.arange(len(masks)) + first for first, masks in runs])
+    windows = torch.cat([masks.windows().cpu() for _, masks in runs])
+    counts = torch.cat([masks.first.diff().cpu() for _, masks in runs])
+    owner = repeated(counts)
+    limit = torch.tensor([[*masks.size] for _, masks in runs]).repeat_interleave(
+        torch.tensor([len(masks) for _, masks in runs]), dim=0
+    )[owner]
+    column, top, bottom = torch.cat([masks.runs.cpu() for _, masks in runs]).long().unbind(1)
+    # A window has a border of zeros one pixel wide. But beyond the right and the lower end of the
+    # image it repeats the last pixels, as RoIAlign does.
+    copies = 1 + (column == limit[:, 1] - 1).long()
+    run = repeated(copies)
+    column, top, owner = ranges(column, copies), top[run], owner[run]
+    bottom = bottom[run] + (bottom[run] == limit[run, 0]).long()
+    corner = windows[:, :2] - 1
+    column, top, bottom = (
+        column - corner[owner, 0],
+        top - corner[owner, 1],
+        bottom - corner[owner, 1],
+    )
+    planes: list[Planes] = []
     for group in _groups(windows):
-        slot = which.new_full((len(masks),), -1)
-        slot[group] = torch.arange(len(group), device=slot.device)
-        rois = torch.where(slot[which] >= 0)[0]
-        plane = slot[which[rois]]
-        corner = windows[group, :2][plane] - 1
-        planes = _render(masks[group], windows[group])
-        crops[rois] = _align(planes, boxes[rois] - corner.repeat(1, 2), plane, size)
-    return crops
-
-
-def _align(planes: Tensor, boxes: Tensor, plane: Tensor, size: int) -> Tensor:
-    """RoIAlign [P, size, size] of planes [U, H, W]; `plane` [P] is the one of each box [P, 4]."""
-    rois = torch.cat([plane[:, None].to(boxes), boxes], dim=1)
-    return roi_align(planes[:, None].to(boxes), rois, (size, size))[:, 0]
+        width, height = (windows[group, 2:] - windows[group, :2] + 2).amax(dim=0).tolist()
+        slot = torch.full((len(windows),), -1)
+        slot[group] = torch.arange(len(group))
+        here = slot[owner] >= 0
+        begin = (slot[owner[here]] * width + column[here]) * (height + 1)
+        plane, first = torch.full((objects,), -1), torch.zeros(objects, 2)
+        plane[number[group]] = slot[group]
+        first[number[group]] = corner[group].float()
+        step = torch.ones(len(begin), dtype=torch.int8)
+        planes.append(
+            RunPlanes(
+                *(plane, first, (len(group), width, height + 1)),
+                position=torch.cat([begin + top[here], begin + bottom[here]]),
+                step=torch.cat([step, -step]),
+            )
+        )
+    return planes
 
 
 def _groups(windows: Tensor) -> list[Tensor]:
@@ -82,29 +217,4 @@ def _groups(windows: Tensor) -> list[Tensor]:
         else:
             groups.append([number])
             least, width, height = w * h, w, h
-    return [torch.tensor(group, device=windows.device) for group in groups]
-
-
-def _render(masks: RunLengthMasks, windows: Tensor) -> Tensor:
-    """Returns the masks in their windows with a border of one pixel, int8 [U, height, width].
-
-    The border is zero, but beyond the right and the lower end of the image it repeats the last
-    pixels, as RoIAlign does.
-    """
-    column, top, bottom = masks.runs.long().unbind(1)
-    height, width = masks.size
-    copies = 1 + (column == width - 1).long()
-    run = repeated(copies)
-    column = ranges(column, copies)
-    top, bottom, owner = top[run], bottom[run] + (bottom[run] == height).long(), masks.owner[run]
-
-    sides = (windows[:, 2:] - windows[:, :2]).amax(dim=0) + 2
-    corner = windows[:, :2][owner] - 1
-    shape = len(masks), int(sides[0]), int(sides[1]) + 1
-    change = torch.zeros(shape, dtype=torch.int8, device=masks.device)
-    ones = change.new_ones(()).expand(len(owner))
-    for row, sign in ((top, ones), (bottom, -ones)):
-        place = owner, column - corner[:, 0], row - corner[:, 1]
-        change.index_put_(place, sign, accumulate=True)
-    planes = change[..., :-1].cumsum(dim=2, dtype=torch.int8)
-    return planes.transpose(1, 2).contiguous()
+    return [torch.tensor(group) for group in groups]

@@ -6,12 +6,17 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_align
 
+from dcnv2.models import boxes as box_ops
 from dcnv2.models.backbone import Backbone
+from dcnv2.models.box_mask_heads import BoxMaskHeads, as_rois
 from dcnv2.models.config import MimicConfig
-from dcnv2.models.roi_heads import BoxMaskHeads
+from dcnv2.models.random_keys import Stream
+from dcnv2.models.rpn import Proposals
+from dcnv2.models.sampling import draw, occupied
+from dcnv2.models.targets import Targets
+from dcnv2.models.transform import ImageBatch
 
 
 class FeatureMimicking(nn.Module):
@@ -33,10 +38,10 @@ class FeatureMimicking(nn.Module):
 
     def forward(
         self,
-        images: ImageList,
+        images: ImageBatch,
         features: dict[str, Tensor],
-        proposals: list[Tensor],
-        targets: list[dict[str, Tensor]],
+        proposals: Proposals,
+        targets: Targets,
         backbone: Backbone,
         heads: BoxMaskHeads,
     ) -> dict[str, Tensor]:
@@ -45,57 +50,58 @@ class FeatureMimicking(nn.Module):
         Args:
             images: the padded batch that the backbone saw.
             features: its maps.
-            proposals: [R_i, 4] an image, of the RPN.
-            targets: `boxes` and `labels` of each image.
+            proposals: of the RPN.
+            targets: of the batch.
             backbone: shared.
             heads: shared; box pooling and fc layers are used.
         """
-        boxes, labels = self._sample(proposals, targets, heads)
-        label = torch.cat(labels)
-        if len(label) == 0:
+        boxes, labels, drawn = self.sample(proposals, targets, heads)
+        rows = occupied(drawn)
+        if len(rows.index) == 0:
             # A zero that reaches the classifier, so that its gradient is there on every process.
             sums = [p.sum() for p in self.classifier.parameters()]
             nothing = torch.stack(sums).sum() * 0.0
             return {"loss_mimic_cls": nothing, "loss_mimic_cos": nothing}
-        crops = self._crop(images, boxes)
+        rois, label, weight = as_rois(boxes, rows), rows.of(labels), rows.weight
+        crops = self.crop(images, rois)
         # Each crop is an image of its own, whole.
-        whole = crops.new_full((len(crops), 5), self.config.crop_size)
-        whole[:, 0] = torch.arange(len(crops), device=crops.device)
-        whole[:, 1:3] = 0
+        number = torch.arange(len(crops), device=crops.device, dtype=crops.dtype)[:, None]
+        whole = F.pad(F.pad(number, (0, 2)), (0, 2), value=self.config.crop_size)
         alone = heads.box_features(backbone(crops), whole)
-        context = heads.box_features(features, boxes)
-        class_loss = F.cross_entropy(self.classifier(alone), label)
+        context = heads.box_features(features, rois)
+        count = weight.sum().clamp(min=1)
+        errors = F.cross_entropy(self.classifier(alone), label, reduction="none")
         if self.config.stop_gradient == "rcnn":
             alone = alone.detach()
         elif self.config.stop_gradient == "frcnn":
             context = context.detach()
         distance = 1 - F.cosine_similarity(alone.float(), context.float(), dim=1)
-        divisor = {"box": len(distance), "image": len(proposals), "none": 1}
-        cosine_loss = distance.sum() / divisor[self.config.normalise]
-        return {"loss_mimic_cls": class_loss, "loss_mimic_cos": cosine_loss}
+        divisors: dict[str, Tensor | int] = {"box": count, "image": len(boxes), "none": 1}
+        return {
+            "loss_mimic_cls": (errors * weight).sum() / count,
+            "loss_mimic_cos": (distance * weight).sum() / divisors[self.config.normalise],
+        }
 
     @torch.no_grad()
-    def _sample(
-        self, proposals: list[Tensor], targets: list[dict[str, Tensor]], heads: BoxMaskHeads
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """At most `boxes_per_image` positive proposals an image, at random, and their labels."""
-        boxes, classes = [], []
-        for proposal, target in zip(proposals, targets, strict=True):
-            # Objects are appended so that there is something to match, then left out again.
-            objects = target["boxes"].to(proposal)
-            _, (label,) = heads.assign_targets_to_proposals(
-                [torch.cat([proposal, objects])], [objects], [target["labels"]]
-            )
-            label = label[: len(proposal)]
-            sides = proposal[:, 2:] - proposal[:, :2]
-            positive = torch.where((label > 0) & (sides >= self.config.min_side).all(1))[0]
-            order = torch.randperm(len(positive), device=positive.device)
-            chosen = positive[order[: self.config.boxes_per_image]]
-            boxes.append(proposal[chosen])
-            classes.append(label[chosen])
-        return boxes, classes
+    def sample(
+        self, proposals: Proposals, targets: Targets, heads: BoxMaskHeads
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """At most `boxes_per_image` positive proposals an image, at random.
 
-    def _crop(self, images: ImageList, boxes: list[Tensor]) -> Tensor:
-        """Patches [sum R_i, 3, crop, crop] by bilinear sampling, averaged where they shrink."""
+        Returns:
+            Boxes [N, S, 4], labels int64 [N, S], and which slots are drawn, bool [N, S].
+        """
+        labels, _ = heads.match(proposals.boxes, targets)
+        sides = proposals.boxes[..., 2:] - proposals.boxes[..., :2]
+        fits = proposals.valid() & (sides >= self.config.min_side).all(dim=-1)
+        keys = targets.keys(Stream.MIMIC, labels.shape[1])
+        drawn = draw(
+            labels.masked_fill(~fits | (labels == 0), -1), keys, self.config.boxes_per_image, 1.0
+        )
+        boxes = box_ops.take(proposals.boxes, drawn.index)
+        return boxes, labels.gather(1, drawn.index), drawn.drawn()
+
+    def crop(self, images: ImageBatch, rois: Tensor) -> Tensor:
+        """Patches [R, 3, crop, crop] by bilinear sampling, averaged where they shrink."""
         size = (self.config.crop_size, self.config.crop_size)
-        return roi_align(images.tensors, boxes, size, sampling_ratio=-1, aligned=True)
+        return roi_align(images.tensors, rois, size, sampling_ratio=-1, aligned=True)

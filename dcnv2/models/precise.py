@@ -18,6 +18,11 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
 
+from dcnv2.models.transfer import is_tracing
+
+# Sizes of a batch whose anchors are kept (4 MB each at 800 x 1333).
+KEPT_SIZES = 8
+
 
 def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Switch autocast off; meta, where costs are counted, has none."""
@@ -28,6 +33,10 @@ def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:
 class PreciseAnchors(AnchorGenerator):
     """torchvision's anchors, in float32 (float64 for such features)."""
 
+    def __init__(self, *operands: Any) -> None:
+        super().__init__(*operands)
+        self._kept: dict[Any, Tensor] = {}
+
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         """Anchors [A, 4] of each image, in pixels of the padded batch."""
         wide = torch.promote_types(feature_maps[0].dtype, torch.float32)
@@ -37,6 +46,27 @@ class PreciseAnchors(AnchorGenerator):
             for x in feature_maps
         ]
         return super().forward(image_list, shapes)
+
+    def of_batch(self, images: ImageList, feature_maps: list[Tensor]) -> Tensor:
+        """Anchors [A, 4] of every image, in pixels of the padded batch.
+
+        Those of the last sizes are kept: making them takes a hundred launches.
+        """
+        first = feature_maps[0]
+        key = (
+            *(first.device, first.dtype, images.tensors.shape[-2:]),
+            *(x.shape[-2:] for x in feature_maps),
+        )
+        if is_tracing():  # sizes are no numbers then
+            return self._of_one(images, feature_maps)
+        if key not in self._kept:
+            while len(self._kept) >= KEPT_SIZES:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = self._of_one(images, feature_maps)
+        return self._kept[key]
+
+    def _of_one(self, images: ImageList, feature_maps: list[Tensor]) -> Tensor:
+        return self(ImageList(images.tensors, images.image_sizes[:1]), feature_maps)[0]
 
 
 class ExactAnchors(PreciseAnchors):

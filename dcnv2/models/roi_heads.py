@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""RoI pooling over one or several maps, and the box and mask heads on top of it."""
+"""RoI pooling over one or several maps, and what the heads on top of it are made of."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from torchvision.models.detection.faster_rcnn import (
     TwoMLPHead,
 )
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
 from torchvision.ops.poolers import LevelMapper
 
 from dcnv2.models.backbone import Backbone
-from dcnv2.models.config import BackboneConfig, BoxHeadConfig, ModelConfig, PoolConfig
+from dcnv2.models.box_mask_heads import BoxMaskHeads
+from dcnv2.models.config import BackboneConfig, ModelConfig, PoolConfig
 from dcnv2.models.layers import make_pool, norm_layer
-from dcnv2.models.losses import box_losses, mask_loss
-from dcnv2.models.matching import inside
 from dcnv2.models.precise import PreciseBoxPredictor
 from dcnv2.models.resnet import make_stage, stage_channels
 
@@ -89,129 +87,6 @@ class Conv5BoxHead(Conv5):
     def average(self, maps: Tensor) -> Tensor:
         """[R, 2048, 7, 7] -> [R, 2048]."""
         return maps.mean((2, 3))
-
-
-class BoxMaskHeads(RoIHeads):
-    """torchvision's RoI heads with our poolers, and with a choice of losses.
-
-    Sampling, box coding and post-processing are inherited, and so are the names of all parameters.
-    With a mask predictor but no mask head, masks are predicted from the box head's conv5 maps.
-    """
-
-    def __init__(self, config: BoxHeadConfig, *parts: nn.Module, **mask_parts: nn.Module) -> None:
-        super().__init__(
-            *parts,
-            fg_iou_thresh=config.positive_iou,
-            bg_iou_thresh=config.positive_iou,
-            batch_size_per_image=config.batch_per_image,
-            positive_fraction=config.positive_fraction,
-            bbox_reg_weights=None,
-            score_thresh=config.score_threshold,
-            nms_thresh=config.nms,
-            detections_per_img=config.detections_per_image,
-            **mask_parts,
-        )
-        self.config = config
-        self.class_weights: Tensor | None = None  # [classes + 1], in the classification loss
-
-    def box_features(self, features: dict[str, Tensor], boxes: list[Tensor] | Tensor) -> Tensor:
-        """What the box predictor reads: [R, hidden] of boxes as `RoIPooler` takes them."""
-        return self.box_head(self.box_roi_pool(features, boxes))
-
-    def mask_logits(self, features: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
-        """[sum R_i, classes + 1, size, size] of boxes [R_i, 4] an image."""
-        if self.shared:
-            maps = self.box_head.layer4(self.box_roi_pool(features, boxes))
-        else:
-            maps = self.mask_head(self.mask_roi_pool(features, boxes))
-        return self.mask_predictor(maps)
-
-    def select_training_samples(
-        self, proposals: list[Tensor], targets: list[dict[str, Tensor]]
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
-        """torchvision's, without the proposals that lie in regions to ignore."""
-        proposals = [
-            proposal[~inside(proposal, target["ignore"])] if "ignore" in target else proposal
-            for proposal, target in zip(proposals, targets, strict=True)
-        ]
-        return super().select_training_samples(proposals, targets)
-
-    def has_mask(self) -> bool:
-        """Whether masks are predicted."""
-        return self.mask_predictor is not None
-
-    @property
-    def shared(self) -> bool:
-        """Whether masks are predicted from the box head's conv5 maps."""
-        return self.has_mask() and self.mask_head is None
-
-    def forward(
-        self,
-        features: dict[str, Tensor],
-        proposals: list[Tensor],
-        image_shapes: list[tuple[int, int]],
-        targets: list[dict[str, Tensor]] | None = None,
-    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Detections in evaluation, losses in training (the other is empty).
-
-        Args:
-            features: maps of the backbone by name.
-            proposals: [R_i, 4] an image.
-            image_shapes: (height, width) of each image without padding.
-            targets: `boxes`, `labels` and, with masks, `masks` of each image, in training.
-        """
-        if self.training:
-            return [], self._losses(features, proposals, targets)
-        return self._detections(features, proposals, image_shapes), {}
-
-    def _losses(
-        self,
-        features: dict[str, Tensor],
-        proposals: list[Tensor],
-        targets: list[dict[str, Tensor]] | None,
-    ) -> dict[str, Tensor]:
-        assert targets is not None  # the detector has checked them
-        boxes, matched, labels, regression = self.select_training_samples(proposals, targets)
-        if self.shared:
-            maps = self.box_head.layer4(self.box_roi_pool(features, boxes))
-            logits, deltas = self.box_predictor(self.box_head.average(maps))
-        else:
-            logits, deltas = self.box_predictor(self.box_features(features, boxes))
-        config = self.config
-        losses = box_losses(
-            *(logits, deltas, labels, regression, config.ohem, config.smooth_l1_beta),
-            self.class_weights,
-        )
-        if not self.has_mask():
-            return losses
-        positive = [torch.where(label > 0)[0] for label in labels]
-        chosen = [b[p] for b, p in zip(boxes, positive, strict=True)]
-        if self.shared:
-            mask_logits = self.mask_predictor(maps[torch.cat(labels) > 0])
-        else:
-            mask_logits = self.mask_logits(features, chosen)
-        index = [m[p] for m, p in zip(matched, positive, strict=True)]
-        losses["loss_mask"] = mask_loss(mask_logits, chosen, index, targets)
-        return losses
-
-    def _detections(
-        self,
-        features: dict[str, Tensor],
-        proposals: list[Tensor],
-        image_shapes: list[tuple[int, int]],
-    ) -> list[dict[str, Tensor]]:
-        logits, deltas = self.box_predictor(self.box_features(features, proposals))
-        columns = self.postprocess_detections(logits, deltas, proposals, image_shapes)
-        results = [
-            {"boxes": boxes, "scores": scores, "labels": labels}
-            for boxes, scores, labels in zip(*columns, strict=True)
-        ]
-        if self.has_mask():
-            logits = self.mask_logits(features, [result["boxes"] for result in results])
-            masks = maskrcnn_inference(logits, [result["labels"] for result in results])
-            for result, mask in zip(results, masks, strict=True):
-                result["masks"] = mask
-        return results
 
 
 def build_roi_heads(config: ModelConfig, backbone: Backbone) -> BoxMaskHeads:

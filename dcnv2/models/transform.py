@@ -3,14 +3,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
 from dcnv2.models.config import Geometry
 from dcnv2.models.pasting import paste_exactly
+from dcnv2.models.random_keys import Stream, hash_seed
+from dcnv2.models.transfer import is_tracing, to_device
+
+
+class ImageBatch(ImageList):
+    """A padded batch [N, 3, H, W] and the size (height, width) of each image in it.
+
+    Attributes:
+        limits: float32 [N, 2], width and height of each image, on the device.
+    """
+
+    def __init__(self, tensors: Tensor, image_sizes: list[tuple[int, int]]) -> None:
+        super().__init__(tensors, image_sizes)
+        if is_tracing():  # sizes are tensors, which have to stay in the graph
+            sides = [torch.stack([torch.as_tensor(w), torch.as_tensor(h)]) for h, w in image_sizes]
+            self.limits = torch.stack(sides).float()
+        else:
+            limits = torch.tensor([[w, h] for h, w in image_sizes], dtype=torch.float32)
+            self.limits = to_device(limits, tensors.device)
 
 
 class Transform(GeneralizedRCNNTransform):
@@ -18,8 +40,8 @@ class Transform(GeneralizedRCNNTransform):
 
     Masks keep the size of the image given: mask targets are cropped from them RoI by RoI, so a
     thousand objects are never resized to a thousand masks of the network's input. `mask_ratio`
-    [2] then says how many of their pixels (x, y) one pixel of that input is. Boxes in `ignore` are
-    resized like `boxes`.
+    then says how many of their pixels (x, y) one pixel of that input is. Bytes become floats on the
+    device. Of several sizes, the `seed` of a target chooses the one of its image in training.
 
     Args:
         operands: torchvision's.
@@ -30,16 +52,43 @@ class Transform(GeneralizedRCNNTransform):
     def __init__(self, *operands: Any, geometry: Geometry = "torchvision", **options: Any) -> None:
         super().__init__(*operands, **options)
         self.geometry = geometry
+        for name in ("mean", "std"):
+            value = torch.tensor(getattr(self, f"image_{name}"), dtype=torch.float32)
+            self.register_buffer(name, value[:, None, None], persistent=False)
+        self._seed = 0
 
     @property
     def exact(self) -> bool:
         """Whether masks are pasted into boxes that are not rounded."""
         return self.geometry != "torchvision"
 
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[dict[str, Any]] | None = None
+    ) -> tuple[ImageBatch, list[dict[str, Any]] | None]:
+        """Normalises, resizes and pads a batch.
+
+        Args:
+            images: [3, H, W], bytes or floats in [0, 1], on the device.
+            targets: of each image, with `seed`.
+        """
+        batch, resized = super().forward(images, targets)
+        return ImageBatch(batch.tensors, batch.image_sizes), resized
+
+    def normalize(self, image: Tensor) -> Tensor:
+        """Normalises an image [3, H, W], bytes or floats in [0, 1]."""
+        if not image.is_floating_point():
+            image = image.to(self.mean.dtype) / 255
+        return (image - self.mean.to(image.dtype)) / self.std.to(image.dtype)
+
+    def torch_choice(self, sizes: Sequence[int]) -> int:
+        """One of the sizes of training, by the seed of the image."""
+        return sizes[hash_seed(self._seed, Stream.SCALE) % len(sizes)]
+
     def resize(
-        self, image: Tensor, target: dict[str, Tensor] | None = None
-    ) -> tuple[Tensor, dict[str, Tensor] | None]:
+        self, image: Tensor, target: dict[str, Any] | None = None
+    ) -> tuple[Tensor, dict[str, Any] | None]:
         """Resizes an image [3, H, W] and its target."""
+        self._seed = 0 if target is None else target.get("seed", 0)
         old = tuple(image.shape[-2:])
         # Where the longer side shrinks to `max_size`, a pixel of the shorter one has to remain.
         least = max(old) // self.max_size + 1
@@ -56,14 +105,12 @@ class Transform(GeneralizedRCNNTransform):
         new = tuple(image.shape[-2:])
         if masks is not None:
             resized["masks"] = masks
-            resized["mask_ratio"] = resized["boxes"].new_tensor([old[1] / new[1], old[0] / new[0]])
-        if "ignore" in resized:
-            resized["ignore"] = resize_boxes(resized["ignore"], old, new)
+            resized["mask_ratio"] = (old[1] / new[1], old[0] / new[0])
         return image, resized
 
     def _resize(
-        self, image: Tensor, target: dict[str, Tensor] | None
-    ) -> tuple[Tensor, dict[str, Tensor] | None]:
+        self, image: Tensor, target: dict[str, Any] | None
+    ) -> tuple[Tensor, dict[str, Any] | None]:
         """Resizes an image and its boxes by the rules of `geometry`."""
         if not self.exact:
             return super().resize(image, target)

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from dcnv2.engine.training.optim import build_optimizer
+from dcnv2.models.rpn import Proposals
 from dcnv2.nn import DeformConv2dPack, ModulatedDeformConv2dPack
-from suites.perf.step_case import StepCase, running
+from dcnv2.structures import RunLengthMasks
+from suites.perf.step_case import TORCHVISION, StepCase, running
 
 # Objects per image as in COCO, proposals near each, standard deviation of offsets in pixels.
 OBJECTS, NEAR_PROPOSALS, OFFSET_PIXELS = 7, 24, 1.5
@@ -30,7 +32,12 @@ class TrainingStep:
         self.case, self.device = case, device
         self.model, config = case.build(device)
         self.model.train()
-        self.batch = random_batch(case.batch, case.source, config.model.num_classes, device)
+        images, targets = random_batch(case.batch, case.source, config.model.num_classes, device)
+        if case.config == TORCHVISION:
+            targets = [{key: value.to(device) for key, value in t.items()} for t in targets]
+        else:  # as our data sets have them: on the host, masks as run lengths
+            targets = [{**t, "masks": RunLengthMasks.from_dense(t["masks"])} for t in targets]
+        self.batch = images, targets
         padded = self.model.transform(self.batch[0])[0].tensors
         with running(case.operator):
             spread_offsets(self.model, padded[:1].to(memory_format=torch.channels_last))
@@ -59,8 +66,8 @@ class TrainingStep:
 def random_batch(
     count: int, size: tuple[int, int], classes: int, device: torch.device
 ) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Images [3, H, W] of noise, each with `OBJECTS` boxes from a sixteenth to a half of its side,
-    whose masks fill them."""
+    """Images [3, H, W] of noise on the device, each with `OBJECTS` boxes from a sixteenth to a half
+    of its side, whose masks fill them; targets are on the CPU."""
     random = torch.Generator().manual_seed(0)
     extent = torch.tensor([size[1], size[0]])  # x, y
     images, targets = [], []
@@ -74,24 +81,33 @@ def random_batch(
         for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist(), strict=True):
             mask[y1:y2, x1:x2] = 1
         labels = torch.randint(1, classes + 1, (OBJECTS,), generator=random)
-        target = {"boxes": boxes, "labels": labels, "masks": masks}
         images.append(torch.rand(3, *size, generator=random).to(device))
-        targets.append({key: value.to(device) for key, value in target.items()})
+        targets.append({"boxes": boxes, "labels": labels, "masks": masks})
     return images, targets
 
 
 def add_proposals_near_objects(model: nn.Module) -> None:
     """Add proposals near the objects to those of an untrained RPN."""
 
+    def near(boxes: Tensor) -> Tensor:
+        """Boxes [..., K, 4] with corners shifted by a twentieth of the side: the IoU is mostly from
+        0.7 to 0.9."""
+        near = boxes.repeat_interleave(NEAR_PROPOSALS, dim=-2)
+        sides = (near[..., 2:] - near[..., :2]).repeat_interleave(2, dim=-1)
+        return (near + 0.05 * sides * torch.randn_like(near)).clamp(min=0)
+
     def add(_, inputs: tuple, outputs: tuple) -> tuple:
         (proposals, losses), targets = outputs, inputs[2]
-        found = []
-        for boxes, target in zip(proposals, targets, strict=True):
-            near = target["boxes"].repeat(NEAR_PROPOSALS, 1)
-            sides = (near[:, 2:] - near[:, :2]).repeat(1, 2)
-            # Corners shifted by a twentieth of the side: the IoU is mostly from 0.7 to 0.9.
-            near = near + 0.05 * sides * torch.randn_like(near)
-            found.append(torch.cat([near.clamp(min=0).to(boxes), boxes])[: max(len(boxes), 1)])
+        if isinstance(proposals, Proposals):
+            count = proposals.boxes.shape[1]
+            boxes = torch.cat([near(targets.boxes), proposals.boxes], dim=1)[:, :count]
+            more = targets.boxes.shape[1] * NEAR_PROPOSALS
+            found = Proposals(boxes, proposals.scores, (proposals.count + more).clamp(max=count))
+        else:
+            found = [
+                torch.cat([near(target["boxes"]).to(boxes), boxes])[: max(len(boxes), 1)]
+                for boxes, target in zip(proposals, targets, strict=True)
+            ]
         return found, losses
 
     model.rpn.register_forward_hook(add)

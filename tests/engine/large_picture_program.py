@@ -19,7 +19,7 @@ from dcnv2.data.coco import CocoDataset
 from dcnv2.data.transforms import eval_transforms, train_transforms
 from dcnv2.engine.evaluation.detections import coco_results, paste_masks
 from dcnv2.engine.visualization.draw import draw
-from dcnv2.models.mask_targets import crop_masks
+from dcnv2.models.mask_targets import pack_masks
 
 WIDTH, HEIGHT, OBJECTS = 2000, 1500, 1000
 
@@ -67,7 +67,8 @@ def train(root: Path, *augment: dict) -> None:
     _, target = dataset[0]
     assert len(target["masks"]) > OBJECTS / 2
     index = torch.arange(512)
-    crop_masks(target["masks"], target["boxes"][index], index, 28)
+    masks = pack_masks([target["masks"]], [(1.0, 1.0)], len(target["masks"]))
+    masks.crop(target["boxes"][index], torch.zeros_like(index), index, 28)
 
 
 def turn(root: Path) -> None:

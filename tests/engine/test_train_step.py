@@ -262,8 +262,8 @@ def test_scales_are_the_images_own_whatever_the_batch(shapes, tmp_path):
     for seeds in ([1, 2, 3, 4], [11, 2, 13, 4]):
         for parts in (1, 2, 4):
             for part in range(parts):
-                trainer.train_step.rng.seed_batch(seeds[part::parts], batch_seed=part)
-                trainer.model([images[0]] * (4 // parts), [dict(targets[0])] * (4 // parts))
+                own = [{**targets[0], "seed": seed} for seed in seeds[part::parts]]
+                trainer.model([images[0]] * (4 // parts), own)
         whole, *rest = sizes
         assert [*rest[0], *rest[1]] == [whole[i] for i in (0, 2, 1, 3)]
         assert [size for part in rest[2:] for size in part] == whole

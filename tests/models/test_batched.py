@@ -7,6 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from toys import total, toy_config, toy_images, toy_targets
 
 from dcnv2.models import build_model
+from dcnv2.models.rpn import Proposals
 
 pytestmark = pytest.mark.slow
 
@@ -31,8 +32,10 @@ def _near_objects(model):
 
     def add(_, inputs, outputs):
         proposals, losses = outputs
-        near = [target["boxes"].repeat(3, 1) + 0.5 for target in inputs[2]]
-        return [torch.cat(pair) for pair in zip(near, proposals, strict=True)], losses
+        near = inputs[2].boxes.repeat(1, 3, 1) + 0.5
+        count = proposals.count + near.shape[1]
+        boxes = torch.cat([near, proposals.boxes], dim=1)
+        return Proposals(boxes, boxes[..., 0], count), losses
 
     model.rpn.register_forward_hook(add)
 

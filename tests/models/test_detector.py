@@ -5,7 +5,8 @@ import pytest
 import torch
 from toys import total, toy_config, toy_images, toy_target, toy_targets
 
-from dcnv2.models import build_model
+from dcnv2.models import build_model, mask_targets, matching
+from dcnv2.models.rpn import Proposals
 from dcnv2.models.transform import Transform
 
 SLOW = pytest.mark.slow
@@ -171,7 +172,8 @@ def test_a_thousand_objects_train_in_bounded_memory(monkeypatch):
     config = toy_config()
     config.min_size, config.max_size = [128], 128
     model = build_model(config)
-    monkeypatch.setattr(type(model.rpn.proposal_matcher), "chunk_entries", 2**16)
+    monkeypatch.setattr(matching, "CHUNK_ENTRIES", 2**16)
+    monkeypatch.setattr(mask_targets, "MASK_CHUNK", 2**20)
     targets = [toy_target(boxes.tolist(), 64, 64)]
     seen = []
 
@@ -196,21 +198,22 @@ def test_crowd_regions_are_neither_objects_nor_background():
     target["iscrowd"] = torch.tensor([0, 1], dtype=torch.uint8)
     seen = {}
     rpn, heads = model.rpn, model.roi_heads
-    assign, loss = rpn.assign_targets_to_anchors, heads.select_training_samples
+    assign, sample = rpn.assign, heads.sample
 
     def anchors_seen(anchors, targets):
-        labels, boxes = assign(anchors, targets)
-        seen["anchors"], seen["labels"], seen["targets"] = anchors[0], labels[0], targets
-        return labels, boxes
+        found = assign(anchors, targets)
+        seen["anchors"], seen["labels"], seen["targets"] = anchors, found[0][0], targets
+        return found
 
-    def proposals_seen(proposals, targets):
-        chosen = loss([torch.tensor([[40.0, 10, 60, 50], [2, 50, 12, 62]])], targets)
-        seen["proposals"] = chosen[0][0]
+    def proposals_seen(_, targets):
+        boxes = torch.tensor([[[40.0, 10, 60, 50], [2, 50, 12, 62]]])
+        chosen = sample(Proposals(boxes, torch.ones(1, 2), torch.tensor([[2]])), targets)
+        seen["proposals"] = chosen.boxes[chosen.drawn.drawn()]
         return chosen
 
-    rpn.assign_targets_to_anchors, heads.select_training_samples = anchors_seen, proposals_seen
+    rpn.assign, heads.sample = anchors_seen, proposals_seen
     model(images, [target])
-    assert len(seen["targets"][0]["boxes"]) == len(seen["targets"][0]["masks"]) == 1
+    assert seen["targets"].present.tolist() == [[True]]
     in_crowd = (seen["anchors"][:, 0] >= 32) & (seen["anchors"][:, 1] >= 0)
     in_crowd &= (seen["anchors"][:, 2] <= 64) & (seen["anchors"][:, 3] <= 64)
     assert in_crowd.any()

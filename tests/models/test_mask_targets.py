@@ -7,7 +7,7 @@ from torchvision.models.detection.roi_heads import project_masks_on_boxes
 from torchvision.ops import roi_align
 
 from dcnv2.models import mask_targets
-from dcnv2.models.mask_targets import crop_masks
+from dcnv2.models.mask_targets import pack_masks
 from dcnv2.structures import RunLengthMasks
 
 SIDE, SIZE = (52, 40), 14
@@ -26,10 +26,10 @@ def aligned(monkeypatch):
     return sizes
 
 
-@pytest.fixture(autouse=True)
-def windows_are_used(monkeypatch):
-    """Pictures of the tests are so small that their masks would be decoded whole."""
-    monkeypatch.setattr(mask_targets, "FEW_PIXELS", 0)
+def crop_masks(masks, boxes, index, size):
+    """Crops of one image's masks, by their numbers."""
+    packed = pack_masks([masks], [(1.0, 1.0)], max(len(masks), 1))
+    return packed.crop(boxes, torch.zeros_like(index), index, size)
 
 
 def _case(rois=40):
@@ -92,7 +92,7 @@ def test_many_rois_of_one_object_share_its_mask(aligned, form):
     if form == "run lengths":
         masks = RunLengthMasks.from_dense(masks)
     crop_masks(masks, boxes, torch.full_like(index, 3), SIZE)
-    assert [size[0] for size in aligned] == [1]
+    assert sum(size[0] for size in aligned) == len(masks)
 
 
 def test_small_windows_are_not_padded_to_a_large_one(aligned):
@@ -103,13 +103,6 @@ def test_small_windows_are_not_padded_to_a_large_one(aligned):
     boxes = torch.tensor([[0.0, 0, 90, 80]]).repeat(9, 1)
     crop_masks(RunLengthMasks.from_dense(masks), boxes, torch.arange(9), SIZE)
     assert sum(size.numel() for size in aligned) == 402 * 302 + 8 * 14 * 12
-
-
-def test_masks_of_small_pictures_are_decoded_whole(monkeypatch):
-    monkeypatch.setattr(mask_targets, "FEW_PIXELS", 2**17)
-    masks, boxes, index = _case()
-    got = crop_masks(RunLengthMasks.from_dense(masks), boxes, index, SIZE)
-    assert torch.equal(got, crop_masks(masks, boxes, index, SIZE))
 
 
 @pytest.mark.parametrize("count", [0, 6])

@@ -3,10 +3,10 @@
 
 import pytest
 import torch
-from torchvision.models.detection.image_list import ImageList
-from toys import total, toy_config, toy_images, toy_targets
+from toys import packed_targets, padded_proposals, total, toy_config, toy_images, toy_targets
 
 from dcnv2.models import build_model
+from dcnv2.models.transform import ImageBatch
 
 BOXES = ((5, 7, 30, 40), (10, 20, 45, 50))
 
@@ -23,9 +23,18 @@ def _model(**options):
 
 def _branch(model, proposals, targets, images):
     """The branch alone on given proposals."""
-    batch = ImageList(torch.stack(images), [image.shape[1:] for image in images])
+    batch = ImageBatch(torch.stack(images), [image.shape[1:] for image in images])
     features = model.backbone(batch.tensors)
-    return model.mimic(batch, features, proposals, targets, model.backbone, model.roi_heads)
+    return model.mimic(
+        *(
+            batch,
+            features,
+            padded_proposals(proposals),
+            packed_targets(targets),
+            model.backbone,
+            model.roi_heads,
+        )
+    )
 
 
 def _near(boxes):
@@ -46,8 +55,8 @@ def test_every_parameter_gets_a_finite_gradient():
 def test_crops_are_the_boxes_resized():
     model = _model(crop_size=16)
     image = torch.arange(64.0).expand(3, 48, 64)  # the column's number, minus a half at its left
-    batch = ImageList(image[None], [(48, 64)])
-    crop = model.mimic._crop(batch, [torch.tensor([[10.0, 5.0, 42.0, 37.0]])])
+    batch = ImageBatch(image[None], [(48, 64)])
+    crop = model.mimic.crop(batch, torch.tensor([[0.0, 10.0, 5.0, 42.0, 37.0]]))
     assert crop.shape == (1, 3, 16, 16)
     middles = 10 + (torch.arange(16) + 0.5) * 2 - 0.5
     torch.testing.assert_close(crop[0, 0, 3], middles)
@@ -59,10 +68,9 @@ def test_only_positive_proposals_are_drawn_and_never_the_objects_themselves():
     targets = toy_targets(images, BOXES)
     near = _near(BOXES).repeat(4, 1)
     background = torch.tensor([[50.0, 2.0, 60.0, 9.0]]).repeat(5, 1)
-    boxes, labels = model.mimic._sample(
-        [torch.cat([background, near]), background], targets, model.roi_heads
-    )
-    assert [len(b) for b in boxes] == [3, 0]
+    proposals = padded_proposals([torch.cat([background, near]), background])
+    boxes, labels, drawn = model.mimic.sample(proposals, packed_targets(targets), model.roi_heads)
+    assert drawn.sum(1).tolist() == [3, 0]
     assert all((box == near).all(1).any() for box in boxes[0])
     assert labels[0].min() >= 1
 
@@ -117,13 +125,13 @@ def test_normalisation_divides_the_sum(normalise, divisor):
 def test_stopped_gradients_do_not_reach_that_side(side):
     model = _model(stop_gradient=side)
     images = toy_images(sizes=((64, 64),))
-    batch = ImageList(torch.stack(images), [(64, 64)])
+    batch = ImageBatch(torch.stack(images), [(64, 64)])
     features = {k: v.detach().requires_grad_() for k, v in model.backbone(batch.tensors).items()}
     model.mimic(
         batch,
         features,
-        [_near(BOXES)],
-        toy_targets(images, BOXES),
+        padded_proposals([_near(BOXES)]),
+        packed_targets(toy_targets(images, BOXES)),
         model.backbone,
         model.roi_heads,
     )["loss_mimic_cos"].backward()

@@ -7,14 +7,15 @@ from types import MappingProxyType
 import pytest
 import torch
 from torch import nn
-from toys import toy_config, toy_images
+from toys import packed_targets, padded_proposals, toy_config, toy_images
 
 from dcnv2.models import BackboneConfig, BoxHeadConfig, PoolConfig, RPNConfig, build_model
+from dcnv2.models import rpn as rpn_module
 from dcnv2.models.layers import FrozenBatchNorm2d, conv3x3, make_pool
-from dcnv2.models.mask_rcnn import build_rpn
-from dcnv2.models.matching import BoxPairs
 from dcnv2.models.roi_heads import RoIPooler
-from dcnv2.models.transform import Transform
+from dcnv2.models.rpn import ProposalNetwork
+from dcnv2.models.sampling import draw
+from dcnv2.models.transform import ImageBatch, Transform
 
 
 class _Pyramid:
@@ -115,29 +116,63 @@ RPN = RPNConfig(
 )
 
 
+def _packed(*boxes):
+    """One image with these objects."""
+    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    return packed_targets([{"boxes": boxes, "labels": torch.ones(len(boxes), dtype=torch.int64)}])
+
+
+def _with_iou(*shares):
+    """Boxes whose IoU with (0, 0, 10, 10) are these."""
+    return torch.tensor([[0, 0, 10, 10 * share] for share in shares])
+
+
 def test_options_of_the_rpn_reach_it():
-    rpn = build_rpn(RPN, _Pyramid())
-    assert (rpn._pre_nms_top_n, rpn._post_nms_top_n) == (
-        {"training": 11, "testing": 12},
-        {"training": 13, "testing": 14},
-    )
-    matcher, sampler = rpn.proposal_matcher, rpn.fg_bg_sampler
-    assert (rpn.nms_thresh, matcher.high_threshold, matcher.low_threshold) == (0.61, 0.62, 0.23)
-    assert (sampler.batch_size_per_image, sampler.positive_fraction) == (17, 0.375)
+    rpn = ProposalNetwork(RPN, _Pyramid())
+    assert rpn.train().limits == (11, 13)
+    assert rpn.eval().limits == (12, 14)
     assert rpn.levels == _Pyramid.rpn_levels
     assert rpn.anchor_generator.sizes == ((16,),) * 4
     assert rpn.anchor_generator.aspect_ratios == ((0.5, 1.0),) * 4
+    anchors = _with_iou(1, 0.63, 0.61, 0.24, 0.22)
+    labels, _ = rpn.assign(anchors, _packed((0, 0, 10, 10)))
+    assert labels.tolist() == [[1, 1, -1, -1, 0]]
+
+
+def test_the_rpn_proposes_no_more_than_asked_for_and_no_near_copies():
+    rpn = ProposalNetwork(RPN, _Pyramid()).eval()
+    limits = torch.tensor([[2000.0, 10.0]])
+    apart = torch.tensor([[0.0, 0, 10, 10]]) + 20 * torch.arange(40)[:, None] * torch.tensor(
+        [1, 0, 1, 0]
+    )
+    logits, deltas = torch.linspace(3, -3, 80).reshape(2, 1, 40, 1).unbind(), torch.zeros(1, 40, 4)
+    found = rpn.propose(logits, [deltas, deltas], torch.cat([apart, apart]), limits)
+    assert found.count.tolist() == [[14]]
+    assert found.boxes[0, :, 0].tolist() == [*range(0, 240, 20), 0, 20], (
+        "12 of each level, best first"
+    )
+    near = _with_iou(1, 0.62, 0.6)
+    found = rpn.propose([logits[0][:, :3]], [deltas[:, :3]], near, limits)
+    assert found.boxes[0, : found.count].tolist() == near[[0, 2]].tolist()
+
+
+def test_the_rpn_learns_from_as_many_anchors_as_asked_for(monkeypatch):
+    rpn, seen = ProposalNetwork(RPN, _Pyramid()), []
+    monkeypatch.setattr(
+        rpn_module, "draw", lambda *operands: seen.append(operands[2:]) or draw(*operands)
+    )
+    maps = {level: torch.zeros(1, 1, 4, 4) for level in _Pyramid.rpn_levels}
+    rpn(ImageBatch(torch.zeros(1, 3, 16, 16), [(16, 16)]), maps, _packed((0, 0, 10, 10)))
+    assert seen == [(17, 0.375)]
 
 
 def test_the_best_anchor_of_an_object_is_positive_however_little_it_overlaps():
     """Otherwise small objects have no positive anchor (Faster R-CNN, section 3.1.2)."""
-    rpn = build_rpn(RPN, _Pyramid())
+    rpn = ProposalNetwork(RPN, _Pyramid())
     anchors = torch.tensor([[0, 0, 10, 10], [0, 0, 20, 20], [50, 50, 60, 60]], dtype=torch.float32)
-    objects = torch.tensor([[0, 0, 4, 4], [50, 50, 60, 60]], dtype=torch.float32)
-    labels, boxes = rpn.assign_targets_to_anchors([anchors], [{"boxes": objects}])
-    assert labels[0].tolist() == [1, 0, 1]
-    assert boxes[0][0].tolist() == [0, 0, 4, 4]
-    assert rpn.proposal_matcher(BoxPairs(objects, anchors)).tolist() == [0, -1, 1]
+    labels, matched = rpn.assign(anchors, _packed((0, 0, 4, 4), (50, 50, 60, 60)))
+    assert labels.tolist() == [[1, 0, 1]]
+    assert matched.tolist() == [[0, 0, 1]]
 
 
 def test_options_of_the_box_head_reach_it():
@@ -157,10 +192,13 @@ def test_options_of_the_box_head_reach_it():
     config.min_size, config.max_size = [48, 56], 72
     model = build_model(config, pretrained=False)
     heads = model.roi_heads
-    matcher, sampler = heads.proposal_matcher, heads.fg_bg_sampler
-    assert (matcher.high_threshold, matcher.low_threshold) == (0.55, 0.55)
-    assert not matcher.allow_low_quality_matches
-    assert (sampler.batch_size_per_image, sampler.positive_fraction) == (18, 0.125)
+    objects = _packed((0, 0, 10, 10))
+    labels, _ = heads.match(_with_iou(0.56, 0.54)[None], objects)
+    assert labels.tolist() == [[1, 0]], "the best one of an object may be background"
+    many = torch.cat([_with_iou(*[0.9] * 30), _with_iou(*[0.1] * 30)])
+    samples = heads.sample(padded_proposals([many]), objects)
+    assert samples.drawn.count.item() == samples.labels.shape[1] == 18
+    assert samples.labels.sum() == samples.drawn.positives.item() == 2
     assert (heads.score_thresh, heads.nms_thresh, heads.detections_per_img) == (0.07, 0.45, 19)
     assert heads.box_roi_pool.pools[0].output_size == 3
     assert heads.box_predictor.cls_score.out_features == config.num_classes + 1
@@ -176,7 +214,7 @@ def test_the_ratio_of_masks_to_the_input_is_that_of_x_and_that_of_y():
     image, target = transform.resize(torch.rand(3, 101, 37), target)
     height, width = image.shape[-2:]
     assert 37 / width != 101 / height
-    assert target["mask_ratio"].tolist() == pytest.approx([37 / width, 101 / height])
+    assert target["mask_ratio"] == pytest.approx((37 / width, 101 / height))
     assert target["masks"].shape == (1, 101, 37), "masks are left as they are"
 
 

@@ -7,8 +7,15 @@ import math
 import pytest
 import torch
 from torch import nn
-from torchvision.models.detection.image_list import ImageList
-from toys import total, toy_config, toy_images, toy_target, toy_targets
+from toys import (
+    packed_targets,
+    padded_proposals,
+    total,
+    toy_config,
+    toy_images,
+    toy_target,
+    toy_targets,
+)
 
 from dcnv2.data.shapes import write_shapes
 from dcnv2.engine.config import DataConfig, RunConfig
@@ -16,6 +23,7 @@ from dcnv2.engine.inference.predict import prediction_sheet
 from dcnv2.engine.runtime.datasets import open_val
 from dcnv2.models import BackboneConfig, build_model
 from dcnv2.models.backbone import build_backbone
+from dcnv2.models.transform import ImageBatch
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -56,7 +64,7 @@ def test_mimicking_sees_whole_patches_of_positives_alone(masks):
     config.mask.enabled = masks
     model = build_model(config)
     image = torch.rand(3, 64, 64)
-    batch = ImageList(image[None], [(64, 64)])
+    batch = ImageBatch(image[None], [(64, 64)])
     near = torch.tensor([[5.5, 7.25, 30, 40], [6, 7, 31, 39.5]])
     background = torch.tensor([[50.0, 2, 60, 9]]).repeat(20, 1)
     seen = []
@@ -64,25 +72,28 @@ def test_mimicking_sees_whole_patches_of_positives_alone(masks):
     model.mimic(
         batch,
         model.backbone(batch.tensors),
-        [torch.cat([background, near])],
-        toy_targets([image], ((5, 7, 30, 40),)),
+        padded_proposals([torch.cat([background, near])]),
+        packed_targets(toy_targets([image], ((5, 7, 30, 40),))),
         model.backbone,
         model.roi_heads,
     )
     patches, context = seen
     assert patches.tolist() == [[index, 0.0, 0.0, 32.0, 32.0] for index in range(2)]
-    assert sorted(context[0].tolist()) == sorted(near.tolist())
+    assert sorted(context[:, 1:].tolist()) == sorted(near.tolist())
 
 
 def test_mimicking_keeps_fractions_of_pixels_and_small_boxes():
     model = build_model(_mimicking())
     target = toy_target([(10, 10, 14, 14)], 64, 64)
     proposal = torch.tensor([[10.25, 9.75, 13.75, 14.25]])
-    boxes, labels = model.mimic._sample([proposal], [target], model.roi_heads)
-    assert torch.equal(boxes[0], proposal)
-    assert labels[0].tolist() == [1]
+    operands = padded_proposals([proposal]), packed_targets([target]), model.roi_heads
+    boxes, labels, drawn = model.mimic.sample(*operands)
+    assert torch.equal(boxes[drawn], proposal)
+    assert labels[drawn].tolist() == [1]
     ramp = torch.arange(64.0).expand(3, 64, 64)
-    crop = model.mimic._crop(ImageList(ramp[None], [(64, 64)]), boxes)
+    crop = model.mimic.crop(
+        ImageBatch(ramp[None], [(64, 64)]), torch.nn.functional.pad(proposal, (1, 0))
+    )
     # Pixel centres lie at halves: the mean over the patch is its middle, less one half.
     assert crop.mean().item() == pytest.approx(12 - 0.5, abs=1e-3)
 
@@ -114,9 +125,10 @@ def test_training_and_test_resize_alike():
 def test_small_proposals_are_kept():
     """A least side of 16 pixels would leave the small objects of COCO without a proposal."""
     model = build_model(toy_config()).eval()
-    small = torch.tensor([[[4.0, 4, 6, 6.5], [20, 20, 50, 50]]])
-    boxes, _ = model.rpn.filter_proposals(small, torch.zeros(1, 2), [(64, 64)], [2])
-    assert len(boxes[0]) == 2
+    small = torch.tensor([[4.0, 4, 6, 6.5], [20, 20, 50, 50]])
+    logits, deltas = [torch.zeros(1, 2, 1)], [torch.zeros(1, 2, 4)]
+    found = model.rpn.propose(logits, deltas, small, torch.tensor([[64.0, 64.0]]))
+    assert found.count.tolist() == [[2]]
 
 
 def test_an_image_of_crowds_alone_trains():

@@ -11,6 +11,8 @@ from dcnv2.models import (
     PoolConfig,
     RPNConfig,
 )
+from dcnv2.models.rpn import Proposals
+from dcnv2.models.targets import Targets, pack_targets
 
 CONV_OF_POOL = {"align": "plain", "dpool": "dcnv1", "mdpool": "dcnv2"}
 
@@ -79,3 +81,15 @@ def toy_targets(images, boxes=((5, 7, 30, 40), (10, 20, 45, 50))) -> list[dict]:
 def total(losses) -> torch.Tensor:
     """The unweighted sum of a loss dict."""
     return torch.stack(list(losses.values())).sum()
+
+
+def padded_proposals(proposals) -> Proposals:
+    """Proposals of images, one [R_i, 4] each."""
+    counts = torch.tensor([[len(boxes)] for boxes in proposals])
+    boxes = torch.nn.utils.rnn.pad_sequence(proposals, batch_first=True)
+    return Proposals(boxes, boxes[..., 0], counts)
+
+
+def packed_targets(targets) -> Targets:
+    """Boxes and labels of targets in pixels of the network's input."""
+    return pack_targets([{**target, "seed": 7} for target in targets], masks=False)

@@ -8,16 +8,15 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.transforms import train_transforms
 from dcnv2.engine.config import RunConfig
 from dcnv2.engine.runtime.datasets import val_batches
 from dcnv2.engine.runtime.distributed import Communicator
-from dcnv2.engine.runtime.per_image_rng import per_image_rng
+from dcnv2.engine.runtime.seeds import set_seed
 from dcnv2.models.detector import Detector
-from dcnv2.structures import RunLengthMasks
 
 
 @torch.no_grad()
@@ -45,7 +44,7 @@ def validation_loss(
     """
     labelled = copy.copy(dataset)
     labelled.crowd, labelled.transforms = True, train_transforms(flip=0.0)
-    weights, rng, training = vars(config.train.loss_weights), per_image_rng(model), model.training
+    weights, training = vars(config.train.loss_weights), model.training
     found: list[tuple[int, dict[str, float]]] = []
     model.train()
     model.transform.eval()  # trains with one of several sizes
@@ -56,13 +55,9 @@ def validation_loss(
         for images, targets in val_batches(labelled, config, comm):
             for image, target in zip(images, targets, strict=True):
                 image_id = int(target["image_id"])
-                rng.seed_batch([image_id % 2**32], image_id % 2**32)
-                moved = {
-                    key: value.to(comm.device)
-                    for key, value in target.items()
-                    if isinstance(value, Tensor | RunLengthMasks)
-                }
-                terms = model([image.to(comm.device)], [moved])
+                seed = image_id % 2**32
+                set_seed(seed, comm.device)
+                terms = model([image.to(comm.device)], [{**target, "seed": seed}])
                 found.append((image_id, {name: float(loss) for name, loss in terms.items()}))
             if between is not None:
                 between()

@@ -97,8 +97,8 @@ def _detect(model: Detector, image: Tensor, options: EvalConfig) -> dict[str, Te
         torch.tensor(counts, device=image.device)
     )
     heads = model.roi_heads
-    threshold = model.rpn.nms_thresh if heads is None else heads.nms_thresh
-    limit = model.rpn.post_nms_top_n() if heads is None else heads.detections_per_img
+    threshold = model.rpn.config.nms if heads is None else heads.nms_thresh
+    limit = model.rpn.limits[1] if heads is None else heads.detections_per_img
     keep = _merge(merged, threshold)[:limit]
     return {key: value[keep] for key, value in merged.items() if key not in ("cut", "view")}
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -72,5 +73,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, list | tuple):
         for entry in value:
             yield from _tensors(entry)
+    elif dataclasses.is_dataclass(value):
+        yield from _tensors(vars(value))
     elif hasattr(value, "tensors"):  # torchvision's ImageList
         yield value.tensors

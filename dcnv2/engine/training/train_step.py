@@ -21,8 +21,8 @@ from dcnv2.engine.config import RunConfig
 from dcnv2.engine.runtime.attempt import attempt
 from dcnv2.engine.runtime.distributed import Communicator
 from dcnv2.engine.runtime.files import write_atomically
-from dcnv2.engine.runtime.per_image_rng import per_image_rng
 from dcnv2.engine.runtime.rank_flags import mean_with_flag
+from dcnv2.engine.runtime.seeds import set_seed
 from dcnv2.engine.training.init_weights import load_init_weights
 from dcnv2.engine.training.nonfinite import (
     NonFiniteLossError,
@@ -32,7 +32,6 @@ from dcnv2.engine.training.nonfinite import (
 from dcnv2.engine.training.optim import build_optimizer, scale_lr, set_lr
 from dcnv2.models import build_model
 from dcnv2.models.detector import Detector
-from dcnv2.structures import RunLengthMasks
 
 log = logging.getLogger("dcnv2")
 
@@ -78,7 +77,7 @@ class TrainStep:
             load_init_weights(options.init, self.model, config.model)
         self.model.to(self.device)
         if options.channels_last:
-            self.model.to(memory_format=torch.channels_last)
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = None
         if options.ema_decay is not None:
             mean = get_ema_multi_avg_fn(options.ema_decay)
@@ -86,7 +85,6 @@ class TrainStep:
         self.optimizer = build_optimizer(self.model, self.optim)
         half = options.precision == "float16"
         self.scaler = torch.GradScaler(self.device.type, enabled=half)
-        self.rng = per_image_rng(self.model)
         if options.compile is not None:
             known = torch.compiler.list_backends(exclude_tags=())
             if options.compile not in known:
@@ -95,10 +93,10 @@ class TrainStep:
                 )
             for part in self.model.dense_parts():
                 part.compile(backend=options.compile)
-        self.ddp_model: Detector | DistributedDataParallel = self.model
+        self.ddp_model: Any = self.model
         if comm.world_size > 1:
-            devices = [self.device] if self.device.type == "cuda" else None
-            self.ddp_model = DistributedDataParallel(self.model, device_ids=devices)
+            # Without `device_ids`, which would have the targets copied to the device.
+            self.ddp_model = DistributedDataParallel(self.model)
 
     def models(self) -> list[Detector]:
         """Returns the detector and, if there is one, its moving average."""
@@ -111,7 +109,7 @@ class TrainStep:
         """Does one step of the optimiser.
 
         Args:
-            images: float [3, H, W] in [0, 1], this rank's share of the batch.
+            images: [3, H, W], bytes or floats in [0, 1], this rank's share of the batch.
             targets: dicts of `boxes`, `labels`, `masks`, and `seed` of the image's random numbers.
 
         Returns:
@@ -156,24 +154,15 @@ class TrainStep:
         """Returns the terms of a micro-batch's loss, averaged over ranks, and a fault or None."""
         options = self.config.train
         images = [image.to(self.device, non_blocking=True) for image in images]
-        moved = [
-            {
-                key: value.to(self.device, non_blocking=True)
-                for key, value in target.items()
-                if isinstance(value, Tensor | RunLengthMasks)
-            }
-            for target in targets
-        ]
 
         def forward(model: nn.Module) -> dict[str, Tensor]:
             # All random numbers follow from the seeds of the step and of the images, so a resumed
             # run needs no saved generator state to draw the same ones.
             share = part * self.comm.world_size + self.comm.rank
-            seeds = [int(target.get("seed", 0)) for target in targets]
-            self.rng.seed_batch(seeds, (options.seed * 1_000_003 + self.step) * 4099 + share)
+            set_seed((options.seed * 1_000_003 + self.step) * 4099 + share, self.device)
             dtype = AUTOCAST_DTYPES[options.precision]
             with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-                return model(images, [dict(target) for target in moved])
+                return model(images, list(targets))
 
         weights = vars(options.loss_weights)
         terms = {name: weights[name] * loss for name, loss in forward(self.ddp_model).items()}

@@ -252,12 +252,13 @@ def test_proposals_lie_near_the_objects():
     model = build_model(config)
     images, targets = random_batch(2, (64, 96), 80, CPU)
     before, after = [], []
-    model.rpn.register_forward_hook(lambda _, __, out: before.extend(out[0]))
+    model.rpn.register_forward_hook(lambda _, __, out: before.append(out[0]))
     add_proposals_near_objects(model)
-    model.rpn.register_forward_hook(lambda _, __, out: after.extend(out[0]))
+    model.rpn.register_forward_hook(lambda _, __, out: after.append(out[0]))
     model(images, targets)
-    for old, new, target in zip(before, after, targets, strict=True):
-        assert len(old) == len(new)
-        near = new[: training_step.OBJECTS]
-        iou = box_iou(target["boxes"], near).diagonal()
+    assert before[0].boxes.shape == after[0].boxes.shape
+    count = training_step.OBJECTS * training_step.NEAR_PROPOSALS
+    for boxes, target in zip(after[0].boxes, targets, strict=True):
+        objects = target["boxes"].repeat_interleave(training_step.NEAR_PROPOSALS, dim=0)
+        iou = box_iou(objects, boxes[:count]).diagonal()
         assert (iou > 0.5).float().mean() > 0.7

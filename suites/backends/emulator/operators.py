@@ -125,3 +125,8 @@ def deform_psroi_pool(
     size, _ = checks.pair("output_size", output_size)
     options = (size, spatial_scale, group_size, part_size or size, sample_per_part, trans_std)
     return _pool("deform_psroi_pool", input, rois, offset, mask, *options)
+
+
+def batched_nms(boxes, scores, groups, iou_threshold, max_out):
+    """As `dcnv2.ops.batched_nms`."""
+    return _call("batched_nms", PATHS[-1], boxes, scores, groups, iou_threshold, max_out)

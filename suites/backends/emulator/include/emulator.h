@@ -121,6 +121,11 @@ inline unsigned __ballot_sync(unsigned, bool yes) {
 }
 inline int __popc(unsigned v) { return std::popcount(v); }
 inline int __ffs(int v) { return v == 0 ? 0 : std::countr_zero(unsigned(v)) + 1; }
+inline int __popcll(uint64_t v) { return std::popcount(v); }
+inline int __ffsll(int64_t v) { return v == 0 ? 0 : std::countr_zero(uint64_t(v)) + 1; }
+inline int __clzll(int64_t v) { return std::countl_zero(uint64_t(v)); }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
 template <class T>
 T __ldg(const T* at) {
   return *at;

@@ -12,7 +12,7 @@ import torch
 import dcnv2
 
 from .csrc_digest import csrc_digest, is_current
-from .ops import checks, library, schema
+from .ops import checks, library, nms, schema
 
 REBUILD = "pip install -e . in a checkout"
 PORTABLE_COST = (
@@ -167,11 +167,13 @@ def _library_notes(found: library.Library) -> list[str]:
 
 
 def _route(operator: str, device: str) -> Route:
-    dtypes = tuple(str(dtype).removeprefix("torch.") for dtype in checks.DTYPES)
+    supported = nms.DTYPES if operator == "batched_nms" else checks.DTYPES
+    dtypes = tuple(str(dtype).removeprefix("torch.") for dtype in supported)
     key = _KEYS.get(device)
     compiled = key is not None and all(
         torch._C._dispatch_has_kernel_for_dispatch_key(f"dcnv2::{name}", key)
         for name in (operator, operator + "_backward")
+        if name in schema.SCHEMAS
     )
     if compiled:
         return Route(operator, device, dtypes, "compiled", "")

@@ -10,6 +10,8 @@ from torch.overrides import handle_torch_function, has_torch_function
 from . import checks
 from .arguments import is_scripting
 
+DTYPES = (torch.float32, torch.float64)
+
 
 def batched_nms(
     boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, max_out: int
@@ -64,7 +66,7 @@ def check_batched_nms(
         ValueError: a shape, device or number does not fit.
     """
     checks.check_rank("boxes", boxes, 3, "[N, K, 4]")
-    if boxes.dtype not in (torch.float32, torch.float64):
+    if boxes.dtype not in DTYPES:
         raise TypeError(f"boxes must be float32 or float64, got {boxes.dtype}")
     if boxes.shape[2] != 4:
         raise ValueError(f"boxes must be [N, K, 4] of (x1, y1, x2, y2), got {checks.shape(boxes)}")

@@ -3,6 +3,7 @@
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -135,6 +136,7 @@ def test_report_names_every_operator_and_its_path_on_the_cpu():
         assert f"{name:<20}cpu     {path}" in text
     for dtype in ("float64", "float32", "float16", "bfloat16"):
         assert dtype in text
+    assert re.search(r"^batched_nms +cpu +\w+ +float32 float64$", text, flags=re.MULTILINE)
 
 
 @pytest.fixture

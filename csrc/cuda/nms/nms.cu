@@ -15,9 +15,9 @@ namespace dcnv2::cuda {
 
 namespace {
 
-constexpr int kTile = 64;        // boxes, the bits of a word
+constexpr int kTile = 64;  // boxes, the bits of a word
 constexpr int kChunkTiles = 64;  // tiles of a chunk
-constexpr int kThreads = 256;    // of the kernels with a thread for each box
+constexpr int kThreads = 256;  // of the kernels with a thread for each box
 constexpr unsigned kWarp = 0xffffffffu;
 
 // ---- Overlap
@@ -52,11 +52,11 @@ template <class T>
 struct NmsWorkspace {
   int64_t tiles, most_kept, chunk_tiles;
   int64_t bytes = 0;
-  Box<T>* boxes;      // [images, tiles, kTile]
-  int64_t* groups;    // [images, tiles, kTile]
+  Box<T>* boxes;  // [images, tiles, kTile]
+  int64_t* groups;  // [images, tiles, kTile]
   uint64_t* removed;  // [images, tiles]: boxes that are suppressed, padding, or absent
-  int64_t* kept;      // [images, most_kept]: places of kept boxes among the sorted ones
-  uint64_t* words;    // [images, tiles of a chunk, boxes of a chunk]
+  int64_t* kept;  // [images, most_kept]: places of kept boxes among the sorted ones
+  uint64_t* words;  // [images, tiles of a chunk, boxes of a chunk]
 
   NmsWorkspace(const NmsArgs& a, void* memory)
       : tiles(ceil_div(a.boxes_per_image, kTile)),
@@ -66,7 +66,7 @@ struct NmsWorkspace {
       const int64_t size = count * int64_t(sizeof(*pointer));
       const int64_t at = std::exchange(bytes, bytes + (size + 255) / 256 * 256);
       pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(
-          static_cast<char*>(memory) + at);
+          reinterpret_cast<uintptr_t>(memory) + at);
     };
     take(boxes, a.images * tiles * kTile);
     take(groups, a.images * tiles * kTile);
@@ -266,8 +266,7 @@ void launch(const NmsArgs& a, void* memory, cudaStream_t stream) {
   if (a.boxes_per_image == 0) return;
   const NmsWorkspace<T> w(a, memory);
   const auto threshold = static_cast<float>(a.iou_threshold);
-  gather_kernel<T>
-      <<<ceil_div(a.images * w.tiles * kTile, kThreads), kThreads, 0, stream>>>(a, w);
+  gather_kernel<T><<<ceil_div(a.images * w.tiles * kTile, kThreads), kThreads, 0, stream>>>(a, w);
   check(cudaGetLastError(), "sorted boxes");
   for (int64_t first = 0; first < w.tiles; first += kChunkTiles) {
     const Chunk chunk{first, int(std::min<int64_t>(kChunkTiles, w.tiles - first))};

@@ -34,10 +34,13 @@ class FrozenBatchNorm2d(ops.FrozenBatchNorm2d):
         """[N, C, H, W] to the same, in dtype and layout too; a half type rounds scale and shift."""
         if x.dtype not in (torch.bfloat16, torch.float16):
             return super().forward(x)
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        shift = self.bias - self.running_mean * scale
-        scale, shift = (value.to(x.dtype).view(1, -1, 1, 1) for value in (scale, shift))
+        scale, shift = (value.to(x.dtype).view(1, -1, 1, 1) for value in self.scale_shift())
         return torch.addcmul(shift, x, scale)
+
+    def scale_shift(self) -> tuple[Tensor, Tensor]:
+        """The norm as a factor and a summand for each channel, [C] each, in the buffers' dtype."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        return scale, self.bias - self.running_mean * scale
 
 
 class RoIAlign(ops.RoIAlign):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dcnv2.models.backbone import build_backbone, load_imagenet_weights
 from dcnv2.models.config import ModelConfig
 from dcnv2.models.detector import Detector
+from dcnv2.models.fused import fuse
 from dcnv2.models.mimic import FeatureMimicking
 from dcnv2.models.roi_heads import Conv5, build_roi_heads
 from dcnv2.models.rpn import ProposalNetwork
@@ -47,4 +48,6 @@ def build_model(config: ModelConfig, pretrained: bool = True) -> Detector:
         geometry=config.geometry,
     )
     rpn = ProposalNetwork(config.rpn, backbone, exact=config.geometry != "torchvision")
-    return Detector(transform, backbone, rpn, heads, mimic)
+    detector = Detector(transform, backbone, rpn, heads, mimic)
+    fuse(detector)
+    return detector

@@ -7,9 +7,9 @@ Parameters have the names of `torchvision.models.resnet`, so ImageNet weights lo
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torchvision.models.resnet import Bottleneck
 
 from dcnv2.models.config import BackboneConfig, NormKind
+from dcnv2.models.fused import Bottleneck
 from dcnv2.models.layers import conv3x3, make_norm, norm_layer
 
 # blocks in conv2..conv5, groups, width of a group

@@ -88,7 +88,7 @@ _RELEASE_GIL_S = 0.2
 
 @contextlib.contextmanager
 def init_distributed(device: str, timeout_minutes: float = 30.0) -> Iterator[Communicator]:
-    """Joins the processes that torchrun started, with NCCL on CUDA and gloo elsewhere.
+    """Joins the processes that torchrun started, with NCCL for tensors on CUDA and gloo for others.
 
     Args:
         device: as for `pick_device`; a CUDA rank takes the device of its local rank.
@@ -106,7 +106,8 @@ def init_distributed(device: str, timeout_minutes: float = 30.0) -> Iterator[Com
         return
     backend = "gloo"
     if chosen.type == "cuda":
-        backend, local = "nccl", dist.get_node_local_rank()
+        # Tensors on the CPU, such as flags, do not wait for what the GPU has to do.
+        backend, local = "cpu:gloo,cuda:nccl", dist.get_node_local_rank()
         if local >= torch.cuda.device_count():
             raise ValueError(
                 f"local rank {local} has no GPU: this machine has {torch.cuda.device_count()}; "

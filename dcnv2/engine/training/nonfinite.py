@@ -50,15 +50,6 @@ def first_nonfinite_module(model: nn.Module, forward: Callable[[], Any]) -> str 
     return f"module {found[0]}" if found else None
 
 
-def nonfinite_gradients(model: nn.Module) -> list[str]:
-    """Returns the names of the parameters with a non-finite gradient."""
-    return [
-        name
-        for name, parameter in model.named_parameters()
-        if parameter.grad is not None and not parameter.grad.isfinite().all()
-    ]
-
-
 def _all_finite(value: Any) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in _tensors(value))
 

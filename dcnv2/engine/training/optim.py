@@ -9,10 +9,12 @@ from bisect import bisect_right
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dcnv2.engine.config import OptimConfig
 
+# Where one launch updates all parameters; on a CPU it would change nothing but the rounding.
+FUSED_DEVICES = ("cuda",)
 NORM_TYPES = (nn.GroupNorm, nn.LayerNorm, nn.modules.batchnorm._BatchNorm)
 
 
@@ -54,11 +56,34 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """Returns SGD with momentum, or AdamW, over `parameter_groups`."""
+    """Returns SGD with momentum, or AdamW, over `parameter_groups`; on CUDA in one launch."""
     groups = parameter_groups(model, config)
-    if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
-    return torch.optim.AdamW(groups, lr=config.lr)
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    fused = all(parameter.device.type in FUSED_DEVICES for parameter in parameters)
+    if config.name != "sgd":
+        return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
+    optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
+    if fused and config.momentum:
+        # A first step that is skipped would leave them without a value.
+        for parameter in parameters:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+def skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether `step_unless` needs no answer from the device."""
+    return all(group["fused"] for group in optimizer.param_groups)
+
+
+def step_unless(optimizer: torch.optim.Optimizer, nonfinite: Tensor) -> None:
+    """Does a step where bool [] `nonfinite` is not set, without asking the device.
+
+    The optimiser has to be a fused one, which takes the flag as from `torch.GradScaler`.
+    """
+    flagged: Any = optimizer
+    flagged.grad_scale, flagged.found_inf = None, nonfinite.float()
+    optimizer.step()
+    del flagged.grad_scale, flagged.found_inf
 
 
 def lr_factor(step: int, total_steps: int, config: OptimConfig) -> float:

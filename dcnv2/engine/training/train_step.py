@@ -12,7 +12,8 @@ from math import isfinite
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -21,15 +22,17 @@ from dcnv2.engine.config import RunConfig
 from dcnv2.engine.runtime.attempt import attempt
 from dcnv2.engine.runtime.distributed import Communicator
 from dcnv2.engine.runtime.files import write_atomically
-from dcnv2.engine.runtime.rank_flags import mean_with_flag
 from dcnv2.engine.runtime.seeds import set_seed
 from dcnv2.engine.training.init_weights import load_init_weights
-from dcnv2.engine.training.nonfinite import (
-    NonFiniteLossError,
-    first_nonfinite_module,
-    nonfinite_gradients,
+from dcnv2.engine.training.nonfinite import NonFiniteLossError, first_nonfinite_module
+from dcnv2.engine.training.optim import (
+    build_optimizer,
+    scale_lr,
+    set_lr,
+    skips_on_device,
+    step_unless,
 )
-from dcnv2.engine.training.optim import build_optimizer, scale_lr, set_lr
+from dcnv2.engine.training.step_values import Batch, Outcome, StepValues
 from dcnv2.models import build_model
 from dcnv2.models.detector import Detector
 
@@ -59,6 +62,7 @@ class TrainStep:
         model: the detector.
         ddp_model: the detector as `DistributedDataParallel`; with one process the detector itself.
         average: moving average of the weights, None without `train.ema_decay`.
+        late: whether the host learns of an update in the next one.
         lr_text: how the learning rate follows from the configuration.
     """
 
@@ -85,6 +89,9 @@ class TrainStep:
         self.optimizer = build_optimizer(self.model, self.optim)
         half = options.precision == "float16"
         self.scaler = torch.GradScaler(self.device.type, enabled=half)
+        # A loss scale and an average follow from whether the update happened: they wait for it.
+        self.late = skips_on_device(self.optimizer) and not half and self.average is None
+        self._pending: tuple[Outcome, StepValues] | None = None
         if options.compile is not None:
             known = torch.compiler.list_backends(exclude_tags=())
             if options.compile not in known:
@@ -95,126 +102,162 @@ class TrainStep:
                 part.compile(backend=options.compile)
         self.ddp_model: Any = self.model
         if comm.world_size > 1:
-            # Without `device_ids`, which would have the targets copied to the device.
-            self.ddp_model = DistributedDataParallel(self.model)
+            # Without `device_ids`, which would have the targets copied to the device. Buffers of
+            # frozen norms never differ.
+            statistics = any(isinstance(m, _BatchNorm) for m in self.model.modules())
+            self.ddp_model = DistributedDataParallel(
+                self.model, broadcast_buffers=statistics, gradient_as_bucket_view=True
+            )
 
     def models(self) -> list[Detector]:
         """Returns the detector and, if there is one, its moving average."""
         average: list[Any] = [] if self.average is None else [self.average.module]
         return [self.model, *average]
 
-    def update(
-        self, images: Sequence[Tensor], targets: Sequence[dict[str, Any]]
-    ) -> dict[str, float]:
+    def update(self, images: Sequence[Tensor], targets: Sequence[dict[str, Any]]) -> StepValues:
         """Does one step of the optimiser.
+
+        On CUDA nothing here waits for the device. Whether an update is finite is decided on the
+        device, which leaves the weights as they are if it is not; the host learns of it in the
+        next update, before that changes the weights, or in `settle`.
 
         Args:
             images: [3, H, W], bytes or floats in [0, 1], this rank's share of the batch.
-            targets: dicts of `boxes`, `labels`, `masks`, and `seed` of the image's random numbers.
+            targets: dicts of `boxes`, `labels`, `masks`, and `seed` of the image's random numbers,
+                on the CPU.
 
         Returns:
             Means over all ranks: `loss`, its weighted terms, `lr`, `grad_norm`, and `skipped`. A
-            skipped update has only `lr` and `skipped` = 1.
+            skipped update has only `lr` and `skipped` = 1. Reading one waits for the device.
 
         Raises:
             NonFiniteLossError: names the first non-finite term of the loss and the module that
-                produced it; the weights are unchanged. Runs with `on_nonfinite: skip` raise it
-                only after MAX_SKIPS skipped updates in a row.
+                produced it; the weights are unchanged, and `step` is that of the update. Runs with
+                `on_nonfinite: skip` raise it only after MAX_SKIPS skipped updates in a row.
         """
         options, parts = self.config.train, self.config.train.accumulate
         set_lr(self.optimizer, self.step, options.steps, self.optim)
         self.optimizer.zero_grad(set_to_none=True)
-        sums: dict[str, float] = {}
-        faults = []
+        terms = []
         for part in range(parts):
-            batch = images[part::parts], targets[part::parts]
             more_follow = self.comm.world_size > 1 and part + 1 < parts
             with self.ddp_model.no_sync() if more_follow else contextlib.nullcontext():
-                terms, fault = self._forward_backward(*batch, part)
-            sums = {key: sums.get(key, 0.0) + value / parts for key, value in terms.items()}
-            faults += [fault] if fault else []
-        values = {"lr": self.optimizer.param_groups[0]["lr"], "skipped": 0.0}
-        if not faults:
-            values |= {"loss": sum(sums.values()), **sums, "grad_norm": self._clip_gradient()}
-            faults += self._check_norm(values["grad_norm"])
-        if faults and not self.scaler.is_enabled():
-            self._skip_or_raise(faults[0])
-            values = {"lr": values["lr"], "skipped": 1.0}
-        else:
-            values |= self._step_optimizer(values.get("grad_norm"))
+                batch = images[part::parts], targets[part::parts]
+                terms.append(self._forward_backward(batch, part))
+        outcome = self._outcome((images, targets), terms)
+        known = {"lr": self.optimizer.param_groups[0]["lr"]}
+        values = StepValues(outcome, known, self.scaler.is_enabled())
+        if self.late:
+            self.settle()
+            self._step_optimizer(outcome.nonfinite)
+            self._pending = outcome, values
+        elif self._judge(outcome) or self.scaler.is_enabled():
+            values.add(**self._step_optimizer())
         self.step += 1
         self.consistent = True
         self.images += len(targets)
         self.objects += sum(len(target["boxes"]) for target in targets)
         return values
 
-    def _forward_backward(
-        self, images: Sequence[Tensor], targets: Sequence[dict[str, Any]], part: int
-    ) -> tuple[dict[str, float], str | None]:
-        """Returns the terms of a micro-batch's loss, averaged over ranks, and a fault or None."""
-        options = self.config.train
+    def settle(self) -> None:
+        """Waits for the last update, and raises its error if it is one that `update` raises.
+
+        To be called before the weights are read, as for a checkpoint.
+        """
+        if self._pending is None:
+            return
+        (outcome, values), self._pending = self._pending, None
+        try:
+            self._judge(outcome)
+        except NonFiniteLossError:
+            values.void()
+            self.step = outcome.step
+            raise
+
+    def _forward(self, model: Any, batch: Batch, part: int, step: int) -> dict[str, Tensor]:
+        """Returns the weighted terms of a micro-batch's loss."""
+        images, targets = batch
         images = [image.to(self.device, non_blocking=True) for image in images]
+        # All random numbers follow from the seeds of the step and of the images, so a resumed
+        # run needs no saved generator state to draw the same ones.
+        share = part * self.comm.world_size + self.comm.rank
+        set_seed((self.config.train.seed * 1_000_003 + step) * 4099 + share, self.device)
+        dtype = AUTOCAST_DTYPES[self.config.train.precision]
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            losses = model(images, targets)
+        weights = vars(self.config.train.loss_weights)
+        return {name: weights[name] * loss for name, loss in losses.items()}
 
-        def forward(model: nn.Module) -> dict[str, Tensor]:
-            # All random numbers follow from the seeds of the step and of the images, so a resumed
-            # run needs no saved generator state to draw the same ones.
-            share = part * self.comm.world_size + self.comm.rank
-            set_seed((options.seed * 1_000_003 + self.step) * 4099 + share, self.device)
-            dtype = AUTOCAST_DTYPES[options.precision]
-            with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-                return model(images, list(targets))
+    def _forward_backward(self, batch: Batch, part: int) -> dict[str, Tensor]:
+        """Returns the terms of a micro-batch's loss, without a graph."""
+        terms = self._forward(self.ddp_model, batch, part, self.step)
+        loss = torch.stack([*terms.values()]).sum() / self.config.train.accumulate
+        self.scaler.scale(loss).backward()
+        return {name: term.detach() for name, term in terms.items()}
 
-        weights = vars(options.loss_weights)
-        terms = {name: weights[name] * loss for name, loss in forward(self.ddp_model).items()}
-        own = torch.stack([*terms.values()])
-        nonfinite_here = ~own.detach().isfinite().all()
-        means, nonfinite = mean_with_flag(own.detach(), nonfinite_here, self.comm)
-        values = dict(zip(terms, means, strict=True))
-        fault = None
-        if nonfinite:
-            bad = (f"{name} is {value}" for name, value in values.items() if not isfinite(value))
-            fault = next(bad)
-            if nonfinite_here:
-                where = _nonfinite_image(images, targets)
-                where = where or first_nonfinite_module(self.model, lambda: forward(self.model))
-                fault += f", first in {where}" if where else ""
-                self._save_record(targets, dict(zip(terms, own.tolist(), strict=True)), where)
-        if fault is None or options.on_nonfinite == "skip":
-            self.scaler.scale(own.sum() / options.accumulate).backward()
-        else:
-            self._skip_or_raise(fault)
-        return values, fault
-
-    def _clip_gradient(self) -> float:
-        """Returns the norm of the whole gradient before it is clipped."""
+    def _outcome(self, batch: Batch, parts: Sequence[dict[str, Tensor]]) -> Outcome:
+        """Averages the terms over ranks in one exchange, and clips the gradient."""
+        own = torch.stack([torch.stack([*terms.values()]) for terms in parts])
+        flags = (~own.isfinite()).any(dim=1, keepdim=True)
+        # The flags travel in elements of their own: terms that are NaN or infinite hide nothing.
+        shared = self.comm.mean(torch.cat([own, flags.to(own.dtype)], dim=1))
         self.scaler.unscale_(self.optimizer)
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if self.optim.clip_norm is not None and norm.isfinite():
+        gradients = {n: p.grad for n, p in self.model.named_parameters() if p.grad is not None}
+        norms = torch.stack(torch._foreach_norm([*gradients.values()]))
+        norm = torch.linalg.vector_norm(norms)
+        if self.optim.clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(
                 self.model.parameters(), self.optim.clip_norm, norm
             )
-        return norm.item()
+        return Outcome(
+            *(self.step, batch, [*parts[0]], [*gradients]),
+            *(shared[:, :-1], shared[:, -1], own, norms, norm),
+        )
 
-    def _check_norm(self, norm: float) -> list[str]:
-        if isfinite(norm) or self.scaler.is_enabled():  # the scaler skips overflows by itself
-            return []
-        names = nonfinite_gradients(self.model)
-        return [f"the gradient's norm is {norm}, of {', '.join(names[:3]) or 'finite gradients'}"]
-
-    def _skip_or_raise(self, fault: str) -> None:
+    def _judge(self, outcome: Outcome) -> bool:
+        """Returns whether an update is finite; otherwise reports it, and raises unless it may."""
+        part, half = outcome.bad_part(), self.scaler.is_enabled()
+        if part is not None:
+            fault = self._explain(outcome, part)
+            if half and self.config.train.on_nonfinite == "skip":
+                return False  # the scaler skips overflows by itself
+        elif half or isfinite(outcome.grad_norm()):
+            self.skips = 0
+            return True
+        else:
+            names = ", ".join(outcome.bad_gradients()[:3]) or "finite gradients"
+            fault = f"the gradient's norm is {outcome.grad_norm()}, of {names}"
         self.skips += 1
         if self.config.train.on_nonfinite == "stop" or self.skips >= MAX_SKIPS:
-            raise NonFiniteLossError(f"step {self.step}: {fault}")
-        log.warning("skipped step %d: %s", self.step, fault)
-        self.optimizer.zero_grad(set_to_none=True)
+            raise NonFiniteLossError(f"step {outcome.step}: {fault}")
+        log.warning("skipped step %d: %s", outcome.step, fault)
+        return False
 
-    def _step_optimizer(self, norm: float | None) -> dict[str, float]:
-        """Updates weights and their average; returns the loss scale's values, if it is in use."""
-        self.skips, self.consistent = 0, False
-        if norm is None:
-            # The loss is not finite: unscale_ reports it to the scaler as an overflow.
-            self.scaler.unscale_(self.optimizer)
+    def _explain(self, outcome: Outcome, part: int) -> str:
+        """Returns which term is not finite, and if it is this rank's, where that began."""
+        fault, own = outcome.bad_term(part), outcome.own_terms(part)
+        if all(map(isfinite, own.values())):
+            return fault
+        parts = self.config.train.accumulate
+        images, targets = outcome.batch[0][part::parts], outcome.batch[1][part::parts]
+
+        def again() -> dict[str, Tensor]:
+            return self._forward(self.model, (images, targets), part, outcome.step)
+
+        where = _nonfinite_image(images, targets) or first_nonfinite_module(self.model, again)
+        self._save_record(outcome.step, targets, own, where)
+        return f"{fault}, first in {where}" if where else fault
+
+    def _step_optimizer(self, nonfinite: Tensor | None = None) -> dict[str, float]:
+        """Updates weights and their average; returns the loss scale's values, if it is in use.
+
+        Args:
+            nonfinite: bool [], on the device: do nothing where it is set.
+        """
+        self.consistent = False
+        if nonfinite is not None:
+            step_unless(self.optimizer, nonfinite)
+            return {}
         self.scaler.step(self.optimizer)
         scale = self.scaler.get_scale()
         self.scaler.update()
@@ -224,19 +267,23 @@ class TrainStep:
         return {"loss_scale": scale, "skipped": float(skipped)} if self.scaler.is_enabled() else {}
 
     def _save_record(
-        self, targets: Sequence[dict[str, Any]], values: Mapping[str, float], where: str | None
+        self,
+        step: int,
+        targets: Sequence[dict[str, Any]],
+        values: Mapping[str, float],
+        where: str | None,
     ) -> None:
         """Writes which images of this rank gave non-finite values."""
         folder = self.config.folder
         record = {
-            "step": self.step,
+            "step": step,
             "rank": self.comm.rank,
             "image_ids": [int(t["image_id"]) for t in targets if "image_id" in t],
             "seeds": [int(t["seed"]) for t in targets if "seed" in t],
             "terms": {key: repr(value) for key, value in values.items()},
             "first": where,
         }
-        path = folder / f"nonfinite_step_{self.step:08d}_rank_{self.comm.rank}.json"
+        path = folder / f"nonfinite_step_{step:08d}_rank_{self.comm.rank}.json"
         with attempt(str(path)):
             make_folder(folder)
             write_atomically(path, json.dumps(record, indent=1))

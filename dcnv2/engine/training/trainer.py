@@ -37,6 +37,7 @@ from dcnv2.engine.training.hooks import (
     WarnWithoutObjects,
 )
 from dcnv2.engine.training.meter import Meter
+from dcnv2.engine.training.nonfinite import NonFiniteLossError
 from dcnv2.engine.training.run_logger import RunLogger
 from dcnv2.engine.training.train_step import TrainStep
 from dcnv2.models.detector import Detector
@@ -177,7 +178,12 @@ class Trainer:
         return self.result
 
     def save(self) -> None:
-        """Writes a checkpoint; a failure is a warning, kept in `save_error`."""
+        """Writes a checkpoint; a failure is a warning, kept in `save_error`.
+
+        Raises:
+            NonFiniteLossError: of the last update, which is not saved.
+        """
+        self.train_step.settle()
         self.save_error = None
         try:
             with self.signals.shield():
@@ -207,6 +213,8 @@ class Trainer:
 
     def _save_after_failure(self) -> None:
         """Saves the last finished update, if nothing else did, and reports what can be resumed."""
+        with contextlib.suppress(NonFiniteLossError):
+            self.train_step.settle()
         if not self.comm.is_main or self.step == self.started_at:
             return
         if not self.train_step.consistent:
@@ -234,7 +242,7 @@ class Trainer:
             began = time.perf_counter()
             values = self.train_step.update(*batch)
             step_ms = 1e3 * (time.perf_counter() - began)
-            values |= {"data_ms": data_ms, "step_ms": step_ms}
+            values.add(data_ms=data_ms, step_ms=step_ms)
             # The next batch is loaded here so that one rank's failure can be saved by all.
             if not self.is_done and self.signals.received is None:
                 batch, data_ms, failure = _load(batches)

@@ -230,8 +230,8 @@ inline RoiPoolGeometry check_rois(const Operand& input, const Operand& rois, con
                                   const Operand& mask, const Shape& output_size,
                                   double spatial_scale, double offset_scale) {
   check_input(input);
-  require(input.sizes[1] >= 1 && input.sizes[2] >= 1 && input.sizes[3] >= 1,
-          "input must have channels and pixels, got ", text(input.sizes));
+  require(input.sizes[1] >= 1 && input.sizes[2] >= 1 && input.sizes[3] >= 1, input.name,
+          " must have channels and pixels, got ", text(input.sizes));
   check_coordinates(rois, input);
   check_rank(rois, 2, "rois, 5");
   check_shape(rois, {rois.sizes[0], 5}, "rois, batch index and x1, y1, x2, y2");
@@ -242,15 +242,15 @@ inline RoiPoolGeometry check_rois(const Operand& input, const Operand& rois, con
   g.rois = rois.sizes[0];
   g.batch = input.sizes[0];
   g.channels = g.out_channels = input.sizes[1];
-  g.height = input.sizes[2];
-  g.width = input.sizes[3];
+  g.levels = 1;
+  g.level[0] = {input.sizes[2], input.sizes[3], spatial_scale};
   g.pooled_h = output_size[0];
   g.pooled_w = output_size[1];
-  g.spatial_scale = spatial_scale;
   g.offset_scale = offset_scale;
+  g.aligned = true;
   g.group_size = g.part_size = g.classes = 1;
-  require(g.rois == 0 || g.batch > 0, "rois must be empty where input has no image, got ",
-          text(rois.sizes));
+  require(g.rois == 0 || g.batch > 0, "rois must be empty where ", input.name,
+          " has no image, got ", text(rois.sizes));
   if (mask.present) {
     check_coordinates(mask, input);
     check_shape(mask, {g.rois, 1, g.pooled_h, g.pooled_w}, "rois, 1, pooled_height, pooled_width");
@@ -273,6 +273,45 @@ inline RoiPoolGeometry check_deform_roi_pool(const Operand& input, const Operand
     check_shape(offset, {g.rois, 2, g.pooled_h, g.pooled_w},
                 "rois, 2, pooled_height, pooled_width");
   }
+  return g;
+}
+
+// The names of the maps of multiscale_roi_align.
+constexpr const char* kInputNames[kMostLevels] = {"inputs[0]", "inputs[1]", "inputs[2]",
+                                                  "inputs[3]", "inputs[4]", "inputs[5]",
+                                                  "inputs[6]", "inputs[7]"};
+
+// Checks every operand of multiscale_roi_align and returns its sizes.
+inline RoiPoolGeometry check_multiscale_roi_align(const std::vector<Operand>& inputs,
+                                                  const Operand& rois, const Operand& levels,
+                                                  const Shape& output_size,
+                                                  const std::vector<double>& spatial_scales,
+                                                  int64_t sampling_ratio, bool aligned) {
+  require(!inputs.empty() && inputs.size() <= size_t(kMostLevels), "inputs must be 1 to ",
+          kMostLevels, " maps, got ", inputs.size());
+  require(spatial_scales.size() == inputs.size(), "spatial_scales must hold a number for each of ",
+          inputs.size(), " maps, got ", spatial_scales.size());
+  constexpr Limit<double> kScales{"spatial_scales", kSpatialScale.least, kSpatialScale.most};
+  for (const double scale : spatial_scales) check_limit(kScales, {scale});
+  check_limit(kSamplingRatio, {sampling_ratio});
+  const Operand absent("none", OptionalTensor());
+  RoiPoolGeometry g{};
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    check_like_input(inputs[i], inputs[0]);
+    const RoiPoolGeometry of =
+        check_rois(inputs[i], rois, absent, absent, output_size, spatial_scales[i], 0);
+    if (i == 0) g = of;
+    require(of.batch == g.batch && of.channels == g.channels,
+            "inputs must have the same batch and ", "channels, got ", text(inputs[0].sizes),
+            " and ", text(inputs[i].sizes));
+    g.level[i] = of.level[0];
+  }
+  require(levels.dtype == ScalarType::Long, "levels must be int64, got ", toString(levels.dtype));
+  check_device(levels, inputs[0]);
+  check_shape(levels, {g.rois}, "rois");
+  g.levels = int(inputs.size());
+  g.sampling = sampling_ratio;
+  g.aligned = aligned;
   return g;
 }
 

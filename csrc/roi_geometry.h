@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The one definition of where the two deformable RoI poolings sample, for the host and the device.
+// The one definition of where the RoI poolings sample, for the host and the device.
 //
 // Both average bilinear samples on a regular grid inside each bin, so positions, validity and
 // clamping are separable: each axis is computed by itself. They differ in four rules:
 //
-//                   align (deform_roi_pool)                 psroi (deform_psroi_pool)
+//                   align (deform_roi_pool,                 psroi (deform_psroi_pool)
+//                          multiscale_roi_align)
 //   roi             scaled, not rounded                     rounded, end + 1, then scaled
 //   samples         bin centres of a grid                   upper left corners of a grid
 //   off the map     -1 <= v <= size counts, else zero       -0.5 <= v <= size - 0.5, else skipped
@@ -18,12 +19,21 @@
 
 namespace dcnv2 {
 
+// A map that rois are pooled from.
+struct RoiLevel {
+  int64_t height, width;
+  double spatial_scale;  // pixels of the map per pixel of the image
+};
+constexpr int kMostLevels = 8;
+
 struct RoiPoolGeometry {
-  int64_t rois, batch, channels, height, width;
+  int64_t rois, batch, channels;
+  int levels;  // several for multiscale_roi_align only
+  RoiLevel level[kMostLevels];
   int64_t out_channels, pooled_h, pooled_w;
-  double spatial_scale;
   double offset_scale;    // gamma or trans_std: offsets count in this share of the roi's size
   int64_t sampling;  // samples a bin and axis; 0: as many as the bin has pixels (align only)
+  bool aligned;  // align: positions are shifted by half a pixel; if not, rois have a least size
   int64_t group_size;  // psroi: channels are position sensitive in group_size^2 groups
   int64_t part_size;  // psroi: offsets are on a part_size^2 grid
   int64_t classes;  // psroi: offsets of so many classes, each for its share of out_channels
@@ -40,10 +50,13 @@ DCNV2_HD double round_of(double v) { return round(v); }
 DCNV2_HD float ceil_of(float v) { return ceilf(v); }
 DCNV2_HD double ceil_of(double v) { return ceil(v); }
 
+// Without `aligned`, as in the first RoIAlign, a roi has at least one pixel of the map.
 template <class T>
-DCNV2_HD RoiAxis<T> align_roi_axis(T first, T last, T scale) {
-  const T start = first * scale - T(0.5);
-  return {start, last * scale - T(0.5) - start};
+DCNV2_HD RoiAxis<T> align_roi_axis(T first, T last, T scale, bool aligned) {
+  const T shift = aligned ? T(0.5) : T(0);
+  const T start = first * scale - shift;
+  const T extent = last * scale - shift - start;
+  return {start, aligned || extent > T(1) ? extent : T(1)};
 }
 
 template <class T>
@@ -52,6 +65,10 @@ DCNV2_HD RoiAxis<T> psroi_roi_axis(T first, T last, T scale) {
   const T extent = (round_of(last) + T(1)) * scale - T(0.5) - start;
   return {start, extent > T(0.1) ? extent : T(0.1)};
 }
+
+// Where a roi is pooled from: its level and its image, or one of these.
+constexpr int64_t kNoImage = -1;  // no image, no level or no finite box: its bins are NaN
+constexpr int64_t kPaddingRoi = -2;  // a negative level: its bins are zero, and it has no gradient
 
 // More samples than this along one axis of a bin mean a roi that is no roi (infinite, say): none.
 constexpr int64_t kMostSamples = int64_t(1) << 16;

@@ -52,7 +52,7 @@ def roi_points(
     return y, x
 
 
-def _pool(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
+def pool_samples(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """Mean over the samples of each bin; [C, ph, pw]. A sample outside the map counts as zero."""
     channels, height, width = image.shape
     out_h, out_w, grid_h, _ = y.shape
@@ -100,7 +100,7 @@ def deform_roi_pool(
     for index, roi in enumerate(table):
         shift = None if offset is None else offset[index]
         y, x = roi_points(roi, shift, bins, spatial_scale, sampling_ratio, gamma)
-        pooled.append(_pool(input[int(roi[0])], y, x))
+        pooled.append(pool_samples(input[int(roi[0])], y, x))
     if not pooled:
         # An empty sum that stays connected to the operands in the graph.
         nothing = zeros(0, input.shape[1], *bins, dtype=input.dtype, device=input.device)

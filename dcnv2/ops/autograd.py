@@ -20,28 +20,36 @@ from torch import Tensor
 from torch.autograd import Function
 
 from . import portable, schema, transforms
-from .portable import conv, psroi_pool, roi_pool
+from .portable import conv, multiscale, psroi_pool, roi_pool
 
 Kernel = Callable[..., Any]
 
 
-def _register(name: str, function: type[Function], portable_path: Kernel) -> None:
+def _register(
+    name: str,
+    function: type[Function],
+    portable_path: Kernel,
+    flatten: Callable[[Sequence[Any]], Sequence[Any]] = tuple,
+) -> None:
     """Register an operator's autograd kernel.
 
     Args:
         name: the operator.
         function: calls the operator by `_below_autograd` and records its gradient.
         portable_path: computes the same in differentiable PyTorch.
+        flatten: turns the operator's arguments into those of `function`, where autograd finds every
+            tensor.
     """
     operator = getattr(torch.ops.dcnv2, name).default
     # Function.apply without what it does for torch.func, which the kernel has excluded.
     record = super(Function, function).apply  # type: ignore[misc]
 
     def kernel(*arguments: Any) -> Any:
-        if transforms.apply_to(arguments):
+        flat = flatten(arguments)
+        if transforms.apply_to(flat):
             return portable_path(*arguments)
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
-            return record(*arguments)
+            return record(*flat)
         return _below_autograd(operator, *arguments)
 
     schema.library.impl(name, kernel, "Autograd")
@@ -260,3 +268,73 @@ def _register_pool(name: str, module: ModuleType, portable_path: Callable[..., T
 
 _register_pool("deform_roi_pool", roi_pool, portable.deform_roi_pool)
 _register_pool("deform_psroi_pool", psroi_pool, portable.deform_psroi_pool)
+
+
+# ---- multiscale_roi_align, which is linear in its inputs
+
+
+class _MultiscaleRoIAlign(Function):
+    @staticmethod
+    def forward(ctx: Any, rois: Tensor, levels: Tensor, *options_and_inputs: Any) -> Tensor:
+        options, inputs = options_and_inputs[:4], options_and_inputs[4:]
+        ctx.save_for_backward(rois, levels, *inputs)
+        ctx.options = options
+        operator = torch.ops.dcnv2.multiscale_roi_align.default
+        return _below_autograd(operator, inputs, rois, levels, *options)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        rois, levels, *inputs = ctx.saved_tensors
+        needs = ctx.needs_input_grad[6:]
+        operator = torch.ops.dcnv2.multiscale_roi_align_backward.default
+        grads = operator(grad_output, inputs, rois, levels, *ctx.options, needs)
+        return *(None for _ in range(6)), *_only(needs, grads)
+
+
+class _MultiscaleRoIAlignBackward(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, grad_output: Tensor, rois: Tensor, levels: Tensor, *options_and_inputs: Any
+    ) -> tuple[Tensor, ...]:
+        *options, needs = options_and_inputs[:5]
+        inputs = options_and_inputs[5:]
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(rois, levels, *inputs)
+        ctx.options, ctx.needs = options, needs
+        operator = torch.ops.dcnv2.multiscale_roi_align_backward.default
+        grads = _below_autograd(operator, grad_output, inputs, rois, levels, *options, needs)
+        return tuple(grads)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        rois, levels, *inputs = ctx.saved_tensors
+        maps = [
+            g if needed and g is not None else torch.zeros_like(x)
+            for g, needed, x in zip(grad_grads, ctx.needs, inputs, strict=True)
+        ]
+        second = torch.ops.dcnv2.multiscale_roi_align(maps, rois, levels, *ctx.options)
+        return second, *(None for _ in range(7 + len(inputs)))
+
+
+def _multiscale_backward(grad_output: Tensor, *arguments: Any) -> list[Tensor]:
+    inputs, rois, levels, *numbers, needs = arguments
+    options = multiscale.Options(*numbers)
+    grads = multiscale.backward(grad_output, inputs, rois, levels, options, needs)
+    return list(_or_empty(grads, grad_output))
+
+
+_register(
+    "multiscale_roi_align",
+    _MultiscaleRoIAlign,
+    portable.multiscale_roi_align,
+    lambda arguments: (*arguments[1:], *arguments[0]),
+)
+_register(
+    "multiscale_roi_align_backward",
+    _MultiscaleRoIAlignBackward,
+    _multiscale_backward,
+    lambda arguments: (arguments[0], *arguments[2:], *arguments[1]),
+)
+schema.library.impl("multiscale_roi_align", portable.multiscale_roi_align, "FuncTorchBatched")
+for _key in ("FuncTorchBatched", "Batched"):  # whose fallbacks take no lists of tensors
+    schema.library.impl("multiscale_roi_align_backward", _multiscale_backward, _key)

@@ -2,8 +2,8 @@
 """Checks of the operators' arguments. An error names the argument, what it must be and what it is.
 
 The checks read shapes, dtypes and devices only, so they work on real, fake and traced tensors and
-never block the host. The exception is the batch index of RoIs on a CPU. csrc/checks.h repeats them
-for direct calls of torch.ops.dcnv2.*, with the same limits.
+never block the host. The exceptions are the batch index and the level of RoIs on a CPU.
+csrc/checks.h repeats them for direct calls of torch.ops.dcnv2.*, with the same limits.
 """
 
 from __future__ import annotations
@@ -161,9 +161,9 @@ def check_deform_conv2d(
     check_rank("offset", offset, 4, "[N, 2*G*kh*kw, Ho, Wo]")
     check_rank("weight", weight, 4, "[O, C/groups, kh, kw]")
     _check_floating(input)
-    _check_dtype("weight", weight, input)
+    check_dtype("weight", weight, input)
     _check_float_dtype("offset", offset, input)
-    _check_device(input, offset=offset, weight=weight)
+    check_device(input, offset=offset, weight=weight)
     check_conv_options(stride, padding, dilation)
     _check_sides("input", input.shape[2:])
     _check_sides("weight", weight.shape)
@@ -204,19 +204,19 @@ def check_deform_conv2d(
             f"offset has {offset.shape[1]} channels, so G = {deform_groups} deform groups, "
             f"which must divide input's C = {channels}"
         )
-    _check_shape("offset", offset, (batch, deform_groups * 2 * taps, out_height, out_width),
+    check_shape("offset", offset, (batch, deform_groups * 2 * taps, out_height, out_width),
                  "[N, 2*G*kh*kw, Ho, Wo]")  # fmt: skip
     if mask is not None:
         check_rank("mask", mask, 4, "[N, G*kh*kw, Ho, Wo]")
         _check_float_dtype("mask", mask, input)
-        _check_device(input, mask=mask)
-        _check_shape("mask", mask, (batch, deform_groups * taps, out_height, out_width),
+        check_device(input, mask=mask)
+        check_shape("mask", mask, (batch, deform_groups * taps, out_height, out_width),
                      "[N, G*kh*kw, Ho, Wo]")  # fmt: skip
     if bias is not None:
         check_rank("bias", bias, 1, "[O]")
-        _check_dtype("bias", bias, input)
-        _check_device(input, bias=bias)
-        _check_shape("bias", bias, (out_channels,), "[O]")
+        check_dtype("bias", bias, input)
+        check_device(input, bias=bias)
+        check_shape("bias", bias, (out_channels,), "[O]")
 
 
 def check_deform_roi_pool(
@@ -231,8 +231,8 @@ def check_deform_roi_pool(
 ) -> None:
     """Raise if the operands of deform_roi_pool do not fit together (see check_deform_conv2d)."""
     check_roi_pool_options(output_size, spatial_scale, sampling_ratio, gamma)
-    _check_rois(input, rois)
-    _check_elements("output_size", (rois.shape[0], input.shape[1], *output_size))
+    check_rois(input, rois)
+    check_elements("output_size", (rois.shape[0], input.shape[1], *output_size))
     size = (rois.shape[0], 2, output_size[0], output_size[1])
     if offset is not None:
         _check_roi_operand("offset", offset, input, size, "[R, 2, ph, pw]")
@@ -256,9 +256,9 @@ def check_deform_psroi_pool(
     """Raise if the operands of deform_psroi_pool do not fit together (see check_deform_conv2d)."""
     options = (output_size, spatial_scale, group_size, part_size, sample_per_part, trans_std)
     check_psroi_pool_options(*options)
-    _check_rois(input, rois)
+    check_rois(input, rois)
     channels, cells = input.shape[1], group_size * group_size
-    _check_elements("output_size", (rois.shape[0], channels, output_size, output_size))
+    check_elements("output_size", (rois.shape[0], channels, output_size, output_size))
     if channels < cells or channels % cells != 0:
         raise ValueError(
             f"input must have channels (dim 1) divisible by group_size^2 = {cells}, got {channels}"
@@ -279,21 +279,44 @@ def check_deform_psroi_pool(
         _check_roi_operand("mask", mask, input, size, "[R, 1, P, P]")
 
 
-def _check_rois(input: Tensor, rois: Tensor) -> None:
-    check_rank("input", input, 4, "[N, C, H, W]")
+def check_table(rois: Tensor) -> None:
+    """Check that RoIs are [R, 5].
+
+    Raises:
+        TypeError: they are no tensor.
+        ValueError: they have another shape.
+    """
     check_rank("rois", rois, 2, "[R, 5] of (batch index, x1, y1, x2, y2)")
-    _check_floating(input)
-    _check_float_dtype("rois", rois, input)
-    _check_device(input, rois=rois)
-    _check_sides("input", input.shape[2:])
     if rois.shape[1] != 5:
         raise ValueError(
             f"rois must have 5 columns (batch index, x1, y1, x2, y2), got {shape(rois)}"
         )
+
+
+def whole_tensor(name: str, tensor: Tensor) -> Tensor:
+    """Return a tensor of whole numbers as int64.
+
+    Raises:
+        TypeError: it is no tensor, or of another kind of numbers.
+    """
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a tensor of whole numbers, got {type(tensor).__name__}")
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise TypeError(f"{name} must hold whole numbers, got {tensor.dtype}")
+    return tensor.long()
+
+
+def check_rois(input: Tensor, rois: Tensor, name: str = "input") -> None:
+    check_rank(name, input, 4, "[N, C, H, W]")
+    check_table(rois)
+    _check_floating(input, name)
+    _check_float_dtype("rois", rois, input)
+    check_device(input, rois=rois)
+    _check_sides("input", input.shape[2:])
     if input.shape[1] < 1 or input.shape[2] < 1 or input.shape[3] < 1:
-        raise ValueError(f"input must have at least one channel and pixel, got {shape(input)}")
+        raise ValueError(f"{name} must have at least one channel and pixel, got {shape(input)}")
     if input.shape[0] == 0 and rois.shape[0] != 0:
-        raise ValueError(f"rois must be empty where input has no image, got {shape(rois)}")
+        raise ValueError(f"rois must be empty where {name} has no image, got {shape(rois)}")
 
 
 def check_batch_index(input: Tensor, rois: Tensor) -> None:
@@ -304,12 +327,7 @@ def check_batch_index(input: Tensor, rois: Tensor) -> None:
     Raises:
         ValueError: a batch index is outside [0, N).
     """
-    plain = type(rois) in (Tensor, torch.nn.Parameter)  # fake and wrapped tensors have no values
-    if rois.device.type != "cpu" or not plain or torch.compiler.is_compiling():
-        return
-    if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None:
-        return  # make_fx, which torch.func.linearize calls, cannot trace the check
-    if rois.shape[0] == 0:
+    if not may_read(rois) or rois.shape[0] == 0:
         return
     index = rois.detach()[:, 0]
     least, most = (float(value) for value in index.aminmax())
@@ -322,13 +340,22 @@ def check_batch_index(input: Tensor, rois: Tensor) -> None:
         )
 
 
+def may_read(tensor: Tensor) -> bool:
+    """Return whether a tensor has values that can be read without blocking the host."""
+    plain = type(tensor) in (Tensor, torch.nn.Parameter)  # fake and wrapped tensors have no values
+    if tensor.device.type != "cpu" or not plain or torch.compiler.is_compiling():
+        return False
+    # make_fx, which torch.func.linearize calls, cannot trace the check
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is None
+
+
 def _check_roi_operand(
     name: str, tensor: Tensor, input: Tensor, size: tuple[int, ...], formula: str
 ) -> None:
     check_rank(name, tensor, 4, formula)
     _check_float_dtype(name, tensor, input)
-    _check_shape(name, tensor, size, formula)
-    _check_device(input, **{name: tensor})
+    check_shape(name, tensor, size, formula)
+    check_device(input, **{name: tensor})
 
 
 # ---- one property each
@@ -354,18 +381,18 @@ def check_rank(name: str, tensor: Tensor, rank: int, formula: str) -> None:
         )
 
 
-def _check_shape(name: str, tensor: Tensor, size: tuple[int, ...], formula: str) -> None:
+def check_shape(name: str, tensor: Tensor, size: tuple[int, ...], formula: str) -> None:
     if tensor.shape != size:
         wanted = ", ".join(str(s) for s in size)
         raise ValueError(f"{name} must be {formula} = [{wanted}], got {shape(tensor)}")
 
 
-def _check_floating(input: Tensor) -> None:
+def _check_floating(input: Tensor, name: str = "input") -> None:
     if input.dtype not in DTYPES:
-        raise TypeError(f"input must be float32, float64, float16 or bfloat16, got {input.dtype}")
+        raise TypeError(f"{name} must be float32, float64, float16 or bfloat16, got {input.dtype}")
 
 
-def _check_dtype(name: str, tensor: Tensor, input: Tensor) -> None:
+def check_dtype(name: str, tensor: Tensor, input: Tensor) -> None:
     if tensor.dtype != input.dtype:
         raise TypeError(f"{name} must have input's dtype {input.dtype}, got {tensor.dtype}")
 
@@ -380,7 +407,7 @@ def _check_float_dtype(name: str, tensor: Tensor, input: Tensor) -> None:
     raise TypeError(f"{name} must have input's dtype {input.dtype}{also}, got {tensor.dtype}")
 
 
-def _check_device(input: Tensor, **tensors: Tensor) -> None:
+def check_device(input: Tensor, **tensors: Tensor) -> None:
     for name, tensor in tensors.items():
         if tensor.device != input.device:
             raise ValueError(
@@ -401,7 +428,7 @@ def _check_sides(name: str, sizes: Sequence[int]) -> None:
             raise ValueError(f"{name} must have sizes of at most {most}, got {list(sizes)}")
 
 
-def _check_elements(name: str, size: Sequence[int]) -> None:
+def check_elements(name: str, size: Sequence[int]) -> None:
     """Check that a result's bytes can be counted in 64 bits, so that allocating it can be tried."""
     if torch.compiler.is_compiling() or any(type(length) is not int for length in size):
         return

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from . import library, schema
-from .portable import conv, full_precision, nms, psroi_pool, roi_pool
+from .portable import conv, full_precision, multiscale, nms, psroi_pool, roi_pool
 
 Kernel = Callable[..., Any]
 KERNELS: dict[str, Kernel] = {}  # by operator
@@ -120,3 +120,23 @@ def _(
 ) -> tuple[Tensor, Tensor]:
     library.warn_portable_fallback(boxes.device.type)
     return nms.batched_nms(boxes, scores, groups, iou_threshold, max_out)
+
+
+@_kernel("multiscale_roi_align")
+def _(inputs: Sequence[Tensor], rois: Tensor, levels: Tensor, *options: Any) -> Tensor:
+    library.warn_portable_fallback(rois.device.type)
+    with full_precision(rois):
+        out = multiscale.forward(inputs, rois, levels, multiscale.Options(*options))
+        return _settle(out, inputs[0])
+
+
+@_kernel("multiscale_roi_align_backward")
+def _(
+    grad_output: Tensor, inputs: Sequence[Tensor], rois: Tensor, levels: Tensor, *options: Any
+) -> list[Tensor]:
+    *numbers, needs = options
+    with full_precision(rois):
+        grads = multiscale.backward(
+            grad_output, inputs, rois, levels, multiscale.Options(*numbers), needs
+        )
+        return list(_settle_all(grads, inputs, grad_output))

@@ -10,7 +10,7 @@ products each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -36,8 +36,14 @@ def _conv_backward(
     return products * conv_flop_count(list(input), list(weight), list(grad_output))
 
 
-def _register_pool(name: str, side_of: int) -> None:
-    """Register a pool's formulas; `side_of` is the index of the samples per axis."""
+def _register_pool(name: str, side_of: int, passes: Callable[[Sequence[bool]], int]) -> None:
+    """Register a pool's formulas.
+
+    Args:
+        name: the operator.
+        side_of: the index of the samples per axis among its arguments.
+        passes: how often a backward visits all samples, by the gradients that it returns.
+    """
 
     def products(arguments: Sequence[Any], out: Shape) -> int:
         side = arguments[side_of] or 2  # adaptive: depends on the boxes, so count 2 x 2
@@ -49,10 +55,14 @@ def _register_pool(name: str, side_of: int) -> None:
 
     @register_flop_formula(getattr(torch.ops.dcnv2, name + "_backward"))
     def _(grad_output: Shape, *arguments: Any, **_: Any) -> int:
-        needs_input, needs_offset, needs_mask = arguments[-1]
-        passes = bool(needs_input) + bool(needs_offset or needs_mask)
-        return passes * products(arguments, grad_output)
+        return passes(arguments[-1]) * products(arguments, grad_output)
 
 
-_register_pool("deform_roi_pool", 6)
-_register_pool("deform_psroi_pool", 8)
+def _deform_passes(needs: Sequence[bool]) -> int:
+    needs_input, needs_offset, needs_mask = needs
+    return bool(needs_input) + bool(needs_offset or needs_mask)
+
+
+_register_pool("deform_roi_pool", 6, _deform_passes)
+_register_pool("deform_psroi_pool", 8, _deform_passes)
+_register_pool("multiscale_roi_align", 5, any)

@@ -14,15 +14,17 @@ Shapes (defined here only)
     boxes   [N, K, 4]: x1, y1, x2, y2; float32 or float64. scores [N, K] in the same dtype, -inf
             where there is no box; groups [N, K], int64. batched_nms returns kept indices
             [N, max_out] and counts [N], both int64 and contiguous.
+    inputs  of multiscale_roi_align: maps [N, C, Hl, Wl], at most 8, each with its spatial scale.
+    levels  [R], int64: which of the maps a RoI is pooled from; negative for padding.
 
 What a kernel may assume
     The operands passed `dcnv2.ops.checks` or csrc/checks.h: ranks, sizes, dtypes, devices and
     options fit together and are within `operand_limits`; C, O, the kernel and the output are not
     empty; group counts divide their channels. input, weight, bias and grad_output share a dtype;
     offset, mask and rois have that dtype, or each of them float32 if input is half precision.
-    N and R may be 0, and H and W too for deform_conv2d. needs is true where a gradient is wanted,
-    and may be true for an operand that is None. If allow_tf32 is true, products of float32 may use
-    TF32. N and K may be 0 for batched_nms.
+    N and R may be 0, and H and W too for deform_conv2d. inputs share a dtype, N and C. needs is
+    true where a gradient is wanted, and may be true for an operand that is None. If allow_tf32 is
+    true, products of float32 may use TF32. N and K may be 0 for batched_nms.
 What a kernel may not assume
     A memory layout: every operand may be strided, offset, overlapping (expanded) or misaligned.
     Finite values, or valid boxes and batch indices: `dcnv2.ops.portable` defines their results.
@@ -31,8 +33,9 @@ What a kernel returns
     Forward: the output in input's dtype. Backward: a gradient for each operand in that operand's
     dtype (for bias, weight's), or an empty [0] tensor of grad_output's dtype if `needs` is false or
     the operand is None.
-    A 4-d result is channels_last in memory if its operand (input for an output, the operand itself
-    for a gradient) is channels_last and not contiguous; else it is contiguous.
+    A 4-d result is channels_last in memory if its operand (input, or the first of inputs, for an
+    output, the operand itself for a gradient) is channels_last and not contiguous; else it is
+    contiguous.
     No result shares memory with an operand.
 """
 
@@ -44,7 +47,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import checks, nms
+from . import checks, multiscale_checks, nms
 from .onnx.running_export import add_translations
 
 _CONV = "int[2] stride, int[2] padding, int[2] dilation"
@@ -54,6 +57,8 @@ _PSROI = (
     "int output_size, float spatial_scale, int group_size, int part_size, int sample_per_part, "
     "float trans_std"
 )
+_PYRAMID = "Tensor[] inputs, Tensor rois, Tensor levels"
+_ALIGN = "int[2] output_size, float[] spatial_scales, int sampling_ratio, bool aligned"
 SCHEMAS = {
     "deform_conv2d": (
         f"(Tensor input, Tensor offset, Tensor weight, Tensor? bias, Tensor? mask, {_CONV}, "
@@ -74,6 +79,10 @@ SCHEMAS = {
     "batched_nms": (
         "(Tensor boxes, Tensor scores, Tensor groups, float iou_threshold, int max_out) "
         "-> (Tensor, Tensor)"
+    ),
+    "multiscale_roi_align": f"({_PYRAMID}, {_ALIGN}) -> Tensor",
+    "multiscale_roi_align_backward": (
+        f"(Tensor grad_output, {_PYRAMID}, {_ALIGN}, bool[] needs) -> Tensor[]"
     ),
 }
 
@@ -185,3 +194,17 @@ def _(
     *options: Any,
 ) -> tuple[Tensor, ...]:
     return _fake_gradients(options[-1], (input, offset, mask), grad_output)
+
+
+@_fake("multiscale_roi_align")
+def _(inputs: Sequence[Tensor], rois: Tensor, levels: Tensor, *options: Any) -> Tensor:
+    add_translations()
+    multiscale_checks.check_multiscale_roi_align(inputs, rois, levels, *options)
+    return empty_result((rois.shape[0], inputs[0].shape[1], *options[0]), inputs[0])
+
+
+@_fake("multiscale_roi_align_backward")
+def _(
+    grad_output: Tensor, inputs: Sequence[Tensor], rois: Tensor, levels: Tensor, *options: Any
+) -> list[Tensor]:
+    return list(_fake_gradients(options[-1], inputs, grad_output))

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from suites.problems.problem import DTYPES, ConvProblem, Problem, RoIProblem
+from suites.problems.problem import DTYPES, ConvProblem, Problem
 
 CONV_PATHS = ("simt", "mma", "wgmma")  # slowest first, so the last is no limit
 
@@ -118,7 +118,7 @@ class Emulated(_Path):
     def supports(self, problem: Problem, device: str) -> str | None:
         if device != "cpu":
             return "emulated on the CPU"
-        if isinstance(problem, RoIProblem):
+        if problem.op != "deform_conv2d":
             return None
         if problem.dtype not in self.dtypes:
             return f"no {problem.dtype}"

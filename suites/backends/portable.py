@@ -81,10 +81,37 @@ def _deform_psroi_pool(
     return _psroi(input, rois, offset, mask, output_size, spatial_scale, *options)
 
 
+class _Multiscale(torch.autograd.Function):
+    """multiscale_roi_align, whose maps are a list."""
+
+    @staticmethod
+    def forward(ctx, options, rois, levels, *inputs):
+        ctx.save_for_backward(rois, levels, *inputs)
+        ctx.options = options
+        return KERNELS["multiscale_roi_align"](inputs, rois, levels, *options)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        rois, levels, *inputs = ctx.saved_tensors
+        needs = ctx.needs_input_grad[3:]
+        backward = KERNELS["multiscale_roi_align_backward"]
+        grads = backward(grad_output, inputs, rois, levels, *ctx.options, needs)
+        kept = (g if needed else None for g, needed in zip(grads, needs, strict=True))
+        return None, None, None, *kept
+
+
+def _multiscale_roi_align(
+    inputs, rois, spatial_scales, output_size, sampling_ratio, aligned, levels
+) -> Tensor:
+    options = (_pair(output_size), spatial_scales, sampling_ratio, aligned)
+    return _Multiscale.apply(options, rois, levels, *inputs)
+
+
 _OPERATORS = {
     "deform_conv2d": _deform_conv2d,
     "deform_roi_pool": _deform_roi_pool,
     "deform_psroi_pool": _deform_psroi_pool,
+    "multiscale_roi_align": _multiscale_roi_align,
 }
 
 

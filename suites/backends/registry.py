@@ -5,7 +5,7 @@ A backend says which problems it supports, and has a function with our argument 
 operator:
 
     deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
-    deform_roi_pool, deform_psroi_pool: as in dcnv2.ops
+    deform_roi_pool, deform_psroi_pool, multiscale_roi_align: as in dcnv2.ops
 
 `get_backend` knows `dcnv2`; its CUDA kernels by path (`dcnv2-simt`, `dcnv2-mma`, `dcnv2-wgmma`);
 the same kernels without a GPU (`emulated-simt`, `emulated-mma`, `emulated-wgmma`); `portable`,

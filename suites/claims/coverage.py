@@ -9,20 +9,33 @@ from collections.abc import Iterator, Sequence
 from hypothesis import HealthCheck, Phase, given, settings
 
 from suites.problems.conv_offsets import OFFSETS
-from suites.problems.options import CONV_OPTIONS, POOL_OPTIONS, conv_options, pool_options
+from suites.problems.options import (
+    CONV_OPTIONS,
+    POOL_OPTIONS,
+    PYRAMID_OPTIONS,
+    conv_options,
+    pool_options,
+    pyramid_options,
+)
 from suites.problems.problem import Problem
-from suites.problems.strategies import conv_problems, pool_problems
+from suites.problems.strategies import conv_problems, pool_problems, pyramid_problems
 
-OPTIONS = {"convolution": CONV_OPTIONS, "pooling": POOL_OPTIONS}
+OPTIONS = {"convolution": CONV_OPTIONS, "pooling": POOL_OPTIONS, "pyramid": PYRAMID_OPTIONS}
+_SPACES = {
+    "deform_conv2d": ("convolution", conv_options),
+    "deform_roi_pool": ("pooling", pool_options),
+    "deform_psroi_pool": ("pooling", pool_options),
+    "multiscale_roi_align": ("pyramid", pyramid_options),
+}
 _PROBES = 500  # problems of each kind that targets are asked about
 
 
 def options_of(problem: Problem) -> Iterator[tuple[str, str, str]]:
     """The options that a problem covers: the space, the heading, the name."""
-    conv = problem.op == "deform_conv2d"
-    for option, names in (conv_options if conv else pool_options)(problem).items():
+    space, covered = _SPACES[problem.op]
+    for option, names in covered(problem).items():
         for name in names if isinstance(names, tuple) else (names,):
-            yield "convolution" if conv else "pooling", option, name
+            yield space, option, name
 
 
 def unsupported_options(targets: Sequence) -> set[tuple[str, str, str]]:
@@ -31,9 +44,9 @@ def unsupported_options(targets: Sequence) -> set[tuple[str, str, str]]:
 
     @settings(max_examples=_PROBES, phases=[Phase.generate], derandomize=True, database=None,
               deadline=None, suppress_health_check=list(HealthCheck))  # fmt: skip
-    @given(conv=conv_problems(offsets=OFFSETS), pool=pool_problems())
-    def probe(conv, pool):
-        for target, generated in itertools.product(targets, (conv, pool)):
+    @given(conv=conv_problems(offsets=OFFSETS), pool=pool_problems(), pyramid=pyramid_problems())
+    def probe(**problems):
+        for target, generated in itertools.product(targets, problems.values()):
             problem = target.adapt(generated)
             tried.update(options_of(generated))
             if target.supports(problem) is None:

@@ -23,6 +23,7 @@ KINK = f"{_CONV}::test_slope_at_a_kink_is_the_right_sided_one"
 FROZEN = f"{_GRADIENTS}::test_frozen_operands_leave_the_other_gradients_as_they_are"
 VECTORS = "test_pool_vectors.py::test_pool_gives_the_published_values"
 POOL = f"{_POOLS}::test_pool_equals_the_reference"
+PYRAMID = "test_multiscale.py::test_multiscale_equals_the_reference"
 POOL_NON_FINITE = f"{_POOLS}::test_non_finite_offsets_affect_only_their_bins"
 
 MANY_TILES = f"{_CONV}::test_more_tiles_than_a_gpu_holds_at_once_equal_the_reference"

@@ -9,6 +9,7 @@ from suites.mutants.patches import (
     KERNELS_OF_CPU,
     POOL,
     POOLS_OF_CPU,
+    PYRAMID,
     Patch,
 )
 
@@ -228,9 +229,33 @@ CPU = [
     _file(
         "pooling: gradients of all RoIs added to every image",
         _ROI_POOL_PASSES,
-        "if (rois_.image(r) != image) continue;",
-        "if (rois_.image(r) < 0) continue;",
+        "if (rois_.image(r) != image || ",
+        "if (rois_.image(r) < 0 || ",
         POOL,
+        POOLS_OF_CPU,
+    ),
+    _file(
+        "pyramid: gradients of RoIs of all levels added to every map",
+        _ROI_POOL_PASSES,
+        " || rois_.level(r) != level) continue;",
+        ") continue;",
+        PYRAMID,
+        POOLS_OF_CPU,
+    ),
+    _file(
+        "pyramid: RoIs beyond the first map pooled from it",
+        "roi_bins.h",
+        "levels_[r] = of >= 0 && of < g.levels ? of : 0;",
+        "levels_[r] = 0;",
+        PYRAMID,
+        POOLS_OF_CPU,
+    ),
+    _file(
+        "pyramid: padding pooled from the first map",
+        "roi_bins.h",
+        "if (of < 0) images_[r] = kPaddingRoi;",
+        "",
+        PYRAMID,
         POOLS_OF_CPU,
     ),
     _file(

@@ -49,8 +49,8 @@ INDEX = [
     Patch(
         "32-bit index of a pixel in pooling",
         "cpu/roi_bins.h",
-        "f(number++, y.index[i] * g_.width + x.index[j], i, j);",
-        "f(number++, int32_t(y.index[i] * g_.width + x.index[j]), i, j);",
+        "f(number++, y.index[i] * width_ + x.index[j], i, j);",
+        "f(number++, int32_t(y.index[i] * width_ + x.index[j]), i, j);",
         LARGE_POOL,
         POOLS_OF_CPU,
     ),

@@ -21,10 +21,10 @@ MEMORY = [
         KERNELS_OF_CPU,
     ),
     Patch(
-        "buffer of sums one column too small",
+        "buffer of sums one row too small",
         "cpu/roi_pool_passes.h",
-        "sums_({grads.input ? g_.height : 0, g_.width, kPanel<T>})",
-        "sums_({grads.input ? g_.height : 0, g_.width - 1, kPanel<T>})",
+        "g.level[level].height * g.level[level].width);",
+        "(g.level[level].height - 1) * g.level[level].width);",
         POOL,
         ("deform_roi_pool.cpp",),
     ),

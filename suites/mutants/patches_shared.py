@@ -13,6 +13,7 @@ from suites.mutants.patches import (
     POOL,
     POOL_NON_FINITE,
     POOLS_OF_CPU,
+    PYRAMID,
     VECTORS,
     Patch,
 )
@@ -119,9 +120,21 @@ SHARED = [
     ),
     _pool(
         "no half pixel subtracted in the centred pooling",
-        "const T start = first * scale - T(0.5);",
+        "const T start = first * scale - shift;",
         "const T start = first * scale;",
         VECTORS,
+    ),
+    _pool(
+        "RoIs that are not aligned shifted by half a pixel",
+        "const T shift = aligned ? T(0.5) : T(0);",
+        "const T shift = T(0.5);",
+        PYRAMID,
+    ),
+    _pool(
+        "RoIs that are not aligned smaller than a pixel",
+        "aligned || extent > T(1) ? extent : T(1)",
+        "extent",
+        PYRAMID,
     ),
     _pool(
         "end of a RoI without its last pixel",

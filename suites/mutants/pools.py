@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Mutants of the two RoI poolings."""
+"""Mutants of the RoI poolings."""
 
 import torch
 
 from suites.mutants.backend import Mutant, mutants_of
-from suites.tolerance.naive_pools import NaivePSRoIPool, NaiveRoIPool
+from suites.tolerance.naive_pools import NaivePSRoIPool, NaivePyramid, NaiveRoIPool
 
 UNCHANGED_POOLS = [
     Mutant("naive centred pooling", NaiveRoIPool, "deform_roi_pool"),
     Mutant("naive position-sensitive pooling", NaivePSRoIPool, "deform_psroi_pool"),
+    Mutant("naive RoIAlign from several maps", NaivePyramid, "multiscale_roi_align"),
 ]
 CENTRED, centred = mutants_of(NaiveRoIPool, "deform_roi_pool")
 SENSITIVE, sensitive = mutants_of(NaivePSRoIPool, "deform_psroi_pool")
+PYRAMID, pyramid = mutants_of(NaivePyramid, "multiscale_roi_align")
 
 
 def _returns(value):
@@ -136,6 +138,30 @@ sensitive("channel groups before channels",
           maps=_groups_before_channels)
 sensitive("no slope at pixels", "the authors' operator: floor equals ceil there",
           corners=_flat_at_pixels)
+
+pyramid("every RoI from the first map",
+        level=lambda step, level, count: step(min(level, 0), count))
+pyramid("maps in reverse order",
+        level=lambda step, level, count: step(count - 1 - level if level >= 0 else level, count))
+pyramid("padding pooled from the last map", "an index of -1",
+        level=lambda step, level, count: level % count)
+pyramid("padding is NaN", "uninitialised bins",
+        empty=lambda step, zeros: torch.full_like(zeros, torch.nan))
+pyramid("scale of the first map used for all",
+        scale=lambda step, scales, level: step(scales, 0))
+pyramid("always aligned",
+        shifted=_returns(True))
+pyramid("never aligned", "torchvision's default",
+        shifted=_returns(False))
+pyramid("no smallest RoI without the shift",
+        floored=lambda step, extent: extent)
+pyramid("every RoI in the first image",
+        image=_returns(0))
+pyramid("number of adaptive samples rounded down",
+        count=lambda step, extent, bins, samples: (
+            samples if samples > 0 else max(int(torch.floor(extent / bins)), 1)))
+pyramid("no gradient of the maps",
+        maps=lambda step, image, bins: step(_own(image), bins))
 # fmt: on
 
-POOLS = [*CENTRED, *SENSITIVE]
+POOLS = [*CENTRED, *SENSITIVE, *PYRAMID]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The options that a problem covers, and all that a whole run must cover.
 
-`conv_options` and `pool_options` name what a problem covers; `CONV_OPTIONS` and `POOL_OPTIONS` list
-every name. The suite fails if one was never generated.
+`conv_options`, `pool_options` and `pyramid_options` name what a problem covers; `CONV_OPTIONS`,
+`POOL_OPTIONS` and `PYRAMID_OPTIONS` list every name. The suite fails if one was never generated.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from suites.problems.conv_offsets import OFFSETS
 from suites.problems.layouts import LAYOUTS
 from suites.problems.problem import DTYPES, ConvProblem, RoIProblem
+from suites.problems.pyramid import PyramidProblem
 from suites.problems.rois import POOL_OFFSETS, ROI_KINDS
 
 BATCHES = (2, 1, 3, 0, 5, 7, 33, 37, 64, 65)
@@ -128,4 +129,37 @@ POOL_OPTIONS: dict[str, tuple[str, ...]] = {
     "classes": ("1", "2", "3"),
     "float32 among half operands": ("nothing", "rois", "offset", "mask"),
     **{f"layout of {name}": LAYOUTS for name in _LAID_OUT_IN_POOLS},
+}
+
+
+def pyramid_options(problem: PyramidProblem) -> dict[str, str | tuple[str, ...]]:
+    """The options that a RoIAlign from several maps covers, as `pool_options`."""
+    levels = tuple("padding" if level < 0 else "map" for level in problem.levels)
+    unused = set(range(len(problem.maps))) - set(problem.levels)
+    return {
+        "dtype": problem.dtype,
+        "maps": str(len(problem.maps)),
+        "rois": tuple(sorted(set(problem.rois))) or ("no rois",),
+        "levels": tuple(sorted(set(levels))) or ("no rois",),
+        "map without rois": str(bool(unused)),
+        "bins": "square" if problem.bins[0] == problem.bins[1] else "rectangular",
+        "samples": str(problem.samples),
+        "aligned": str(problem.aligned),
+        "float32 among half operands": tuple(name for name, _ in problem.dtypes) or ("nothing",),
+        "layout of a map": tuple({problem.layout(name) for name in problem.differentiable}),
+        **_layouts(problem, ("rois", "grad_output"), {}),
+    }
+
+
+PYRAMID_OPTIONS: dict[str, tuple[str, ...]] = {
+    "dtype": DTYPES,
+    "maps": ("1", "2", "3", "4", "8"),
+    "rois": ("no rois", *ROI_KINDS),
+    "levels": ("no rois", "padding", "map"),
+    "map without rois": _YES_NO,
+    "bins": ("square", "rectangular"),
+    "samples": ("0", "1", "2", "3", "4"),
+    "aligned": _YES_NO,
+    "float32 among half operands": ("nothing", "rois"),
+    **{f"layout of {name}": LAYOUTS for name in ("a map", "rois", "grad_output")},
 }

@@ -44,6 +44,10 @@ class Problem:
         """Shape of the result."""
         raise NotImplementedError
 
+    def arguments(self, operands: dict[str, Tensor | None]) -> dict:
+        """The operands as keyword arguments of the operator."""
+        return operands
+
     def layout(self, name: str) -> str:
         """Layout of an operand, or of the result's gradient ("grad_output")."""
         return dict(self.layouts).get(name, "contiguous")

@@ -19,6 +19,7 @@ from suites.problems.conv_offsets import OFFSETS
 from suites.problems.layouts import LAYOUTS
 from suites.problems.options import BATCHES
 from suites.problems.problem import DTYPES, ConvProblem, Problem, RoIProblem
+from suites.problems.pyramid import PyramidProblem
 from suites.problems.rois import POOL_OFFSETS, ROI_KINDS
 
 EXTREME = ("nan", "infinite", "out_of_range")
@@ -27,6 +28,7 @@ IN_RANGE = tuple(kind for kind in OFFSETS if kind not in EXTREME)
 KERNELS = ((3, 3), (3, 2), (1, 1), (2, 3), (2, 2), (1, 5), (4, 1), (5, 3))
 SIZES = (4, 3, 5, 6, 7, 8, 9, 10, 11, 12)
 WIDTHS = (5, 7, 16, 17, 24, 33)
+_MAPS = ((4, 5), (1, 3), (7, 8), (9, 1), (3, 4), (1, 1))  # heights and widths
 _PICKS = 48  # more than any problem needs
 _WORK = 60_000  # samples times channels of one convolution, about
 
@@ -247,3 +249,30 @@ def pool_problems(draw, kind=None, dtype=None, offsets=POOL_OFFSETS, layouts=LAY
         offsets=pick.one_of("offsets", offsets),
         seed=pick.seed,
     )
+
+
+@st.composite
+def pyramid_problems(draw, dtype=None, layouts=LAYOUTS) -> PyramidProblem:
+    """Problems of RoIAlign from several maps; arguments as in `pool_problems`."""
+    pick = _Picker(draw)
+    dtype = pick.one_of("dtype", _several(dtype))
+    exact = pick.one_of("exact", (True, False))  # powers of two, so coordinates are not rounded
+    levels = pick.one_of("levels", (2, 1, 3, 4, 8))
+    finest = pick.one_of("finest scale", (0.5, 1.0, 0.25))
+    count = pick.one_of("rois", (3, 0, 1, 2, 4, 6))
+    problem = PyramidProblem(
+        batch=pick.one_of("batch", (2, 1, 3)),
+        channels=pick.one_of("channels", (1, 3, 8)),
+        maps=tuple(pick.one_of("map", _MAPS) for _ in range(levels)),
+        scales=tuple(finest / 2**level for level in range(levels)),
+        bins=pick.pair("bins", *((2, 1, 4) if exact else (3, 7, 5, 1))),
+        samples=pick.one_of("samples", (2, 1, 4) if exact else (2, 3, 0)),
+        aligned=pick.one_of("aligned", (True, False)),
+        rois=tuple(pick.one_of("roi", ROI_KINDS) for _ in range(count)),
+        levels=tuple(pick.one_of("level", range(-1, levels)) for _ in range(count)),
+        dtype=dtype,
+        dtypes=pick.mixed(dtype, ("rois",)),
+        seed=pick.seed,
+    )
+    names = (*problem.differentiable, "rois", "grad_output")
+    return problem.but(layouts=pick.layouts(names, layouts))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from suites.problems.evaluate import Results, evaluate
 from suites.problems.problem import ConvProblem, Problem, RoIProblem
+from suites.problems.pyramid import PyramidProblem
 from suites.problems.rois import undecided_bins
 from suites.tolerance.magnitudes import bin_parts, magnitudes, run_naive, term_counts
 from suites.tolerance.naive_conv import NaiveConv
@@ -75,7 +76,7 @@ class Expectation:
         compute = torch.float64 if dtype == torch.float64 else torch.float32
         operands = {name: None if t is None else t.to(compute) for name, t in self.operands.items()}
         grad = self.grad_output.to(compute)
-        if isinstance(problem, RoIProblem):
+        if not isinstance(problem, ConvProblem):
             return [_rounded(evaluate(problem.reference, problem, operands, grad), problem)]
         narrow = dtype if dtype in _HALF else None
         orders = (
@@ -93,6 +94,8 @@ class Expectation:
         on which side of a jump a sample falls.
         """
         everywhere = torch.ones_like(self.truth[name], dtype=torch.bool)
+        if isinstance(self.problem, PyramidProblem):
+            return ~self.problem.undecided() if name == "output" else everywhere
         if isinstance(self.problem, RoIProblem):
             return self._decided_of_pool(name, everywhere)
         if name not in ("grad_offset", "grad_mask"):

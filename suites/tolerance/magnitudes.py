@@ -13,6 +13,7 @@ from torch import Tensor
 
 from suites.problems.evaluate import Results, evaluate
 from suites.problems.problem import ConvProblem, Problem, RoIProblem
+from suites.problems.pyramid import PyramidProblem
 from suites.tolerance.naive_conv import NaiveConv
 
 
@@ -120,15 +121,43 @@ def _slope_sizes(problem: RoIProblem, operands: dict[str, Tensor], grad: Tensor)
     return size.index_put(at, both.flatten(1, 2), accumulate=True)
 
 
+def pyramid_magnitudes(problem: PyramidProblem, **changed: Tensor | None) -> Results:
+    """Those of each level's pooling, put together. Arguments as in `conv_magnitudes`."""
+    exact = {**problem.rounded(), "grad_output": problem.rounded_grad_output(), **changed}
+    sizes = {"output": torch.zeros(problem.output_shape(), dtype=torch.float64)}
+    for level, name in enumerate(problem.differentiable):
+        here = problem.of_level(level)
+        part = pool_magnitudes(
+            problem.pooling(level),
+            input=exact[name],
+            rois=problem.boxes_of_level(level, exact["rois"]),
+            grad_output=exact["grad_output"][here],
+        )
+        sizes["output"][here], sizes[f"grad_{name}"] = part["output"], part["grad_input"]
+    return sizes
+
+
+def _pyramid_terms(problem: PyramidProblem) -> dict[str, int]:
+    levels = range(len(problem.maps))
+    terms = [_pool_terms(problem.pooling(level)) for level in levels]
+    return {
+        "output": max(term["output"] for term in terms),
+        **{f"grad_input{level}": terms[level]["grad_input"] for level in levels},
+    }
+
+
+_MAGNITUDES = {"deform_conv2d": conv_magnitudes, "multiscale_roi_align": pyramid_magnitudes}
+
+
 def magnitudes(problem: Problem, **changed: Tensor | None) -> Results:
-    """`conv_magnitudes` or `pool_magnitudes` of a problem."""
-    conv = problem.op == "deform_conv2d"
-    return (conv_magnitudes if conv else pool_magnitudes)(problem, **changed)
+    """`conv_magnitudes`, `pool_magnitudes` or `pyramid_magnitudes` of a problem."""
+    return _MAGNITUDES.get(problem.op, pool_magnitudes)(problem, **changed)
 
 
 def term_counts(problem: Problem) -> dict[str, int]:
     """How many terms are added up in one entry of each result, at most."""
-    return _conv_terms(problem) if problem.op == "deform_conv2d" else _pool_terms(problem)
+    counts = {"deform_conv2d": _conv_terms, "multiscale_roi_align": _pyramid_terms}
+    return counts.get(problem.op, _pool_terms)(problem)
 
 
 def _pool_terms(problem: RoIProblem) -> dict[str, int]:

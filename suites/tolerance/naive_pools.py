@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Naive versions of both deformable RoI poolings, in steps that a mutant can replace.
+"""Naive versions of the RoI poolings, in steps that a mutant can replace.
 
 Differentiable by autograd; in float32 or better inside. They share no code with `reference/`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -212,3 +214,65 @@ class NaivePSRoIPool(NaiveRoIPool):
         cells = image.unflatten(0, (-1, self.group_size, self.group_size))
         rows, cols = self.group(bins[0]), self.group(bins[1])
         return cells[:, rows[:, None], cols]
+
+
+class NaivePyramid(NaiveRoIPool):
+    """RoIAlign from several maps, `multiscale_roi_align`; call it as the operator."""
+
+    aligned = True
+
+    def __call__(
+        self,
+        inputs: Sequence[Tensor],
+        rois: Tensor,
+        levels: Tensor,
+        spatial_scales: Sequence[float],
+        output_size: tuple[int, int],
+        sampling_ratio: int,
+        aligned: bool,
+    ) -> Tensor:
+        self.aligned = self.shifted(aligned)
+        compute = torch.float64 if inputs[0].dtype == torch.float64 else torch.float32
+        maps = [x.to(compute) for x in inputs]
+        table = rois.detach().to(compute)
+        connected = sum(x[:0].sum() for x in maps)  # zero, and part of every map's graph
+        nothing = self.empty(maps[0].new_zeros(maps[0].shape[1], *output_size))
+        pooled = [nothing.new_zeros(0, *nothing.shape)]
+        for roi, given in zip(table, levels.tolist(), strict=True):
+            level = self.level(given, len(maps))
+            if level is None:
+                pooled.append(nothing[None])
+                continue
+            image = self.maps(maps[level][self.image(roi[0])], output_size)
+            scale = self.scale(spatial_scales, level)
+            options = (None, output_size, 1, scale, sampling_ratio, 0.0)
+            pooled.append(self.pool_roi(image, roi, *options)[None])
+        return (torch.cat(pooled) + connected).to(inputs[0].dtype)
+
+    def axis(self, first, last, scale):
+        shift = 0.5 if self.aligned else 0.0
+        start = first * scale - shift
+        extent = last * scale - shift - start
+        return start, extent if self.aligned else self.floored(extent)
+
+    # ---- steps
+
+    def shifted(self, aligned: bool) -> bool:
+        """Whether RoIs are shifted by half a pixel."""
+        return aligned
+
+    def floored(self, extent: Tensor) -> Tensor:
+        """Without the shift, no RoI is smaller than a pixel."""
+        return extent.clamp(min=1.0)
+
+    def level(self, level: int, count: int) -> int | None:
+        """The map of a RoI, None for padding."""
+        return None if level < 0 else int(level)
+
+    def scale(self, scales: Sequence[float], level: int) -> float:
+        """The scale of a map."""
+        return scales[level]
+
+    def empty(self, zeros: Tensor) -> Tensor:
+        """The bins of padding."""
+        return zeros

@@ -35,10 +35,19 @@ def test_layers_can_be_captured(name, capture):
 
 def _of_tensors(function, operands):
     """The function of the tensors among some operands only, as source, and these tensors."""
-    names = [f"t{i}" for i, o in enumerate(operands) if isinstance(o, torch.Tensor)]
-    words = [f"t{i}" if f"t{i}" in names else repr(o) for i, o in enumerate(operands)]
+    tensors = []
+
+    def word(operand):
+        if isinstance(operand, list):
+            return f"[{', '.join(map(word, operand))}]"
+        if not isinstance(operand, torch.Tensor):
+            return repr(operand)
+        tensors.append(operand)
+        return f"t{len(tensors) - 1}"
+
+    words = [word(operand) for operand in operands]
+    names = [f"t{i}" for i in range(len(tensors))]
     source = f"lambda {', '.join(names)}: function({', '.join(words)})"
-    tensors = [operand for operand in operands if isinstance(operand, torch.Tensor)]
     return eval(source, {"function": function}), tensors
 
 

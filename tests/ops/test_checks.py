@@ -23,8 +23,17 @@ def _reaches_the_library(op, changes):
     Batch indices are contents, which the library does not check; an operand on the meta device is
     dispatched to the checks of Python.
     """
+    if not changes.keys() <= OPERANDS[op].keys():  # an argument of the Python function only
+        return False
     name, value = next(iter(changes.items()))
     right = OPERANDS[op][name]
+    if name in ("inputs", "levels", "spatial_scales"):
+        given = value if isinstance(value, list) else [value]
+        kind = float if name == "spatial_scales" else torch.Tensor
+        on_cpu = all(isinstance(v, kind) and getattr(v, "is_cpu", True) for v in given)
+        contents = name == "levels" and on_cpu and value.shape == right.shape
+        contents = contents and value.dtype == right.dtype
+        return isinstance(value, type(right)) and on_cpu and not contents
     if isinstance(right, torch.Tensor):
         contents = name == "rois" and getattr(value, "shape", None) == right.shape
         contents = contents and value.dtype == right.dtype

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dcnv2.ops import deform_conv2d, deform_psroi_pool, deform_roi_pool
+from dcnv2.ops import deform_conv2d, deform_psroi_pool, deform_roi_pool, multiscale_roi_align
 
 GEOMETRY = {"stride": (2, 1), "padding": (1, 2), "dilation": (2, 1)}
 
@@ -74,6 +74,15 @@ def test_grouped_products_are_counted_once_in_the_backward():
         lambda: deform_conv2d(o["input"], o["offset"], o["weight"], **GEOMETRY), backward=True
     )
     assert count["dcnv2.deform_conv2d_backward"] == 2 * count["dcnv2.deform_conv2d"]
+
+
+def test_roi_align_of_several_maps_counts_its_samples():
+    maps = [torch.randn(1, 4, 9, 8, requires_grad=True), torch.randn(1, 4, 5, 4)]
+    rois = torch.tensor([[0, 1.0, 1, 5, 6]]).expand(2, 5)
+    products = 2 * 4 * 3 * 3 * 9 * 4
+    count = _count(lambda: multiscale_roi_align(maps, rois, [0.5, 0.25], 3, 3), backward=True)
+    assert count["dcnv2.multiscale_roi_align"] == 2 * products
+    assert count["dcnv2.multiscale_roi_align_backward"] == 2 * products
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from dcnv2.ops import deform_conv2d, deform_roi_pool, portable
 OPTIONS = tuple(CONV_OPTIONS.values())
 ROI_OPTIONS = ((3, 4), 0.5, 2, 0.1)
 PSROI_OPTIONS = (3, 0.5, 2, 2, 2, 0.1)
+PYRAMID_OPTIONS = ((3, 4), [0.5, 0.25, 0.125], 2, False)
 
 
 def _grad(*size):
@@ -48,6 +49,11 @@ def _nms_call():
     return boxes, scores, torch.zeros(2, 7, dtype=torch.int64), 0.5, 3
 
 
+def _pyramid():
+    maps = [_grad(2, 8, *size) for size in ((9, 11), (5, 6), (3, 3))]
+    return maps, torch.tensor(ROIS), torch.tensor([0, 2, -1, 2])
+
+
 CALLS = {
     "deform_conv2d": _conv_call,
     "deform_conv2d_backward": _conv_backward_call,
@@ -60,7 +66,23 @@ CALLS = {
         _grad(4, 2, 3, 3), *_psroi_operands(), *PSROI_OPTIONS, [True, False, True]
     ),
     "batched_nms": _nms_call,
+    "multiscale_roi_align": lambda: (*_pyramid(), *PYRAMID_OPTIONS),
+    "multiscale_roi_align_backward": lambda: (
+        _grad(4, 8, 3, 4), *_pyramid(), *PYRAMID_OPTIONS, [True, False, True]
+    ),
 }  # fmt: skip
+
+
+def _map_tensors(function, argument):
+    """The function of a tensor or of each tensor in a list; anything else as it is."""
+    if isinstance(argument, list):
+        return [_map_tensors(function, a) for a in argument]
+    return function(argument) if isinstance(argument, torch.Tensor) else argument
+
+
+def _channels_last(tensor):
+    tensor = tensor.detach()
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -69,12 +91,7 @@ def test_opcheck_of_schema_autograd_and_strides_passes(path, name, channels_last
     """The correctness suite has the whole opcheck, of what is compiled."""
     arguments = CALLS[name]()
     if channels_last:
-        arguments = [
-            a.detach().contiguous(memory_format=torch.channels_last)
-            if isinstance(a, torch.Tensor) and a.dim() == 4
-            else a
-            for a in arguments
-        ]
+        arguments = [_map_tensors(_channels_last, a) for a in arguments]
     torch.library.opcheck(
         getattr(torch.ops.dcnv2, name).default,
         arguments,
@@ -88,11 +105,11 @@ def test_fakes_stay_on_the_device_of_their_operands(name):
     arguments = _conv_call(modulated=False) if "," in name else CALLS[name]()
     with FakeTensorMode():
         moved = [
-            torch.empty(a.shape, dtype=a.dtype, device="cuda") if isinstance(a, torch.Tensor) else a
+            _map_tensors(lambda t: torch.empty(t.shape, dtype=t.dtype, device="cuda"), a)
             for a in arguments
         ]
         out = getattr(torch.ops.dcnv2, name.partition(",")[0])(*moved)
-        for result in out if isinstance(out, tuple) else (out,):
+        for result in out if isinstance(out, (tuple, list)) else (out,):
             assert result.device.type == "cuda"
 
 

@@ -21,12 +21,21 @@ from torch.func import (
 )
 
 from dcnv2.nn import ModulatedDeformConv2dPack
-from dcnv2.ops import deform_conv2d, deform_psroi_pool, deform_roi_pool, portable, transforms
+from dcnv2.ops import (
+    deform_conv2d,
+    deform_psroi_pool,
+    deform_roi_pool,
+    multiscale_roi_align,
+    portable,
+    transforms,
+)
 
 ROIS = torch.tensor([[1, 1.3, 2.1, 17.2, 11.7], [0, -3, -2, 9, 16]], dtype=torch.float64)
 CONV = ((1, 1), (0, 1), (1, 1))
 ROI = ((3, 3), 0.5, 2, 0.1)
 PSROI = (3, 0.5, 2, 3, 2, 0.1)
+PYRAMID = ((3, 3), [0.5, 0.25], 2, False)
+SCALES, ALIGN, LEVELS = PYRAMID[1], (3, 2, False), torch.tensor([0, 1])
 
 
 def _pool(pool, options):
@@ -50,11 +59,17 @@ CALLS = {
             deform_psroi_pool, torch.ops.dcnv2.deform_psroi_pool, portable.deform_psroi_pool
         )
     ),
+    "multiscale_roi_align": (
+        lambda x, y: multiscale_roi_align([x, y], ROIS, SCALES, *ALIGN, levels=LEVELS),
+        lambda x, y: torch.ops.dcnv2.multiscale_roi_align([x, y], ROIS, LEVELS, *PYRAMID),
+        lambda x, y: portable.multiscale_roi_align([x, y], ROIS, LEVELS, *PYRAMID),
+    ),
 }  # fmt: skip
 SIZES = {
     "deform_conv2d": ((2, 4, 5, 6), (2, 8, 5, 7), (6, 4, 1, 2), (6,), (2, 4, 5, 7)),
     "deform_roi_pool": ((2, 4, 5, 6), (2, 2, 3, 3), (2, 1, 3, 3)),
     "deform_psroi_pool": ((2, 4, 5, 6), (2, 2, 3, 3), (2, 1, 3, 3)),
+    "multiscale_roi_align": ((2, 4, 5, 6), (2, 4, 3, 3)),
 }
 
 

@@ -9,6 +9,7 @@ from dcnv2.ops.operand_limits import LIMITS
 NAN, INF = float("nan"), float("inf")
 CONV, ROI, PSROI = "deform_conv2d", "deform_roi_pool", "deform_psroi_pool"
 NMS = "batched_nms"
+PYRAMID = "multiscale_roi_align"
 ROIS = torch.tensor([[0, 1, 1, 3, 3], [1, 0, 0, 2, 2.0]])
 
 # Arguments that fit together, in the order of the operators' schemas.
@@ -52,11 +53,21 @@ OPERANDS = {
         "iou_threshold": 0.5,
         "max_out": 3,
     },
+    PYRAMID: {
+        "inputs": [torch.zeros(2, 6, *size) for size in ((5, 7), (3, 4), (2, 2))],
+        "rois": ROIS,
+        "levels": torch.tensor([1, -1]),
+        "output_size": (3, 4),
+        "spatial_scales": [0.5, 0.25, 0.125],
+        "sampling_ratio": 0,
+        "aligned": True,
+    },
 }
 OUTPUT_SIZES = {
     CONV: (2, 4, 5, 6),
     ROI: (2, 6, 3, 4),
     PSROI: (2, 2, 3, 3),
+    PYRAMID: (2, 6, 3, 4),
 }
 
 
@@ -82,7 +93,7 @@ def _beyond_limits():
     """Every option below and above its limit, alone or as either half of a pair."""
     for op, arguments in OPERANDS.items():
         for name, value in arguments.items():
-            if isinstance(value, torch.Tensor):
+            if isinstance(value, (torch.Tensor, list, bool)):
                 continue
             least, most = LIMITS[name]
             whole = isinstance(least, int)
@@ -97,6 +108,14 @@ def _beyond_limits():
 
 
 meta = {"device": "meta"}
+
+
+def _maps(second):
+    """Maps of multiscale_roi_align with another second one."""
+    first, _, third = OPERANDS[PYRAMID]["inputs"]
+    return [first, second, third]
+
+
 CASES = [
     # deform_conv2d
     (CONV, {"input": [1]}, TypeError, "input must be a tensor [N, C, H, W], got list"),
@@ -218,6 +237,49 @@ CASES = [
      "mask must be [R, 1, P, P] = [2, 1, 3, 3], got [2, 1, 2, 2]"),
     (PSROI, {"rois": torch.tensor([[0, 1, 1, 3, 3], [7, 0, 0, 2, 2.0]])}, ValueError,
      "rois must have batch indices (column 0) in [0, 2), got 7.0 in row 1"),
+    # multiscale_roi_align
+    (PYRAMID, {"inputs": torch.zeros(2, 6, 5, 7)}, TypeError,
+     "inputs must be a list of 1 to 8 maps [N, C, H, W], got Tensor"),
+    (PYRAMID, {"inputs": []}, ValueError, "inputs must be a list of 1 to 8 maps"),
+    (PYRAMID, {"inputs": 9 * [torch.zeros(2, 6, 5, 7)]}, ValueError, "[N, C, H, W], got 9"),
+    (PYRAMID, {"inputs": _maps(None)}, TypeError,
+     "inputs[1] must be a tensor [N, C, H, W], got NoneType"),
+    (PYRAMID, {"inputs": _maps(torch.zeros(6, 3, 4))}, ValueError,
+     "inputs[1] must have 4 dimensions [N, C, H, W], got [6, 3, 4]"),
+    (PYRAMID, {"inputs": _maps(torch.zeros(2, 6, 3, 4).half())}, TypeError,
+     "inputs[1] must have input's dtype torch.float32, got torch.float16"),
+    (PYRAMID, {"inputs": _maps(torch.zeros(2, 6, 3, 4, **meta))}, ValueError,
+     "inputs[1] must be on input's device cpu, got meta"),
+    (PYRAMID, {"inputs": _maps(torch.zeros(2, 6, 0, 4))}, ValueError,
+     "inputs[1] must have at least one channel and pixel, got [2, 6, 0, 4]"),
+    (PYRAMID, {"inputs": _maps(torch.zeros(2, 5, 3, 4))}, ValueError,
+     "inputs must have the same N and C, got [2, 6, 5, 7] and [2, 5, 3, 4]"),
+    (PYRAMID, {"inputs": _maps(torch.zeros(3, 6, 3, 4))}, ValueError, "and [3, 6, 3, 4]"),
+    (PYRAMID, {"rois": torch.zeros(2, 4)}, ValueError, "rois must have 5 columns"),
+    (PYRAMID, {"rois": torch.zeros(2, 3, 5)}, ValueError,
+     "rois must be [R, 5] or boxes [N, K, 4], got [2, 3, 5]"),
+    (PYRAMID, {"rois": torch.tensor([[2, 0, 0, 2, 2.0], [9, 0, 0, 2, 2]])}, ValueError,
+     "rois must have batch indices (column 0) in [0, 2), got 2.0 in row 0"),
+    (PYRAMID, {"levels": [0, 1]}, TypeError,
+     "levels must be a tensor of whole numbers, got list"),
+    (PYRAMID, {"levels": torch.zeros(2)}, TypeError,
+     "levels must hold whole numbers, got torch.float32"),
+    (PYRAMID, {"levels": torch.zeros(3).long()}, ValueError, "levels must be [R] = [2], got [3]"),
+    (PYRAMID, {"levels": torch.zeros(2, 1).long()}, ValueError, "levels must have 1 dimension"),
+    (PYRAMID, {"levels": torch.zeros(2, **meta).long()}, ValueError,
+     "levels must be on input's device cpu, got meta"),
+    (PYRAMID, {"levels": torch.tensor([0, 3])}, ValueError,
+     "levels must be less than the 3 maps, got 3 in row 1"),
+    (PYRAMID, {"spatial_scales": [0.5, 0.25]}, ValueError,
+     "spatial_scales must hold a number for each of 3 maps, got 2"),
+    (PYRAMID, {"spatial_scales": [0.5, 0.25, 0.0]}, ValueError,
+     "spatial_scales must be between 1.17549e-38 and 3.40282e+38, got 0.5 x 0.25 x 0.0"),
+    (PYRAMID, {"spatial_scales": [0.5, 0.25, "x"]}, TypeError,
+     "spatial_scales must be a number, got 'x'"),
+    (PYRAMID, {"counts": torch.tensor([1, 1])}, ValueError,
+     "counts must be None unless rois are boxes [N, K, 4]"),
+    (PYRAMID, {"rois": torch.zeros(2, 1, 4), "counts": torch.ones(3).long()}, ValueError,
+     "counts must be [N] = [2], got [3]"),
     (PSROI, {"output_size": (3, 4)}, ValueError, "output_size must be square, got 3 x 4"),
     (PSROI, {"group_size": 1.5}, TypeError, "group_size must be a whole number, got 1.5"),
     # batched_nms

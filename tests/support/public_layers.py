@@ -21,6 +21,7 @@ WEIGHT, BIAS = _random(6, 4, 3, 3), _random(6)
 ROIS = torch.tensor([[0, 0, 0, 3, 3.0], [1, 2, 2, 7, 6.0]])
 SHIFTS = _random(2, 2, 3, 3)
 BOXES = _random(2, 5, 4)
+COARSE, LEVELS = _random(2, 4, 5, 4), torch.tensor([1, -1])
 CONV = {"kernel_size": 3, "stride": 1, "padding": 1}
 _POOL, _AUTHORS = (3, 4), (0.5, 3, 4)
 
@@ -78,6 +79,9 @@ FUNCTIONS = [
     (ops.deform_roi_pool, (X, ROIS, SHIFTS, None, 3)),
     (ops.deform_psroi_pool, (X, ROIS, SHIFTS, None, (3, 3))),
     (ops.batched_nms, (BOXES, BOXES[..., 0], torch.zeros(2, 5, dtype=torch.int64), 0.5, 3)),
+    (ops.multiscale_roi_align, ([X, COARSE], ROIS, [0.5, 0.25], (3, 3))),
+    (ops.multiscale_roi_align, ([X, COARSE], ROIS, [0.5, 0.25], 3, 2, False, LEVELS)),
+    (ops.fpn_levels, (ROIS[:, 1:], [0.5, 0.25])),
     (mmcv.deform_conv2d, (X, OFFSET, WEIGHT, 1, 1)),
     (mmcv.modulated_deform_conv2d, (X, OFFSET, MASK, WEIGHT, BIAS, 1, 1)),
     (mmcv.deform_roi_pool, (X, ROIS, torch.empty(0), 3)),

@@ -3,6 +3,7 @@
 // separable, so a bin is the outer product of two short lists of weighted rows and columns.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -13,11 +14,12 @@
 
 namespace dcnv2::cpu {
 
-// The rules of deform_roi_pool and of deform_psroi_pool, as a Bin calls them.
+// The rules of deform_roi_pool and multiscale_roi_align, and of deform_psroi_pool, as a Bin calls
+// them.
 struct AlignRule {
   template <class T>
-  static RoiAxis<T> roi_axis(T first, T last, T scale) {
-    return align_roi_axis(first, last, scale);
+  static RoiAxis<T> roi_axis(T first, T last, T scale, bool aligned) {
+    return align_roi_axis(first, last, scale, aligned);
   }
   template <class T>
   static BinAxis<T> bin_axis(const RoiAxis<T>& roi, int64_t bin, int64_t bins, int64_t sampling,
@@ -38,7 +40,7 @@ struct AlignRule {
 
 struct PsroiRule {
   template <class T>
-  static RoiAxis<T> roi_axis(T first, T last, T scale) {
+  static RoiAxis<T> roi_axis(T first, T last, T scale, bool) {
     return psroi_roi_axis(first, last, scale);
   }
   template <class T>
@@ -66,10 +68,11 @@ struct PsroiRule {
 template <class T>
 class AxisWeights {
  public:
-  explicit AxisWeights(int64_t size) : size_(size), place_(size, -1) {}
+  // Of maps with at most so many pixels along the axis.
+  explicit AxisWeights(int64_t most_pixels) : place_(most_pixels, -1) {}
 
   template <class Rule>
-  void fill(const BinAxis<T>& axis) {
+  void fill(const BinAxis<T>& axis, int64_t size) {
     for (const int64_t i : index) place_[i] = -1;
     index.clear();
     weight.clear();
@@ -77,7 +80,7 @@ class AxisWeights {
     nan = false;
     int64_t kept = 0;
     for (int64_t i = 0; i < axis.count; ++i) {
-      const AxisSample<T> s = Rule::sample(axis.first + T(i) * axis.step, size_);
+      const AxisSample<T> s = Rule::sample(axis.first + T(i) * axis.step, size);
       if (!s.counts) continue;
       ++kept;
       nan = nan || s.frac != s.frac;
@@ -106,16 +109,18 @@ class AxisWeights {
     slope[place_[i]] += s;
   }
 
-  int64_t size_;
   std::vector<int64_t> place_;  // of each pixel in the lists, or -1
 };
 
-// Boxes and offsets in type T, and the image that each box lies in.
+// Boxes in type T, and the image and the level that each is pooled from.
 template <class T>
 class Rois {
  public:
   explicit Rois(const RoiOperands& operands)
-      : operands_(operands), boxes_({operands.g.rois, 5}), images_({operands.g.rois}) {
+      : operands_(operands),
+        boxes_({operands.g.rois, 5}),
+        images_({operands.g.rois}),
+        levels_({operands.g.rois}) {
     const RoiPoolGeometry& g = operands.g;
     // Read as the pixels of one column, which supports any strides.
     const View rows{operands.rois.data,
@@ -126,27 +131,48 @@ class Rois {
       const T* box = boxes_.data() + r * 5;
       bool usable = box[0] >= T(0) && box[0] < T(g.batch);
       for (int i = 1; i < 5; ++i) usable = usable && std::isfinite(box[i]);
-      images_[r] = usable ? static_cast<int64_t>(box[0]) : -1;
+      images_[r] = usable ? static_cast<int64_t>(box[0]) : kNoImage;
+      const int64_t of = operands.levels ? operands.levels[r * operands.levels_stride] : 0;
+      if (of < 0) images_[r] = kPaddingRoi;
+      if (of >= g.levels) images_[r] = kNoImage;
+      levels_[r] = of >= 0 && of < g.levels ? of : 0;
     }
   }
 
-  // -1: the batch index is out of range, or the box is not finite.
+  // Or kNoImage, or kPaddingRoi.
   int64_t image(int64_t r) const { return images_[r]; }
+  int64_t level(int64_t r) const { return levels_[r]; }
+  const RoiLevel& map(int64_t r) const { return operands_.g.level[levels_[r]]; }
 
   template <class Rule>
   RoiAxis<T> y_axis(int64_t r) const {
-    return Rule::roi_axis(boxes_[r * 5 + 2], boxes_[r * 5 + 4], T(operands_.g.spatial_scale));
+    return axis<Rule>(r, 2);
   }
   template <class Rule>
   RoiAxis<T> x_axis(int64_t r) const {
-    return Rule::roi_axis(boxes_[r * 5 + 1], boxes_[r * 5 + 3], T(operands_.g.spatial_scale));
+    return axis<Rule>(r, 1);
   }
 
  private:
+  // From the box's coordinate in a column to that two columns on.
+  template <class Rule>
+  RoiAxis<T> axis(int64_t r, int64_t column) const {
+    const T* box = boxes_.data() + r * 5;
+    const T scale = T(map(r).spatial_scale);
+    return Rule::roi_axis(box[column], box[column + 2], scale, operands_.g.aligned);
+  }
+
   const RoiOperands& operands_;
   Buffer<T> boxes_;
-  Buffer<int64_t> images_;
+  Buffer<int64_t> images_, levels_;
 };
+
+// The longest side of all levels: their height or their width.
+inline int64_t longest(const RoiPoolGeometry& g, int64_t RoiLevel::* side) {
+  int64_t most = 0;
+  for (int level = 0; level < g.levels; ++level) most = std::max(most, g.level[level].*side);
+  return most;
+}
 
 // The pixels of one bin, with their weights.
 template <class Rule, class T>
@@ -155,7 +181,10 @@ class Bin {
   AxisWeights<T> y, x;
 
   explicit Bin(const RoiOperands& operands)
-      : y(operands.g.height), x(operands.g.width), operands_(operands), g_(operands.g) {}
+      : y(longest(operands.g, &RoiLevel::height)),
+        x(longest(operands.g, &RoiLevel::width)),
+        operands_(operands),
+        g_(operands.g) {}
 
   // Bin (bin_y, bin_x) of a box on the map, with the offset of a class.
   void fill(const Rois<T>& rois, int64_t r, int64_t bin_y, int64_t bin_x, int64_t cls) {
@@ -171,8 +200,9 @@ class Bin {
                                               g_.sampling, offset[1], scale);
     const BinAxis<T> along_x = Rule::bin_axis(rois.template x_axis<Rule>(r), bin_x, g_.pooled_w,
                                               g_.sampling, offset[0], scale);
-    y.template fill<Rule>(along_y);
-    x.template fill<Rule>(along_x);
+    width_ = rois.map(r).width;
+    y.template fill<Rule>(along_y, rois.map(r).height);
+    x.template fill<Rule>(along_x, width_);
     nan_ = (y.nan || x.nan) && along_y.count > 0 && along_x.count > 0;
     divisor_ = T(std::max<int64_t>(y.counted * x.counted, 1));
   }
@@ -187,7 +217,7 @@ class Bin {
     int64_t number = 0;
     for (size_t i = 0; i < y.index.size(); ++i) {
       for (size_t j = 0; j < x.index.size(); ++j) {
-        f(number++, y.index[i] * g_.width + x.index[j], i, j);
+        f(number++, y.index[i] * width_ + x.index[j], i, j);
       }
     }
   }
@@ -195,6 +225,7 @@ class Bin {
  private:
   const RoiOperands& operands_;
   const RoiPoolGeometry& g_;
+  int64_t width_ = 0;  // of the map
   bool nan_ = false;
   T divisor_ = 1;
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The passes of both deformable RoI poolings behind their operators, on the CPU.
+// The passes of the RoI poolings behind their operators, on the CPU.
 #include "roi_ops.h"
 
 #include "cpu/roi/roi_pool.h"
@@ -9,16 +9,23 @@ namespace dcnv2::cpu {
 namespace {
 
 RoiOperands operands_of(const RoiPoolCall& call) {
-  return {call.g, view(call.input), view(call.rois), view(call.offset), view(call.mask)};
+  RoiOperands operands{
+      .g = call.g, .rois = view(call.rois), .offset = view(call.offset), .mask = view(call.mask)};
+  for (const Tensor& input : call.inputs) operands.inputs.push_back(view(input));
+  if (call.levels) {
+    operands.levels = static_cast<const int64_t*>(call.levels->data_ptr());
+    operands.levels_stride = call.levels->stride(0);
+  }
+  return operands;
 }
 
 struct RoiPasses {
   static Tensor forward(const RoiPoolCall& call) {
-    const Tensor output =
-        new_result(call.input, call.output_sizes(), wants_channels_last(call.input));
+    const Tensor& input = call.inputs[0];
+    const Tensor output = new_result(input, call.output_sizes(), wants_channels_last(input));
     if (output.numel() == 0) return output;
     const RoiOperands operands = operands_of(call);
-    with_accumulator(call.input.scalar_type(), [&]<class T>(T*) {
+    with_accumulator(input.scalar_type(), [&]<class T>(T*) {
       call.psroi ? psroi_pool_forward<T>(operands, view(output))
                  : roi_pool_forward<T>(operands, view(output));
     });
@@ -26,23 +33,24 @@ struct RoiPasses {
   }
 
   static RoiGradients backward(const RoiPoolCall& call, const Tensor& grad_output,
-                               const std::vector<bool>& needs) {
-    auto gradient = [&](RoiNeed need, const OptionalTensor& operand) {
-      return new_gradient(needs[size_t(need)], operand, grad_output);
-    };
-    const Tensor grad_input = gradient(RoiNeed::kInput, call.input);
-    const Tensor grad_offset = gradient(RoiNeed::kOffset, call.offset);
-    const Tensor grad_mask = gradient(RoiNeed::kMask, call.mask);
-    const RoiGrads grads{gradient_view(grad_input), gradient_view(grad_offset),
-                         gradient_view(grad_mask)};
-    if (grads.input || grads.offset || grads.mask) {
+                               const RoiNeeds& needs) {
+    RoiGradients result{.offset = new_gradient(needs.offset, call.offset, grad_output),
+                        .mask = new_gradient(needs.mask, call.mask, grad_output)};
+    RoiGrads grads{.offset = gradient_view(result.offset), .mask = gradient_view(result.mask)};
+    bool any = grads.offset || grads.mask;
+    for (size_t i = 0; i < call.inputs.size(); ++i) {
+      result.inputs.push_back(new_gradient(needs.inputs[i], call.inputs[i], grad_output));
+      grads.inputs.push_back(gradient_view(result.inputs[i]));
+      any = any || grads.inputs[i];
+    }
+    if (any) {
       const RoiOperands operands = operands_of(call);
-      with_accumulator(call.input.scalar_type(), [&]<class T>(T*) {
+      with_accumulator(call.inputs[0].scalar_type(), [&]<class T>(T*) {
         call.psroi ? psroi_pool_backward<T>(operands, view(grad_output), grads)
                    : roi_pool_backward<T>(operands, view(grad_output), grads);
       });
     }
-    return {grad_input, grad_offset, grad_mask};
+    return result;
   }
 };
 

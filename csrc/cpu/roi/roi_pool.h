@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The passes of the two deformable RoI poolings on the CPU. T as in deform_conv2d.h.
+// The passes of the RoI poolings on the CPU. T as in deform_conv2d.h.
 #pragma once
+
+#include <vector>
 
 #include "roi_geometry.h"
 #include "cpu/tensor/view.h"
@@ -9,15 +11,18 @@ namespace dcnv2::cpu {
 
 struct RoiOperands {
   RoiPoolGeometry g;
-  View input;   // [batch, channels, height, width]
+  std::vector<View> inputs;  // [batch, channels, height, width] of each level
   View rois;    // [rois, 5]: batch index, x1, y1, x2, y2
+  const int64_t* levels;  // [rois], levels_stride elements apart; absent: all of level 0
+  int64_t levels_stride;
   View offset;  // [rois, 2 * classes, parts, parts], channels x, y; may be absent
   View mask;    // [rois, 1, pooled_h, pooled_w], may be absent
 };
 
 // Gradients, each like its operand; absent ones are not computed.
 struct RoiGrads {
-  View input, offset, mask;
+  std::vector<View> inputs;
+  View offset, mask;
 };
 
 // output and grad_output are [rois, out_channels, pooled_h, pooled_w].

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Forward and backward of both RoI poolings, which differ only in their Rule (roi_bins.h). Channels
+// Forward and backward of the RoI poolings, which differ only in their Rule (roi_bins.h). Channels
 // are ordered by the cell of the position-sensitive group first (deform_roi_pool has one cell), so
 // that the channels of a bin are adjacent.
 #pragma once
@@ -16,11 +16,17 @@ int64_t cell_of(const RoiPoolGeometry& g, int64_t bin_y, int64_t bin_x) {
   return Rule::group(g, bin_y, g.pooled_h) * g.group_size + Rule::group(g, bin_x, g.pooled_w);
 }
 
+// The input of each level.
 template <class T>
-ChannelRows<T> rows_by_cell(const RoiOperands& operands) {
+std::vector<ChannelRows<T>> rows_by_cell(const RoiOperands& operands) {
   const RoiPoolGeometry& g = operands.g;
   const int64_t cells = g.group_size * g.group_size;
-  return {operands.input, {g.batch, g.channels, g.height, g.width}, 0, cells};
+  std::vector<ChannelRows<T>> levels;
+  for (int level = 0; level < g.levels; ++level) {
+    const int64_t sizes[4] = {g.batch, g.channels, g.level[level].height, g.level[level].width};
+    levels.emplace_back(operands.inputs[level], sizes, 0, cells);
+  }
+  return levels;
 }
 
 template <class T>
@@ -33,12 +39,12 @@ T bin_mask(const RoiOperands& operands, int64_t r, int64_t bin) {
 template <class Rule, class T>
 class PoolWorker {
  public:
-  PoolWorker(const RoiOperands& operands, const Rois<T>& rois, const ChannelRows<T>& input,
-             const View& output)
+  PoolWorker(const RoiOperands& operands, const Rois<T>& rois,
+             const std::vector<ChannelRows<T>>& inputs, const View& output)
       : operands_(operands),
         g_(operands.g),
         rois_(rois),
-        input_(input),
+        inputs_(inputs),
         output_(output),
         classes_(cut_by_group(0, g_.out_channels, g_.out_channels / g_.classes)),
         bin_(operands),
@@ -61,15 +67,16 @@ class PoolWorker {
     const int64_t n = rois_.image(r);
     if (n >= 0) bin_.fill(rois_, r, bin_y, bin_x, span.group);
     if (n < 0 || bin_.nan()) {
-      std::fill_n(out, span.size(), std::numeric_limits<T>::quiet_NaN());
+      std::fill_n(out, span.size(), n == kPaddingRoi ? T(0) : std::numeric_limits<T>::quiet_NaN());
       return;
     }
+    const ChannelRows<T>& input = inputs_[rois_.level(r)];
     const T* image =
-        input_.image(n) + cell_of<Rule>(g_, bin_y, bin_x) * g_.out_channels + span.begin;
+        input.image(n) + cell_of<Rule>(g_, bin_y, bin_x) * g_.out_channels + span.begin;
     pixels_.resize(bin_.size());
     weights_.resize(bin_.size());
     bin_.for_each([&](int64_t k, int64_t pixel, size_t i, size_t j) {
-      pixels_[k] = image + pixel * input_.stride();
+      pixels_[k] = image + pixel * input.stride();
       weights_[k] = bin_.y.weight[i] * bin_.x.weight[j];
     });
     kernels_.weighted_sum(pixels_.data(), weights_.data(), bin_.size(), span.size(), out);
@@ -79,7 +86,7 @@ class PoolWorker {
   const RoiOperands& operands_;
   const RoiPoolGeometry& g_;
   const Rois<T>& rois_;
-  const ChannelRows<T>& input_;
+  const std::vector<ChannelRows<T>>& inputs_;
   const View& output_;
   const Kernels<T>& kernels_ = kernels<T>();
   const std::vector<ChannelSpan> classes_;
@@ -93,9 +100,9 @@ template <class Rule, class T>
 void pool_forward(const RoiOperands& operands, const View& output) {
   const RoiPoolGeometry& g = operands.g;
   const Rois<T> rois(operands);
-  const ChannelRows<T> input = rows_by_cell<T>(operands);
+  const std::vector<ChannelRows<T>> inputs = rows_by_cell<T>(operands);
   run_tasks(g.rois * g.pooled_h, [&] {
-    return [&, worker = PoolWorker<Rule, T>(operands, rois, input, output)](int64_t task) mutable {
+    return [&, worker = PoolWorker<Rule, T>(operands, rois, inputs, output)](int64_t task) mutable {
       worker(task / g.pooled_h, task % g.pooled_h);
     };
   });
@@ -135,43 +142,55 @@ std::vector<PoolSlice> pool_slices(const RoiPoolGeometry& g) {
   return slices;
 }
 
-// Owns one cell of one image in one slice's channels and processes the RoIs in order: nothing
-// races.
+// Owns one cell of one image of a level in one slice's channels and processes the RoIs in order:
+// nothing races.
 template <class Rule, class T>
 class PoolBackwardWorker {
  public:
-  PoolBackwardWorker(const RoiOperands& operands, const Rois<T>& rois, const ChannelRows<T>& input,
-                     const ChannelRows<T>& grad_output, const BinShares<T>& shares,
-                     const RoiGrads& grads)
+  PoolBackwardWorker(const RoiOperands& operands, const Rois<T>& rois,
+                     const std::vector<ChannelRows<T>>& inputs, const ChannelRows<T>& grad_output,
+                     const BinShares<T>& shares, const RoiGrads& grads)
       : operands_(operands),
         g_(operands.g),
         rois_(rois),
-        input_(input),
+        inputs_(inputs),
         grad_output_(grad_output),
         shares_(shares),
         grads_(grads),
         bin_(operands),
-        sums_({grads.input ? g_.height : 0, g_.width, kPanel<T>}) {}
+        sums_({most_sums(g_, grads), kPanel<T>}) {}
 
-  void operator()(int64_t image, int64_t cell, const PoolSlice& slice) {
-    const int64_t width = slice.end - slice.begin, pixels = g_.height * g_.width;
-    if (grads_.input) std::fill_n(sums_.data(), pixels * width, T(0));
+  void operator()(int64_t level, int64_t image, int64_t cell, const PoolSlice& slice) {
+    const RoiLevel& map = g_.level[level];
+    const int64_t width = slice.end - slice.begin, pixels = map.height * map.width;
+    const View& grad = grads_.inputs[level];
+    if (!grad && !grads_.offset && !grads_.mask) return;
+    if (grad) std::fill_n(sums_.data(), pixels * width, T(0));
     for (int64_t r = 0; r < g_.rois; ++r) {
-      if (rois_.image(r) != image) continue;
+      if (rois_.image(r) != image || rois_.level(r) != level) continue;
       for (int64_t bin = 0; bin < shares_.bins; ++bin) {
         if (cell_of<Rule>(g_, bin / g_.pooled_w, bin % g_.pooled_w) == cell) {
           add_bin(r, bin, cell, slice);
         }
       }
     }
-    if (!grads_.input) return;
+    if (!grad) return;
     const int64_t cells = g_.group_size * g_.group_size;
-    View to = advance(grads_.input, (slice.begin * cells + cell) * grads_.input.stride[1]);
+    View to = advance(grad, (slice.begin * cells + cell) * grad.stride[1]);
     to.stride[1] *= cells;
-    store_rows(to, {image, 0, width, 0, pixels, g_.width}, sums_.data(), width);
+    store_rows(to, {image, 0, width, 0, pixels, map.width}, sums_.data(), width);
   }
 
  private:
+  // The pixels of the largest gradient.
+  static int64_t most_sums(const RoiPoolGeometry& g, const RoiGrads& grads) {
+    int64_t most = 0;
+    for (int level = 0; level < g.levels; ++level) {
+      if (grads.inputs[level]) most = std::max(most, g.level[level].height * g.level[level].width);
+    }
+    return most;
+  }
+
   void add_bin(int64_t r, int64_t bin, int64_t cell, const PoolSlice& slice) {
     const T mask = bin_mask<T>(operands_, r, bin);
     for (size_t i = 0; i < slice.spans.size(); ++i) {
@@ -186,17 +205,18 @@ class PoolBackwardWorker {
       if (grads_.offset || grads_.mask) {
         share_bin(r, cell, span, mask, grad, share);
       }
-      if (grads_.input) scatter_bin(slice, span, mask, grad);
+      if (grads_.inputs[rois_.level(r)]) scatter_bin(slice, span, mask, grad);
     }
   }
 
   void share_bin(int64_t r, int64_t cell, const ChannelSpan& span, T mask, const T* grad,
                  T* share) {
-    const T* image = input_.image(rois_.image(r)) + cell * g_.out_channels + span.begin;
+    const ChannelRows<T>& input = inputs_[rois_.level(r)];
+    const T* image = input.image(rois_.image(r)) + cell * g_.out_channels + span.begin;
     pixels_.resize(bin_.size());
     dots_.resize(bin_.size());
     bin_.for_each([&](int64_t k, int64_t pixel, size_t, size_t) {
-      pixels_[k] = image + pixel * input_.stride();
+      pixels_[k] = image + pixel * input.stride();
     });
     kernels_.dot_rows(pixels_.data(), bin_.size(), grad, span.size(), dots_.data());
     T along_x = 0, along_y = 0, value = 0;
@@ -225,13 +245,13 @@ class PoolBackwardWorker {
   const RoiOperands& operands_;
   const RoiPoolGeometry& g_;
   const Rois<T>& rois_;
-  const ChannelRows<T>& input_;
+  const std::vector<ChannelRows<T>>& inputs_;
   const ChannelRows<T>& grad_output_;
   const BinShares<T>& shares_;
   const RoiGrads& grads_;
   const Kernels<T>& kernels_ = kernels<T>();
   Bin<Rule, T> bin_;
-  Buffer<T> sums_;  // [height * width, channels of the slice]
+  Buffer<T> sums_;  // [pixels of a level, channels of the slice]
   std::vector<const T*> pixels_;
   std::vector<T*> targets_;
   std::vector<T> weights_, dots_;
@@ -271,16 +291,19 @@ template <class Rule, class T>
 void pool_backward(const RoiOperands& operands, const View& grad_output, const RoiGrads& grads) {
   const RoiPoolGeometry& g = operands.g;
   const Rois<T> rois(operands);
-  const ChannelRows<T> input = rows_by_cell<T>(operands);
+  std::vector<ChannelRows<T>> inputs;  // the gradients of the inputs need none
+  if (grads.offset || grads.mask) inputs = rows_by_cell<T>(operands);
   const ChannelRows<T> grad_rows(grad_output, {g.rois, g.out_channels, g.pooled_h, g.pooled_w});
   const std::vector<PoolSlice> slices = pool_slices<T>(g);
   const int64_t spans = slices.back().first_span + int64_t(slices.back().spans.size());
   const int64_t cells = g.group_size * g.group_size, count = int64_t(slices.size());
   const BinShares<T> shares(g, spans);
-  run_tasks(g.batch * count * cells, [&] {
-    return [&, worker = PoolBackwardWorker<Rule, T>(operands, rois, input, grad_rows, shares,
+  const int64_t per_level = g.batch * count * cells;
+  run_tasks(g.levels * per_level, [&] {
+    return [&, worker = PoolBackwardWorker<Rule, T>(operands, rois, inputs, grad_rows, shares,
                                                     grads)](int64_t task) mutable {
-      worker(task / cells / count, task % cells, slices[task / cells % count]);
+      worker(task / per_level, task % per_level / cells / count, task % cells,
+             slices[task / cells % count]);
     };
   });
   if (!grads.offset && !grads.mask) return;

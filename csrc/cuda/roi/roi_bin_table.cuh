@@ -15,7 +15,8 @@ struct alignas(16) Box {
 };
 struct RoiBox {
   Box box;  // of all bins
-  int image;  // -1: none
+  int image;  // negative: none
+  int level;
 };
 
 template <class Acc>
@@ -64,32 +65,34 @@ __device__ __forceinline__ int warp_max(int v) {
 __device__ __forceinline__ int warp_min(int v) { return -warp_max(-v); }
 
 // One warp for each roi.
-template <class Acc, bool kPsroi>
+template <class Acc, class Rule>
 __global__ void bins_kernel(RoiPoolArgs a, BinTable<Acc> table) {
   const RoiPoolGeometry& g = a.g;
   const int64_t bins = g.pooled_h * g.pooled_w;
   const int64_t r = (blockIdx.x * int64_t(blockDim.x) + threadIdx.x) / 32;
   if (r >= g.rois) return;
   Box all{INT_MAX, -1, INT_MAX, -1};
-  int image = -1;
+  int image = -1, level = 0;
   for (int64_t i = threadIdx.x % 32; i < g.classes * bins; i += 32) {
     const int64_t cls = i / bins, bin_y = i % bins / g.pooled_w, bin_x = i % g.pooled_w;
-    const RoiBin<Acc, kPsroi> bin(a, r, bin_y, bin_x, cls);
+    const RoiBin<Acc, Rule> bin(a, r, bin_y, bin_x, cls);
     Box box;
-    find_pixels(bin.y, g.height, box.low_y, box.high_y);
-    find_pixels(bin.x, g.width, box.low_x, box.high_x);
+    find_pixels(bin.y, g.level[bin.level].height, box.low_y, box.high_y);
+    find_pixels(bin.x, g.level[bin.level].width, box.low_x, box.high_x);
     const int64_t at = (cls * g.rois + r) * bins + i % bins;
     table.boxes[at] = box;
-    table.axes[at] = {bin.y, bin.x, bin_mask<Acc>(a, r, bin_y, bin_x) / bin.divisor(g)};
+    table.axes[at] = {bin.y, bin.x, bin_mask<Acc, Rule>(a, r, bin_y, bin_x) / bin.divisor(g)};
     all.low_y = min(all.low_y, box.low_y);
     all.high_y = max(all.high_y, box.high_y);
     all.low_x = min(all.low_x, box.low_x);
     all.high_x = max(all.high_x, box.high_x);
     image = static_cast<int>(bin.image);
+    if constexpr (Rule::kMultiscale) level = bin.level;
   }
   all = {warp_min(all.low_y), warp_max(all.high_y), warp_min(all.low_x), warp_max(all.high_x)};
   image = warp_max(image);
-  if (threadIdx.x % 32 == 0) table.rois[r] = {all, image};
+  if constexpr (Rule::kMultiscale) level = warp_max(level);
+  if (threadIdx.x % 32 == 0) table.rois[r] = {all, image, level};
 }
 
 }  // namespace dcnv2::cuda

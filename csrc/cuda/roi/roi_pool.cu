@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // output[r, bin, c] = mask * average of the bin's samples, and the gradients of offset and mask.
-// A batch index that is out of range, or a box that is not finite, yields NaN.
+// A batch index or a level that is out of range, or a box that is not finite, yields NaN.
 #include "cuda/roi/roi_bin.cuh"
 
 namespace dcnv2::cuda {
@@ -22,7 +22,7 @@ __device__ Acc warp_sum(Acc v) {
 // ---- Kernel of the forward
 
 // One thread for each bin and a few channels.
-template <class Channels, bool kPsroi>
+template <class Channels, class Rule>
 __global__ void __launch_bounds__(kThreads) roi_pool_kernel(RoiPoolArgs a) {
   using T = typename Channels::element;
   using Acc = accumulator_t<T>;
@@ -33,14 +33,14 @@ __global__ void __launch_bounds__(kThreads) roi_pool_kernel(RoiPoolArgs a) {
        i += int64_t(gridDim.x) * kThreads) {
     const int64_t c = i % across * kCount, bin_index = i / across % bins, r = i / across / bins;
     const int64_t bin_y = bin_index / g.pooled_w, bin_x = bin_index % g.pooled_w;
-    const RoiBin<Acc, kPsroi> bin(a, r, bin_y, bin_x, bin_class(g, c));
+    const RoiBin<Acc, Rule> bin(a, r, bin_y, bin_x, bin_class(g, c));
     Acc value[kCount];
     if (bin.image >= 0) {
-      const auto sums = bin_sums<Channels>(a, bin, bin_channel<kPsroi>(g, c, bin_y, bin_x));
-      const Acc mask = bin_mask<Acc>(a, r, bin_y, bin_x), divisor = bin.divisor(g);
+      const auto sums = bin_sums<Channels>(a, bin, bin_channel<Rule>(g, c, bin_y, bin_x));
+      const Acc mask = bin_mask<Acc, Rule>(a, r, bin_y, bin_x), divisor = bin.divisor(g);
       for (int k = 0; k < kCount; ++k) value[k] = mask * sums.value[k] / divisor;
     } else {
-      for (int k = 0; k < kCount; ++k) value[k] = Acc(NAN);
+      for (int k = 0; k < kCount; ++k) value[k] = bin.image == kPaddingRoi ? Acc(0) : Acc(NAN);
     }
     Channels::store(static_cast<T*>(a.output) + i * kCount, value);
   }
@@ -53,9 +53,9 @@ template <class Acc>
 struct BinGradients {
   Acc mask = 0, y = 0, x = 0;
 
-  template <class Channels, bool kPsroi>
-  __device__ void add(const RoiPoolArgs& a, const RoiBin<Acc, kPsroi>& bin, int64_t r,
-                      int64_t bin_y, int64_t bin_x, int64_t c0, int64_t c1) {
+  template <class Channels, class Rule>
+  __device__ void add(const RoiPoolArgs& a, const RoiBin<Acc, Rule>& bin, int64_t r, int64_t bin_y,
+                      int64_t bin_x, int64_t c0, int64_t c1) {
     using T = typename Channels::element;
     constexpr int kCount = Channels::kCount;
     const RoiPoolGeometry& g = a.g;
@@ -65,9 +65,9 @@ struct BinGradients {
     }
     const T* grad = static_cast<const T*>(a.grad_output) +
                     ((r * g.pooled_h + bin_y) * g.pooled_w + bin_x) * g.out_channels;
-    const Acc scale = Acc(1) / bin.divisor(g), modulation = bin_mask<Acc>(a, r, bin_y, bin_x);
+    const Acc scale = Acc(1) / bin.divisor(g), modulation = bin_mask<Acc, Rule>(a, r, bin_y, bin_x);
     for (int64_t c = c0 + threadIdx.x % 32 * kCount; c < c1; c += 32 * kCount) {
-      const auto sums = bin_sums<Channels>(a, bin, bin_channel<kPsroi>(g, c, bin_y, bin_x));
+      const auto sums = bin_sums<Channels>(a, bin, bin_channel<Rule>(g, c, bin_y, bin_x));
       Acc grads[kCount];
       Channels::load(grad + c, grads);
       for (int k = 0; k < kCount; ++k) {
@@ -87,7 +87,7 @@ __device__ __forceinline__ int64_t warp_index() {
 // ---- Kernel of grad_mask
 
 // One warp for each bin.
-template <class Channels, bool kPsroi>
+template <class Channels, class Rule>
 __global__ void __launch_bounds__(kThreads) roi_pool_grad_mask_kernel(RoiPoolArgs a) {
   using Acc = accumulator_t<typename Channels::element>;
   const RoiPoolGeometry& g = a.g;
@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(kThreads) roi_pool_grad_mask_kernel(RoiPoolArg
   const int64_t share = g.out_channels / g.classes;
   BinGradients<Acc> sums;
   for (int64_t cls = 0; cls < g.classes; ++cls) {
-    const RoiBin<Acc, kPsroi> bin(a, r, bin_y, bin_x, cls);
+    const RoiBin<Acc, Rule> bin(a, r, bin_y, bin_x, cls);
     sums.template add<Channels>(a, bin, r, bin_y, bin_x, cls * share, (cls + 1) * share);
   }
   const Acc sum = warp_sum(sums.mask);
@@ -115,12 +115,12 @@ __host__ __device__ bool part_is_bin(const RoiPoolArgs& a) {
 }
 
 // One warp for each roi, class and part. Several bins may share a part.
-template <class Channels, bool kPsroi>
+template <class Channels, class Rule>
 __global__ void __launch_bounds__(kThreads) roi_pool_grad_offset_kernel(RoiPoolArgs a) {
   using Acc = accumulator_t<typename Channels::element>;
   const RoiPoolGeometry& g = a.g;
-  const int64_t parts_y = kPsroi ? g.part_size : g.pooled_h;
-  const int64_t parts_x = kPsroi ? g.part_size : g.pooled_w;
+  const int64_t parts_y = Rule::kPsroi ? g.part_size : g.pooled_h;
+  const int64_t parts_x = Rule::kPsroi ? g.part_size : g.pooled_w;
   const int64_t index = warp_index(), part_x = index % parts_x, part_y = index / parts_x % parts_y;
   const int64_t cls = index / (parts_x * parts_y) % g.classes;
   const int64_t r = index / (parts_x * parts_y) / g.classes, share = g.out_channels / g.classes;
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(kThreads) roi_pool_grad_offset_kernel(RoiPoolA
        bin_y < first_bin(part_y + 1, g.pooled_h, parts_y); ++bin_y) {
     for (int64_t bin_x = first_bin(part_x, g.pooled_w, parts_x);
          bin_x < first_bin(part_x + 1, g.pooled_w, parts_x); ++bin_x) {
-      const RoiBin<Acc, kPsroi> bin(a, r, bin_y, bin_x, cls);
+      const RoiBin<Acc, Rule> bin(a, r, bin_y, bin_x, cls);
       sums.template add<Channels>(a, bin, r, bin_y, bin_x, cls * share, (cls + 1) * share);
     }
   }
@@ -155,11 +155,12 @@ __global__ void __launch_bounds__(kThreads) roi_pool_grad_offset_kernel(RoiPoolA
 // ---- Launch
 
 static void launch_roi_pool(const RoiPoolArgs& a, cudaStream_t stream) {
-  dispatch_pool(a, [&](auto channels, auto psroi) {
+  dispatch_pool(a, [&](auto channels, auto rule) {
     using Channels = decltype(channels);
     const int64_t count =
         a.g.rois * a.g.pooled_h * a.g.pooled_w * (a.g.out_channels / Channels::kCount);
-    roi_pool_kernel<Channels, psroi()><<<blocks_for(count, kThreads), kThreads, 0, stream>>>(a);
+    roi_pool_kernel<Channels, decltype(rule)>
+        <<<blocks_for(count, kThreads), kThreads, 0, stream>>>(a);
   });
   check(cudaGetLastError(), "roi_pool");
 }
@@ -175,17 +176,20 @@ static void launch_roi_pool_grad_offset_mask(const RoiPoolArgs& a, cudaStream_t 
   const int64_t parts = a.psroi ? g.part_size * g.part_size : bins;
   const bool offset = a.grad_offset.data != nullptr;
   const bool mask = a.grad_mask.data != nullptr && !(offset && part_is_bin(a));
-  dispatch_pool(a, [&](auto channels, auto psroi) {
+  dispatch_pool(a, [&](auto channels, auto rule) {
     using Channels = decltype(channels);
-    if (offset) {
-      roi_pool_grad_offset_kernel<Channels, psroi()>
-          <<<ceil_div(g.rois * g.classes * parts, kWarps), kThreads, 0, stream>>>(a);
-      check(cudaGetLastError(), "roi_pool_grad_offset");
-    }
-    if (mask) {
-      roi_pool_grad_mask_kernel<Channels, psroi()>
-          <<<ceil_div(g.rois * bins, kWarps), kThreads, 0, stream>>>(a);
-      check(cudaGetLastError(), "roi_pool_grad_mask");
+    using Rule = decltype(rule);
+    if constexpr (!Rule::kMultiscale) {  // which has neither
+      if (offset) {
+        roi_pool_grad_offset_kernel<Channels, Rule>
+            <<<ceil_div(g.rois * g.classes * parts, kWarps), kThreads, 0, stream>>>(a);
+        check(cudaGetLastError(), "roi_pool_grad_offset");
+      }
+      if (mask) {
+        roi_pool_grad_mask_kernel<Channels, Rule>
+            <<<ceil_div(g.rois * bins, kWarps), kThreads, 0, stream>>>(a);
+        check(cudaGetLastError(), "roi_pool_grad_mask");
+      }
     }
   });
 }

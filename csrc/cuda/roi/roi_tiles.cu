@@ -19,20 +19,26 @@ constexpr int kBatch = 32;  // bins that are added at a time
 
 // The pixels and channels of a block: consecutive output channels of one class that read one group
 // of input channels.
-struct PixelTile {
+template <class Rule>
+struct PixelTile : HasLevel<Rule> {
   int image, x, y;  // of the first pixel
   int channels;
   int64_t group, cls, channel;  // the first of the output's
 
-  static __host__ __device__ int64_t down(const RoiPoolGeometry& g) {
-    return ceil_div(g.height, kTile);
+  static __host__ __device__ int64_t down(const RoiLevel& level) {
+    return ceil_div(level.height, kTile);
   }
-  static __host__ __device__ int64_t across(const RoiPoolGeometry& g) {
-    return ceil_div(g.width, kTile);
+  static __host__ __device__ int64_t across(const RoiLevel& level) {
+    return ceil_div(level.width, kTile);
   }
-  static __host__ __device__ int64_t count(const RoiPoolGeometry& g) {
-    return across(g) * down(g) * g.batch * g.group_size * g.group_size * g.classes *
-           ceil_div(g.out_channels / g.classes, kBlockChannels);
+  static __host__ __device__ int64_t count(const RoiPoolGeometry& g, int level) {
+    return across(g.level[level]) * down(g.level[level]) * g.batch * g.group_size * g.group_size *
+           g.classes * ceil_div(g.out_channels / g.classes, kBlockChannels);
+  }
+  static int64_t count(const RoiPoolGeometry& g) {
+    int64_t tiles = 0;
+    for (int level = 0; level < g.levels; ++level) tiles += count(g, level);
+    return tiles;
   }
 
   // Consecutive blocks have the same channels, so that these stay in the cache.
@@ -42,22 +48,26 @@ struct PixelTile {
       index /= sizes;
       return digit;
     };
+    if constexpr (Rule::kMultiscale) {
+      int& level = this->level;
+      for (; level + 1 < g.levels && index >= count(g, level); ++level) index -= count(g, level);
+    }
+    const RoiLevel& map = g.level[this->level];
     const int64_t share = g.out_channels / g.classes;
-    x = int(next(across(g))) * kTile;
-    y = int(next(down(g))) * kTile;
+    x = int(next(across(map))) * kTile;
+    y = int(next(down(map))) * kTile;
     image = int(next(g.batch));
-    group = next(g.group_size * g.group_size);
-    cls = next(g.classes);
+    group = Rule::kPsroi ? next(g.group_size * g.group_size) : 0;
+    cls = Rule::kPsroi ? next(g.classes) : 0;
     channel = cls * share + index * kBlockChannels;
     channels = int(min(share - index * kBlockChannels, int64_t(kBlockChannels)));
   }
   __device__ bool meets(const Box& box) const {
     return box.low_y < y + kTile && box.high_y >= y && box.low_x < x + kTile && box.high_x >= x;
   }
-  template <bool kPsroi>
   __device__ bool reads(const RoiPoolGeometry& g, int64_t bin) const {
-    if (!kPsroi || g.group_size == 1) return true;
-    return bin_channel<kPsroi>(g, 0, bin / g.pooled_w, bin % g.pooled_w) == group;
+    if (!Rule::kPsroi || g.group_size == 1) return true;
+    return bin_channel<Rule>(g, 0, bin / g.pooled_w, bin % g.pooled_w) == group;
   }
 };
 
@@ -83,7 +93,7 @@ __device__ int keep(bool kept, int64_t value, int64_t (&list)[kThreads]) {
 // ---- Batch of bins
 
 // The sum of the weights of pixel `at` over a bin's samples, along one axis.
-template <class Acc, bool kPsroi>
+template <class Acc, class Rule>
 __device__ Acc axis_weight(const BinAxis<Acc>& axis, int64_t at, int64_t size) {
   // A sample that contributes is at most one pixel away; the margin is for rounding.
   const Acc reach = Acc(1.25);
@@ -96,7 +106,7 @@ __device__ Acc axis_weight(const BinAxis<Acc>& axis, int64_t at, int64_t size) {
   Acc sum = 0;
 #pragma unroll 1  // few iterations; unrolled, it takes registers from the sums
   for (int i = begin; i <= last; ++i) {
-    const AxisSample<Acc> s = RoiBin<Acc, kPsroi>::sample(axis, i, size);
+    const AxisSample<Acc> s = RoiBin<Acc, Rule>::sample(axis, i, size);
     if (!s.counts || s.frac != s.frac) continue;
     if (s.low == at) sum += Acc(1) - s.frac;
     if (s.high == at) sum += s.frac;
@@ -111,10 +121,11 @@ struct Batch {
   alignas(16) Acc across[kBatch][kTile];  // weights of the columns
   Acc down[kTile][kBatch];  // weights of the rows, 0 for missing bins
 
-  template <class T, bool kPsroi>
-  __device__ void load(const RoiPoolArgs& a, const PixelTile& tile, const TableBin<Acc>* axes,
+  template <class T, class Rule>
+  __device__ void load(const RoiPoolArgs& a, const PixelTile<Rule>& tile, const TableBin<Acc>* axes,
                        const int64_t* rows, int count) {
     const RoiPoolGeometry& g = a.g;
+    const int64_t height = g.level[tile.level].height, width = g.level[tile.level].width;
     const T* grad_output = static_cast<const T*>(a.grad_output) + tile.channel;
 #pragma unroll 1  // or the sums lack registers
     for (int i = threadIdx.x; i < count * kBlockChannels; i += kThreads) {
@@ -128,8 +139,8 @@ struct Batch {
       if (bin >= count) continue;
       const TableBin<Acc>& of = axes[rows[bin]];
       if (line == 0) scale[bin] = of.scale;
-      down[line][bin] = axis_weight<Acc, kPsroi>(of.y, tile.y + line, g.height);
-      across[bin][line] = axis_weight<Acc, kPsroi>(of.x, tile.x + line, g.width);
+      down[line][bin] = axis_weight<Acc, Rule>(of.y, tile.y + line, height);
+      across[bin][line] = axis_weight<Acc, Rule>(of.x, tile.x + line, width);
     }
   }
 
@@ -155,27 +166,30 @@ static_assert(kBatch == 32, "a lane tests one bin");
 
 // ---- Kernel
 
-template <class T, class Acc>
-__device__ void store(const RoiPoolArgs& a, const PixelTile& tile,
+template <class T, class Rule, class Acc>
+__device__ void store(const RoiPoolArgs& a, const PixelTile<Rule>& tile,
                       const Acc (&sum)[kTile][kLaneChannels]) {
   const RoiPoolGeometry& g = a.g;
-  const int64_t y = tile.y + threadIdx.x / 32, groups = g.group_size * g.group_size;
-  if (y >= g.height) return;
-  T* to = static_cast<T*>(a.grad_input) + tile.channel * groups + tile.group +
-          ((tile.image * g.height + y) * g.width + tile.x) * g.channels;
+  const int64_t y = tile.y + threadIdx.x / 32;
+  const int64_t groups = Rule::kPsroi ? g.group_size * g.group_size : 1;
+  const int64_t height = g.level[tile.level].height, width = g.level[tile.level].width;
+  if (y >= height) return;
+  T* to = static_cast<T*>(a.grad_input[tile.level]) + tile.channel * groups + tile.group +
+          ((tile.image * height + y) * width + tile.x) * g.channels;
 #pragma unroll
   for (int x = 0; x < kTile; ++x) {
     for (int k = 0; k < kLaneChannels; ++k) {
       const int c = 32 * k + threadIdx.x % 32;
-      if (tile.x + x < g.width && c < tile.channels) {
+      if (tile.x + x < width && c < tile.channels) {
         to[x * g.channels + c * groups] = narrow<T>(sum[x][k]);
       }
     }
   }
 }
 
-template <class T, bool kPsroi, class Acc = accumulator_t<T>>
-__device__ void sum_tile(const RoiPoolArgs& a, const BinTable<Acc>& table, const PixelTile& tile) {
+template <class T, class Rule, class Acc = accumulator_t<T>>
+__device__ void sum_tile(const RoiPoolArgs& a, const BinTable<Acc>& table,
+                         const PixelTile<Rule>& tile) {
   __shared__ int64_t nearby[kThreads], rows[kThreads];  // rois, and rows of grad_output
   __shared__ Batch<Acc> batch;
   const RoiPoolGeometry& g = a.g;
@@ -184,19 +198,19 @@ __device__ void sum_tile(const RoiPoolArgs& a, const BinTable<Acc>& table, const
   for (int64_t first = 0; first < g.rois; first += kThreads) {
     const int64_t r = first + threadIdx.x;
     auto touches = [&](const RoiBox& roi) {
-      return roi.image == tile.image && tile.meets(roi.box);
+      const bool on_map = !Rule::kMultiscale || roi.level == tile.level;
+      return on_map && roi.image == tile.image && tile.meets(roi.box);
     };
     const int found = keep(r < g.rois && touches(table.rois[r]), r, nearby);
     // The bins of the rois found, one for each thread.
     for (int64_t tested = threadIdx.x; tested - threadIdx.x < found * bins; tested += kThreads) {
       const int64_t which = tested / bins, bin = tested % bins;
       const int64_t row = which < found ? nearby[which] * bins + bin : -1;
-      const bool kept =
-          row >= 0 && tile.reads<kPsroi>(g, bin) && tile.meets(table.boxes[of_class + row]);
+      const bool kept = row >= 0 && tile.reads(g, bin) && tile.meets(table.boxes[of_class + row]);
       const int count = keep(kept, row, rows);
       for (int from = 0; from < count; from += kBatch) {
         const int size = min(kBatch, count - from);
-        batch.template load<T, kPsroi>(a, tile, table.axes + of_class, rows + from, size);
+        batch.template load<T, Rule>(a, tile, table.axes + of_class, rows + from, size);
         __syncthreads();
         batch.add_to(sum);
         __syncthreads();
@@ -206,10 +220,12 @@ __device__ void sum_tile(const RoiPoolArgs& a, const BinTable<Acc>& table, const
   store<T>(a, tile, sum);
 }
 
-template <class T, bool kPsroi>
+template <class T, class Rule>
 __global__ void __launch_bounds__(kThreads)
     tiles_kernel(RoiPoolArgs a, BinTable<accumulator_t<T>> table) {
-  sum_tile<T, kPsroi>(a, table, PixelTile(a.g, blockIdx.x));
+  const PixelTile<Rule> tile(a.g, blockIdx.x);
+  if (Rule::kMultiscale && a.grad_input[tile.level] == nullptr) return;
+  sum_tile<T, Rule>(a, table, tile);
 }
 
 }  // namespace
@@ -225,14 +241,13 @@ void launch_roi_tiles(const RoiPoolArgs& a, void* workspace, cudaStream_t stream
     using T = decltype(element);
     using Acc = accumulator_t<T>;
     const BinTable<Acc> table(a.g, workspace);
-    auto launch = [&](auto psroi) {
-      bins_kernel<Acc, psroi()>
-          <<<ceil_div(a.g.rois, kThreads / 32), kThreads, 0, stream>>>(a, table);
+    dispatch_rule(a, [&](auto rule) {
+      using Rule = decltype(rule);
+      bins_kernel<Acc, Rule><<<ceil_div(a.g.rois, kThreads / 32), kThreads, 0, stream>>>(a, table);
       check(cudaGetLastError(), "bins of rois");
-      tiles_kernel<T, psroi()><<<PixelTile::count(a.g), kThreads, 0, stream>>>(a, table);
+      tiles_kernel<T, Rule><<<PixelTile<Rule>::count(a.g), kThreads, 0, stream>>>(a, table);
       check(cudaGetLastError(), "tiles of rois");
-    };
-    a.psroi ? launch(std::true_type{}) : launch(std::false_type{});
+    });
   });
 }
 

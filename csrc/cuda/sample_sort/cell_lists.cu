@@ -30,21 +30,26 @@ __global__ void __launch_bounds__(256)
 
 // ---- Launch
 
+static CellGrid grid_of(const ConvGeometry& g, int64_t images) {
+  return {g.deform_groups, images, g.height, g.width};
+}
+
 SortLayout cell_lists_layout(const ConvGeometry& g, int64_t images) {
-  return SortLayout({g.deform_groups, images, g.height, g.width}, ListOrder::kCellsThenLists,
+  return SortLayout(g.deform_groups, grid_of(g, images).cells(), ListOrder::kCellsThenLists,
                     sample_count(g, images));
 }
 
 CellLists build_cell_lists(const ConvArgs& a, int64_t first_image, int64_t images, void* workspace,
                            cudaStream_t stream) {
   const SortLayout layout = cell_lists_layout(a.g, images);
+  const CellGrid grid = grid_of(a.g, images);
   cells_kernel<<<unsigned(ceil_div(layout.samples, 256)), 256, 0, stream>>>(
-      a, first_image, layout.grid, uint32_t(layout.samples),
+      a, first_image, grid, uint32_t(layout.samples),
       layout.at<uint32_t>(workspace, layout.keys_in),
       layout.at<uint32_t>(workspace, layout.ids_in));
   check(cudaGetLastError(), "cells of samples");
   sort_samples(layout, workspace, stream);
-  return CellLists(layout, workspace);
+  return CellLists(layout, grid, 0, workspace);
 }
 
 }  // namespace dcnv2::cuda

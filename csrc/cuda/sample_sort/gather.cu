@@ -97,8 +97,8 @@ __global__ void __launch_bounds__(kThreads) segments_kernel(GatherArgs a) {
   const int64_t vec = index % gather.list_vecs, segment_number = index / gather.list_vecs;
   const CellSegment segment(
       segment_number, kOversized, lists.samples, [&](uint32_t member) -> SampleRange {
-        const uint32_t cell = lists.keys[member];
-        if (cell == lists.grid.cells()) return {0, 0};
+        const uint32_t cell = lists.keys[member] - lists.first_cell;
+        if (cell >= lists.grid.cells()) return {0, 0};  // of another grid, or of none
         const int64_t image = cell / uint32_t((lists.grid.height + 1) * (lists.grid.width + 1));
         if (image < a.first || image >= a.first + a.images) return {0, 0};
         return lists.range(cell, lists.ids[member] / lists.list_samples);
@@ -185,17 +185,18 @@ __global__ void __launch_bounds__(kThreads) gather_kernel(GatherArgs a) {
 
 // ---- Launch
 
-CellLists::CellLists(const SortLayout& layout, void* workspace)
-    : grid(layout.grid),
+CellLists::CellLists(const SortLayout& layout, const CellGrid& grid, int64_t first_cell,
+                     void* workspace)
+    : grid(grid),
+      first_cell(uint32_t(first_cell)),
       samples(uint32_t(layout.samples)),
-      list_samples(uint32_t(layout.samples / layout.grid.lists)),
+      list_samples(uint32_t(layout.samples / layout.lists)),
       keys(layout.at<uint32_t>(workspace, layout.keys_out)),
       ids(layout.at<uint32_t>(workspace, layout.ids_out)),
-      row_offsets(layout.at<uint32_t>(workspace, layout.row_offsets)) {}
+      row_offsets(layout.at<uint32_t>(workspace, layout.row_offsets) + first_cell * layout.lists) {}
 
 size_t gather_workspace(const SortLayout& layout, int64_t channels) {
-  return max_segments(layout.samples, kOversized) * 4 * (channels / layout.grid.lists) *
-         sizeof(float);
+  return max_segments(layout.samples, kOversized) * 4 * (channels / layout.lists) * sizeof(float);
 }
 
 void launch_gather(const GatherArgs& a, cudaStream_t stream) {

@@ -8,15 +8,16 @@
 
 namespace dcnv2::cuda {
 
-// Samples sorted by cell, then list.
+// Samples sorted by cell, then list, and the grid whose cells are gathered.
 struct CellLists {
   CellGrid grid;
-  uint32_t samples, list_samples;
-  // [samples] cells, grid.cells() for a sample in no cell; and ids, which count within a list
+  uint32_t first_cell;  // of the grid among all cells of the sort
+  uint32_t samples, list_samples;  // of all cells
+  // [samples] cells counted from the sort's first, and ids, which count within a list
   const uint32_t *keys, *ids;
-  const uint32_t* row_offsets;  // [cells * lists + 1] into these
+  const uint32_t* row_offsets;  // [grid.cells() * lists + 1] into these
 
-  CellLists(const SortLayout& layout, void* workspace);
+  CellLists(const SortLayout& layout, const CellGrid& grid, int64_t first_cell, void* workspace);
   __device__ SampleRange range(int64_t cell, uint32_t list) const {
     const uint32_t* begin = row_offsets + cell * grid.lists + list;
     return {begin[0], begin[1]};

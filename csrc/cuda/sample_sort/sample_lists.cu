@@ -14,7 +14,8 @@ CellGrid grid_of(const ConvGeometry& g, int64_t images) {
   return {g.deform_groups * g.taps(), images, g.height, g.width};
 }
 SortLayout layout_of(const ConvGeometry& g, int64_t images) {
-  return SortLayout(grid_of(g, images), ListOrder::kListsThenCells, sample_count(g, images));
+  const CellGrid grid = grid_of(g, images);
+  return SortLayout(grid.lists, grid.cells(), ListOrder::kListsThenCells, sample_count(g, images));
 }
 
 // ---- Kernels
@@ -36,11 +37,11 @@ struct SampleIndex {
 };
 
 template <class Acc>
-__global__ void keys_kernel(ConvArgs a, int64_t first_image, SortLayout layout, uint32_t pixels,
-                            uint32_t* keys, uint32_t* ids, uint32_t* has_oversized) {
-  const CellGrid& grid = layout.grid;
+__global__ void keys_kernel(ConvArgs a, int64_t first_image, CellGrid grid, int64_t samples,
+                            uint32_t pixels, uint32_t* keys, uint32_t* ids,
+                            uint32_t* has_oversized) {
   if (blockIdx.x == 0 && threadIdx.x == 0) *has_oversized = 0;
-  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < layout.samples;
+  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < samples;
        i += int64_t(gridDim.x) * blockDim.x) {
     const SampleIndex id(pixels, uint32_t(i));
     uint32_t n;
@@ -95,11 +96,12 @@ template <class Acc>
 SampleLists<Acc> build_sample_lists(const ConvArgs& a, int64_t first_image, int64_t images,
                                     void* workspace, cudaStream_t stream) {
   const SortLayout layout = layout_of(a.g, images);
+  const CellGrid grid = grid_of(a.g, images);
   const unsigned blocks = blocks_for(layout.samples, 256);
   const auto pixels = uint32_t(images * a.g.out_height * a.g.out_width);
   auto words = [&](int64_t place) { return layout.at<uint32_t>(workspace, place); };
   auto* weights = layout.at<Acc>(workspace, layout.total);
-  keys_kernel<Acc><<<blocks, 256, 0, stream>>>(a, first_image, layout, pixels,
+  keys_kernel<Acc><<<blocks, 256, 0, stream>>>(a, first_image, grid, layout.samples, pixels,
                                                words(layout.keys_in), words(layout.ids_in),
                                                words(layout.has_oversized));
   check(cudaGetLastError(), "sample keys");
@@ -107,7 +109,7 @@ SampleLists<Acc> build_sample_lists(const ConvArgs& a, int64_t first_image, int6
   weights_kernel<Acc><<<blocks, 256, 0, stream>>>(a, first_image, layout.samples, pixels,
                                                   words(layout.ids_out), weights);
   check(cudaGetLastError(), "sample weights");
-  return {.grid = layout.grid,
+  return {.grid = grid,
           .row = words(layout.ids_out),
           .weights = weights,
           .row_offsets = words(layout.row_offsets),

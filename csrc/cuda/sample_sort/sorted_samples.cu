@@ -89,15 +89,15 @@ __global__ void row_offsets_kernel(Sorted sorted, uint32_t* row_offsets, uint32_
 
 // ---- Launch
 
-SortLayout::SortLayout(const CellGrid& grid, ListOrder order, int64_t samples)
-    : grid(grid), order(order), samples(samples) {
+SortLayout::SortLayout(int64_t lists, int64_t cells, ListOrder order, int64_t samples)
+    : lists(lists), cells(cells), order(order), samples(samples) {
   int64_t at = 0;
   auto take = [&](int64_t bytes) { return std::exchange(at, at + align_256(bytes)); };
   keys_in = take(samples * 4);
   keys_out = take(samples * 4);
   ids_in = take(samples * 4);
   ids_out = take(samples * 4);
-  row_offsets = take((grid.keys() + 1) * 4);
+  row_offsets = take((keys() + 1) * 4);
   has_oversized = take(4);
   sort = take(int64_t(sort_workspace(samples, sort_keys())));
   total = at;
@@ -113,14 +113,13 @@ void sort_samples(const SortLayout& layout, void* workspace, cudaStream_t stream
                                         words(layout.ids_in), words(layout.ids_out), layout.samples,
                                         0, bits_for(layout.sort_keys()), stream),
         "sample sort");
-  const CellGrid& grid = layout.grid;
   const Sorted sorted{.keys = words(layout.keys_out),
                       .ids = words(layout.ids_out),
                       .samples = uint32_t(layout.samples),
                       .sort_keys = uint32_t(layout.sort_keys()),
-                      .lists = apart ? 1 : uint32_t(grid.lists),
-                      .list_samples = uint32_t(layout.samples / grid.lists),
-                      .last = uint32_t(grid.keys())};
+                      .lists = apart ? 1 : uint32_t(layout.lists),
+                      .list_samples = uint32_t(layout.samples / layout.lists),
+                      .last = uint32_t(layout.keys())};
   row_offsets_kernel<<<blocks_for(layout.samples + 1, 256), 256, 0, stream>>>(
       sorted, words(layout.row_offsets), has_oversized);
   check(cudaGetLastError(), "sample list starts");

@@ -39,24 +39,23 @@ struct SampleRange {
 
 // The arrays of the sort in a workspace. The caller writes ids, which number the samples list by
 // list, and keys: the cell of a sample, or list * cells + cell for kListsThenCells. The key of a
-// sample in no cell is sort_keys().
+// sample in no cell is sort_keys(). The cells may be those of several grids, one after the other.
 struct SortLayout {
-  CellGrid grid;
+  int64_t lists, cells;
   ListOrder order;
   int64_t samples;
   int64_t keys_in, keys_out, ids_in, ids_out, row_offsets, has_oversized, sort, total;
 
-  SortLayout(const CellGrid& grid, ListOrder order, int64_t samples);
-  int64_t sort_keys() const {
-    return order == ListOrder::kCellsThenLists ? grid.cells() : grid.keys();
-  }
+  SortLayout(int64_t lists, int64_t cells, ListOrder order, int64_t samples);
+  int64_t keys() const { return lists * cells; }
+  int64_t sort_keys() const { return order == ListOrder::kCellsThenLists ? cells : keys(); }
   template <class T>
   T* at(void* workspace, int64_t place) const {
     return reinterpret_cast<T*>(static_cast<char*>(workspace) + place);
   }
 };
 
-// Sorts keys and ids from `in` to `out` and writes row_offsets [grid.keys() + 1], the number of
+// Sorts keys and ids from `in` to `out` and writes row_offsets [keys() + 1], the number of
 // samples before those of a cell and list, indexed by cell * lists + list or list * cells + cell.
 // For kListsThenCells, has_oversized, which the caller sets to 0, becomes 1 if a cell has more than
 // kOversized / 4 samples: otherwise no pixel has more than kOversized around it. Afterwards keys_in

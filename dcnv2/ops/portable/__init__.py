@@ -5,7 +5,7 @@ Coordinates, weights, modulation and sums are float32 (float64 for float64) what
 The functions here do not check their arguments (`dcnv2.ops` does). They record a graph, so they can
 be differentiated any number of times. They change no tensor in place: torch.func.linearize keeps
 intermediate tensors as constants and would use the changed ones. `dcnv2.ops.fallback` calls the
-hand-written gradients of the three modules instead, which save no intermediate tensors and work in
+hand-written gradients of the modules instead, which save no intermediate tensors and work in
 pieces of bounded size.
 
 Rules that hold for every path of the operators:
@@ -21,8 +21,10 @@ Rules that hold for every path of the operators:
   an infinite or out-of-range offset is outside the map, so zero.
 - A NaN or infinite pixel makes every sample NaN or infinite that has it as a corner, also with a
   corner weight or a mask of zero: zero times infinity is NaN. It reaches no other sample.
-- A box that is not finite, or whose batch index is outside [0, N), yields NaN bins and no gradient
-  of the input. An adaptive bin of more than 65536 samples a side yields zero.
+- A box that is not finite, whose batch index is outside [0, N), or whose level is the number of
+  maps or more, yields NaN bins and no gradient of the input. A box of a negative level is padding:
+  its bins are zero, and it has no gradient. An adaptive bin of more than 65536 samples a side
+  yields zero.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from . import conv, psroi_pool, roi_pool
+from . import conv, multiscale, psroi_pool, roi_pool
 
 
 def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
@@ -93,3 +95,18 @@ def deform_psroi_pool(
     )
     with full_precision(input):
         return psroi_pool.forward(input, rois, offset, mask, options)
+
+
+def multiscale_roi_align(
+    inputs: Sequence[Tensor],
+    rois: Tensor,
+    levels: Tensor,
+    output_size: Sequence[int],
+    spatial_scales: Sequence[float],
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:
+    """Pool as `torch.ops.dcnv2.multiscale_roi_align` does, in differentiable PyTorch."""
+    options = multiscale.Options(output_size, spatial_scales, sampling_ratio, aligned)
+    with full_precision(inputs[0]):
+        return multiscale.forward(inputs, rois, levels, options)

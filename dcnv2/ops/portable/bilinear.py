@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+Size = int | Tensor  # of one map, or of the map of each point
 Four = tuple[Tensor, Tensor, Tensor, Tensor]  # top left, top right, bottom left, bottom right
 
 
@@ -94,8 +95,10 @@ def _split(whole: Tensor, offset: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return _limit(base, -2, size).nan_to_num(nan=-2).long(), fraction
 
 
-def clamped_samples(y: Tensor, x: Tensor, height: int, width: int, keep: Tensor) -> Samples:
+def clamped_samples(y: Tensor, x: Tensor, height: Size, width: Size, keep: Tensor) -> Samples:
     """Place points on a map that repeats its border; those not in `keep` read zero.
+
+    The sizes of the map are numbers, or tensors if points are on maps of several sizes.
 
     Where a coordinate is clamped its two corners are the same pixel, so that the derivative along
     that axis is exactly 0; elsewhere it is the right-sided one.
@@ -109,7 +112,7 @@ def clamped_samples(y: Tensor, x: Tensor, height: int, width: int, keep: Tensor)
     return Samples(_rows(top, bottom, left, right, height, width), y - y.floor(), x - x.floor())
 
 
-def _limit(coordinate: Tensor, low: int, high: int) -> Tensor:
+def _limit(coordinate: Tensor, low: int, high: Size) -> Tensor:
     # Unlike clamp this lets the gradient of a NaN through.
     coordinate = torch.where(coordinate < low, low, coordinate)
     return torch.where(coordinate > high, high, coordinate)
@@ -120,7 +123,7 @@ def _floor_index(coordinate: Tensor) -> Tensor:
 
 
 def _rows(
-    top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, height: int, width: int
+    top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, height: Size, width: Size
 ) -> Four:
     in_top, in_bottom = (top >= 0) & (top < height), (bottom >= 0) & (bottom < height)
     in_left, in_right = (left >= 0) & (left < width), (right >= 0) & (right < width)
@@ -172,7 +175,7 @@ def scatter(grad_table: Tensor, samples: Samples, grad: Tensor, modulation: Tens
         weight = weight if modulation is None else weight * modulation
         term = grad * weight.unsqueeze(-1)
         if grad_table.device.type == "cpu":
-            grad_table.index_add_(0, row.flatten(), term.flatten(0, -2))
+            grad_table.index_add_(0, row.flatten(), term.reshape(-1, term.shape[-1]))
         else:
             grad_table.index_put_((row,), term, accumulate=True)
 

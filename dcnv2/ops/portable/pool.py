@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Forward and backward of both deformable RoI poolings, one sample of every bin at a time.
+"""Forward and backward of the RoI poolings, one sample of every bin at a time.
 
 The poolings differ in the positions of a bin's samples and their number; a `PoolPlan` holds both.
 """

@@ -25,28 +25,53 @@ class Options(NamedTuple):
     gamma: float
 
 
+class Boxes(NamedTuple):
+    """Boxes in pixels of the maps that they lie on, each [R, 1, 1, 1]; NaN for none."""
+
+    first: Tensor  # the table row at which the image begins
+    y: Tensor
+    x: Tensor
+    height: Tensor
+    width: Tensor
+    map_height: Tensor
+    map_width: Tensor
+
+
 def _plan(input: Tensor, rois: Tensor, offset: Tensor | None, options: Options) -> pool.PoolPlan:
-    height, width = input.shape[2:]
-    image, *corners = pool.split_rois(input, rois)
+    first, *corners = pool.split_rois(input, rois)
     x0, y0, x1, y1 = (corner * options.spatial_scale - 0.5 for corner in corners)
-    roi_height, roi_width = y1 - y0, x1 - x0
-    scale_y, scale_x = options.gamma * roi_height, options.gamma * roi_width
-    rows, columns = pool.bin_numbers(options.output_size, y0)
-    bin_height = roi_height / options.output_size[0]
-    bin_width = roi_width / options.output_size[1]
+    sizes = (torch.full_like(first, size) for size in input.shape[2:])
+    boxes = Boxes(first, y0, x0, y1 - y0, x1 - x0, *sizes)
+    return make_plan(boxes, offset, options.output_size, options.sampling_ratio, options.gamma)
+
+
+def make_plan(
+    boxes: Boxes,
+    offset: Tensor | None,
+    output_size: Sequence[int],
+    sampling_ratio: int,
+    gamma: float,
+) -> pool.PoolPlan:
+    """Plan the pooling of boxes on RoIAlign's samples."""
+    scale_y, scale_x = gamma * boxes.height, gamma * boxes.width
+    rows, columns = pool.bin_numbers(output_size, boxes.y)
+    bin_height = boxes.height / output_size[0]
+    bin_width = boxes.width / output_size[1]
+    y0, x0 = boxes.y, boxes.x
     if offset is not None:
         offset = offset.to(y0.dtype).unsqueeze(-1)
         y0, x0 = y0 + scale_y * offset[:, 1], x0 + scale_x * offset[:, 0]
     y, x = torch.broadcast_tensors(y0 + rows * bin_height, x0 + columns * bin_width)
-    gh = _sample_counts(bin_height, options.sampling_ratio)
-    gw = _sample_counts(bin_width, options.sampling_ratio)
+    gh = _sample_counts(bin_height, sampling_ratio)
+    gw = _sample_counts(bin_width, sampling_ratio)
 
     def samples() -> Iterator[tuple[Samples, Tensor | None]]:
-        for iy, ix, chosen in _grid(gh, gw, options.sampling_ratio):
+        for iy, ix, chosen in _grid(gh, gw, sampling_ratio):
             sy, sx = y + (iy + 0.5) * (bin_height / gh), x + (ix + 0.5) * (bin_width / gw)
-            first = image
+            first, height, width = boxes.first, boxes.map_height, boxes.map_width
             if chosen is not None:
-                sy, sx, first = sy[chosen], sx[chosen], image[chosen]
+                sy, sx = sy[chosen], sx[chosen]
+                first, height, width = first[chosen], height[chosen], width[chosen]
             keep = ~((sy < -1) | (sy > height) | (sx < -1) | (sx > width))
             found = bilinear.clamped_samples(sy, sx, height, width, keep)
             yield bilinear.shift_rows(found, first, 1, torch.zeros_like(first)), chosen

@@ -130,3 +130,31 @@ def deform_psroi_pool(
 def batched_nms(boxes, scores, groups, iou_threshold, max_out):
     """As `dcnv2.ops.batched_nms`."""
     return _call("batched_nms", PATHS[-1], boxes, scores, groups, iou_threshold, max_out)
+
+
+class _Multiscale(torch.autograd.Function):
+    """multiscale_roi_align, whose maps are a list."""
+
+    @staticmethod
+    def forward(ctx: Any, options: Sequence[Any], rois: Tensor, levels: Tensor, *inputs: Tensor):
+        ctx.save_for_backward(rois, levels, *inputs)
+        ctx.options = options
+        return _call("multiscale_roi_align", PATHS[-1], inputs, rois, levels, *options)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        rois, levels, *inputs = ctx.saved_tensors
+        needs = ctx.needs_input_grad[3:]
+        operands = (grad_output, inputs, rois, levels, *ctx.options, needs)
+        grads = _call("multiscale_roi_align_backward", PATHS[-1], *operands)
+        kept = (g if needed else None for g, needed in zip(grads, needs, strict=True))
+        return None, None, None, *kept
+
+
+def multiscale_roi_align(
+    inputs, rois, spatial_scales, output_size=7, sampling_ratio=0, aligned=True, levels=None
+):
+    """As `dcnv2.ops.multiscale_roi_align`, with levels."""
+    size = checks.pair("output_size", output_size)
+    options = (size, list(spatial_scales), sampling_ratio, aligned)
+    return _Multiscale.apply(options, join_boxes(rois), levels, *inputs)

@@ -29,24 +29,19 @@ def suppress(
         int64 [N, 1]; indices beyond are 0.
     """
     slots = min(limit, boxes.shape[1])
-    if is_tracing() or not _has_kernel(boxes.device.type):
-        return _by_torchvision(boxes, scores, groups, threshold, slots)
-    index, counts = batched_nms(boxes, scores.to(boxes.dtype), groups, threshold, slots)
+    scores = scores.to(boxes.dtype)
+    if is_tracing():
+        return _traceable(boxes, scores, groups, threshold, slots)
+    index, counts = batched_nms(boxes, scores, groups, threshold, slots)
     return index.clamp(min=0), counts[:, None]
 
 
-def _has_kernel(device: str) -> bool:
-    """Whether our operator is more than a loop in Python there."""
-    key = {"cpu": "CPU", "cuda": "CUDA"}.get(device)
-    return key is None or torch._C._dispatch_has_kernel_for_dispatch_key("dcnv2::batched_nms", key)
-
-
-def _by_torchvision(
+def _traceable(
     boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float, slots: int
 ) -> tuple[Tensor, Tensor]:
-    """What ONNX has an operator for."""
+    """The same by an operator that ONNX has."""
     index, counts = [], []
-    for box, score, group in zip(boxes, scores.to(boxes.dtype), groups, strict=True):
+    for box, score, group in zip(boxes, scores, groups, strict=True):
         (present,) = torch.where(score > -torch.inf)
         operands = box[present], score[present], group[present]
         kept = present[torchvision.ops.batched_nms(*operands, threshold)][:slots]

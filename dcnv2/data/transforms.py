@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Pipelines of torchvision.transforms.v2 for training and evaluation.
 
-They convert images to float and targets to plain tensors. Resizing and normalisation are part of
-the detector (`GeneralizedRCNNTransform`); doing it twice would blur the images.
+They make plain tensors of images and targets. Images stay bytes, a quarter of what floats would
+take on the way to the GPU; the detector scales, resizes and normalises them there.
 """
 
 import difflib
@@ -91,13 +91,17 @@ def _kind(value: Any) -> str:
     return f"{type(value).__name__}{shape}"
 
 
-class ToPlainFloat(torch.nn.Module):
-    """Scales an image to floats in [0, 1], and makes plain tensors of it and of boxes."""
+class ToPlain(torch.nn.Module):
+    """Makes plain tensors of an image and of boxes.
+
+    An image that an augmentation made no bytes of becomes floats in [0, 1].
+    """
 
     def forward(
         self, image: torch.Tensor, target: dict[str, Any]
     ) -> tuple[torch.Tensor, dict[str, Any]]:
-        image = v2.functional.to_dtype(image, torch.float32, scale=True)
+        if image.dtype != torch.uint8:
+            image = v2.functional.to_dtype(image, torch.float32, scale=True)
         plain = {
             key: value.as_subclass(torch.Tensor) if isinstance(value, torch.Tensor) else value
             for key, value in target.items()
@@ -121,12 +125,12 @@ def train_transforms(
     steps: list[torch.nn.Module] = [_Augmentation(_named(entry)) for entry in augment]
     if flip > 0:
         steps.append(v2.RandomHorizontalFlip(flip))
-    return v2.Compose([*steps, DropEmptyObjects(), ToPlainFloat()])
+    return v2.Compose([*steps, DropEmptyObjects(), ToPlain()])
 
 
 def eval_transforms() -> v2.Compose:
     """Returns the pipeline for evaluation, which keeps all objects."""
-    return v2.Compose([ToPlainFloat()])
+    return v2.Compose([ToPlain()])
 
 
 def _named(entry: str | Mapping[str, Any]) -> torch.nn.Module:

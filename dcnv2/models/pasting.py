@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Predicted masks on the pixels of an image, without rounding their boxes."""
+"""Predicted masks on the pixels of an image."""
 
 from __future__ import annotations
 
@@ -29,3 +29,50 @@ def paste_exactly(mask: Tensor, box: Tensor, window: tuple[int, int, int, int]) 
     grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)
     sampled = grid_sample(mask[None, None], grid[None].to(mask.dtype), align_corners=False)
     return sampled[0, 0]
+
+
+def paste_all(masks: Tensor, boxes: Tensor, size: tuple[int, int], exact: bool) -> Tensor:
+    """Samples all masks of an image at once, bilinearly, as products of matrices.
+
+    Args:
+        masks: [K, 1, M, M] in [0, 1], each over its box.
+        boxes: [K, 4] (x1, y1, x2, y2) in pixels.
+        size: height and width of the image.
+        exact: sample as `paste_exactly` does, otherwise as torchvision does, which rounds boxes.
+
+    Returns:
+        [K, 1, height, width] in the dtype of the masks, without asking the device.
+    """
+    weights = _exact_weights if exact else _rounded_weights
+    side = masks.shape[-1]
+    rows = weights(boxes[:, 1].float(), boxes[:, 3].float(), size[0], side)
+    columns = weights(boxes[:, 0].float(), boxes[:, 2].float(), size[1], side)
+    with torch.autocast(masks.device.type, enabled=False):
+        pasted = rows @ masks[:, 0].float() @ columns.transpose(1, 2)
+    return pasted[:, None].to(masks.dtype)
+
+
+def _exact_weights(low: Tensor, high: Tensor, length: int, side: int) -> Tensor:
+    """Weights [K, length, side] of a mask's cells at pixels along one axis."""
+    centres = torch.arange(length, device=low.device) + 0.5
+    position = (centres - low[:, None]) / (high - low)[:, None] * side - 0.5
+    # A box of no width has no pixels: infinite places are outside.
+    return _tents(position.nan_to_num(-2.0), side)
+
+
+def _rounded_weights(low: Tensor, high: Tensor, length: int, side: int) -> Tensor:
+    """The same for a mask with a border of zeros, stretched over whole pixels."""
+    padded = side + 2
+    middle, half = (low + high) * 0.5, (high - low) * 0.5 * (padded / side)
+    first, last = (middle - half).long(), (middle + half).long()
+    pixels = (last - first + 1).clamp(min=1)[:, None]
+    place = torch.arange(length, device=low.device) - first[:, None]
+    position = (place + 0.5) * (padded / pixels) - 0.5
+    weights = _tents(position.clamp(0, padded - 1), padded)[..., 1:-1]
+    return weights * ((place >= 0) & (place < pixels))[..., None]
+
+
+def _tents(position: Tensor, side: int) -> Tensor:
+    """Bilinear weights [K, length, side] at positions [K, length] in cells."""
+    cells = torch.arange(side, device=position.device, dtype=position.dtype)
+    return (1 - (position[..., None] - cells).abs()).clamp(min=0)

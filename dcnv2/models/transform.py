@@ -13,7 +13,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
 from dcnv2.models.config import Geometry
-from dcnv2.models.pasting import paste_exactly
+from dcnv2.models.pasting import paste_all
 from dcnv2.models.random_keys import Stream, hash_seed
 from dcnv2.models.transfer import is_tracing, to_device
 
@@ -131,12 +131,20 @@ class Transform(GeneralizedRCNNTransform):
         original_image_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Tensor]]:
         """Detections of the network's input, in pixels of the images given; pastes their masks."""
-        apart = [found.pop("masks", None) if self.exact else None for found in result]
-        result = super().postprocess(result, image_shapes, original_image_sizes)
-        for found, masks, size in zip(result, apart, original_image_sizes, strict=True):
-            if masks is not None:
-                found["masks"] = masks.new_zeros(len(masks), 1, *size)
-                whole = (0, 0, size[1], size[0])
-                for plane, (mask,), box in zip(found["masks"], masks, found["boxes"], strict=True):
-                    plane[0] = paste_exactly(mask, box, whole)
-        return result
+        if self.exact or not (is_tracing() or result[0]["boxes"].device.type == "cpu"):
+            for found, old, new in zip(result, image_shapes, original_image_sizes, strict=True):
+                found["boxes"] = _resized(found["boxes"], old, new)
+                if "masks" in found:
+                    found["masks"] = paste_all(found["masks"], found["boxes"], new, self.exact)
+            return result
+        # On a CPU torchvision's windows, mask by mask, are faster than whole planes.
+        return super().postprocess(result, image_shapes, original_image_sizes)
+
+
+def _resized(boxes: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Boxes [K, 4] in an image of another (height, width), rounded as by `resize_boxes`."""
+    if is_tracing():
+        return resize_boxes(boxes, old, new)
+    y, x = (torch.tensor(n).float().div(o).item() for n, o in zip(new, old, strict=True))
+    corners = boxes.unflatten(1, (2, 2))
+    return torch.stack([corners[..., 0] * x, corners[..., 1] * y], dim=2).flatten(1)

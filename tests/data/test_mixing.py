@@ -125,7 +125,7 @@ def test_transforms_with_a_probability_are_torchvisions():
     for seed in range(40):
         torch.manual_seed(seed)
         image, _ = train_transforms(0.0, [entry])(*item)
-        changed += not torch.equal((255 * image).round().byte(), item[0])
+        changed += not torch.equal(image, item[0])
     assert 3 <= changed <= 20
     for wrong in ([{"GausianBlur": {}}], [{"GaussianBlur": {"kernel_size": 2}}]):
         with pytest.raises(ValueError, match=r"data\.augment: .*GaussianBlur"):

@@ -87,7 +87,7 @@ def evaluate(root: Path) -> None:
         "masks": paste_masks(torch.rand(len(boxes), 1, 28, 28), boxes, (HEIGHT, WIDTH)),
     }
     assert len(coco_results(1, found, [1])) == OBJECTS
-    draw((255 * image).to(torch.uint8), found, ["disc"], 0.5)
+    draw(image, found, ["disc"], 0.5)
 
 
 def main() -> None:

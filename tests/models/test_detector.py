@@ -159,6 +159,14 @@ def test_a_box_without_area_is_refused_by_its_image():
         model(images, targets)
 
 
+def test_bytes_and_floats_are_the_same_images():
+    torch.manual_seed(0)
+    model = build_model(toy_config())
+    images = [(255 * image).byte() for image in toy_images()]
+    targets = [{**target, "seed": 3} for target in toy_targets(images)]
+    torch.testing.assert_close(model(images, targets), model([x / 255 for x in images], targets))
+
+
 def test_training_wants_targets():
     with pytest.raises(ValueError, match="wanted one for each of 2 images, got none"):
         build_model(toy_config())(toy_images())

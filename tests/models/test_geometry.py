@@ -4,10 +4,15 @@
 import pytest
 import torch
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from dcnv2.engine.evaluation.detections import paste_masks_exactly
+from dcnv2.engine.evaluation.detections import (
+    paste_masks,
+    paste_masks_exactly,
+    paste_on_device,
+)
 from dcnv2.models.backbone import load_imagenet_weights
-from dcnv2.models.pasting import paste_exactly
+from dcnv2.models.pasting import paste_all, paste_exactly
 from dcnv2.models.precise import ExactAnchors
 from dcnv2.models.transform import Transform
 
@@ -91,6 +96,30 @@ def test_pasted_planes_and_runs_agree():
     runs = paste_masks_exactly(masks, boxes, (20, 30))
     assert torch.equal(runs.dense().bool(), planes[:, 0] >= 0.5)
     assert planes[:, 0].amax(dim=(1, 2)).min() > 0.5
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_all_masks_are_pasted_as_one_by_one(exact):
+    generator = torch.Generator().manual_seed(1)
+    masks = torch.rand(9, 1, 28, 28, generator=generator)
+    corners = torch.rand(9, 2, 2, generator=generator) * torch.tensor([60.0, 40.0]) - 10
+    boxes = torch.cat([corners.amin(1), corners.amax(1)], dim=1)
+    boxes[:3] = torch.tensor([[3.0, 3, 3, 9], [-30, -9, -20, 9], [-5, -5, 90, 90]])
+    size = (33, 45)
+    got = paste_all(masks, boxes, size, exact)
+    if exact:
+        window = (0, 0, size[1], size[0])
+        pairs = zip(masks[:, 0], boxes, strict=True)
+        wanted = torch.stack([paste_exactly(mask, box, window) for mask, box in pairs])[:, None]
+    else:
+        inside = torch.arange(9) != 1  # which ends torchvision's function
+        wanted = torch.zeros(9, 1, *size)
+        wanted[inside] = paste_masks_in_image(masks[inside], boxes[inside], size)
+    torch.testing.assert_close(got, wanted, rtol=0, atol=2e-5)
+    assert paste_all(masks[:0], boxes[:0], size, exact).shape == (0, 1, *size)
+    runs = paste_on_device(masks, boxes, size, exact)
+    one_by_one = (paste_masks_exactly if exact else paste_masks)(masks, boxes, size)
+    assert (runs.dense() != one_by_one.dense()).sum() <= 2, "a value next to one half"
 
 
 def test_no_weights_by_name_for_a_body_that_torchvision_lacks():

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,10 +19,13 @@ from dcnv2.data.run_lengths import encode
 from dcnv2.engine.config import EvalConfig
 from dcnv2.engine.evaluation.views import detect_in_views, has_views
 from dcnv2.models.detector import Detector
-from dcnv2.models.pasting import paste_exactly
+from dcnv2.models.pasting import paste_all, paste_exactly
+from dcnv2.models.transfer import to_device
 from dcnv2.structures import RunLengthMasks
 
 MASK_THRESHOLD = 0.5
+# Pixels of pasted masks that are in memory at a time (256 MiB).
+PLANE_PIXELS = 2**26
 Paste = Callable[[Tensor, Tensor, tuple[int, int]], RunLengthMasks]
 
 
@@ -46,7 +50,7 @@ def predict(
     """
     training = model.training
     model.eval()
-    results = _run(model, [image.to(device).float() / 255 for image in images], options)
+    results = _run(model, [to_device(image, device) for image in images], options)
     model.train(training)
     return results
 
@@ -56,22 +60,49 @@ def _run(
 ) -> list[dict[str, Any]]:
     """Runs a detector, ours or torchvision's, in evaluation mode; results as of `predict`."""
     if not isinstance(model, Detector):
-        outputs = model(images)
+        # torchvision's detectors take no bytes.
+        outputs = model([x if x.is_floating_point() else x.float() / 255 for x in images])
     elif options is not None and has_views(options):
         outputs = detect_in_views(model, images, options)
     else:
         outputs = model(images, paste_masks=False)
     results = []
     for image, output in zip(images, outputs, strict=True):
-        result: dict[str, Any] = {key: value.cpu() for key, value in output.items()}
-        if "masks" in result:
+        result: dict[str, Any] = {k: v.cpu() for k, v in output.items() if k != "masks"}
+        if "masks" in output:
             paste: Paste = _threshold
             if isinstance(model, Detector):
-                paste = paste_masks_exactly if model.transform.exact else paste_masks
-            height, width = image.shape[-2:]
-            result["masks"] = paste(result["masks"], result["boxes"], (height, width))
+                exact = model.transform.exact
+                paste = paste_masks_exactly if exact else paste_masks
+                if image.device.type != "cpu":
+                    paste = partial(paste_on_device, exact=exact)
+            size = image.shape[-2], image.shape[-1]
+            result["masks"] = paste(output["masks"], output["boxes"], size)
         results.append(result)
     return results
+
+
+def paste_on_device(
+    probabilities: Tensor, boxes: Tensor, size: tuple[int, int], exact: bool
+) -> RunLengthMasks:
+    """Pastes masks where they are, some planes at a time; the result is on the CPU.
+
+    Args:
+        probabilities: [K, 1, M, M] in [0, 1], each over its box.
+        boxes: [K, 4] (x1, y1, x2, y2) in pixels.
+        size: Height and width of the image.
+        exact: see `paste_masks_exactly`, otherwise `paste_masks`.
+    """
+    parts = []
+    chunk = max(PLANE_PIXELS // (size[0] * size[1]), 1)
+    for mask, box in zip(probabilities.split(chunk), boxes.split(chunk), strict=True):
+        planes = paste_all(mask, box, size, exact)[:, 0]
+        parts.append(RunLengthMasks.from_dense(_above(planes, exact)).to("cpu"))
+    return RunLengthMasks.concatenate(parts, size)
+
+
+def _above(planes: Tensor, exact: bool) -> Tensor:
+    return planes >= MASK_THRESHOLD if exact else planes > MASK_THRESHOLD
 
 
 def paste_masks(probabilities: Tensor, boxes: Tensor, size: tuple[int, int]) -> RunLengthMasks:
@@ -147,7 +178,7 @@ def detect(
 
     Args:
         model: a detector; it runs in evaluation mode and returns to its previous mode.
-        batches: tuples of images (float [3, H, W] in [0, 1]) and targets with `image_id`.
+        batches: tuples of images ([3, H, W], bytes or floats) and targets with `image_id`.
         category_ids: COCO category of label 1, 2, ...
         device: device of the model.
         between: called after each batch; may raise to stop early.
@@ -161,7 +192,7 @@ def detect(
     results, image_ids = [], []
     try:
         for images, targets in batches:
-            outputs = _run(model, [image.to(device) for image in images], options)
+            outputs = _run(model, [to_device(image, device) for image in images], options)
             for target, output in zip(targets, outputs, strict=True):
                 image_id = int(target["image_id"])
                 image_ids.append(image_id)

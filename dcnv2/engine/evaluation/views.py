@@ -65,7 +65,7 @@ def detect_in_views(
 
     Args:
         model: in evaluation mode.
-        images: float [3, H, W] in [0, 1], on the model's device.
+        images: [3, H, W], bytes or floats in [0, 1], on the model's device.
         options: tiles, flips, scales, and the number of views in a batch.
 
     Returns:

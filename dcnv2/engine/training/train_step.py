@@ -35,6 +35,7 @@ from dcnv2.engine.training.optim import (
 from dcnv2.engine.training.step_values import Batch, Outcome, StepValues
 from dcnv2.models import build_model
 from dcnv2.models.detector import Detector
+from dcnv2.models.transfer import to_device
 
 log = logging.getLogger("dcnv2")
 
@@ -177,7 +178,7 @@ class TrainStep:
     def _forward(self, model: Any, batch: Batch, part: int, step: int) -> dict[str, Tensor]:
         """Returns the weighted terms of a micro-batch's loss."""
         images, targets = batch
-        images = [image.to(self.device, non_blocking=True) for image in images]
+        images = [to_device(image, self.device) for image in images]
         # All random numbers follow from the seeds of the step and of the images, so a resumed
         # run needs no saved generator state to draw the same ones.
         share = part * self.comm.world_size + self.comm.rank

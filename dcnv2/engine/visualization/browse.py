@@ -98,8 +98,9 @@ def _pictures(
     augmented = copy.copy(dataset)
     augmented.transforms = augmentation(augmented, config)
     image, target = Seeded(augmented)[index, seed + index]
-    pixels = (image * 255).round().to(torch.uint8)
-    return {"stored": stored, "augmented": draw(pixels, target, dataset.names, 0)}
+    if image.is_floating_point():
+        image = (image * 255).round().to(torch.uint8)
+    return {"stored": stored, "augmented": draw(image, target, dataset.names, 0)}
 
 
 def _figure(name: str, dataset: DetectionDataset, index: int, pictures: Iterable[Tensor]) -> str:

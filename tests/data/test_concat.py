@@ -65,7 +65,7 @@ def test_a_configuration_names_several_splits_and_folders(tmp_path):
     dataset = open_train(DataConfig(str(first), ["train", "val", f"{second}::train"]), masks=True)
     assert len(dataset) == 7
     image, target = dataset[6]
-    assert image.dtype == torch.float32
+    assert image.dtype == torch.uint8
     assert target["image_id"] == 7
 
 

@@ -55,9 +55,10 @@ def get_autocast_compute_dtype() -> torch.dtype | None:
 
 def is_enabled(input: Tensor) -> bool:
     """Return whether autocast is enabled on input's device; False for what is not a tensor."""
-    if not isinstance(input, Tensor) or input.device.type == "meta":
+    if not isinstance(input, Tensor):
         return False
-    return torch.is_autocast_enabled(input.device.type)
+    device = input.device.type
+    return device != "meta" and torch.is_autocast_enabled(device)
 
 
 def conv_dtype(input: Tensor, weight: Tensor, bias: Tensor | None) -> torch.dtype:

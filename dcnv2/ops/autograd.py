@@ -6,13 +6,14 @@ portable path, whichever kernels computed it: second derivatives (gradient penal
 learning) are too rare for kernels of their own.
 
 torch.library.register_autograd is not used: it keeps the host busy for longer than a small
-convolution takes, and ignores forward-mode derivatives (see `transforms`).
+convolution takes, and ignores forward-mode derivatives (see `transforms`). For the same reason an
+eager call from Python goes by `eager`, not through the dispatcher to a kernel that is in Python.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -24,6 +25,15 @@ from .portable import conv, multiscale, psroi_pool, roi_pool
 
 Kernel = Callable[..., Any]
 
+# Calls the operators as torch.ops.dcnv2 does, where only autograd needs to see the call without the
+# dispatcher's way there and back.
+eager = SimpleNamespace()
+
+
+def operators() -> Any:
+    """Return the namespace to call an operator from: the dispatcher's while compiling."""
+    return torch.ops.dcnv2 if torch.compiler.is_compiling() else eager
+
 
 def _register(
     name: str,
@@ -31,7 +41,7 @@ def _register(
     portable_path: Kernel,
     flatten: Callable[[Sequence[Any]], Sequence[Any]] = tuple,
 ) -> None:
-    """Register an operator's autograd kernel.
+    """Register an operator's autograd kernel, and its call in `eager`.
 
     Args:
         name: the operator.
@@ -44,15 +54,21 @@ def _register(
     # Function.apply without what it does for torch.func, which the kernel has excluded.
     record = super(Function, function).apply  # type: ignore[misc]
 
-    def kernel(*arguments: Any) -> Any:
-        flat = flatten(arguments)
-        if transforms.apply_to(flat):
-            return portable_path(*arguments)
+    def differentiable(*arguments: Any) -> Any:
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
-            return record(*flat)
+            return record(*flatten(arguments))
         return _below_autograd(operator, *arguments)
 
+    def kernel(*arguments: Any) -> Any:
+        if transforms.apply_to(flatten(arguments)):
+            return portable_path(*arguments)
+        return differentiable(*arguments)
+
+    def call(*arguments: Any) -> Any:
+        return (differentiable if transforms.only_autograd() else operator)(*arguments)
+
     schema.library.impl(name, kernel, "Autograd")
+    setattr(eager, name, call)
 
 
 def _below_autograd(operator: Kernel, *arguments: Any) -> Any:
@@ -145,8 +161,7 @@ class _DeformConv2d(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         needs = ctx.needs_input_grad[:5]
-        operator = torch.ops.dcnv2.deform_conv2d_backward.default
-        grads = operator(grad_output, *ctx.saved_tensors, *ctx.options, needs)
+        grads = eager.deform_conv2d_backward(grad_output, *ctx.saved_tensors, *ctx.options, needs)
         return *_only(needs, grads), None, None, None, None
 
 
@@ -222,7 +237,8 @@ def _register_pool(name: str, module: ModuleType, portable_path: Callable[..., T
         def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
             needs_input, _, needs_offset, needs_mask, *_ = ctx.needs_input_grad
             needs = [needs_input, needs_offset, needs_mask]
-            grads = backward_operator(grad_output, *ctx.saved_tensors, *ctx.options, needs)
+            backward = getattr(eager, name + "_backward")
+            grads = backward(grad_output, *ctx.saved_tensors, *ctx.options, needs)
             g_input, g_offset, g_mask = _only(needs, grads)
             return g_input, None, g_offset, g_mask, *(None for _ in ctx.options)
 
@@ -286,8 +302,8 @@ class _MultiscaleRoIAlign(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         rois, levels, *inputs = ctx.saved_tensors
         needs = ctx.needs_input_grad[6:]
-        operator = torch.ops.dcnv2.multiscale_roi_align_backward.default
-        grads = operator(grad_output, inputs, rois, levels, *ctx.options, needs)
+        backward = eager.multiscale_roi_align_backward
+        grads = backward(grad_output, inputs, rois, levels, *ctx.options, needs)
         return *(None for _ in range(6)), *_only(needs, grads)
 
 

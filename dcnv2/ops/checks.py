@@ -22,6 +22,11 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _MOST_ELEMENTS = (2**63 - 1) // 8
 _HALF = (torch.float16, torch.bfloat16)
 
+# What the checks read of the operands of convolutions that passed: a net repeats the same ones, and
+# a look-up takes a third of the time of the checks.
+_passed: set[tuple[object, ...]] = set()
+_MOST_PASSED = 4096
+
 
 def pair(name: str, value: Pair) -> tuple[int, int]:
     """Return an option that may be given as one whole number or two, of any library.
@@ -157,6 +162,35 @@ def check_deform_conv2d(
         TypeError: an operand is not a tensor, or its dtype does not fit.
         ValueError: a rank, shape, device or number does not fit.
     """
+    operands, geometry = (input, offset, weight, bias, mask), (stride, padding, dilation)
+    # Compiling would guard on what has passed; tracing has tensors for sizes.
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        _check_deform_conv2d(*operands, *geometry)
+        return
+    try:
+        facts = ((t.shape, t.dtype, t.device) if t is not None else None for t in operands)
+        signature = (*facts, *geometry)
+        if signature in _passed:
+            return
+    except (AttributeError, TypeError):  # no tensor; a symbolic size or a list, not hashable
+        _check_deform_conv2d(*operands, *geometry)
+        return
+    _check_deform_conv2d(*operands, *geometry)
+    if len(_passed) >= _MOST_PASSED:
+        _passed.clear()
+    _passed.add(signature)
+
+
+def _check_deform_conv2d(
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> None:
     check_rank("input", input, 4, "[N, C, H, W]")
     check_rank("offset", offset, 4, "[N, 2*G*kh*kw, Ho, Wo]")
     check_rank("weight", weight, 4, "[O, C/groups, kh, kw]")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
-from . import autocast, checks, portable, precision, transforms
+from . import autocast, autograd, checks, portable, precision, transforms
 from .arguments import Boxes, Pair, is_scripting, number_boxes, script_pair
 
 
@@ -94,7 +94,9 @@ def _deform_conv2d(
     if transforms.active_in_compilation():
         return portable.deform_conv2d(input, offset, weight, bias, mask, *geometry)
     allow_tf32 = input.is_cuda and input.dtype == torch.float32 and precision.allow_tf32()
-    return torch.ops.dcnv2.deform_conv2d(input, offset, weight, bias, mask, *geometry, allow_tf32)
+    return autograd.operators().deform_conv2d(
+        input, offset, weight, bias, mask, *geometry, allow_tf32
+    )
 
 
 def deform_roi_pool(
@@ -163,7 +165,7 @@ def deform_roi_pool(
     )
     checks.check_deform_roi_pool(input, rois, offset, mask, *options)
     checks.check_batch_index(input, rois)
-    operators = portable if transforms.active_in_compilation() else torch.ops.dcnv2
+    operators = portable if transforms.active_in_compilation() else autograd.operators()
     return operators.deform_roi_pool(input, rois, offset, mask, *options)
 
 
@@ -243,7 +245,7 @@ def deform_psroi_pool(
     )
     checks.check_deform_psroi_pool(input, rois, offset, mask, *options)
     checks.check_batch_index(input, rois)
-    operators = portable if transforms.active_in_compilation() else torch.ops.dcnv2
+    operators = portable if transforms.active_in_compilation() else autograd.operators()
     return operators.deform_psroi_pool(input, rois, offset, mask, *options)
 
 

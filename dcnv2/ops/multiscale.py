@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
-from . import autocast, checks, multiscale_checks, portable, transforms
+from . import autocast, autograd, checks, multiscale_checks, portable, transforms
 from .arguments import Boxes, Pair, is_scripting, script_pair
 from .functional import join_boxes
 
@@ -87,7 +87,7 @@ def multiscale_roi_align(
         levels = torch.where(padding, -1, levels)
     multiscale_checks.check_multiscale_roi_align(inputs, rois, levels, *options)
     multiscale_checks.check_levels(inputs, rois, levels)
-    operators = portable if transforms.active_in_compilation() else torch.ops.dcnv2
+    operators = portable if transforms.active_in_compilation() else autograd.operators()
     return operators.multiscale_roi_align(inputs, rois, levels, *options)
 
 

@@ -29,6 +29,20 @@ def active() -> bool:
 active._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
+def only_autograd() -> bool:
+    """Return whether autograd is all that the dispatcher would hand an operator's call to.
+
+    False where the call is compiled, traced, transformed, or seen by a dispatch mode.
+    """
+    return not (
+        torch.compiler.is_compiling()
+        or active()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._dispatch_tls_is_dispatch_key_included(torch._C.DispatchKey.PreDispatch)
+        or torch._C._get_tracing_state() is not None  # torch.jit.trace
+    )
+
+
 def active_in_compilation() -> bool:
     """Return whether a function that is being compiled needs the portable path.
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from wrong_operands import CASES, NMS, OPERANDS, call, call_directly, ids
 
-from dcnv2.ops import checks, library, operand_limits
+from dcnv2.ops import checks, deform_conv2d, library, operand_limits
 from suites.mutants.patches import ROOT
 
 
@@ -105,3 +105,23 @@ def test_output_size_is_conv2ds():
                 (stride, 1), (padding, 0), (dilation, 2),
             )  # fmt: skip
             assert out.shape[2:] == size
+
+
+def test_operands_that_passed_are_not_checked_again(monkeypatch):
+    checked = []
+    check = checks._check_deform_conv2d
+    monkeypatch.setattr(checks, "_passed", set())
+    monkeypatch.setattr(checks, "_MOST_PASSED", 2)
+    monkeypatch.setattr(
+        checks, "_check_deform_conv2d", lambda *given: checked.append(given) or check(*given)
+    )
+    for _ in range(3):
+        call("deform_conv2d")
+    assert len(checked) == 1
+    for _ in range(2):  # what was refused is refused again
+        with pytest.raises(TypeError, match="dtype"):
+            call("deform_conv2d", bias=OPERANDS["deform_conv2d"]["bias"].double())
+    for size in (3, 4, 5):
+        input, offset = torch.zeros(1, 2, size, size), torch.zeros(1, 18, size, size)
+        deform_conv2d(input, offset, torch.zeros(2, 2, 3, 3), padding=1)
+        assert len(checks._passed) <= 2  # however many sizes there are

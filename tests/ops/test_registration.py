@@ -11,8 +11,10 @@ import torch
 from op_cases import CONV_OPTIONS, OUT_SIZE, ROIS, conv_operands, generator, pool_operands
 from torch._dynamo import compiled_autograd
 from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from dcnv2.ops import deform_conv2d, deform_roi_pool, portable
+from dcnv2.ops import deform_conv2d, deform_roi_pool, portable, transforms
 
 OPTIONS = tuple(CONV_OPTIONS.values())
 ROI_OPTIONS = ((3, 4), 0.5, 2, 0.1)
@@ -169,6 +171,40 @@ def test_only_the_operands_are_saved(path):
         deform_conv2d(*operands[:4], **CONV_OPTIONS, mask=operands[4])
     wanted = [operands[i].data_ptr() for i in (0, 1, 2, 4)]
     assert [t.data_ptr() for t in kept] == wanted
+
+
+# ---- how an eager call reaches autograd
+
+
+class _Watch(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_an_eager_call_does_not_pass_the_dispatchers_kernel_in_python(watched, monkeypatch):
+    seen = []
+    apply_to = transforms.apply_to
+    monkeypatch.setattr(transforms, "apply_to", lambda given: seen.append(given) or apply_to(given))
+    operands = conv_operands()
+    input, rois, offset, mask = pool_operands(8, (2, 3, 4), (1, 3, 4))
+    with _Watch() if watched else contextlib.nullcontext():
+        out = deform_conv2d(*operands[:4], **CONV_OPTIONS, mask=operands[4]).sum()
+        (out + deform_roi_pool(input, rois, offset, mask, (3, 4)).sum()).backward()
+    assert len(seen) == (4 if watched else 0)  # two operators, forward and backward
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_tracers_record_the_operator():
+    operands = [t.detach() for t in conv_operands(dtype=torch.float32)]
+
+    def conv(input, offset, weight, bias, mask):
+        return deform_conv2d(input, offset, weight, bias, **CONV_OPTIONS, mask=mask)
+
+    traced = make_fx(conv, pre_dispatch=True)(*operands)
+    assert torch.ops.dcnv2.deform_conv2d.default in [node.target for node in traced.graph.nodes]
+    scripted = torch.jit.trace(conv, operands, check_trace=False)
+    assert "dcnv2::deform_conv2d" in str(scripted.graph)
 
 
 @pytest.mark.slow

@@ -77,6 +77,8 @@ def call(function, convention, input, offset, weight, bias, mask, stride, paddin
         return function(input, offset, weight, bias, stride, padding, dilation, mask)
     window = (stride, padding, dilation)
     groups = input.shape[1] // weight.shape[1]
+    if convention == "tvdcn":
+        return function(input, weight, offset, mask, bias, *window, groups)
     deform_groups = offset.shape[1] // (2 * weight.shape[2] * weight.shape[3])
     if convention == "v1":
         return function(input, offset, weight, *window, groups, deform_groups)

@@ -7,10 +7,12 @@ All arguments are positional: many implementations are `Function.apply`, which t
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from torch import Tensor
+
+from suites.problems.problem import Problem
 
 Operator = Callable[..., Tensor]
 
@@ -62,6 +64,16 @@ def _v1_call(function: Callable) -> Operator:
         groups = input.shape[1] // weight.shape[1]
         shared = (stride, padding, dilation, groups, _deform_groups(offset, weight))
         return function(input, offset, weight, *shared)
+
+    return conv
+
+
+def _tvdcn_call(function: Callable) -> Operator:
+    """tvdcn: the weight comes second."""
+
+    def conv(input, offset, weight, bias, mask, stride, padding, dilation):
+        groups = input.shape[1] // weight.shape[1]
+        return function(input, weight, offset, mask, bias, stride, padding, dilation, groups)
 
     return conv
 
@@ -132,6 +144,9 @@ CONVENTIONS = {
         *("deform_conv2d", _v1_call, f"input offset weight {_WINDOW} groups deform_groups"),
         ("mask", "bias"),
     ),
+    "tvdcn": Convention(
+        *("deform_conv2d", _tvdcn_call, f"input weight offset mask bias {_WINDOW} groups")
+    ),
     "roi_pool": Convention(
         *("deform_roi_pool", _roi_pool_call, f"{_POOLED} sampling_ratio gamma"), ("mask",)
     ),
@@ -157,6 +172,8 @@ def convention_of(function: Callable) -> str:
         return "roi_pool" if "gamma" in names else "psroi_pool"
     if len(names) < 4:
         return "torchvision"
+    if names[1] == "weight" and "groups" in names:
+        return "tvdcn"
     if names[2] == "mask":
         return "mmcv" if "groups" in names else "charlesshang"
     if names[3] in ("bias", "stride"):
@@ -165,3 +182,18 @@ def convention_of(function: Callable) -> str:
         f"unknown calling convention of {', '.join(names)}: name it, as in "
         f"module:function@NAME with one of {', '.join(CONVENTIONS)}"
     )
+
+
+def missing_argument(problem: Problem, unsupported: Collection[str]) -> str | None:
+    """Why a problem is not supported by a function without these arguments, or None.
+
+    Args:
+        problem: a problem of the function's operator.
+        unsupported: some of mask, bias and groups.
+    """
+    used = {
+        "groups": getattr(problem, "groups", 1) > 1,
+        "mask": problem.mask,
+        "bias": getattr(problem, "bias", False),
+    }
+    return next((f"no {name}" for name in used if used[name] and name in unsupported), None)

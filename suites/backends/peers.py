@@ -12,7 +12,7 @@ from types import ModuleType
 
 from torch import Tensor
 
-from suites.backends.calling_conventions import CONVENTIONS, convention_of
+from suites.backends.calling_conventions import CONVENTIONS, convention_of, missing_argument
 from suites.backends.forward_only import forward_only, taking_arrays
 from suites.problems.problem import DTYPES, Problem
 
@@ -30,8 +30,6 @@ class Torchvision:
             return f"no {problem.op}"
         if problem.dtype == "bfloat16":
             return "no bfloat16"
-        if problem.dtype == "float16" and device == "cpu":
-            return "no float16 on the CPU"
         return "no mixed dtypes" if problem.dtypes else None
 
     def operator(self, op: str) -> Callable[..., Tensor]:
@@ -123,12 +121,8 @@ class User:
     def supports(self, problem: Problem, device: str) -> str | None:
         if problem.op != self.op:
             return f"no {problem.op}"
-        if "groups" in self.unsupported_args and problem.groups > 1:
-            return "no groups"
-        if "mask" in self.unsupported_args and problem.mask:
-            return "no mask"
-        if "bias" in self.unsupported_args and problem.bias:
-            return "no bias"
+        if missing := missing_argument(problem, self.unsupported_args):
+            return missing
         if problem.dtype in self.lacking:
             return f"no {problem.dtype}"
         if problem.dtypes and "mixed dtypes" in self.lacking:

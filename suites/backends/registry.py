@@ -9,7 +9,8 @@ operator:
 
 `get_backend` knows `dcnv2`; its CUDA kernels by path (`dcnv2-simt`, `dcnv2-mma`, `dcnv2-wgmma`);
 the same kernels without a GPU (`emulated-simt`, `emulated-mma`, `emulated-wgmma`); `portable`,
-`torchvision` and `mmcv`; and `module.path:function`, an operator of yours. Its argument names
+`torchvision` and `mmcv`; frameworks that have an environment of their own, such as `paddle`
+(`suites.backends.frameworks`); and `module.path:function`, an operator of yours. Its argument names
 select one of the conventions of `suites.backends.calling_conventions`; `module.path:function@mmcv`
 names one. If the module has a function `supports(problem)`, it returns None for a supported
 problem, or the reason why it is not.
@@ -25,6 +26,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from suites.backends.frameworks.backend import Framework
+from suites.backends.frameworks.environments import FRAMEWORKS
 from suites.backends.ours import CONV_PATHS, Dcnv2, Dcnv2Path, Emulated, Portable
 from suites.backends.peers import Mmcv, Torchvision, User
 from suites.problems.evaluate import Results, run
@@ -42,6 +45,7 @@ class Backend(Protocol):
     #   safe              never crashes (default: `ours`)
     #   in_place          never copies a whole image
     #   unsupported_args  which of mask, bias and groups it has no argument for
+    #   lacking           marks of claims that are unsupported (`suites/correctness/conftest.py`)
     #   dtypes            the only ones to generate where a claim leaves the choice
     #   adapt(problem)    a similar problem that it supports
 
@@ -103,8 +107,10 @@ def get_backend(name: str) -> Backend:
         return Dcnv2Path(PATHS[name])
     if name in EMULATED:
         return Emulated(EMULATED[name])
+    if name in FRAMEWORKS:
+        return Framework(name)
     if name not in BACKENDS:
-        known = ", ".join((*BACKENDS, *PATHS, *EMULATED))
+        known = ", ".join((*BACKENDS, *PATHS, *EMULATED, *FRAMEWORKS))
         raise ValueError(f"backend must be one of {known} or module.path:function, got {name}")
     if name in ("torchvision", "mmcv") and importlib.util.find_spec(name) is None:
         raise ValueError(f"backend {name} is not installed")

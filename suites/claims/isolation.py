@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import multiprocessing
 import os
 import sys
@@ -60,7 +61,7 @@ def isolated_check(
     records reaches the target's session.
     """
     if not risky(target):
-        yield check
+        yield functools.partial(_check_here, check, target)
         return
     worker = Worker()
 
@@ -77,6 +78,15 @@ def isolated_check(
         yield run
     finally:
         worker.close()
+
+
+def _check_here(check: Callable[..., None], target: CheckedTarget, *arguments: Any) -> None:
+    """Run a check in this process; one that uses missing gradients is unsupported."""
+    try:
+        check(*arguments)
+    except NoGradientsError as error:
+        target.session.recorder.current.unsupported[str(error)] += 1
+        pytest.skip(f"unsupported: {error}")
 
 
 def check_isolated(check: Callable[[], None], target: CheckedTarget) -> None:

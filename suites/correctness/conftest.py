@@ -36,10 +36,11 @@ def pytest_addoption(parser):
         action="append",
         metavar="NAME",
         help="implementation to check, repeatable: dcnv2, portable, torchvision, mmcv, or your "
-        "operator as module.path:function, with @torchvision, @mmcv, @charlesshang, @v1, @roi_pool "
-        "or @psroi_pool if its argument names do not show its calling convention; or the CUDA "
-        "kernels of one path: dcnv2-simt, dcnv2-mma, dcnv2-wgmma. See "
-        "suites/correctness/README.md. Default: dcnv2 and portable.",
+        "operator as module.path:function, with @torchvision, @mmcv, @charlesshang, @v1, @tvdcn, "
+        "@roi_pool or @psroi_pool if its argument names do not show its calling convention; a "
+        "framework with an environment of its own, such as paddle; or the CUDA kernels of one "
+        "path: dcnv2-simt, dcnv2-mma, dcnv2-wgmma. See suites/correctness/README.md. Default: "
+        "dcnv2 and portable.",
     )
     group.addoption(
         "--device",
@@ -122,6 +123,8 @@ MARKS = (
     "in_place: uses an image that must not be copied whole",
     "gradients: unsupported if the implementation has none",
     "integers: unsupported if the implementation takes only pairs",
+    "tensors: about PyTorch's tensors or autograd; unsupported by other frameworks",
+    "threads: unsupported if the number of threads cannot be set",
 )
 
 
@@ -263,9 +266,9 @@ def _case(request):
     version = getattr(target.backend, "version", "")
     case = Case(**_claim_and_variant(request.node), version=version, target=target.name)
     target.session.recorder.begin(request.node.nodeid, case)
-    for feature in ("gradients", "integers"):
-        lacking = feature in getattr(target.backend, "lacking", ())
-        if lacking and request.node.get_closest_marker(feature):
+    lacking = getattr(target.backend, "lacking", {})
+    for feature in ("gradients", "integers", "tensors", "threads"):
+        if feature in lacking and request.node.get_closest_marker(feature):
             case.outcome, case.unsupported[f"no {feature}"] = "unsupported", 1
             pytest.skip(f"unsupported: no {feature}")
     if target.session.budget.over:

@@ -88,6 +88,7 @@ def test_slope_at_a_kink_lies_between_the_one_sided_ones(target, problem):
     assert not outside.any(), f"grad_offset: {int(outside.sum())} of {outside.numel()} are outside"
 
 
+@pytest.mark.tensors
 @claim(PLAIN, 12)
 def test_frozen_operands_leave_the_other_gradients_as_they_are(target, problem):
     whole, allowed = target.run(problem), identity_tolerance(problem)
@@ -99,6 +100,7 @@ def test_frozen_operands_leave_the_other_gradients_as_they_are(target, problem):
             assert_within(allowed, got, whole)
 
 
+@pytest.mark.tensors
 @pytest.mark.parametrize(
     "kind", ["sum", "channels_last", "transposed", "strided", "storage_offset"]
 )
@@ -117,6 +119,7 @@ def test_layout_of_the_gradient_changes_nothing(target, problem, kind):
     assert_within(identity_tolerance(plain, grad_output=same), got, want)
 
 
+@pytest.mark.tensors
 @claim(ANY, 10)
 def test_gradients_accumulate_over_steps(target, problem):
     """Each backward pass adds its gradient, with a retained graph and with a new one."""
@@ -134,6 +137,7 @@ def test_gradients_accumulate_over_steps(target, problem):
     assert_within(identity_tolerance(problem, 6), got, want)
 
 
+@pytest.mark.tensors
 @claim(PLAIN.filter(lambda p: p.batch).map(lambda p: p.but(mask=True)), 10)
 def test_chain_rule_through_a_module(target, problem):
     """Offsets and masks are predicted by a convolution of the same input, as in a network."""

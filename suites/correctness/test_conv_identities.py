@@ -83,6 +83,7 @@ def _reads(problem, axis, place):
     return outs * problem.stride[axis] + start
 
 
+@pytest.mark.tensors
 @pytest.mark.parametrize(
     ("operand", "layout"), layouts_of(input=4, offset=4, weight=4, bias=1, mask=4)
 )
@@ -97,6 +98,7 @@ def _one_column(problem):
     return problem.but(width=1, kernel=(problem.kernel[0], 1), stride=(1, reach + 1))
 
 
+@pytest.mark.tensors
 @pytest.mark.parametrize("layout", ["crop", "channels_last_crop"])
 @pytest.mark.parametrize("operand", ["input", "offset", "mask"])
 @claim(lambda operand, layout: MOVED.map(having(operand)).map(_one_column), 5)

@@ -39,6 +39,7 @@ def test_every_run_gives_the_same_bits(target, problem, dtype):
         assert_same_bits(target.run(problem), first)
 
 
+@pytest.mark.threads
 @pytest.mark.cpu_only
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
@@ -56,6 +57,7 @@ def test_threads_change_no_bit(target, problem, threads, dtype):
     assert_same_bits(together, alone)
 
 
+@pytest.mark.threads
 @pytest.mark.cpu_only
 @claim(ANY, 30)
 def test_threads_change_no_bit_of_any_problem(target, problem):
@@ -81,6 +83,7 @@ def _garbage_in_new_memory(device):
         torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.tensors
 @claim(ANY, 60)
 def test_garbage_in_new_memory_is_never_read(target, problem):
     want = target.run(problem)
@@ -89,6 +92,7 @@ def test_garbage_in_new_memory_is_never_read(target, problem):
     assert_agrees(target, problem, got, want)
 
 
+@pytest.mark.tensors
 @claim(ANY, 40)
 def test_operands_are_left_as_they_were(target, problem):
     """Also the memory between their elements; and no result shares memory with an operand."""

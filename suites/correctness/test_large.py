@@ -19,6 +19,7 @@ ANY = [
 ]
 
 
+@pytest.mark.tensors
 @pytest.mark.parametrize("last", large_tensors.EDGES, ids=["2^31-1", "2^31", "2^31+1", "beyond"])
 @pytest.mark.parametrize("problem", ANY, ids=lambda p: p.op)
 def test_operand_may_spread_over_2_31_elements(target, problem, last):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Writes data files that show a failed claim about a convolution without this project.
 
-`reports/verdicts/run.py` needs only torch, the library and such a file. The file has the operands
+`reports/verdicts/run.py` needs only torch, the library and such a file; `run_framework.py` does the
+same for a framework of another environment with NumPy in place of torch. The file has the operands
 and how much of each result may be lost to rounding, or the sizes and the seed of a problem. What it
 says was seen is what the runner printed when the file was written.
 """
@@ -25,7 +26,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from suites.backends.registry import Target
+from suites.backends.frameworks.backend import Framework
+from suites.backends.frameworks.environments import FRAMEWORKS, outside_environment
+from suites.backends.registry import Backend, Target
 from suites.claims.isolation import run_isolated
 from suites.claims.recorder import Case, Evaluation
 from suites.problems.evaluate import Results, evaluate
@@ -37,6 +40,7 @@ from suites.tolerance.expectation import Expectation
 from suites.tolerance.tolerance import identity_tolerance
 
 RUNNER = REPORTS / "verdicts" / "run.py"
+FRAMEWORK_RUNNER = REPORTS / "verdicts" / "run_framework.py"
 _MOST_NUMBERS = 50_000  # in a data file
 _TIMEOUT_S = 120  # of the runner
 _CHECKS = {  # the runner's checks of claims on how an operator runs, whose operands it generates
@@ -152,13 +156,14 @@ def write_failures(
     paths: dict[str, Path | None] = {}
     for key, case in cases.items():
         paths[key] = _write_failure(case, targets[case.target], folder, set(paths.values()))
+    backends = [targets[case.target].backend for case in cases.values()]
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return dict(zip(paths, pool.map(_if_it_shows, paths.values()), strict=True))
+        return dict(zip(paths, pool.map(_if_it_shows, paths.values(), backends), strict=True))
 
 
 def _write_failure(case: Case, target: Target, folder: Path, taken: Container) -> Path | None:
     """Write what should show a failed claim, if anything can, by a name that is not taken."""
-    if not isinstance(case.failing, ConvProblem) or not hasattr(target.backend, "called_as"):
+    if not isinstance(case.failing, ConvProblem) or _library(target.backend) is None:
         return None
     data = _data(case, target)
     if data is None:
@@ -201,7 +206,8 @@ def _header(case: Case, target: Target, problem: ConvProblem, check: str) -> dic
     return {
         "claim": case.claim,
         "variant": case.variant,
-        "library": target.backend.called_as,
+        "library": _library(target.backend),
+        **({"needs": target.backend.needs} if isinstance(target.backend, Framework) else {}),
         "version": case.version,
         "device": target.device,
         "seen": "",
@@ -211,12 +217,22 @@ def _header(case: Case, target: Target, problem: ConvProblem, check: str) -> dic
     }
 
 
-def _if_it_shows(path: Path | None) -> Path | None:
+def _library(backend: Backend) -> str | None:
+    """What a runner calls, if a runner can call it."""
+    if isinstance(backend, Framework):
+        return f"adapters.{backend.name}"
+    return getattr(backend, "called_as", None)
+
+
+def _if_it_shows(path: Path | None, backend: Backend) -> Path | None:
     """A data file, with what it was seen to show; or None, and it is gone, if it shows nothing."""
     if path is None:
         return None
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, str(RUNNER), str(path)]
+    if isinstance(backend, Framework):  # nothing of this process's environment helps it
+        env = outside_environment()
+        command = [str(FRAMEWORKS[backend.name].executable), str(FRAMEWORK_RUNNER), str(path)]
     try:
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired:

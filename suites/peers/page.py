@@ -25,6 +25,7 @@ import pandas as pd
 
 from suites.claims.tables import verdict_table
 from suites.peers.failures import slug
+from suites.peers.notes import ABSENT, FAULTS, RENAMED
 from suites.reporting.folders import REPORTS, gpu_slug
 from suites.reporting.provenance import PROVENANCE
 from suites.reporting.tables import markdown_table
@@ -40,23 +41,45 @@ The table lists the claims of the correctness suite and their verdicts for each 
 no meaning or was not judged in that run. A claim with several variants (by dtype, for example)
 fails if one of them does. Claims that no implementation here supports are left out.
 
+Frameworks other than PyTorch are called with copied arrays, so claims about memory layouts and
+autograd are unsupported there; so is what has no gradients, dtype or argument. mmcv is judged on
+contiguous operands, except in claims on layouts.
+
+{table}
+
+## Conventions
+
+For whoever moves weights or writes an exporter: what each implementation does where they differ,
+found by calls on a few pixels (`suites/peers/conventions.py`). The definition pads with zeros, so
+half a pixel outside of an image of ones it has 0.5. A slope at a kink, where the coordinate is
+whole, is a convention: left, right or between.
+
+{conventions}
+
+## Worth reporting
+
+{upstream}
+
+## Failures
+
 Each failure has a data file. To see it, install torch and the library, copy
 [`run.py`](verdicts/run.py) and the data file, and run:
 
     python run.py NAME.json
 
-It prints what is wrong and ends with exit code 0 if the failure shows. It needs nothing else of
-this project.
+For a framework other than PyTorch, install it and NumPy, copy
+[`run_framework.py`](verdicts/run_framework.py), the data file and the folder
+`suites/backends/frameworks/adapters`, and run `python run_framework.py NAME.json`.
 
-Where the suite saw a failure that no data file reproduces, the verdict is `not shown`, and nothing
-is claimed. There are no data files for RoI pooling or for inputs too large to embed. mmcv is judged
-on contiguous operands, except in claims on layouts.
-
-{table}
-
-## Failures
+Both print what is wrong and end with exit code 0 if the failure shows. They need nothing else of
+this project. Where the suite saw a failure that no data file reproduces, the verdict is
+`not shown`, and nothing is claimed. There are no data files for inputs too large to embed.
 
 {failures}
+
+## Not judged
+
+{absent}
 
 ## Runs
 
@@ -76,6 +99,11 @@ def merge(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([old[~old["implementation"].isin(new["implementation"])], new])
 
 
+def read_csv(path: Path) -> pd.DataFrame:
+    """A table of words; empty if there is no such file."""
+    return pd.read_csv(path, keep_default_na=False, dtype=str) if path.is_file() else pd.DataFrame()
+
+
 def read(folder: Path) -> pd.DataFrame:
     """The rows of one report, with a name of the implementation that says where it ran.
 
@@ -85,6 +113,7 @@ def read(folder: Path) -> pd.DataFrame:
 
     def name(row: pd.Series) -> str:
         backend, _, device = row["target"].rpartition("-")
+        backend = backend.partition(".")[0]  # tvdcn.ops:deform_conv2d is of tvdcn
         version = re.sub(
             r"\+(cpu|cu\d+)$", "", row["version"]
         )  # of one release, whatever it was built for
@@ -101,8 +130,9 @@ def read(folder: Path) -> pd.DataFrame:
     )
 
 
-def text(rows: pd.DataFrame, folder: Path) -> str:
-    """The page, from its rows and the folder of data files."""
+def text(rows: pd.DataFrame, answers: pd.DataFrame, folder: Path) -> str:
+    """The page, from its rows, the answers on conventions and the folder of data files."""
+    rows = rows.assign(claim=rows["claim"].replace(RENAMED))
     shown = (rows["verdict"] != "failed") | (rows["script"] != "")
     rows = rows.assign(verdict=rows["verdict"].where(shown, "not shown"))
     table = verdict_table(rows.assign(target=rows["implementation"]))
@@ -117,27 +147,67 @@ def text(rows: pd.DataFrame, folder: Path) -> str:
     return _TEXT.format(
         totals=markdown_table(totals),
         table=markdown_table(table),
-        failures=markdown_table(_failures(failed, folder)) if len(failed) else "None.",
+        conventions=_conventions(answers),
+        upstream=_upstream(failed, folder),
+        failures=_failures(failed, folder),
+        absent=markdown_table(pd.DataFrame(ABSENT.items(), columns=["implementation", "why"])),
         origins=markdown_table(origins.reset_index()),
         newest=markdown_table(newest.rename("value").reset_index()),
     )
 
 
-def _failures(failed: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """A row for each failure, with what its data file was seen to show and where."""
-    names = [data_file(name) for name in failed["script"]]
-    data = [json.loads((folder / name).read_text()) for name in names]
-    return pd.DataFrame(
-        {
-            "implementation": failed["implementation"],
-            "claim": failed["claim"],
-            "variant": failed["variant"],
-            "seen": [d["seen"] + (_THREADS if d["check"] == "threads" else "") for d in data],
-            "seen on": [d["seen_on"] for d in data],
-            "data file": [f"[data](verdicts/{name})" for name in names],
-            "smallest failing problem found": failed["failing"],
-        }
-    )
+def _failures(failed: pd.DataFrame, folder: Path) -> str:
+    """Tables of the failures of each implementation: what its data files were seen to show."""
+    blocks = []
+    for implementation, own in failed.groupby("implementation", sort=False):
+        data = [_data(name, folder) for name in own["script"]]
+        table = pd.DataFrame(
+            {
+                "claim": own["claim"],
+                "variant": own["variant"],
+                "seen": [d["seen"] + (_THREADS if d["check"] == "threads" else "") for d in data],
+                "seen on": [d["seen_on"] for d in data],
+                "data file": [_link(name) for name in own["script"]],
+            }
+        )
+        blocks.append(f"### {implementation}\n\n{markdown_table(table)}")
+    return "\n\n".join(blocks) or "None."
+
+
+def _data(name: str, folder: Path) -> dict:
+    return json.loads((folder / data_file(name)).read_text())
+
+
+def _link(name: str) -> str:
+    return f"[data](verdicts/{data_file(name)})"
+
+
+def _conventions(answers: pd.DataFrame) -> str:
+    """A row for each implementation, a column for each question."""
+    if answers.empty:
+        return "Not asked."
+    table = answers.pivot(index="implementation", columns="question", values="answer").fillna("")
+    order = list(dict.fromkeys(answers["question"]))
+    names = list(dict.fromkeys(answers["implementation"]))
+    return markdown_table(table.loc[names, order].reset_index())
+
+
+def _upstream(failed: pd.DataFrame, folder: Path) -> str:
+    """A paragraph on each fault worth reporting whose failure was seen, with its smallest case."""
+    blocks = []
+    for fault in FAULTS:
+        own = failed[
+            failed["implementation"].str.startswith(fault.implementation)
+            & (failed["claim"] == fault.claim)
+            & failed["variant"].str.startswith(fault.variant)
+        ]
+        for _, row in own.head(1).iterrows():
+            seen = _data(row["script"], folder)["seen"]
+            blocks.append(
+                f"**{row['implementation']}: {fault.title}.** {fault.text} Seen: {seen}. "
+                f"Smallest case: {_link(row['script'])}."
+            )
+    return "\n\n".join(blocks) or "Nothing."
 
 
 def data_file(name: str) -> str:
@@ -160,12 +230,15 @@ def _total(implementation: str, verdicts: pd.Series) -> dict[str, object]:
 def write(folders: Sequence[Path], into: Path = REPORTS) -> Path:
     """Add reports, if any, to the page of verdicts, and render it; returns its path."""
     kept, data = into / "verdicts.csv", into / "verdicts"
-    rows = pd.DataFrame()
-    if kept.is_file():
-        rows = pd.read_csv(kept, keep_default_na=False, dtype=str)
+    rows, answers = read_csv(kept), read_csv(into / "conventions.csv")
     data.mkdir(parents=True, exist_ok=True)
     parts = [read(folder) for folder in folders]
     for folder, part in zip(folders, parts, strict=True):
+        asked = read_csv(folder / "conventions.csv")
+        if not asked.empty:
+            asked = asked.assign(implementation=part["implementation"].iloc[0])
+            answers = merge(answers, asked)
+            answers.to_csv(into / "conventions.csv", index=False)
         for made, name in zip(part.pop("made"), part["script"], strict=True):
             if made:
                 shutil.copy(folder / "failures" / made, data / name)
@@ -176,7 +249,7 @@ def write(folders: Sequence[Path], into: Path = REPORTS) -> Path:
         if file.name not in set(map(data_file, rows["script"])):
             file.unlink()
     page = into / "verdicts.md"
-    page.write_text(text(rows, data))
+    page.write_text(text(rows, answers, data))
     return page
 
 

@@ -44,6 +44,7 @@ ALLOWED = {
         "tests/engine/",
         "tests/models/",
     ),
+    "strange": ("suites/peers/notes.py",),  # a claim's name in earlier reports
 }
 # Reports are renewed by the suites, not by hand.
 GENERATED = ("reports/", "dcnv2/pretrained/")

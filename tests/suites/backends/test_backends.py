@@ -52,6 +52,12 @@ def as_v1(input, offset, weight, stride, padding, dilation, groups, deform_group
     return reference.deform_conv2d(input, offset, weight, None, stride, padding, dilation, None)
 
 
+def as_tvdcn(input, weight, offset, mask, bias, stride, padding, dilation, groups):
+    """The weight comes second."""
+    assert input.shape[1] == groups * weight.shape[1]
+    return reference.deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
+
+
 def as_nobody(input, weight, offset, mask, stride, padding, dilation):
     """An order that no convention has."""
 
@@ -66,7 +72,7 @@ def raising(input, offset, weight, bias, stride, padding, dilation, mask):
     raise RuntimeError("not that offset")
 
 
-@pytest.mark.parametrize("name", ["as_torchvision", "as_mmcv", "as_charlesshang"])
+@pytest.mark.parametrize("name", ["as_torchvision", "as_mmcv", "as_charlesshang", "as_tvdcn"])
 @pytest.mark.parametrize("given", [{}, {"bias": False}, {"mask": False}])
 def test_conventions_reach_the_same_operands(name, given):
     problem = ConvProblem(groups=1, **given)
@@ -83,6 +89,7 @@ def test_argument_names_decide_the_convention():
     assert convention_of(as_mmcv) == "mmcv"
     assert convention_of(as_charlesshang) == "charlesshang"
     assert convention_of(as_v1) == "v1"
+    assert convention_of(as_tvdcn) == "tvdcn"
     assert convention_of(max) == "torchvision"
     with pytest.raises(ValueError, match="input, weight, offset, mask"):
         convention_of(as_nobody)
@@ -187,8 +194,8 @@ def test_unknown_backends_are_errors_that_name_the_known_ones():
 def test_unsupported_problems_have_reasons():
     torchvision, mmcv = peers.Torchvision(), peers.Mmcv()
     half = ConvProblem(dtype="float16")
-    assert torchvision.supports(half, "cpu") == "no float16 on the CPU"
-    assert torchvision.supports(half, "cuda") is None
+    assert torchvision.supports(half, "cpu") is None
+    assert torchvision.supports(half.but(dtype="bfloat16"), "cpu") == "no bfloat16"
     assert torchvision.supports(half.but(dtypes=(("mask", "float32"),)), "cuda")
     assert torchvision.supports(RoIProblem(), "cpu") == "no deform_roi_pool"
     assert mmcv.supports(ConvProblem(dtype="float16"), "cpu") is None

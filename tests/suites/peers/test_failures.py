@@ -216,7 +216,7 @@ def test_data_file_of_what_is_not_here_shows_nothing(tmp_path, forked, entries, 
 
 
 def test_data_files_have_names_of_their_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(failures, "_if_it_shows", lambda path: path)  # in a process each
+    monkeypatch.setattr(failures, "_if_it_shows", lambda path, backend: path)  # in a process each
     variants = ("10000.0", "-10000.0", "2^31-1", "2^31+1")
     cases = {v: _case(variant=v, evaluations=[Evaluation()]) for v in variants}
     paths = write_failures(cases, {"faulty-cpu": _target()}, tmp_path)

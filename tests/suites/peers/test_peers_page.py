@@ -3,14 +3,18 @@
 
 import json
 import re
+import subprocess
 import sys
+from importlib import metadata
 
 import pandas as pd
 import pytest
 import torch
 
+from suites.backends.frameworks.environments import FRAMEWORKS, outside_environment
 from suites.peers import page
-from suites.peers.failures import RUNNER
+from suites.peers.failures import FRAMEWORK_RUNNER, RUNNER
+from suites.peers.notes import FAULTS, Fault
 from suites.reporting.folders import REPORTS
 from suites.reporting.provenance import PROVENANCE
 
@@ -72,19 +76,82 @@ def test_page_is_rendered_anew_from_its_rows_and_data_files(tmp_path):
     assert (tmp_path / "verdicts.csv").read_text() == rows
 
 
+def test_answers_on_conventions_stand_side_by_side(tmp_path):
+    for name, slope in (("a", "left"), ("b", "right")):
+        folder = _report(tmp_path / name, f"lib{name}-cpu", "none", "passed")
+        rows = [{"question": "slope", "answer": slope}, {"question": "empty batch", "answer": "ok"}]
+        pd.DataFrame(rows).to_csv(folder / "conventions.csv", index=False)
+        text = page.write([folder], tmp_path).read_text()
+    assert re.search(r"\| implementation +\| slope +\| empty batch +\|", text)
+    assert re.search(r"\| liba 1.2 CPU +\| left +\| ok +\|", text)
+    assert re.search(r"\| libb 1.2 CPU +\| right +\| ok +\|", text)
+
+
+def test_a_fault_is_reported_only_while_its_failure_is_there(tmp_path, monkeypatch):
+    fault = Fault("torchvision", "holds water", "", "It leaks", "A hole.")
+    monkeypatch.setattr(page, "FAULTS", (fault,))
+    failing = _report(tmp_path / "a", "torchvision-cpu", "none", "failed")
+    text = page.write([failing], tmp_path).read_text()
+    link = "[data](verdicts/torchvision_1_2_cpu_holds_water.json)"
+    assert f"CPU: It leaks.** A hole. Seen: a leak. Smallest case: {link}." in text
+    right = _report(tmp_path / "b", "torchvision-cpu", "none", "passed")
+    assert "It leaks" not in page.write([right], tmp_path).read_text()
+
+
+def test_a_claim_of_earlier_reports_has_its_present_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "RENAMED", {"holds water": "keeps water"})
+    text = page.write([_report(tmp_path / "a", "x-cpu", "none", "passed")], tmp_path).read_text()
+    assert "| keeps water |" in text
+    assert "holds water" not in text
+
+
+def test_the_library_of_a_function_is_its_package(tmp_path):
+    folder = _report(tmp_path / "a", "tvdcn.ops:deform_conv2d-cpu", "none", "passed")
+    assert list(page.read(folder)["implementation"]) == ["tvdcn 1.2 CPU"]
+
+
+def test_every_fault_is_in_the_reports():
+    rows = pd.read_csv(REPORTS / "verdicts.csv", keep_default_na=False, dtype=str)
+    text = (REPORTS / "verdicts.md").read_text()
+    assert len(rows)
+    assert [fault.title for fault in FAULTS if fault.title not in text] == []
+
+
 def test_page_is_current():
     data = REPORTS / "verdicts"
     rows = pd.read_csv(REPORTS / "verdicts.csv", keep_default_na=False, dtype=str)
-    assert (REPORTS / "verdicts.md").read_text() == page.text(rows, data)
+    answers = page.read_csv(REPORTS / "conventions.csv")
+    assert (REPORTS / "verdicts.md").read_text() == page.text(rows, answers, data)
     named = {page.data_file(name) for name in rows["script"]} - {""}
     assert named == {path.name for path in DATA}
+
+
+def _runner(case):
+    """The Python that has the library of a data file, if there is one, and the runner."""
+    if "needs" in case:
+        environment = FRAMEWORKS[case["library"].partition(".")[2]]
+        return environment.executable if environment.built else None, FRAMEWORK_RUNNER
+    package = case["library"].partition(".")[0]
+    try:
+        here = metadata.version(package)
+    except metadata.PackageNotFoundError:
+        here = ""
+    release = case["version"].partition("+")[0]
+    return sys.executable if here.partition("+")[0] == release else None, RUNNER
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("data", DATA, ids=lambda path: path.stem)
 def test_reported_failure_is_still_there(data, forked):
-    pytest.importorskip(data.name.partition("_")[0])
-    if json.loads(data.read_text())["device"] == "cuda" and not torch.cuda.is_available():
+    case = json.loads(data.read_text())
+    if case["device"] == "cuda" and not torch.cuda.is_available():
         pytest.skip("shown on a GPU")
-    done = forked([sys.executable, RUNNER, data])
+    python, runner = _runner(case)
+    if python is None:
+        pytest.skip(f"{case['library']} {case['version']} is not installed")
+    if runner == FRAMEWORK_RUNNER:
+        words = {"env": outside_environment(), "capture_output": True, "text": True}
+        done = subprocess.run([python, runner, data], **words)
+    else:
+        done = forked([python, runner, data])
     assert done.returncode == 0, done.stdout + done.stderr

@@ -160,44 +160,47 @@ def _dense_planes(masks: Tensor, first: int, objects: int) -> list[Planes]:
 
 def _run_planes(runs: Sequence[tuple[int, RunLengthMasks]], objects: int) -> list[Planes]:
     """Planes of windows, in groups of similar size; of masks and the number of their first."""
+    every = RunLengthMasks.concatenate([masks.to("cpu") for _, masks in runs], (0, 0))
     number = torch.cat([torch.arange(len(masks)) + first for first, masks in runs])
-    windows = torch.cat([masks.windows().cpu() for _, masks in runs])
-    counts = torch.cat([masks.first.diff().cpu() for _, masks in runs])
+    limits = torch.tensor([masks.size for _, masks in runs for _ in range(len(masks))])
+    windows = every.windows()
+    groups = _groups(windows)
+    if not groups:
+        return []
+    # From here on in the order of the groups.
+    order = torch.cat(groups)
+    counts = every.first.diff()[order]
     owner = repeated(counts)
-    limit = torch.tensor([[*masks.size] for _, masks in runs]).repeat_interleave(
-        torch.tensor([len(masks) for _, masks in runs]), dim=0
-    )[owner]
-    column, top, bottom = torch.cat([masks.runs.cpu() for _, masks in runs]).long().unbind(1)
+    column, top, bottom = every.runs[ranges(every.first[order], counts)].long().unbind(1)
+    corner, (height, width) = windows[order, :2] - 1, limits.reshape(-1, 2)[order].unbind(1)
     # A window has a border of zeros one pixel wide. But beyond the right and the lower end of the
     # image it repeats the last pixels, as RoIAlign does.
-    copies = 1 + (column == limit[:, 1] - 1).long()
+    copies = 1 + (column == width[owner] - 1).long()
     run = repeated(copies)
     column, top, owner = ranges(column, copies), top[run], owner[run]
-    bottom = bottom[run] + (bottom[run] == limit[run, 0]).long()
-    corner = windows[:, :2] - 1
+    bottom = bottom[run]
+    bottom = bottom + (bottom == height[owner]).long()
     column, top, bottom = (
         column - corner[owner, 0],
         top - corner[owner, 1],
         bottom - corner[owner, 1],
     )
+    step = torch.ones(2, len(owner), dtype=torch.int8)
+    step[1] = -1
     planes: list[Planes] = []
-    for group in _groups(windows):
-        width, height = (windows[group, 2:] - windows[group, :2] + 2).amax(dim=0).tolist()
-        slot = torch.full((len(windows),), -1)
-        slot[group] = torch.arange(len(group))
-        here = slot[owner] >= 0
-        begin = (slot[owner[here]] * width + column[here]) * (height + 1)
-        plane, first = torch.full((objects,), -1), torch.zeros(objects, 2)
-        plane[number[group]] = slot[group]
-        first[number[group]] = corner[group].float()
-        step = torch.ones(len(begin), dtype=torch.int8)
-        planes.append(
-            RunPlanes(
-                *(plane, first, (len(group), width, height + 1)),
-                position=torch.cat([begin + top[here], begin + bottom[here]]),
-                step=torch.cat([step, -step]),
-            )
-        )
+    first = 0  # of the group's objects
+    for group in groups:
+        last = first + len(group)
+        sides = (windows[group, 2:] - windows[group, :2] + 2).amax(dim=0)
+        shape = (len(group), int(sides[0]), int(sides[1]) + 1)
+        low, high = torch.searchsorted(owner, torch.tensor([first, last])).tolist()
+        begin = ((owner[low:high] - first) * shape[1] + column[low:high]) * shape[2]
+        plane, place = torch.full((objects,), -1), torch.zeros(objects, 2)
+        plane[number[group]] = torch.arange(len(group))
+        place[number[group]] = corner[first:last].float()
+        position = torch.cat([begin + top[low:high], begin + bottom[low:high]])
+        planes.append(RunPlanes(plane, place, shape, position, step[:, low:high].flatten()))
+        first = last
     return planes
 
 

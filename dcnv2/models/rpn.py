@@ -110,17 +110,18 @@ class ProposalNetwork(nn.Module):
             limits: [N, 2], width and height of each image.
         """
         before, after = self.limits
-        boxes, scores, levels = [], [], []
+        scores, chosen, places, levels = [], [], [], []
         first = 0
         for level, (logit, delta) in enumerate(zip(logits, deltas, strict=True)):
             count = logit.shape[1]
             score, best = logit[..., 0].topk(min(before, count), dim=1)
-            boxes.append(box_ops.decode(box_ops.take(delta, best), anchors[best + first], CODER))
             scores.append(score)
+            chosen.append(box_ops.take(delta, best))
+            places.append(best + first)
             levels.append(torch.full_like(best, level))
             first += count
-        box = box_ops.clip(torch.cat(boxes, dim=1), limits)
-        score = torch.cat(scores, dim=1).sigmoid()
+        box = box_ops.decode(torch.cat(chosen, dim=1), anchors[torch.cat(places, dim=1)], CODER)
+        box, score = box_ops.clip(box, limits), torch.cat(scores, dim=1).sigmoid()
         present = ~box_ops.smaller_than(box, LEAST_SIDE) & (score >= 0)  # a NaN is not
         masked = score.where(present, -torch.inf)
         index, kept = suppress(box, masked, torch.cat(levels, dim=1), self.config.nms, after)

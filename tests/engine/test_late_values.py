@@ -181,3 +181,21 @@ def test_a_resumed_run_is_the_uninterrupted_one(late, shapes, tmp_path):
     Trainer(first.config, resume=True).run()
     saved, wanted = weights_of(first.config), weights_of(whole.config)
     assert all(torch.equal(saved[name], value) for name, value in wanted.items())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_an_update_asks_a_gpu_nothing(shapes, tmp_path, optimizer):
+    changes = {"optim": {"name": optimizer, "clip_norm": 10.0}, "device": "cuda"}
+    trainer = Trainer(toy_config(shapes, tmp_path, **changes, train={"precision": "bfloat16"}))
+    batches = iter(train_batches(trainer.train_set, trainer.config, 0, trainer.comm))
+    assert trainer.train_step.late
+    for step in range(4):
+        torch.cuda.set_sync_debug_mode("error" if step > 1 else "default")
+        try:
+            values = trainer.train_step.update(*next(batches))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    trainer.train_step.settle()
+    assert values["loss"] > 0

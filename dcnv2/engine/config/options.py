@@ -124,7 +124,8 @@ class TrainConfig:
         init: initial weights, loaded where name and shape match: a run folder, the name of a model
             of the package, a `.safetensors` file, a detector or ImageNet body of detectron2 or
             mmdetection, or an old `.pth` in maskrcnn-benchmark's format.
-        precision: of the forward pass under autocast; `float16` scales the loss.
+        precision: of the forward pass under autocast; `float16` scales the loss. It is slower than
+            `bfloat16`: the host waits for the GPU in every update, as it does for `ema_decay`.
         channels_last: memory layout of weights and images.
         compile: backend of torch.compile for backbone and heads, such as `inductor`, or None.
         ema_decay: decay of a moving average of the weights, which is then evaluated and exported;

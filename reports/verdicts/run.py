@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Show that another library's deformable convolution fails a claim, with torch and that library.
+"""Show that another library's deformable operator fails a claim, with torch and that library.
 
     python reports/verdicts/run.py reports/verdicts/NAME.json
 
-A data file has one failure: the library's function, the problem, and operands as numbers or a seed.
+A data file has one failure: the library's function, the problem, and operands as numbers or a seed;
+of a pooling, whose definition is not here, also the right results.
 Exit code 0: the failure shows. 1: it does not. 2: it cannot be judged here (no such library or
 device, or too little memory).
 """
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import torch
 
+FIXED = ("rois", "grad_output")  # have no gradient
 NOT_JUDGED = 77  # exit code of the forked process
 ENOUGH_MEMORY = 40 * 2**30  # of a GPU, for an input of more than 2^31 elements
 
@@ -91,21 +93,37 @@ def call(function, convention, input, offset, weight, bias, mask, stride, paddin
     raise ValueError(f"unknown calling convention {convention}")
 
 
+POOLS = {  # orders of arguments after input, rois and offset
+    "roi_pool": ("output_size", "spatial_scale", "sampling_ratio", "gamma"),
+    "psroi_pool": (
+        "output_size", "spatial_scale", "group_size", "part_size", "sample_per_part", "trans_std",
+    ),
+}  # fmt: skip
+
+
 def library(case):
     """The library's function, named as "module:function@convention", in our order of arguments."""
     place, _, convention = case["library"].partition("@")
     module, _, name = place.partition(":")
     function = attrgetter(name)(importlib.import_module(module))
-    return lambda *operands: call(function, convention, *operands)
+    if convention not in POOLS:
+        return lambda *operands: call(function, convention, *operands)
+    options = dict(case["options"])
+    options["part_size"] = options.get("part_size") or options["output_size"]
+    rest = [options[name] for name in POOLS[convention]]
+    return lambda input, rois, offset, mask: function(input, rois, offset, *rest)
 
 
 def results(function, operands, problem):
     """The output and the gradients of all operands that are there, by name."""
-    window = [problem[name] for name in ("stride", "padding", "dilation")]
-    leaves = {n: t for n, t in operands.items() if t is not None and n != "grad_output"}
+    leaves = {n: t for n, t in operands.items() if t is not None and n not in FIXED}
     leaves = {n: t.detach().requires_grad_() for n, t in leaves.items()}
-    named = [leaves.get(n) for n in ("input", "offset", "weight", "bias", "mask")]
-    out = function(*named, *map(tuple, window))
+    if "rois" in operands:
+        out = function(leaves["input"], operands["rois"], leaves.get("offset"), leaves.get("mask"))
+    else:
+        window = [tuple(problem[name]) for name in ("stride", "padding", "dilation")]
+        named = [leaves.get(n) for n in ("input", "offset", "weight", "bias", "mask")]
+        out = function(*named, *window)
     grads = torch.autograd.grad(
         out, list(leaves.values()), operands["grad_output"], allow_unused=True
     )
@@ -190,6 +208,15 @@ def clustered_operands(problem, device):
 
 def equals_definition(case):
     """The library's results are those of the definition in float64, but for rounding."""
+    return _equals(case, lambda exact: results(definition, exact, case["problem"]))
+
+
+def equals_values(case):
+    """The library's results are those of the data file, but for rounding."""
+    return _equals(case, lambda exact: {n: tensor(d) for n, d in case["expected"].items()})
+
+
+def _equals(case, right):
     operands = {name: tensor(data) for name, data in case["operands"].items()}
     with tempfile.NamedTemporaryFile(suffix=".pt") as file:
         code = _in_forked_process(case, operands, file.name)
@@ -201,7 +228,7 @@ def equals_definition(case):
             return True
         got = torch.load(file.name)
     exact = {n: None if t is None else t.double() for n, t in operands.items()}
-    want = results(definition, exact, case["problem"])
+    want = right(exact)
     wrong = []
     for name, allowed in case["allowed"].items():
         if name not in got:
@@ -357,6 +384,7 @@ def _shows(wrong):
 
 CHECKS = {
     "definition": equals_definition,
+    "values": equals_values,
     "runs": same_bits_every_run,
     "threads": same_bits_on_threads,
     "stream": waits_on_its_stream,
@@ -375,7 +403,10 @@ def main():
     variant = f" [{case['variant']}]" if case["variant"] else ""
     print(f"{case['library']} on {case['device']}: {case['claim']}{variant}", file=sys.stderr)
     try:
-        if case["check"] != "definition":  # whose forked process has to be the first to use a GPU
+        if case["check"] not in (
+            "definition",
+            "values",
+        ):  # whose forked process has to be the first to use a GPU
             library(case)
             torch.empty(0, device=case["device"])
     except (ImportError, AssertionError, RuntimeError) as error:  # torch has several for no device

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from inspect import isclass, isfunction, signature
 from operator import attrgetter
 from types import ModuleType
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -23,7 +24,7 @@ class Torchvision:
     name = "torchvision"
     ours = False
     version = property(lambda self: importlib.import_module("torchvision").__version__)
-    called_as = "torchvision.ops:deform_conv2d@torchvision"
+    called_as: ClassVar = {"deform_conv2d": "torchvision.ops:deform_conv2d@torchvision"}
 
     def supports(self, problem: Problem, device: str) -> str | None:
         if problem.op != "deform_conv2d":
@@ -48,7 +49,10 @@ class Mmcv:
     name = "mmcv"
     ours = False
     version = property(lambda self: importlib.import_module("mmcv").__version__)
-    called_as = "mmcv.ops:modulated_deform_conv2d@mmcv"
+    called_as: ClassVar = {
+        "deform_conv2d": "mmcv.ops:modulated_deform_conv2d@mmcv",
+        "deform_roi_pool": "mmcv.ops:deform_roi_pool@roi_pool",
+    }
 
     def adapt(self, problem: Problem) -> Problem:
         """Make every operand contiguous."""
@@ -100,8 +104,7 @@ class User:
         self.convention = CONVENTIONS[convention]
         self.op = self.convention.op
         self.unsupported_args = self.convention.unsupported_args
-        if self.op == "deform_conv2d":
-            self.called_as = f"{place}@{convention}"
+        self.called_as = {self.op: f"{place}@{convention}"}
         package = sys.modules[place.partition(".")[0].partition(":")[0]]
         self.version = str(getattr(package, "__version__", ""))
         self._declared = getattr(module, "supports", None)

@@ -41,7 +41,7 @@ class Backend(Protocol):
     ours: bool  # whether claims about this library's own promises apply
     # Optional attributes:
     #   version           of its package
-    #   called_as         a convolution's "module:function@convention" for reports/verdicts/run.py
+    #   called_as         "module:function@convention" by operator, for reports/verdicts/run.py
     #   safe              never crashes (default: `ours`)
     #   in_place          never copies a whole image
     #   unsupported_args  which of mask, bias and groups it has no argument for

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Writes data files that show a failed claim about a convolution without this project.
+"""Writes data files that show a failed claim without this project.
 
 `reports/verdicts/run.py` needs only torch, the library and such a file; `run_framework.py` does the
 same for a framework of another environment with NumPy in place of torch. The file has the operands
-and how much of each result may be lost to rounding, or the sizes and the seed of a problem. What it
-says was seen is what the runner printed when the file was written.
+and how much of each result may be lost to rounding, or the sizes and the seed of a problem; of a
+pooling it also has the right results. What it says was seen is what the runner printed when the
+file was written.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from suites.claims.isolation import run_isolated
 from suites.claims.recorder import Case, Evaluation
 from suites.problems.evaluate import Results, evaluate
 from suites.problems.layouts import moved
-from suites.problems.problem import ConvProblem
+from suites.problems.problem import ConvProblem, Problem, RoIProblem
 from suites.reporting.folders import REPORTS
 from suites.reporting.provenance import provenance
 from suites.tolerance.expectation import Expectation
@@ -82,7 +83,7 @@ def find_failure(case: Case, target: Target) -> Failure | None:
     If the claim recorded no evaluation (its process died, or it ran its own), only a crash counts.
     """
     problem = case.failing
-    if not isinstance(problem, ConvProblem):
+    if problem is None:
         return None
     for evaluation in case.evaluations:
         failure = _check(target, problem, evaluation)
@@ -92,7 +93,10 @@ def find_failure(case: Case, target: Target) -> Failure | None:
     return failure if failure and failure.died else None
 
 
-def _check(target: Target, problem: ConvProblem, evaluation: Evaluation) -> Failure | None:
+def _check(target: Target, problem: Problem, evaluation: Evaluation) -> Failure | None:
+    is_pool = isinstance(problem, RoIProblem)
+    if is_pool and {"rois", "offset"} & evaluation.changed.keys():
+        return None  # which bins are compared is known of the problem's own
     own = {**problem.operands(), "grad_output": problem.grad_output()}
     changed = {n: _on(t, "cpu") for n, t in evaluation.changed.items()}
     if any(_other_size(t, own[n]) for n, t in changed.items()):
@@ -108,7 +112,8 @@ def _check(target: Target, problem: ConvProblem, evaluation: Evaluation) -> Fail
     allowed = {n: max(tolerance[n].maximum, rounded[n].maximum) for n in want if n in tolerance}
     if not getattr(target.backend, "gradients", True):
         allowed = {"output": allowed["output"]}
-    compared = {n: expectation.decided(n, offset=exact["offset"]) for n in allowed}
+    moved = {} if is_pool else {"offset": exact["offset"]}
+    compared = {name: expectation.decided(name, **moved) for name in allowed}
 
     def run() -> Results:
         there = {n: _on(t, target.device) for n, t in operands.items()}
@@ -163,7 +168,7 @@ def write_failures(
 
 def _write_failure(case: Case, target: Target, folder: Path, taken: Container) -> Path | None:
     """Write what should show a failed claim, if anything can, by a name that is not taken."""
-    if not isinstance(case.failing, ConvProblem) or _library(target.backend) is None:
+    if case.failing is None or _library(target.backend, case.failing.op) is None:
         return None
     data = _data(case, target)
     if data is None:
@@ -176,20 +181,42 @@ def _write_failure(case: Case, target: Target, folder: Path, taken: Container) -
 
 
 def _data(case: Case, target: Target) -> dict | None:
+    problem = case.failing
     if case.claim in _CHECKS:
-        return generated_case(case, target)
-    problem = case.failing  # whose input alone may be too large to evaluate once more
-    if problem.batch * problem.in_channels * problem.height * problem.width > _MOST_NUMBERS:
+        return generated_case(case, target) if isinstance(problem, ConvProblem) else None
+    if too_large(problem):
         return None
     failure = find_failure(case, target)
     if failure is None or _numbers(failure) > _MOST_NUMBERS:
         return None
     compared = {n: m for n, m in failure.compared.items() if n in failure.allowed and not m.all()}
+    pooled = {} if isinstance(problem, ConvProblem) else _pool_data(problem, failure)
     return {
-        **_header(case, target, case.failing, "definition"),
+        **_header(case, target, problem, "values" if pooled else "definition"),
+        **pooled,
         "allowed": failure.allowed,
         "compared": {name: as_data(kept) for name, kept in compared.items()},
         "operands": {name: as_data(operand) for name, operand in failure.operands.items()},
+    }
+
+
+def too_large(problem: Problem) -> bool:
+    """Whether the input alone may be too large to evaluate once more."""
+    pixels = problem.batch * problem.height * problem.width
+    if isinstance(problem, ConvProblem):
+        return pixels * problem.in_channels > _MOST_NUMBERS
+    return pixels * problem.channels * problem.group_size**2 > _MOST_NUMBERS
+
+
+def _pool_data(problem: RoIProblem, failure: Failure) -> dict:
+    """What the runner, which has no definition of poolings, needs of one."""
+    exact = {n: None if t is None else t.double() for n, t in failure.operands.items()}
+    grads = [name.removeprefix("grad_") for name in failure.allowed if name != "output"]
+    grad_output = exact.pop("grad_output")
+    want = evaluate(problem.reference, problem, exact, grad_output, grads)
+    return {
+        "options": problem.options(),
+        "expected": {name: as_data(want[name]) for name in failure.allowed},
     }
 
 
@@ -201,12 +228,12 @@ def generated_case(case: Case, target: Target) -> dict:
     return _header(case, target, problem, check)
 
 
-def _header(case: Case, target: Target, problem: ConvProblem, check: str) -> dict:
+def _header(case: Case, target: Target, problem: Problem, check: str) -> dict:
     origin = provenance()
     return {
         "claim": case.claim,
         "variant": case.variant,
-        "library": _library(target.backend),
+        "library": _library(target.backend, problem.op),
         **({"needs": target.backend.needs} if isinstance(target.backend, Framework) else {}),
         "version": case.version,
         "device": target.device,
@@ -217,11 +244,11 @@ def _header(case: Case, target: Target, problem: ConvProblem, check: str) -> dic
     }
 
 
-def _library(backend: Backend) -> str | None:
+def _library(backend: Backend, op: str) -> str | None:
     """What a runner calls, if a runner can call it."""
     if isinstance(backend, Framework):
         return f"adapters.{backend.name}"
-    return getattr(backend, "called_as", None)
+    return getattr(backend, "called_as", {}).get(op)
 
 
 def _if_it_shows(path: Path | None, backend: Backend) -> Path | None:

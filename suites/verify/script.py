@@ -17,7 +17,7 @@ from torch import Tensor
 from suites.backends.calling_conventions import CONVENTIONS
 from suites.backends.registry import Target
 from suites.claims.recorder import Case
-from suites.peers.failures import Failure, find_failure
+from suites.peers.failures import Failure, find_failure, too_large
 from suites.problems.evaluate import evaluate
 
 MARK = "# Written by dcnv2 verify."
@@ -86,13 +86,12 @@ sys.exit(int(wrong))
 def script(case: Case, target: Target) -> str | None:
     """The script of a failed claim, or None if no single call shows the failure.
 
-    That is so for claims that compare two calls, each of which is right within its tolerance, for
-    poolings, and for problems with too many numbers.
+    That is so for claims that compare two calls, each of which is right within its tolerance, and
+    for problems with too many numbers.
     """
-    problem, spec = case.failing, getattr(target.backend, "called_as", None)
-    if problem is None or spec is None or problem.op != "deform_conv2d":
-        return None
-    if problem.batch * problem.in_channels * problem.height * problem.width > _MOST_NUMBERS:
+    problem = case.failing
+    spec = getattr(target.backend, "called_as", {}).get(problem.op) if problem else None
+    if problem is None or spec is None or too_large(problem):
         return None
     failure = find_failure(case, target)
     numbers = sum(t.numel() for t in failure.operands.values() if t is not None) if failure else 0

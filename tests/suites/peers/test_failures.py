@@ -14,7 +14,7 @@ from suites.backends.registry import Target, get_backend
 from suites.claims.recorder import Case, Evaluation
 from suites.peers import failures
 from suites.peers.failures import RUNNER, as_json, find_failure, generated_case, write_failures
-from suites.problems.problem import ConvProblem
+from suites.problems.problem import ConvProblem, RoIProblem
 
 
 def right(input, offset, weight, bias, stride, padding, dilation, mask):
@@ -114,6 +114,38 @@ def test_data_file_keeps_the_layout_of_an_operand(tmp_path, forked, layout, dtyp
     problem = ConvProblem(dtype=dtype, height=3, width=4, layouts=(("input", layout),))
     case = _case("any", problem, evaluations=[Evaluation()])
     assert _written(case, _target(by_layout), tmp_path)  # kept only if it shows the failure
+
+
+def faulty_pool(input, rois, offset, output_size, spatial_scale, sampling_ratio, gamma):
+    """Twice the result."""
+    return 2 * right_pool(input, rois, offset, output_size, spatial_scale, sampling_ratio, gamma)
+
+
+def right_pool(input, rois, offset, output_size, spatial_scale, sampling_ratio, gamma):
+    """Ours."""
+    from dcnv2.ops import deform_roi_pool
+
+    options = (output_size, spatial_scale, sampling_ratio, gamma)
+    return deform_roi_pool(input, rois, offset, None, *options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_data_file_shows_the_failure_of_a_pooling(tmp_path, forked, dtype):
+    problem = RoIProblem(mask=False, dtype=dtype)
+    case = _case("pool equals the reference", problem, evaluations=[Evaluation()])
+    path = _written(case, _target(faulty_pool), tmp_path)
+    assert json.loads(path.read_text())["seen"].startswith("output: off by")
+    _change(path, library=f"{__name__}:right_pool@roi_pool")
+    done = forked([sys.executable, RUNNER, path])
+    assert (done.returncode, done.stdout) == (1, "nothing is off\n")
+
+
+def test_a_pooling_with_other_offsets_has_no_data_file():
+    problem = RoIProblem(mask=False)
+    evaluation = Evaluation({"offset": torch.zeros_like(problem.operands()["offset"])})
+    case = _case("zero offset is no offset", problem, evaluations=[evaluation])
+    assert find_failure(case, _target(faulty_pool)) is None
 
 
 def test_a_failure_that_does_not_show_leaves_no_data_file(tmp_path):

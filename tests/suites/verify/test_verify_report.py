@@ -13,7 +13,7 @@ from dcnv2.harness import UsageError
 from suites.backends.registry import get_backend
 from suites.claims.recorder import Case, Evaluation
 from suites.claims.session import CheckedTarget, Session
-from suites.problems.problem import ConvProblem
+from suites.problems.problem import ConvProblem, RoIProblem
 from suites.verify import bench_report, claims_run, report
 from suites.verify.command import as_module, prepare, write_skeleton
 from suites.verify.script import script
@@ -136,6 +136,22 @@ def test_a_script_shows_the_failure_and_nothing_where_there_is_none(
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(path))
     assert ended.value.code == 0
+
+
+@pytest.mark.parametrize("kind", ["roi", "psroi"])
+def test_a_script_shows_the_failure_of_a_pooling(tmp_path, kind):
+    failing = RoIProblem(kind=kind, bins=(2, 2), mask=False, rois=("inside",), height=5, width=6)
+    name = {"roi": "pool", "psroi": "psroi_pool"}[kind]
+    target = CheckedTarget(
+        get_backend(f"user_operators:swapped_{name}@{kind}_pool"), "cpu", Session()
+    )
+    text = script(_failed(failing=failing), target)
+    path = tmp_path / "failure.py"
+    for function, code in ((f"swapped_{name}", 1), (f"right_{name}", 0)):
+        path.write_text(text.replace(f"swapped_{name}", function))
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(path))
+        assert ended.value.code == code
 
 
 def test_a_right_operator_has_no_script():

@@ -79,3 +79,35 @@ def of_two(input, weight):
 
 class Layer(torch.nn.Module):
     """No function."""
+
+
+def right_pool(input, rois, offset, output_size, spatial_scale, sampling_ratio, gamma):
+    """The centred RoI pooling."""
+    options = (output_size, spatial_scale, sampling_ratio, gamma)
+    return reference.deform_roi_pool(input, rois, offset, None, *options)
+
+
+def swapped_pool(input, rois, offset, *options):
+    """Reads y before x."""
+    return right_pool(input, rois, None if offset is None else offset.flip(1), *options)
+
+
+def right_psroi_pool(
+    input,
+    rois,
+    offset,
+    output_size,
+    spatial_scale,
+    group_size,
+    part_size,
+    sample_per_part,
+    trans_std,
+):
+    """The position-sensitive RoI pooling."""
+    options = (output_size, spatial_scale, group_size, part_size, sample_per_part, trans_std)
+    return reference.deform_psroi_pool(input, rois, offset, None, *options)
+
+
+def swapped_psroi_pool(input, rois, offset, *options):
+    """Reads y before x."""
+    return right_psroi_pool(input, rois, None if offset is None else offset.flip(1), *options)

@@ -14,7 +14,10 @@ _DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 def add_harness_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Add both commands to the command line by its function for a command."""
-    where = "module:function, file.py:function, or torchvision, mmcv, dcnv2 or portable"
+    where = (
+        "module:function, file.py:function, or torchvision, mmcv, dcnv2, portable, or a framework "
+        "that has an environment, such as paddle"
+    )
     sub = add("verify", _verify, "Test a deformable convolution and write a report.")
     sub.add_argument("implementation", nargs="?", metavar="IMPLEMENTATION", help=where)
     sub.add_argument("--new", type=Path, metavar="FILE", help="write an adapter to complete")

@@ -58,17 +58,24 @@ class _Probe:
     def call(self, problem: ConvProblem, operands: dict, wanted: str) -> Tensor:
         """The output, or the gradient of the operand `wanted`; the output's gradient is ones."""
 
+        target = self.target  # all that a worker receives
+
         def run() -> Tensor:
             leaves = {n: t if t is None else t.clone() for n, t in operands.items()}
             if wanted != "output":
                 leaves[wanted].requires_grad_()
-            operator = self.target.backend.operator("deform_conv2d")
+            operator = target.backend.operator("deform_conv2d")
             output = operator(**leaves, **problem.options())
             if wanted == "output":
                 return output.detach()
             return torch.autograd.grad(output, leaves[wanted], torch.ones_like(output))[0]
 
         return self._worker.call(run) if self._worker else run()
+
+    def close(self) -> None:
+        """End the worker, if there is one."""
+        if self._worker:
+            self._worker.close()
 
     def inside(self, mask: bool = False, groups: int = 1, **changes) -> str:
         """Whether an output is right whose samples are all inside of the image."""
@@ -130,8 +137,12 @@ def _infinite(probe: _Probe) -> str:
 
 
 def _infinite_slope(probe: _Probe) -> str:
-    value = probe.at(1, float("-inf"), "offset")
-    return "NaN" if value != value else f"{value:g}"
+    """The derivatives by x of points infinitely far outside."""
+    inf = float("inf")
+    places = [(1, inf), (1, -inf), (inf, 1), (-inf, 1), (inf, inf), (-inf, -inf), (inf, -inf)]
+    slopes = [probe.at(y, x, "offset") for y, x in places]
+    wrong = sum(slope != slope for slope in slopes)
+    return f"NaN at {wrong} of {len(places)} points" if wrong else f"{max(map(abs, slopes)):g}"
 
 
 def _half(probe: _Probe) -> str:
@@ -191,6 +202,7 @@ def answers(name: str) -> pd.DataFrame:
         else:
             answer = _answer(ask, probe)
         rows.append({"question": question, "answer": answer})
+    probe.close()
     return pd.DataFrame(rows)
 
 

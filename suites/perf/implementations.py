@@ -108,8 +108,6 @@ def _portable_unsupported(layer: Layer, dtype: str, device: str) -> str | None:
 def _torchvision_unsupported(layer: Layer, dtype: str, device: str) -> str | None:
     if dtype == "bf16":
         return "torchvision has no bfloat16"
-    if dtype == "fp16" and not device.startswith("cuda"):
-        return "torchvision's CPU kernels have no float16"
     return _dcnv2_unsupported(layer, dtype, device)
 
 

@@ -39,7 +39,8 @@ def test_what_cannot_be_had_is_said(tmp_path, monkeypatch, capsys):
 class _Definition:
     """The reference as a backend, with changes to its output."""
 
-    ours = safe = True
+    ours = False
+    safe = True
     name = "definition"
 
     def supports(self, problem, device):
@@ -49,8 +50,15 @@ class _Definition:
         return reference.deform_conv2d
 
 
-def test_the_definition_answers_by_the_definition(monkeypatch):
-    monkeypatch.setattr(conventions, "get_backend", lambda name: _Definition())
+class _InWorker(_Definition):
+    """The same in a process of its own."""
+
+    safe = False
+
+
+@pytest.mark.parametrize("backend", [_Definition, pytest.param(_InWorker, marks=pytest.mark.slow)])
+def test_the_definition_answers_by_the_definition(monkeypatch, backend):
+    monkeypatch.setattr(conventions, "get_backend", lambda name: backend())
     got = dict(conventions.answers("definition").itertuples(index=False))
     assert got.keys() == conventions.QUESTIONS.keys()
     assert got.pop("coordinates in float16") in ("exact", "rounded to half")

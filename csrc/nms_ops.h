@@ -62,9 +62,10 @@ struct SortedScores {
   explicit SortedScores(const Tensor& unsorted) {
     using torch::stable::detail::from;
     using torch::stable::detail::to;
+    const bool stable = true, descending = true;
     const int64_t axis = 1;
-    std::array<StableIValue, 4> stack{from(unsorted), from(std::optional<bool>(true)), from(axis),
-                                      from(true)};
+    std::array<StableIValue, 4> stack{from(unsorted), from(std::optional<bool>(stable)), from(axis),
+                                      from(descending)};
     TORCH_ERROR_CODE_CHECK(
         torch_call_dispatcher("aten::sort", "stable", stack.data(), TORCH_ABI_VERSION));
     scores = to<Tensor>(stack[0]);

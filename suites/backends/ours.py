@@ -107,7 +107,7 @@ class Dcnv2Path(_Path, Dcnv2):
 
 
 class Emulated(_Path):
-    """The CUDA kernels emulated on the CPU: one path's convolution, and the poolings."""
+    """The CUDA kernels emulated on the CPU: one path's convolution, and all other operators."""
 
     ours = in_place = True
 

@@ -59,8 +59,8 @@ class Mmcv:
         return problem.but(layouts=())
 
     def supports(self, problem: Problem, device: str) -> str | None:
-        if problem.op == "deform_psroi_pool":
-            return "no deform_psroi_pool"
+        if problem.op in ("deform_psroi_pool", "batched_nms"):
+            return f"no {problem.op}"
         if problem.op == "deform_roi_pool" and problem.mask:
             return "no mask in deform_roi_pool"
         if problem.op == "deform_roi_pool" and device == "cpu":

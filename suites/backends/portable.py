@@ -111,6 +111,7 @@ _OPERATORS = {
     "deform_conv2d": _deform_conv2d,
     "deform_roi_pool": _deform_roi_pool,
     "deform_psroi_pool": _deform_psroi_pool,
+    "batched_nms": KERNELS["batched_nms"],
     "multiscale_roi_align": _multiscale_roi_align,
 }
 

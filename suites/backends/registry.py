@@ -5,7 +5,7 @@ A backend says which problems it supports, and has a function with our argument 
 operator:
 
     deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
-    deform_roi_pool, deform_psroi_pool, multiscale_roi_align: as in dcnv2.ops
+    deform_roi_pool, deform_psroi_pool, multiscale_roi_align, batched_nms: as in dcnv2.ops
 
 `get_backend` knows `dcnv2`; its CUDA kernels by path (`dcnv2-simt`, `dcnv2-mma`, `dcnv2-wgmma`);
 the same kernels without a GPU (`emulated-simt`, `emulated-mma`, `emulated-wgmma`); `portable`,
@@ -21,10 +21,9 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
 from suites.backends.frameworks.backend import Framework
 from suites.backends.frameworks.environments import FRAMEWORKS
@@ -52,7 +51,7 @@ class Backend(Protocol):
     def supports(self, problem: Problem, device: str) -> str | None:
         """None, or the reason why a problem is not supported."""
 
-    def operator(self, op: str) -> Callable[..., Tensor]:
+    def operator(self, op: str) -> Callable[..., Any]:
         """The function of an operator, `deform_conv2d` say, with our argument names."""
 
 

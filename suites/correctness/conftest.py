@@ -327,6 +327,7 @@ def _has_no_target(item) -> bool:
     problem = spec.params.get("problem")
     meant = [problem.op] if problem else [f"deform_{k}_pool" for k in ([kind] if kind else kinds)]
     meant = ["deform_conv2d"] if "conv" in item.path.stem else meant
+    meant = ["batched_nms"] if "suppression" in item.path.stem else meant
     return bool(meant) and target.backend.op not in meant
 
 

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from suites.claims.assertions import assert_agrees, assert_equals_reference, assert_same_bits
 from suites.claims.claim import claim, require_supported
 from suites.problems.evaluate import evaluate, run
+from suites.problems.nms import NmsProblem
 from suites.problems.problem import ConvProblem, RoIProblem
-from suites.problems.strategies import conv_problems, pool_problems
+from suites.problems.strategies import conv_problems, nms_problems, pool_problems
 from suites.problems.threads import limited_threads
 
-ANY = st.one_of(conv_problems(), pool_problems())
+ANY = st.one_of(conv_problems(), pool_problems(), nms_problems())
 BUSY = ConvProblem(  # thousands of samples in one cell, so the order of summation matters
     batch=3, in_channels=16, out_channels=16, height=23, width=29, kernel=(3, 3), groups=1,
     stride=(1, 1), padding=(1, 1), dilation=(1, 1), deform_groups=2, offsets="clustered", seed=5,
@@ -22,6 +23,7 @@ BUSY = ConvProblem(  # thousands of samples in one cell, so the order of summati
 DENSE = RoIProblem(
     batch=1, channels=5, height=8, width=6, bins=(7, 7), rois=("whole", "huge") * 20, seed=5
 )
+MANY = NmsProblem(batch=7, count=200, extent=24, max_out=150, scores="tied", seed=5)
 # A matrix product of this size is split among threads on any CPU; of smaller ones, on some.
 WIDE = ConvProblem(
     batch=1, in_channels=64, out_channels=64, height=32, width=32, kernel=(3, 3), groups=1,
@@ -44,8 +46,8 @@ def test_every_run_gives_the_same_bits(target, problem, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     "problem",
-    [BUSY, WIDE, DENSE, DENSE.but(kind="psroi")],
-    ids=["clustered conv", "wide conv", "roi pool", "psroi pool"],
+    [BUSY, WIDE, DENSE, DENSE.but(kind="psroi"), MANY],
+    ids=["clustered conv", "wide conv", "roi pool", "psroi pool", "suppression"],
 )
 @pytest.mark.parametrize("threads", [2, 3, 5])
 def test_threads_change_no_bit(target, problem, threads, dtype):

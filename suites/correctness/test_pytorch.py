@@ -9,6 +9,7 @@ import torch
 from suites.claims.assertions import assert_equals_reference, assert_same_bits
 from suites.claims.claim import claim, require_supported
 from suites.problems.evaluate import call, evaluate
+from suites.problems.nms import NmsProblem
 from suites.problems.problem import ConvProblem, RoIProblem
 from suites.problems.strategies import conv_problems
 
@@ -153,3 +154,17 @@ def test_compiled_gradients_equal_eager_ones(target, problem):
     operands, grad = problem.operands(target.device), problem.grad_output(target.device)
     eager = evaluate(function, problem, operands, grad)
     assert_same_bits(evaluate(compiled, problem, operands, grad), eager)
+
+
+def test_suppression_is_a_proper_operator_and_compiles(target):
+    problem = NmsProblem(dtype="float32", scores="absent")
+    require_supported(target, problem)
+    torch.compiler.reset()
+    operands = problem.operands(target.device)
+    arguments = (*operands.values(), *problem.options().values())
+    torch.library.opcheck(_operator("batched_nms"), arguments)
+    function = target.backend.operator("batched_nms")
+    compiled = torch.compile(function, backend="aot_eager", fullgraph=True, dynamic=True)
+    assert_same_bits(
+        {"output": call(compiled, problem, operands)}, {"output": call(function, problem, operands)}
+    )

@@ -10,10 +10,15 @@ from suites.mutants.backend import Mutant
 from suites.mutants.conv_geometry import GEOMETRY, WIDE_IMAGES
 from suites.mutants.conv_operands import OPERANDS
 from suites.mutants.conv_sums import SUMS
+from suites.mutants.nms import NMS, UNCHANGED_NMS
 from suites.mutants.pools import POOLS, UNCHANGED_POOLS
 from suites.tolerance.naive_conv import NaiveConv
 
-UNCHANGED = [Mutant("naive convolution", NaiveConv, "deform_conv2d"), *UNCHANGED_POOLS]
-MUTANTS = [*GEOMETRY, *OPERANDS, *SUMS, *POOLS, *WIDE_IMAGES]
+UNCHANGED = [
+    Mutant("naive convolution", NaiveConv, "deform_conv2d"),
+    *UNCHANGED_POOLS,
+    *UNCHANGED_NMS,
+]
+MUTANTS = [*GEOMETRY, *OPERANDS, *SUMS, *POOLS, *NMS, *WIDE_IMAGES]
 
 __all__ = ["MUTANTS", "UNCHANGED", "Mutant"]

@@ -26,6 +26,7 @@ POOL = f"{_POOLS}::test_pool_equals_the_reference"
 PYRAMID = "test_multiscale.py::test_multiscale_equals_the_reference"
 POOL_NON_FINITE = f"{_POOLS}::test_non_finite_offsets_affect_only_their_bins"
 
+SUPPRESSION = "test_suppression.py::test_kept_boxes_equal_the_reference"
 MANY_TILES = f"{_CONV}::test_more_tiles_than_a_gpu_holds_at_once_equal_the_reference"
 STREAM = "test_execution.py::test_side_stream_waits_for_its_own_work"
 MANY_BINS = "test_large.py::test_bins_beyond_a_grid_of_blocks_equal_those_within"

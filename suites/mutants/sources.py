@@ -30,10 +30,11 @@ from suites.mutants.patches import ROOT, Patch, find_source
 from suites.mutants.patches_cpu import CPU
 from suites.mutants.patches_index import INDEX
 from suites.mutants.patches_launch import LAUNCH
+from suites.mutants.patches_nms import NMS_SOURCES
 from suites.mutants.patches_shared import SHARED
 from suites.mutants.rebuild import build
 
-CUDA, COPY, FUSED = map(read_patches, ("cuda", "copy", "fused"))
+CUDA, COPY, FUSED, NMS = map(read_patches, ("cuda", "copy", "fused", "nms"))
 
 _PASSED, _FAILED = 0, 1  # exit codes of pytest
 _TIMEOUT_S = 600
@@ -41,7 +42,7 @@ _TIMEOUT_S = 600
 
 def patches(device: str) -> list[Patch]:
     """The mutants of a library."""
-    every = (*SHARED, *CPU, *CUDA, *COPY, *FUSED, *INDEX, *LAUNCH)
+    every = (*SHARED, *CPU, *CUDA, *COPY, *FUSED, *INDEX, *LAUNCH, *NMS_SOURCES, *NMS)
     found = [p for p in every if p.sources("cpu" if device == "cpu" else "cuda")]
     return [p for p in found if device != "emulated" or p.emulated]
 

@@ -40,7 +40,7 @@ def results_of(problem: Problem) -> tuple[str, ...]:
 
 def call(function: Callable, problem: Problem, operands: dict[str, Tensor | None]) -> Tensor:
     """The operator's result; operands and options are keyword arguments."""
-    return function(**problem.arguments(operands), **problem.options())
+    return problem.single(function(**problem.arguments(operands), **problem.options()))
 
 
 def evaluate(

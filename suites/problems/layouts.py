@@ -27,7 +27,8 @@ def repeat_values(tensor: Tensor, layout: str) -> Tensor:
 
 
 def lay_out(tensor: Tensor, layout: str) -> Tensor:
-    """The same values in another layout. Memory between and around them is NaN.
+    """The same values in another layout. Memory between and around them is NaN, or
+    the largest integer.
 
     Args:
         tensor: of any rank.
@@ -50,16 +51,22 @@ def lay_out(tensor: Tensor, layout: str) -> Tensor:
         return tensor.mT.contiguous().mT if tensor.dim() > 1 else tensor
     if layout == "strided":
         wide = empty(*tensor.shape[:-1], 2 * tensor.shape[-1], dtype=tensor.dtype)
-        wide = wide.to(tensor.device).fill_(float("nan"))
+        wide = wide.to(tensor.device).fill_(_garbage(tensor))
         wide[..., ::2] = tensor
         return wide[..., ::2]
     if layout == "expanded":
         return tensor[:1].contiguous().expand_as(tensor)
     if layout == "storage_offset":
-        flat = tensor.new_full((tensor.numel() + 1,), float("nan"))
+        flat = tensor.new_full((tensor.numel() + 1,), _garbage(tensor))
         flat[1:] = tensor.flatten()
         return flat[1:].view(tensor.shape)
     raise ValueError(f"layout must be one of {LAYOUTS}, got {layout}")
+
+
+def _garbage(tensor: Tensor) -> float:
+    """NaN; of integers the largest one."""
+    dtype = tensor.dtype
+    return float("nan") if dtype.is_floating_point else torch.iinfo(dtype).max
 
 
 def _crop(tensor: Tensor, last: int) -> Tensor:
@@ -71,7 +78,7 @@ def _crop(tensor: Tensor, last: int) -> Tensor:
     sizes[-last] += 3
     if tensor.dim() > last + 1:
         sizes[-last - 1] += 1
-    wide = empty(sizes, dtype=tensor.dtype, device=tensor.device).fill_(float("nan"))
+    wide = empty(sizes, dtype=tensor.dtype, device=tensor.device).fill_(_garbage(tensor))
     part = wide.narrow(-last, 1, tensor.shape[-last])
     if tensor.dim() > last + 1:
         part = part.narrow(-last - 1, 1, tensor.shape[-last - 1])

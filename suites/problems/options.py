@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The options that a problem covers, and all that a whole run must cover.
 
-`conv_options`, `pool_options` and `pyramid_options` name what a problem covers; `CONV_OPTIONS`,
-`POOL_OPTIONS` and `PYRAMID_OPTIONS` list every name. The suite fails if one was never generated.
+`conv_options`, `pool_options`, `pyramid_options` and `nms_options` name what a problem covers; the
+tables `CONV_OPTIONS` and so on list every name. The suite fails if one was never generated.
 """
 
 from __future__ import annotations
 
 from suites.problems.conv_offsets import OFFSETS
 from suites.problems.layouts import LAYOUTS
+from suites.problems.nms import BOX_KINDS, NMS_DTYPES, SCORE_KINDS, THRESHOLDS, NmsProblem
 from suites.problems.problem import DTYPES, ConvProblem, RoIProblem
 from suites.problems.pyramid import PyramidProblem
 from suites.problems.rois import POOL_OFFSETS, ROI_KINDS
@@ -162,4 +163,34 @@ PYRAMID_OPTIONS: dict[str, tuple[str, ...]] = {
     "aligned": _YES_NO,
     "float32 among half operands": ("nothing", "rois"),
     **{f"layout of {name}": LAYOUTS for name in ("a map", "rois", "grad_output")},
+}
+
+
+def nms_options(problem: NmsProblem) -> dict[str, str]:
+    """The options that a problem of non-maximum suppression covers."""
+    out = problem.max_out - problem.count
+    tiles = {0: "none", 1: "one", 64: "a tile", 65: "a tile and one"}
+    return {
+        "dtype": problem.dtype,
+        "batch": str(problem.batch),
+        "boxes": tiles.get(problem.count, "other"),
+        "kind of boxes": problem.boxes,
+        "scores": problem.scores,
+        "groups": str(problem.group_count),
+        "threshold": str(problem.iou_threshold),
+        "most kept": "fewer" if out < 0 else "all" if out == 0 else "more",
+        **_layouts(problem, NmsProblem.operand_names, {}),
+    }
+
+
+NMS_OPTIONS: dict[str, tuple[str, ...]] = {
+    "dtype": NMS_DTYPES,
+    "batch": ("0", "1", "2", "3"),
+    "boxes": ("none", "one", "a tile", "a tile and one", "other"),
+    "kind of boxes": BOX_KINDS,
+    "scores": SCORE_KINDS,
+    "groups": ("1", "2", "5"),
+    "threshold": tuple(map(str, THRESHOLDS)),
+    "most kept": ("fewer", "all", "more"),
+    **{f"layout of {name}": LAYOUTS for name in NmsProblem.operand_names},
 }

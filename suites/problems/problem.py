@@ -48,6 +48,10 @@ class Problem:
         """The operands as keyword arguments of the operator."""
         return operands
 
+    def single(self, result: Tensor) -> Tensor:
+        """An operator's result as one tensor."""
+        return result
+
     def layout(self, name: str) -> str:
         """Layout of an operand, or of the result's gradient ("grad_output")."""
         return dict(self.layouts).get(name, "contiguous")

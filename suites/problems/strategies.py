@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from suites.problems.conv_offsets import OFFSETS
 from suites.problems.layouts import LAYOUTS
+from suites.problems.nms import BOX_KINDS, NMS_DTYPES, SCORE_KINDS, THRESHOLDS, NmsProblem
 from suites.problems.options import BATCHES
 from suites.problems.problem import DTYPES, ConvProblem, Problem, RoIProblem
 from suites.problems.pyramid import PyramidProblem
@@ -276,3 +277,33 @@ def pyramid_problems(draw, dtype=None, layouts=LAYOUTS) -> PyramidProblem:
     )
     names = (*problem.differentiable, "rois", "grad_output")
     return problem.but(layouts=pick.layouts(names, layouts))
+
+
+@st.composite
+def nms_problems(
+    draw, dtype=None, boxes=BOX_KINDS, scores=SCORE_KINDS, layouts=LAYOUTS
+) -> NmsProblem:
+    """Problems of batched non-maximum suppression.
+
+    Args:
+        draw: given by Hypothesis.
+        dtype: of boxes and scores; any if None.
+        boxes: kinds of boxes to choose from.
+        scores: kinds of scores to choose from.
+        layouts: layouts to choose from.
+    """
+    pick = _Picker(draw)
+    count = pick.one_of("count", (9, 1, 0, 2, 5, 33, 63, 64, 65, 70, 130))
+    return NmsProblem(
+        batch=pick.one_of("batch", (2, 1, 3, 0)),
+        count=count,
+        group_count=pick.one_of("groups", (2, 1, 5)),
+        max_out=pick.one_of("most kept", (max(count, 1), 1, 4, count + 3, 64)),
+        iou_threshold=pick.one_of("threshold", THRESHOLDS),
+        boxes=pick.one_of("kind of boxes", boxes),
+        scores=pick.one_of("kind of scores", scores),
+        extent=pick.one_of("extent", (8, 4, 24)),
+        dtype=pick.one_of("dtype", _several(dtype or NMS_DTYPES)),
+        layouts=pick.layouts(NmsProblem.operand_names, layouts),
+        seed=pick.seed,
+    )

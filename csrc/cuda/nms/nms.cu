@@ -201,12 +201,11 @@ template <class T>
 __global__ void __launch_bounds__(kReduceThreads)
     reduce_kernel(NmsArgs a, NmsWorkspace<T> w, Chunk chunk) {
   __shared__ uint64_t removed[kChunkTiles], diagonal[kTile], kept;
-  __shared__ int64_t count;
   const int64_t image = blockIdx.x;
   const int thread = threadIdx.x, column = thread / kColumnThreads, share = thread % kColumnThreads;
-  if (a.counts[image] == a.max_out) return;
+  int64_t count = a.counts[image];  // of kept boxes, the same in all threads
+  if (count == a.max_out) return;
   if (thread < chunk.tiles) removed[thread] = w.removed[image * w.tiles + chunk.first + thread];
-  if (thread == 0) count = a.counts[image];
 
   const auto* words = reinterpret_cast<const ThreadWords*>(w.words);
   auto load = [&](int tile) {
@@ -224,25 +223,21 @@ __global__ void __launch_bounds__(kReduceThreads)
     __syncthreads();
     if (thread < 32) {
       uint64_t found = keep(~removed[tile], diagonal);
-      const int64_t before = count;
-      while (before + __popcll(found) > a.max_out) {
+      while (count + __popcll(found) > a.max_out) {
         found &= ~(uint64_t(1) << (63 - __clzll(static_cast<long long>(found))));
       }
       for (int bit = thread; bit < kTile; bit += 32) {
         if ((found >> bit & 1) == 0) continue;
-        const int64_t slot = before + __popcll(found & ((uint64_t(1) << bit) - 1));
+        const int64_t slot = count + __popcll(found & ((uint64_t(1) << bit) - 1));
         const int64_t place = (chunk.first + tile) * kTile + bit;
         w.kept[image * w.most_kept + slot] = place;
         a.indices[image * a.max_out + slot] =
             static_cast<const int64_t*>(a.order.data)[a.order.index(image, place)];
       }
-      __syncwarp();
-      if (thread == 0) {
-        kept = found;
-        count = before + __popcll(found);
-      }
+      if (thread == 0) kept = found;
     }
     __syncthreads();
+    count += __popcll(kept);
     if (count == a.max_out) break;
     uint64_t suppressed = 0;
     for (int i = 0; i < kThreadBoxes; ++i) {

@@ -1,27 +1,45 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Problems: reproducible, exact where they promise it, and of the shapes that they say."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reference.nms import overlap
 from suites.problems.conv_offsets import OFFSETS
 from suites.problems.layouts import LAYOUTS, lay_out, moved, repeat_values
-from suites.problems.options import CONV_OPTIONS, POOL_OPTIONS, conv_options, pool_options
+from suites.problems.nms import THRESHOLDS, NmsProblem
+from suites.problems.options import (
+    CONV_OPTIONS,
+    NMS_OPTIONS,
+    POOL_OPTIONS,
+    conv_options,
+    nms_options,
+    pool_options,
+)
 from suites.problems.problem import ConvProblem, RoIProblem
 from suites.problems.rois import ROI_KINDS, undecided_bins
-from suites.problems.strategies import EXTREME, IN_RANGE, conv_problems, pool_problems
+from suites.problems.strategies import (
+    EXTREME,
+    IN_RANGE,
+    conv_problems,
+    nms_problems,
+    pool_problems,
+)
 
 QUICK = settings(max_examples=60, derandomize=True, deadline=None, database=None)
 
 
 def test_same_seed_same_tensors():
-    for problem in (ConvProblem(seed=3), RoIProblem(seed=3)):
+    for problem in (ConvProblem(seed=3), RoIProblem(seed=3), NmsProblem(seed=3)):
         first, second = problem.operands(), problem.but().operands()
         assert all(torch.equal(first[name], second[name]) for name in first)
         other = problem.but(seed=4).operands()
-        assert not torch.equal(first["input"], other["input"])
+        name = problem.operand_names[0]
+        assert not torch.equal(first[name], other[name])
 
 
 def test_an_operand_does_not_depend_on_which_others_there_are():
@@ -138,6 +156,22 @@ def test_every_pooling_option_is_a_listed_one(problem):
     for heading, names in pool_options(problem).items():
         for name in names if isinstance(names, tuple) else (names,):
             assert name in POOL_OPTIONS[heading]
+
+
+@QUICK
+@given(problem=nms_problems())
+def test_every_suppression_option_is_a_listed_one(problem):
+    for heading, name in nms_options(problem).items():
+        assert name in NMS_OPTIONS[heading]
+
+
+@QUICK
+@given(problem=nms_problems(boxes=("grid", "nested", "inverted")))
+def test_overlaps_equal_a_threshold_or_differ_by_more_than_rounding(problem):
+    for boxes in problem.rounded()["boxes"][:, :20].tolist():
+        overlaps = [overlap(one, other) for one, other in itertools.combinations(boxes, 2)]
+        distances = [abs(o - t) for o, t in itertools.product(overlaps, THRESHOLDS)]
+        assert not [d for d in distances if 0 < d < 1e-6]
 
 
 @pytest.mark.parametrize("kind", ROI_KINDS)

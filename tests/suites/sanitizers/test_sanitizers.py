@@ -10,7 +10,7 @@ from suites.mutants.patches_memory import MEMORY
 from suites.sanitizers import cases, cuda, run
 from suites.sanitizers.cuda import RACES, Run, hazards
 
-SMALL = list(itertools.chain(cases.convolutions(), cases.poolings()))
+SMALL = list(itertools.chain(cases.convolutions(), cases.poolings(), cases.suppressions()))
 
 
 @pytest.mark.parametrize(

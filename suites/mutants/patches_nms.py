@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Mutants of batched non-maximum suppression: its CPU kernel, and what both libraries share."""
+"""Mutants of the CPU kernel of batched non-maximum suppression."""
 
 from suites.mutants.patches import SUPPRESSION, Patch
 
@@ -10,16 +10,7 @@ def _cpu(name, old, new) -> Patch:
     return Patch(name, f"cpu/{_FILE}", old, new, SUPPRESSION, (_FILE,))
 
 
-NMS_SOURCES = [
-    Patch(
-        "NMS: scores in ascending order",
-        "nms_ops.h",
-        "descending = true;",
-        "descending = false;",
-        SUPPRESSION,
-        (_FILE,),
-        (_FILE,),
-    ),
+NMS_OF_CPU = [
     _cpu(
         "NMS: a box is suppressed at the threshold too",
         "shared / (both - shared) > threshold",
@@ -47,24 +38,29 @@ NMS_SOURCES = [
     ),
     _cpu(
         "NMS: absent boxes take part",
-        "if (scores.at(image, i) == -std::numeric_limits<T>::infinity()) continue;",
-        "",
+        "if (score != -std::numeric_limits<T>::infinity()) found.push_back({score, i});",
+        "found.push_back({score, i});",
     ),
     _cpu(
         "NMS: NaN scores are absent",
-        "scores.at(image, i) == -std::numeric_limits<T>::infinity()",
-        "!(scores.at(image, i) > -std::numeric_limits<T>::infinity())",
+        "if (score != -std::numeric_limits<T>::infinity())",
+        "if (score > -std::numeric_limits<T>::infinity())",
     ),
+    _cpu(
+        "NMS: NaN is the lowest score",
+        "nan && !other_nan : score > other.score",
+        "other_nan && !nan : score > other.score",
+    ),
+    _cpu(
+        "NMS: equal scores: higher index first",
+        "return one.before(other);",
+        "return one.before(other) || (!other.before(one) && one.index > other.index);",
+    ),
+    _cpu("NMS: scores in ascending order", "score > other.score", "score < other.score"),
     _cpu(
         "NMS: every image has the first one's boxes",
         "boxes.at(image, at, 0)",
         "boxes.at(0, at, 0)",
-    ),
-    _cpu(
-        "NMS: strides of the sorted scores ignored",
-        "const int64_t at = order.at(image, i);",
-        "const int64_t at = static_cast<const int64_t*>(sorted.order.data_ptr())"
-        "[image * call.boxes_per_image + i];",
     ),
     _cpu(
         "NMS: unused indices are 0",

@@ -30,7 +30,7 @@ from suites.mutants.patches import ROOT, Patch, find_source
 from suites.mutants.patches_cpu import CPU
 from suites.mutants.patches_index import INDEX
 from suites.mutants.patches_launch import LAUNCH
-from suites.mutants.patches_nms import NMS_SOURCES
+from suites.mutants.patches_nms import NMS_OF_CPU
 from suites.mutants.patches_shared import SHARED
 from suites.mutants.rebuild import build
 
@@ -42,7 +42,7 @@ _TIMEOUT_S = 600
 
 def patches(device: str) -> list[Patch]:
     """The mutants of a library."""
-    every = (*SHARED, *CPU, *CUDA, *COPY, *FUSED, *INDEX, *LAUNCH, *NMS_SOURCES, *NMS)
+    every = (*SHARED, *CPU, *CUDA, *COPY, *FUSED, *INDEX, *LAUNCH, *NMS_OF_CPU, *NMS)
     found = [p for p in every if p.sources("cpu" if device == "cpu" else "cuda")]
     return [p for p in found if device != "emulated" or p.emulated]
 

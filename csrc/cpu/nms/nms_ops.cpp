@@ -2,6 +2,7 @@
 // Batched non-maximum suppression on the CPU: one task for each image.
 #include "nms_ops.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <unordered_map>
@@ -81,10 +82,34 @@ T round_down(double value) {
 }
 
 template <class T>
+struct Candidate {
+  T score;
+  int64_t index;
+
+  // As torch.sort orders descending scores: NaN comes first.
+  bool before(const Candidate& other) const {
+    const bool nan = score != score, other_nan = other.score != other.score;
+    return nan || other_nan ? nan && !other_nan : score > other.score;
+  }
+};
+
+// The boxes of an image that are there, by descending score and ascending index.
+template <class T>
+std::vector<Candidate<T>> candidates(const Elements<T>& scores, int64_t image, int64_t count) {
+  std::vector<Candidate<T>> found;
+  for (int64_t i = 0; i < count; ++i) {
+    const T score = scores.at(image, i);
+    if (score != -std::numeric_limits<T>::infinity()) found.push_back({score, i});
+  }
+  std::stable_sort(found.begin(), found.end(),
+                   [](const auto& one, const auto& other) { return one.before(other); });
+  return found;
+}
+
+template <class T>
 void suppress_images(const NmsCall& call, const NmsResults& results) {
-  const SortedScores sorted(call.scores);
-  const Elements<T> boxes(call.boxes), scores(sorted.scores);
-  const Elements<int64_t> groups(call.groups), order(sorted.order);
+  const Elements<T> boxes(call.boxes), scores(call.scores);
+  const Elements<int64_t> groups(call.groups);
   const T threshold = round_down<T>(call.iou_threshold);
   auto* const indices = static_cast<int64_t*>(std::get<0>(results).data_ptr());
   auto* const counts = static_cast<int64_t*>(std::get<1>(results).data_ptr());
@@ -93,9 +118,8 @@ void suppress_images(const NmsCall& call, const NmsResults& results) {
       int64_t* const kept = indices + image * call.max_out;
       int64_t count = 0;
       std::unordered_map<int64_t, KeptBoxes<T>> kept_boxes;
-      for (int64_t i = 0; i < call.boxes_per_image && count < call.max_out; ++i) {
-        if (scores.at(image, i) == -std::numeric_limits<T>::infinity()) continue;
-        const int64_t at = order.at(image, i);
+      for (const auto& [score, at] : candidates(scores, image, call.boxes_per_image)) {
+        if (count == call.max_out) break;
         const Box<T> box{boxes.at(image, at, 0), boxes.at(image, at, 1), boxes.at(image, at, 2),
                          boxes.at(image, at, 3)};
         KeptBoxes<T>& of_group = kept_boxes[groups.at(image, at)];

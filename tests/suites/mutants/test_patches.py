@@ -18,12 +18,12 @@ from suites.mutants.patches import ROOT, Patch, find_source
 from suites.mutants.patches_cpu import CPU
 from suites.mutants.patches_index import INDEX
 from suites.mutants.patches_launch import LAUNCH
-from suites.mutants.patches_nms import NMS_SOURCES
+from suites.mutants.patches_nms import NMS_OF_CPU
 from suites.mutants.patches_shared import SHARED
 from suites.mutants.sources import COPY, CUDA, FUSED, NMS
 
 CSRC = ROOT / "csrc"
-ALL = [*SHARED, *CPU, *CUDA, *COPY, *FUSED, *INDEX, *LAUNCH, *NMS_SOURCES, *NMS]
+ALL = [*SHARED, *CPU, *CUDA, *COPY, *FUSED, *INDEX, *LAUNCH, *NMS_OF_CPU, *NMS]
 
 
 @pytest.mark.parametrize("patch", ALL, ids=lambda p: f"{p.path}: {p.name}")

@@ -15,6 +15,7 @@ from suites.perf.layers import SETS, Layer, find, sweep
 from suites.perf.memory import workspace_mib
 from suites.perf.pools import OPERATORS, PoolCase
 from suites.perf.problems import DTYPES, LayerPasses, matmul_mode
+from suites.perf.suppression import CPU, GPU, NmsCase
 from suites.problems.threads import limited_threads
 
 SWEPT = ("channels", "pixels", "batch")
@@ -196,6 +197,20 @@ class Selection:
             if dtype != "tf32" and not (name == "roi_align" and dtype == "bf16")
         ]
 
+    def nms_cases(self) -> list[NmsCase]:
+        """Batched non-maximum suppression of proposals and detections, if chosen."""
+        if "nms" not in self.sets or "fp32" not in self.dtypes or "forward" not in self.passes:
+            return []
+        gpu = self.device.startswith("cuda")
+        return [
+            NmsCase(load, name, self.device)
+            for load in (GPU if gpu else CPU)
+            for name in ("dcnv2", "portable", "torchvision")
+            if name in self.implementations
+            # On a GPU the portable path would measure its thousands of launches.
+            if name != "portable" or not gpu
+        ]
+
 
 def thread_counts() -> list[int]:
     """Powers of two up to torch's number of threads, and that number, at most 16."""
@@ -204,7 +219,7 @@ def thread_counts() -> list[int]:
 
 
 def measure(
-    case: Case | PoolCase,
+    case: Case | PoolCase | NmsCase,
     timer: DeviceTimer,
     ceilings: Ceilings,
     benchmark,
@@ -241,7 +256,7 @@ def _named(cache: str, times: tuple[float, float, float]) -> dict[str, float]:
     return dict(zip((f"{cache}_{p}_ms" for p in ("p20", "p50", "p80")), times, strict=True))
 
 
-def _rates(case: Case | PoolCase, ceilings: Ceilings, seconds: float) -> dict[str, float]:
+def _rates(case: Case | PoolCase | NmsCase, ceilings: Ceilings, seconds: float) -> dict[str, float]:
     gbps = case.moved_bytes() / seconds / 1e9
     rates = {"gbps": gbps, "bandwidth_share": gbps / ceilings.copy_gbps()}
     if flops := case.flops():

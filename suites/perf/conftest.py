@@ -26,8 +26,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("perf", "what the perf suite measures (comma-separated lists)")
     add = group.addoption
     add("--device", help="cpu or cuda (default: cuda if there is one)")
-    sets = ", ".join([*SETS, "pools", "sweeps", "step"])
-    add("--set", help=f"from {sets} (default: eight,groups,pools; on a CPU cpu,pools)")
+    sets = ", ".join([*SETS, "pools", "nms", "sweeps", "step"])
+    add("--set", help=f"from {sets} (default: eight,groups,pools,nms; on a CPU cpu,pools,nms)")
     add("--dtype", help=f"from {', '.join(DTYPES)} (default: bf16,fp16,tf32,fp32; on a CPU fp32)")
     add("--impl", help=f"from {', '.join(IMPLEMENTATIONS)} (default: all installed)")
     add("--pass", dest="passes", help=f"from {', '.join(PASSES)} (default: all)")
@@ -58,11 +58,11 @@ def pytest_configure(config: pytest.Config) -> None:
     installed = [
         name for name in IMPLEMENTATIONS if name != "mmcv" or importlib.util.find_spec("mmcv")
     ]
-    sets = "eight,groups,pools" if gpu else "cpu,pools"
+    sets = "eight,groups,pools,nms" if gpu else "cpu,pools,nms"
     dtypes = "bf16,fp16,tf32,fp32" if gpu else "fp32"
     config.stash[_SELECTION] = Selection(
         device=device,
-        sets=_choose(config, "set", sets, (*SETS, "pools", "sweeps", "step")),
+        sets=_choose(config, "set", sets, (*SETS, "pools", "nms", "sweeps", "step")),
         dtypes=_choose(config, "dtype", dtypes, tuple(DTYPES)),
         implementations=_choose(config, "impl", ",".join(installed), tuple(IMPLEMENTATIONS)),
         passes=_choose(config, "passes", ",".join(PASSES), PASSES),
@@ -85,6 +85,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         _parametrize(metafunc, "sweep_case", selection.sweep_cases())
     if "pool_case" in metafunc.fixturenames:
         _parametrize(metafunc, "pool_case", selection.pool_cases())
+    if "nms_case" in metafunc.fixturenames:
+        _parametrize(metafunc, "nms_case", selection.nms_cases())
+    if "nms_variant" in metafunc.fixturenames:
+        ours = [case for case in selection.nms_cases() if case.implementation != "torchvision"]
+        _parametrize(metafunc, "nms_variant", ours)
     if "training_step" in metafunc.fixturenames:
         cases = selection.training_steps()
         metafunc.parametrize("training_step", cases, ids=[case.operator for case in cases])

@@ -87,7 +87,10 @@ def _sections(rows: Rows, times: pd.DataFrame, ours: pd.DataFrame) -> dict[str, 
         sections["Adversarial offsets"] = tables.adversarial_table(adversarial)
     pools = times[times["set"] == "pools"]
     if len(pools):
-        sections["RoI pooling"] = tables.pools_table(pools)
+        sections["RoI pooling"] = tables.times_table(pools)
+    suppression = times[times["set"] == "nms"]
+    if len(suppression):
+        sections["Batched non-maximum suppression"] = tables.times_table(suppression)
     if rows.steps:
         sections["Whole training steps"] = tables.steps_table(rows.steps)
     if rows.overheads:

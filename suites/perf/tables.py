@@ -93,14 +93,14 @@ def steps_table(rows: list[dict[str, object]]) -> pd.DataFrame:
     return table.rename(columns={"p50_ms": "ms"})
 
 
-def pools_table(pools: pd.DataFrame) -> pd.DataFrame:
+def times_table(times: pd.DataFrame) -> pd.DataFrame:
     """Times of all implementations, a column each."""
     keys = ["layer", "dtype", "pass"]
-    table = pools.pivot_table(
+    table = times.pivot_table(
         index=keys, columns="implementation", values="cold_p50_ms", sort=False
     )
     table = table.add_suffix(" ms").reset_index()
-    if "workspace_mib" in pools and pools.workspace_mib.notna().any():
-        ours = pools[pools.implementation == "dcnv2"].set_index(keys).workspace_mib
+    if "workspace_mib" in times and times.workspace_mib.notna().any():
+        ours = times[times.implementation == "dcnv2"].set_index(keys).workspace_mib
         table["MiB"] = ours.reindex(pd.MultiIndex.from_frame(table[keys])).to_numpy()
     return table

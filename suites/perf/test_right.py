@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Right first: on every measured layer, output and gradients against torchvision in float64."""
+"""Right first: every measured problem, before it is timed.
+
+Output and gradients are compared with torchvision's in float64, kept boxes with torchvision's.
+"""
 
 from suites.perf.float64_check import (
     conv_reference,
@@ -33,6 +36,12 @@ def test_pool_is_right(pool_variant, rows):
     errors = relative_errors(named_results(problem), problem.reference(_CHECKED_ROIS))
     tolerance = pool_tolerance(case.load.width, case.dtype)
     _check((case.name, case.implementation, case.dtype, case.layout), errors, tolerance, rows)
+
+
+def test_suppression_is_right(nms_variant, rows):
+    case = nms_variant
+    errors = {"images with other boxes": case.problem(case.device).wrong_images()}
+    _check((case.name, case.implementation, case.dtype, case.layout), errors, 0, rows)
 
 
 def _check(variant: tuple[str, str, str, str], errors: dict[str, float], tolerance: float, rows):

@@ -42,6 +42,9 @@ CONV_OF_CPU = (
     "deform_conv2d_grad_offset_mask.cpp",
     "deform_conv2d_grad_samples.cpp",
     "deform_conv2d_grad_weight.cpp",
+    "few_pixels.cpp",
+    "few_pixels_forward.cpp",
+    "few_pixels_grad_weight.cpp",
     *KERNELS_OF_CPU,
 )
 POOLS_OF_CPU = ("deform_roi_pool.cpp", "deform_psroi_pool.cpp")

@@ -79,6 +79,21 @@ CPU = [
         "image_rows(input_, g_, pixels.image, 0);",
     ),
     _file(
+        "grad_columns of few pixels: only the last output channels",
+        "few_pixels_grad_columns.h",
+        "product.accumulate = out > 0;",
+        "product.accumulate = false;",
+        EQUALS,
+        ("deform_conv2d_grad_samples.cpp",),
+    ),
+    _file(
+        "grad_weight of few pixels: taps in the order of another layout",
+        "few_pixels.cpp",
+        "scratch[j % taps * block.channels + j / taps] = row[j];",
+        "scratch[j] = row[j];",
+        COLUMN,
+    ),
+    _file(
         "grad_input: mask dropped",
         _GRAD_INPUT,
         "corners.weight[i] * sample.mask;",

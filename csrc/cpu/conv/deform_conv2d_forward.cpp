@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // output = bias + columns * weight. Each task samples the columns of some output pixels, for as
 // many taps at a time as fit a share of the cache, and multiplies them while they are in the cache.
-#include "cpu/conv/conv_samples.h"
+#include "cpu/conv/few_pixels.h"
 
 namespace dcnv2::cpu {
 namespace {
@@ -208,6 +208,9 @@ class ForwardWorker {
 template <class T>
 void conv_forward(const ConvOperands& operands, const View& bias, const View& output) {
   const ConvGeometry& g = operands.g;
+  if (few_pixels(g) && g.group_out() >= kLeastOutputs) {
+    return conv_forward_few_pixels<T>(operands, bias, output);
+  }
   const ChannelRows<T> input = rows_of_input<T>(operands);
   const PackedWeight<T> weight(g, operands.weight);
   Buffer<T> bias_row({bias ? g.out_channels : 0});

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The gradients that go through the samples: computes column gradients = grad_output * weight for
 // some pixels and channels, then passes them to grad_input and grad_offset_mask. A task owns an
-// image and a slice of its channels.
-#include "cpu/conv/conv_grad_samples.h"
+// image, or some of few pixels, and a slice of their channels.
+#include "cpu/conv/few_pixels_grad_columns.h"
+#include "cpu/conv/packed_grad_columns.h"
 
 namespace dcnv2::cpu {
 namespace {
-
-// Pixels whose column gradients are computed at once: a multiple of the rows that a kernel keeps in
-// registers; at one tap they fit the L1 cache.
-constexpr int64_t kPixels = 96;
 
 template <class T>
 std::vector<ChannelSlice> make_slices(const ConvGeometry& g) {
@@ -25,44 +22,6 @@ std::vector<ChannelSlice> make_slices(const ConvGeometry& g) {
   }
   return slices;
 }
-
-// For every part of every slice and every tap a panel of input channels [group_out, kPanel], zeros
-// beyond the part's channels.
-template <class T>
-class PackedWeight {
- public:
-  PackedWeight(const ConvGeometry& g, const View& weight, const std::vector<ChannelSlice>& slices)
-      : taps_(g.taps()),
-        panel_size_(g.group_out() * kPanel<T>),
-        data_(
-            {slices.back().first_part + int64_t(slices.back().parts.size()), taps_, panel_size_}) {
-    run_tasks(slices.size(), [&] {
-      return [&](int64_t task) {
-        int64_t number = slices[task].first_part;
-        for (const ChannelSpan& part : slices[task].parts) pack(g, weight, part, number++);
-      };
-    });
-  }
-
-  const T* panel(int64_t part, int64_t tap) const {
-    return data_.data() + (part * taps_ + tap) * panel_size_;
-  }
-
- private:
-  void pack(const ConvGeometry& g, const View& weight, const ChannelSpan& part, int64_t number) {
-    T* to = data_.data() + number * taps_ * panel_size_;
-    std::fill_n(to, taps_ * panel_size_, T(0));
-    for (int64_t o = 0; o < g.group_out(); ++o) {
-      load_rows(weight,
-                {part.group * g.group_out() + o, part.begin - part.group * g.group_in(),
-                 part.size(), 0, taps_, g.kernel_w},
-                to + o * kPanel<T>, panel_size_);
-    }
-  }
-
-  int64_t taps_, panel_size_;
-  Buffer<T> data_;
-};
 
 // The input's rows of channels in one slice of one image: the tensor's memory if it has that form,
 // otherwise a copy with one channel block for each span.
@@ -104,55 +63,39 @@ class SliceRows {
   int64_t image_ = 0, first_ = 0;
 };
 
-template <class T>
+template <class T, class Columns>
 class GradSamplesWorker {
  public:
-  GradSamplesWorker(const ConvOperands& operands, const View& grad_output,
-                    const PackedWeight<T>& weight, const GradOffsetMask<T>& grad_place,
-                    const SampleGrads& grads)
+  GradSamplesWorker(const ConvOperands& operands, const GradOffsetMask<T>& grad_place,
+                    const SampleGrads& grads, Columns columns)
       : g_(operands.g),
         input_(operands, grads.offset || grads.mask ? channels_at_once<T>(g_.in_channels) : 0),
-        grad_output_(grad_output, {g_.batch, g_.out_channels, g_.out_height, g_.out_width},
-                     kPixels),
-        weight_(weight),
         grad_place_(grad_place),
         grads_(grads),
-        samples_(operands, kPixels, operands.g.taps()),
-        columns_({kPixels, kPanel<T>}),
-        scratch_({7, kPixels}),
+        columns_(std::move(columns)),
+        samples_(operands, Columns::kPixels, operands.g.taps()),
+        scratch_({7, Columns::kPixels}),
         grad_input_(g_, grads.input ? channels_at_once<T>(g_.in_channels) : 0) {}
 
-  void operator()(int64_t image, const ChannelSlice& slice) {
-    if (grads_.input) grad_input_.begin(slice.end - slice.begin);
-    if (grads_.offset || grads_.mask) input_.begin(image, slice);
-    const int64_t image_pixels = g_.out_height * g_.out_width;
-    for (int64_t first = 0; first < image_pixels; first += kPixels) {
-      const OutPixels pixels{image, first, std::min(kPixels, image_pixels - first)};
-      const T* grad = grad_output_.rows(image, first, pixels.count);
-      for (int64_t tap = 0; tap < g_.taps(); ++tap) {
-        multiply(pixels, grad, tap, slice);
-        hand_out({pixels, tap, columns_.data()}, slice);
-      }
+  void operator()(int64_t first_image, int64_t images, const ChannelSlice& slice) {
+    columns_.begin(first_image, images, slice);
+    for (int64_t image = first_image; image < first_image + images; ++image) {
+      if (grads_.input) grad_input_.begin(slice.end - slice.begin);
+      if (grads_.offset || grads_.mask) input_.begin(image, slice);
+      hand_out(image, slice);
+      if (grads_.input) grad_input_.store(grads_.input, image, slice.begin);
     }
-    if (grads_.input) grad_input_.store(grads_.input, image, slice.begin);
   }
 
  private:
-  // columns [pixels, kPanel] at one tap; grad [pixels, out_channels]
-  void multiply(const OutPixels& pixels, const T* grad, int64_t tap, const ChannelSlice& slice) {
-    int64_t number = slice.first_part;
-    for (const ChannelSpan& part : slice.parts) {
-      PanelProduct<T> product{};
-      product.rows = pixels.count;
-      product.columns = part.size();
-      product.depth = g_.group_out();
-      product.blocks = 1;
-      product.a = grad + part.group * g_.group_out();
-      product.a_stride = grad_output_.stride();
-      product.b = weight_.panel(number++, tap);
-      product.c = columns_.data() + part.begin - slice.begin;
-      product.c_stride = kPanel<T>;
-      kernels_.panel_product(product);
+  void hand_out(int64_t image, const ChannelSlice& slice) {
+    const int64_t image_pixels = g_.out_height * g_.out_width;
+    for (int64_t first = 0; first < image_pixels; first += Columns::kPixels) {
+      const OutPixels pixels{image, first, std::min(Columns::kPixels, image_pixels - first)};
+      columns_.begin(pixels);
+      for (int64_t tap = 0; tap < g_.taps(); ++tap) {
+        hand_out({pixels, tap, columns_.tap(tap)}, slice);
+      }
     }
   }
 
@@ -171,15 +114,35 @@ class GradSamplesWorker {
 
   const ConvGeometry& g_;
   SliceRows<T> input_;
-  PixelRows<T> grad_output_;
-  const PackedWeight<T>& weight_;
   const GradOffsetMask<T>& grad_place_;
   const SampleGrads& grads_;
-  const Kernels<T>& kernels_ = kernels<T>();
+  Columns columns_;
   TapSamples<T> samples_;
-  Buffer<T> columns_, scratch_;
+  Buffer<T> scratch_;
   GradInput<T> grad_input_;
 };
+
+// `make_columns()` returns the Columns of a thread; a task has up to `images` images.
+template <class T, class MakeColumns>
+void run_slices(const ConvOperands& operands, const SampleGrads& grads,
+                const std::vector<ChannelSlice>& slices, int64_t images,
+                const MakeColumns& make_columns) {
+  const ConvGeometry& g = operands.g;
+  std::vector<ChannelSpan> spans;
+  for (const ChannelSlice& slice : slices) {
+    spans.insert(spans.end(), slice.spans.begin(), slice.spans.end());
+  }
+  const GradOffsetMask<T> grad_place(g, spans, grads.offset, grads.mask);
+  const int64_t number = int64_t(slices.size());
+  run_tasks(ceil_div(g.batch, images) * number, [&] {
+    return [&, worker = GradSamplesWorker<T, decltype(make_columns())>(
+                   operands, grad_place, grads, make_columns())](int64_t task) mutable {
+      const int64_t first = task / number * images;
+      worker(first, std::min(images, g.batch - first), slices[task % number]);
+    };
+  });
+  grad_place.finish();
+}
 
 }  // namespace
 
@@ -188,19 +151,15 @@ void conv_grad_samples(const ConvOperands& operands, const View& grad_output,
                        const SampleGrads& grads) {
   const ConvGeometry& g = operands.g;
   const std::vector<ChannelSlice> slices = make_slices<T>(g);
-  std::vector<ChannelSpan> spans;
-  for (const ChannelSlice& slice : slices) {
-    spans.insert(spans.end(), slice.spans.begin(), slice.spans.end());
+  if (few_pixels(g)) {
+    run_slices<T>(operands, grads, slices, FewPixelsGradColumns<T>::images(g), [&] {
+      return FewPixelsGradColumns<T>(g, grad_output, operands.weight);
+    });
+    return;
   }
   const PackedWeight<T> weight(g, operands.weight, slices);
-  const GradOffsetMask<T> grad_place(g, spans, grads.offset, grads.mask);
-  run_tasks(g.batch * int64_t(slices.size()), [&] {
-    return [&, worker = GradSamplesWorker<T>(operands, grad_output, weight, grad_place, grads)](
-               int64_t task) mutable {
-      worker(task / int64_t(slices.size()), slices[task % slices.size()]);
-    };
-  });
-  grad_place.finish();
+  run_slices<T>(operands, grads, slices, 1,
+                [&] { return PackedGradColumns<T>(g, grad_output, weight); });
 }
 
 template void conv_grad_samples<float>(const ConvOperands&, const View&, const SampleGrads&);

@@ -11,7 +11,11 @@ namespace dcnv2::cpu {
 template <class T>
 constexpr int64_t kPanel = 128 / sizeof(T);
 
-// A product c (+)= a * b with b in one panel.
+// Columns of the widest vector. A row of b is read up to a multiple of it.
+template <class T>
+constexpr int64_t kVectorColumns = kPanel<T> / 2;
+
+// A product c (+)= a * b, where b is one packed panel, or a matrix of any width and row stride.
 template <class T>
 struct PanelProduct {
   int64_t rows, columns, depth;
@@ -20,10 +24,23 @@ struct PanelProduct {
   int64_t a_stride;  // elements between the rows of a as it lies in memory
   int64_t a_block;  // elements between the blocks of a
   bool a_transposed;
-  const T* b;  // [blocks * depth, kPanel<T>]; read up to kPanel<T> elements past the last row
+  const T* b;  // [blocks * depth, columns]; rows are read in whole vectors: see kVectorColumns
+  int64_t b_stride = kPanel<T>;
   T* c;  // [rows, columns]
   int64_t c_stride;
   bool accumulate;  // add to c instead of overwriting it
+};
+
+// c[i, j] += the dot product of row i of a with row j of b.
+template <class T>
+struct RowDots {
+  int64_t rows, columns, depth;
+  const T* a;  // [rows, depth]
+  int64_t a_stride;
+  const T* b;  // [columns, depth]
+  int64_t b_stride;
+  T* c;  // [rows, columns]
+  int64_t c_stride;
 };
 
 // The rows of channels of one image: that of pixel (y, x) is at data + y * y_stride + x * x_stride.
@@ -60,6 +77,7 @@ struct Places {
 template <class T>
 struct Kernels {
   void (*panel_product)(const PanelProduct<T>& p);
+  void (*row_dots)(const RowDots<T>& d);
 
   // Fills the run's arrays from `first` on, with `places.count` samples.
   void (*locate)(const Places<T>& places, const SampleRun<T>& run, int64_t first);

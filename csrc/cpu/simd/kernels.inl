@@ -49,7 +49,7 @@ T sum_lanes(const Vector<T, Bytes>& v) {
 template <class T, int Rows, int Width, bool Transposed>
 void inner_product(const PanelProduct<T>& p, int64_t row, int64_t column, int64_t columns) {
   constexpr int kWide = Width * kLanes<T>;
-  const int64_t stride = p.a_stride;
+  const int64_t stride = p.a_stride, b_stride = p.b_stride;
   const T* b = p.b + column;
   Vector<T> sum[Rows][Width] = {};
   // Of a, a pointer to every third row: one to each would not fit into the registers.
@@ -73,7 +73,7 @@ void inner_product(const PanelProduct<T>& p, int64_t row, int64_t column, int64_
       }
 #pragma GCC unroll 16
       for (int i = 0; i < kPointers; ++i) a[i] += step;
-      b += kPanel<T>;
+      b += b_stride;
     }
   }
 
@@ -234,13 +234,14 @@ void scatter_rows(T* const* rows, const T* weights, int64_t count, const T* grad
 }  // namespace dcnv2::cpu::DCNV2_ISA
 
 #include "cpu/simd/sample_kernels.inl"
+#include "cpu/simd/row_dots.inl"
 
 namespace dcnv2::cpu::DCNV2_ISA {
 
 template <class T>
-constexpr Kernels<T> kTable = {panel_product<T>, locate<T>,          sample_rows<T>,
-                               dot_samples<T>,   scatter_samples<T>, weighted_sum<T>,
-                               dot_rows<T>,      scatter_rows<T>};
+constexpr Kernels<T> kTable = {panel_product<T>, row_dots<T>,        locate<T>,
+                               sample_rows<T>,   dot_samples<T>,     scatter_samples<T>,
+                               weighted_sum<T>,  dot_rows<T>,        scatter_rows<T>};
 
 }  // namespace dcnv2::cpu::DCNV2_ISA
 

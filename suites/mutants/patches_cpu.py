@@ -89,8 +89,9 @@ CPU = [
     _file(
         "grad_weight of few pixels: taps in the order of another layout",
         "few_pixels.cpp",
-        "scratch[j % taps * block.channels + j / taps] = row[j];",
-        "scratch[j] = row[j];",
+        "load_rows(taps_of_row(g_, row), {0, 0, channels, 0, taps, taps}, sorted.data(), "
+        "channels);",
+        "std::copy_n(row, taps * channels, sorted.data());",
         COLUMN,
     ),
     _file(

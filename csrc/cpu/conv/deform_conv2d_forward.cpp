@@ -208,13 +208,13 @@ class ForwardWorker {
 template <class T>
 void conv_forward(const ConvOperands& operands, const View& bias, const View& output) {
   const ConvGeometry& g = operands.g;
+  Buffer<T> bias_row({bias ? g.out_channels : 0});
+  if (bias) load_rows(bias, {0, 0, g.out_channels, 0, 1, 1}, bias_row.data(), g.out_channels);
   if (few_pixels(g) && g.group_out() >= kLeastOutputs) {
-    return conv_forward_few_pixels<T>(operands, bias, output);
+    return conv_forward_few_pixels<T>(operands, bias_row.data(), output);
   }
   const ChannelRows<T> input = rows_of_input<T>(operands);
   const PackedWeight<T> weight(g, operands.weight);
-  Buffer<T> bias_row({bias ? g.out_channels : 0});
-  if (bias) load_rows(bias, {0, 0, g.out_channels, 0, 1, 1}, bias_row.data(), g.out_channels);
 
   const int64_t image_pixels = g.out_height * g.out_width, at_once = pixels_at_once(g);
   const int64_t ranges = ceil_div(image_pixels, at_once);

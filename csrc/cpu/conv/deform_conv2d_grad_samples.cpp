@@ -152,9 +152,10 @@ void conv_grad_samples(const ConvOperands& operands, const View& grad_output,
   const ConvGeometry& g = operands.g;
   const std::vector<ChannelSlice> slices = make_slices<T>(g);
   if (few_pixels(g)) {
-    run_slices<T>(operands, grads, slices, FewPixelsGradColumns<T>::images(g), [&] {
-      return FewPixelsGradColumns<T>(g, grad_output, operands.weight);
-    });
+    WeightMatrix<T> weight(g, operands.weight);
+    weight.load();
+    run_slices<T>(operands, grads, slices, FewPixelsGradColumns<T>::images(g),
+                  [&] { return FewPixelsGradColumns<T>(g, grad_output, weight); });
     return;
   }
   const PackedWeight<T> weight(g, operands.weight, slices);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The gradient of the columns, grad_output * weight, for maps of few pixels: all taps of some images
-// at once, from the weight as it is stored.
+// The gradient of the columns, grad_output * weight, for maps of few pixels: all taps of some
+// images at once, from the weight as it is stored.
 #pragma once
 
 #include "cpu/conv/conv_grad_samples.h"
@@ -11,15 +11,16 @@ namespace dcnv2::cpu {
 template <class T>
 class FewPixelsGradColumns {
  public:
-  static constexpr int64_t kPixels = kFewPixels;
+  static constexpr int64_t kPixels = kFewPixels;  // of an image
 
-  static int64_t images(const ConvGeometry& g) { return images_at_once(g, 2 * kFewPixels); }
+  static int64_t images(const ConvGeometry& g) { return images_at_once(g, kPixelsOfTask); }
 
-  FewPixelsGradColumns(const ConvGeometry& g, const View& grad_output, const View& weight)
+  FewPixelsGradColumns(const ConvGeometry& g, const View& grad_output,
+                       const WeightMatrix<T>& weight)
       : g_(g),
         grad_output_(grad_output),
-        weight_(g, weight, kOutputs, channels_at_once<T>(g.in_channels), true),
-        stride_(padded<T>(channels_at_once<T>(g.in_channels) * g.taps())),
+        weight_(weight),
+        stride_(channels_at_once<T>(g.in_channels) * g.taps()),
         grad_({images(g) * pixels_of_image(g), g.out_channels}),
         sums_({images(g) * pixels_of_image(g), stride_}),
         columns_({g.taps(), images(g) * pixels_of_image(g), kPanel<T>}) {}
@@ -35,7 +36,7 @@ class FewPixelsGradColumns {
     }
     for (const ChannelSpan& part : slice.parts) multiply(part, slice.begin);
     for (int64_t p = 0; p < all_pixels_; ++p) {
-      load_rows(taps_of_pixel(g_, sums_.data() + p * stride_),
+      load_rows(taps_of_row(g_, sums_.data() + p * stride_),
                 {0, 0, channels, 0, g_.taps(), g_.taps()}, columns_.data() + p * kPanel<T>,
                 all_pixels_ * kPanel<T>);
     }
@@ -50,7 +51,8 @@ class FewPixelsGradColumns {
   }
 
  private:
-  static constexpr int64_t kOutputs = 16;  // so many rows of the weight are read side by side
+  static constexpr int64_t kPixelsOfTask = 32;  // of some images, which share reads of the weight
+  static constexpr int64_t kOutputs = 16;       // rows of the weight that are read side by side
 
   void multiply(const ChannelSpan& part, int64_t begin) {
     const int64_t first = part.group * g_.group_out();
@@ -59,15 +61,13 @@ class FewPixelsGradColumns {
     product.columns = part.size() * g_.taps();
     product.blocks = 1;
     product.a_stride = g_.out_channels;
+    product.b_stride = weight_.stride();
     product.c = sums_.data() + (part.begin - begin) * g_.taps();
     product.c_stride = stride_;
     for (int64_t out = 0; out < g_.group_out(); out += kOutputs) {
       product.depth = std::min(kOutputs, g_.group_out() - out);
-      const MatrixRows<const T> rows = weight_(
-          {first + out, product.depth, part.begin - part.group * g_.group_in(), part.size()});
       product.a = grad_.data() + first + out;
-      product.b = rows.data;
-      product.b_stride = rows.stride;
+      product.b = weight_.at(first + out, part.begin);
       product.accumulate = out > 0;
       kernels_.panel_product(product);
     }
@@ -76,7 +76,7 @@ class FewPixelsGradColumns {
   const ConvGeometry& g_;
   const View& grad_output_;
   const Kernels<T>& kernels_ = kernels<T>();
-  WeightReader<T> weight_;
+  const WeightMatrix<T>& weight_;
   const int64_t stride_;
   Buffer<T> grad_;     // [pixels, out_channels]
   Buffer<T> sums_;     // [pixels, stride]: ordered as the weight

@@ -29,6 +29,27 @@ def test_channels_in_whole_vectors_equal_the_reference(target, problem, dtype):
     assert_equals_reference(target, problem, target.run(problem))
 
 
+def _one_output_pixel(dtype):
+    """Also with channels in multiples of 8, whose weight can be read as it is stored."""
+    kinds = (conv_problems(dtype=dtype, vectors=v) for v in (False, True))
+    return st.one_of(*kinds).map(
+        lambda problem: problem.but(
+            stride=(
+                problem.height + 2 * problem.padding[0],
+                problem.width + 2 * problem.padding[1],
+            ),
+            out_channels=128 * problem.groups + problem.out_channels,
+        )
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@claim(_one_output_pixel, 30)
+def test_one_output_pixel_of_many_channels_equals_the_reference(target, problem, dtype):
+    """Each weight is used once an image, so kernels may do without packing it."""
+    assert_equals_reference(target, problem, target.run(problem))
+
+
 def _extreme(dtype, extreme):
     """Also with channels in multiples of 8, which select other kernels."""
     kinds = (conv_problems(dtype=dtype, offsets=(extreme,), vectors=v) for v in (False, True))

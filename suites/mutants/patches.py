@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _CONV, _GRADIENTS, _POOLS = "test_conv_definition.py", "test_conv_gradients.py", "test_pools.py"
 EQUALS = f"{_CONV}::test_equals_the_reference"
 WIDE = f"{_CONV}::test_channels_in_whole_vectors_equal_the_reference"
+ONE_PIXEL = f"{_CONV}::test_one_output_pixel_of_many_channels_equals_the_reference"
 TILES = f"{_CONV}::test_many_pixels_of_many_channels_equal_the_reference"
 FAR = f"{_CONV}::test_coordinates_are_exact_far_from_the_origin"
 GROUPS = f"{_CONV}::test_groups_equal_the_reference"
@@ -42,9 +43,9 @@ CONV_OF_CPU = (
     "deform_conv2d_grad_offset_mask.cpp",
     "deform_conv2d_grad_samples.cpp",
     "deform_conv2d_grad_weight.cpp",
-    "few_pixels.cpp",
-    "few_pixels_forward.cpp",
-    "few_pixels_grad_weight.cpp",
+    "one_pixel.cpp",
+    "one_pixel_forward.cpp",
+    "one_pixel_grad_weight.cpp",
     *KERNELS_OF_CPU,
 )
 POOLS_OF_CPU = ("deform_roi_pool.cpp", "deform_psroi_pool.cpp")

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // output = bias + columns * weight. Each task samples the columns of some output pixels, for as
 // many taps at a time as fit a share of the cache, and multiplies them while they are in the cache.
-#include "cpu/conv/few_pixels.h"
+#include "cpu/conv/one_pixel.h"
 
 namespace dcnv2::cpu {
 namespace {
@@ -210,8 +210,8 @@ void conv_forward(const ConvOperands& operands, const View& bias, const View& ou
   const ConvGeometry& g = operands.g;
   Buffer<T> bias_row({bias ? g.out_channels : 0});
   if (bias) load_rows(bias, {0, 0, g.out_channels, 0, 1, 1}, bias_row.data(), g.out_channels);
-  if (few_pixels(g) && g.group_out() >= kLeastOutputs) {
-    return conv_forward_few_pixels<T>(operands, bias_row.data(), output);
+  if (one_pixel(g)) {
+    return conv_forward_one_pixel<T>(operands, bias_row.data(), output);
   }
   const ChannelRows<T> input = rows_of_input<T>(operands);
   const PackedWeight<T> weight(g, operands.weight);

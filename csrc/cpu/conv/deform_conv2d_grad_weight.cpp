@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // grad_weight[o, c, tap] = sum over output pixels of grad_output[p, o] * column[p, tap, c]. A task
 // owns some input channels of some taps, so it samples nothing twice and adds in a fixed order.
-#include "cpu/conv/few_pixels.h"
+#include "cpu/conv/one_pixel.h"
 
 namespace dcnv2::cpu {
 namespace {
@@ -98,7 +98,7 @@ template <class T>
 void conv_grad_weight(const ConvOperands& operands, const View& grad_output,
                       const View& grad_weight) {
   const ConvGeometry& g = operands.g;
-  if (few_pixels(g)) return conv_grad_weight_few_pixels<T>(operands, grad_output, grad_weight);
+  if (one_pixel(g)) return conv_grad_weight_one_pixel<T>(operands, grad_output, grad_weight);
   const ChannelRows<T> input = rows_of_input<T>(operands);
   const int64_t width = channels_at_once<T>(g.in_channels);
   const int64_t blocks = ceil_div(g.in_channels, width);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "cpu/conv/few_pixels.h"
+#include "cpu/conv/one_pixel.h"
 
 namespace dcnv2::cpu {
 
@@ -54,35 +54,31 @@ void WeightMatrix<T>::store() const {
 }
 
 template <class T>
-SliceSampler<T>::SliceSampler(const ConvOperands& operands, const ChannelRows<T>& input,
-                              int64_t most_channels)
+ColumnSampler<T>::ColumnSampler(const ConvOperands& operands, const ChannelRows<T>& input,
+                                int64_t most_channels)
     : g_(operands.g),
       input_(input),
-      samples_(operands, kFewPixels, operands.g.taps()),
+      samples_(operands, 1, operands.g.taps()),
       stride_(most_channels),
-      rows_({operands.g.taps(), pixels_of_image(operands.g), stride_}) {}
+      rows_({operands.g.taps(), stride_}) {}
 
 template <class T>
-void SliceSampler<T>::operator()(int64_t image, int64_t begin, int64_t end, T* columns,
-                                 int64_t stride) {
-  const OutPixels pixels{image, 0, pixels_of_image(g_)};
+void ColumnSampler<T>::operator()(int64_t image, int64_t begin, int64_t end, T* column) {
   for (const ChannelSpan& span : cut_by_group(begin, end, g_.deform_channels())) {
     const ImageRows<const T> source = image_rows(input_, g_, image, span.begin);
     for (int64_t tap = 0; tap < g_.taps(); ++tap) {
-      samples_.locate(pixels, span.group, tap);
+      samples_.locate({image, 0, 1}, span.group, tap);
       sample_columns(samples_, g_, source, span.size(),
-                     rows_.data() + tap * pixels.count * stride_ + span.begin - begin, stride_);
+                     rows_.data() + tap * stride_ + span.begin - begin, stride_);
     }
   }
-  for (int64_t p = 0; p < pixels.count; ++p) {
-    store_rows(taps_of_row(g_, columns + p * stride), {0, 0, end - begin, 0, g_.taps(), g_.taps()},
-               rows_.data() + p * stride_, pixels.count * stride_);
-  }
+  store_rows(taps_of_row(g_, column), {0, 0, end - begin, 0, g_.taps(), g_.taps()}, rows_.data(),
+             stride_);
 }
 
 template class WeightMatrix<float>;
 template class WeightMatrix<double>;
-template class SliceSampler<float>;
-template class SliceSampler<double>;
+template class ColumnSampler<float>;
+template class ColumnSampler<double>;
 
 }  // namespace dcnv2::cpu

@@ -11,7 +11,7 @@ import torch
 from suites.perf.ceilings import Ceilings
 from suites.perf.device_timer import DeviceTimer, percentiles
 from suites.perf.implementations import IMPLEMENTATIONS
-from suites.perf.layers import SETS, Layer, find, sweep
+from suites.perf.layers import SETS, TINY, Layer, find, sweep
 from suites.perf.memory import workspace_mib
 from suites.perf.pools import OPERATORS, PoolCase
 from suites.perf.problems import DTYPES, LayerPasses, matmul_mode
@@ -115,6 +115,20 @@ class Selection:
         layouts = IMPLEMENTATIONS[implementation].layouts
         return [name for name in self.layouts if name in layouts] or list(layouts[:1])
 
+    def passes_of(self, implementation: str) -> list[str]:
+        """The chosen passes that an implementation has."""
+        gradients = IMPLEMENTATIONS[implementation].gradients
+        return [passes for passes in self.passes if gradients or passes == "forward"]
+
+    def eager_calls(self) -> list[tuple[str, str]]:
+        """Every (implementation, pass) that can run here in float32."""
+        return [
+            (name, passes)
+            for name in self.implementations
+            if not IMPLEMENTATIONS[name].unsupported(TINY, "fp32", self.device)
+            for passes in self.passes_of(name)
+        ]
+
     def layers(self) -> list[tuple[str, Layer]]:
         """Every layer of the chosen sets, with its set."""
         return [(name, layer) for name in self.sets if name in SETS for layer in SETS[name]]
@@ -125,7 +139,7 @@ class Selection:
             Case(group, layer, *variant, passes)
             for group, layer in self.layers()
             for variant in self.variants(layer)
-            for passes in self.passes
+            for passes in self.passes_of(variant[0])
         ]
 
     def sweep_cases(self) -> list[Case]:
@@ -164,8 +178,8 @@ class Selection:
                     Case(
                         group, layer, name, dtype, self.layouts_of(name)[0], passes, offsets, value
                     )
-                    for passes in ("forward", "backward")
-                    if passes in self.passes
+                    for passes in self.passes_of(name)
+                    if passes != "both"
                 ]
         return cases
 

@@ -2,7 +2,6 @@
 """Options of the perf suite, the cases that they select, and the report at the end of a run."""
 
 import dataclasses
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -55,9 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read the options once."""
     device = config.getoption("device", None) or ("cuda" if torch.cuda.is_available() else "cpu")
     gpu = device.startswith("cuda")
-    installed = [
-        name for name in IMPLEMENTATIONS if name != "mmcv" or importlib.util.find_spec("mmcv")
-    ]
+    installed = [name for name, found in IMPLEMENTATIONS.items() if not found.missing]
     sets = "eight,groups,pools,nms" if gpu else "cpu,pools,nms"
     dtypes = "bf16,fp16,tf32,fp32" if gpu else "fp32"
     config.stash[_SELECTION] = Selection(
@@ -68,6 +65,9 @@ def pytest_configure(config: pytest.Config) -> None:
         passes=_choose(config, "passes", ",".join(PASSES), PASSES),
         layouts=_choose(config, "layout", ",".join(LAYOUTS), tuple(LAYOUTS)),
     )
+    for name in config.stash[_SELECTION].implementations:
+        if missing := IMPLEMENTATIONS[name].missing:
+            raise pytest.UsageError(f"--impl: {missing}")
     if "dcnv2" in config.stash[_SELECTION].implementations and not has_compiled_kernels(device):
         raise pytest.UsageError(
             f"no compiled kernels for {device}: 'dcnv2' would measure the portable path. Build it, "
@@ -106,10 +106,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         ]
         labels = ["-".join([layer.name, *rest]) for layer, *rest in variants]
         metafunc.parametrize("variant", variants, ids=labels)
-    if "implementation" in metafunc.fixturenames:
-        metafunc.parametrize("implementation", selection.implementations)
-    if "passes" in metafunc.fixturenames:
-        metafunc.parametrize("passes", selection.passes)
+    if "eager_call" in metafunc.fixturenames:
+        calls = selection.eager_calls()
+        metafunc.parametrize("eager_call", calls, ids=["-".join(call) for call in calls])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from suites.backends.calling_conventions import CONVENTIONS, Operator
+from suites.backends.frameworks.adapters import onnxruntime, openvino
 from suites.perf.layers import Layer
+from suites.perf.runtimes import load_onnxruntime, load_openvino, runtime_call
 
 # Size of the float32 columns beyond which the portable path's time is the allocator's.
 _PORTABLE_LIMIT_BYTES = 256 * 2**20
@@ -25,6 +27,7 @@ class Implementation:
 
     `call` takes a layer and its operands by name; `unsupported` returns the reason why a layer in a
     dtype label cannot run on a device, or None; `layouts` are those that it is measured in.
+    `packages` must be importable, which the command `install` achieves.
     """
 
     name: str
@@ -32,6 +35,17 @@ class Implementation:
     unsupported: Callable[[Layer, str, str], str | None]
     layouts: tuple[str, ...] = ("contiguous",)
     deformable: bool = True
+    gradients: bool = True
+    packages: tuple[str, ...] = ()
+    install: str = ""
+
+    @property
+    def missing(self) -> str | None:
+        """None, or which package it lacks here and how to install it."""
+        lacking = [name for name in self.packages if importlib.util.find_spec(name) is None]
+        if not lacking:
+            return None
+        return f"{self.name} needs {' and '.join(lacking)}, not installed here: {self.install}"
 
     @property
     def operands(self) -> tuple[str, ...]:
@@ -111,19 +125,40 @@ def _torchvision_unsupported(layer: Layer, dtype: str, device: str) -> str | Non
     return _dcnv2_unsupported(layer, dtype, device)
 
 
-def _mmcv_unsupported(layer: Layer, dtype: str, device: str) -> str | None:
-    if importlib.util.find_spec("mmcv") is None:
-        return "mmcv is not installed"
-    return _torchvision_unsupported(layer, dtype, device)
+def _runtime_unsupported(layer: Layer, dtype: str, device: str) -> str | None:
+    if device.startswith("cuda"):
+        return "the runtimes are measured on a CPU"
+    return None if dtype == "fp32" else "the runtimes are measured in float32"
 
 
+_ONNX = {"unsupported": _runtime_unsupported, "gradients": False}
 IMPLEMENTATIONS = {
     implementation.name: implementation
     for implementation in (
         Implementation("dcnv2", _dcnv2, _dcnv2_unsupported, ("contiguous", "channels_last")),
         Implementation("portable", _portable, _portable_unsupported),
         Implementation("torchvision", _peer(torchvision_conv), _torchvision_unsupported),
-        Implementation("mmcv", _peer(mmcv_conv), _mmcv_unsupported),
+        Implementation(
+            "mmcv",
+            _peer(mmcv_conv),
+            _torchvision_unsupported,
+            packages=("mmcv",),
+            install="suites/peers/build_mmcv.py says how to build it",
+        ),
+        Implementation(
+            "onnxruntime",
+            runtime_call(load_onnxruntime),
+            packages=("onnx", "onnxruntime"),
+            install=f"pip install onnx {onnxruntime.REQUIREMENTS[0]}",
+            **_ONNX,
+        ),
+        Implementation(
+            "openvino",
+            runtime_call(load_openvino),
+            packages=("onnx", "openvino"),
+            install=f"pip install onnx {openvino.REQUIREMENTS[0]}",
+            **_ONNX,
+        ),
         # A practical lower bound: the same multiply-adds without sampling.
         Implementation("conv2d", _conv2d, _dcnv2_unsupported, ("channels_last",), deformable=False),
     )

@@ -99,6 +99,10 @@ CPU = (
 )
 
 
+# For the host's share of a call.
+TINY = Layer("tiny", "none", 1, 8, 8, 4, 4)
+
+
 def _resnet() -> tuple[Layer, ...]:
     """Every distinct 3x3 convolution in c3 to c5 of ResNet-50 and ResNet-101, for 800x1344 images.
 

@@ -16,7 +16,14 @@ _AXES = {
     "threads": "threads",
     "magnitude": "standard deviation of the offsets, pixels",
 }
-_COLOURS = {"dcnv2": "C3", "torchvision": "C0", "mmcv": "C2", "conv2d": "0.4"}
+_COLOURS = {
+    "dcnv2": "C3",
+    "torchvision": "C0",
+    "mmcv": "C2",
+    "onnxruntime": "C1",
+    "openvino": "C4",
+    "conv2d": "0.4",
+}
 _LINES = {"forward": "-", "backward": "--"}
 
 

@@ -121,8 +121,10 @@ class Passes:
         return torch.autograd.grad(output, operands, self.grad_output, retain_graph=retain_graph)
 
 
-def named_results(passes: Passes) -> dict[str, Tensor]:
-    """Output and gradients of a call, by name."""
+def named_results(passes: Passes, gradients: bool = True) -> dict[str, Tensor]:
+    """Output and, if it has them, gradients of a call, by name."""
+    if not gradients:
+        return {"output": passes.forward()}
     names = ("output", *(f"grad_{name}" for name in passes.operands))
     return {n: value.detach() for n, value in zip(names, passes.both(), strict=True)}
 

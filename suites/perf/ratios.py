@@ -7,7 +7,8 @@ import pandas as pd
 from suites.perf.problems import LAYOUTS, PASSES
 from suites.reporting.tables import format_number
 
-PEERS = ("torchvision", "mmcv", "conv2d", "roi_align", "portable")
+PEERS = ("torchvision", "mmcv", "onnxruntime", "openvino", "conv2d", "roi_align", "portable")
+_DEFORMABLE = [f"x_{peer}" for peer in PEERS if peer not in ("conv2d", "roi_align")]
 # The dtype that a peer without ours is compared in.
 _PEER_DTYPE = {peer: {"bf16": "fp16"} for peer in ("torchvision", "mmcv", "roi_align")}
 _PROBLEM = ["set", "layer", "offsets", "pass"]
@@ -125,5 +126,5 @@ def slower_than(ours: pd.DataFrame) -> pd.DataFrame:
 
 def losses(ours: pd.DataFrame) -> pd.DataFrame:
     """Rows in which another deformable convolution or pooling is faster, the worst first."""
-    ratios = ours[["x_torchvision", "x_mmcv", "x_portable"]].min(axis=1)
+    ratios = ours[_DEFORMABLE].min(axis=1)
     return ours.assign(worst=ratios)[ratios < 1].sort_values("worst")

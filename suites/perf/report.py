@@ -23,7 +23,8 @@ implementation's time over ours in the same run, so above 1 dcnv2 is faster. tor
 have no bfloat16: our bf16 is compared with their fp16. fp32 forbids TF32, tf32 allows it.
 torchvision and mmcv run on contiguous tensors, conv2d on channels_last ones, and cuDNN searches for
 its fastest algorithm. conv2d is a regular convolution of the same shape: a practical lower bound,
-as roi_align is for RoI pooling.
+as roi_align is for RoI pooling. onnxruntime and openvino run the layer exported to ONNX, in float32
+on a CPU, with constant weights, and have no backward pass.
 
 GB/s count every tensor once for each pass that reads or writes it. TFLOP/s count the matrix
 products only (the backward pass has two). `of copy` and `of matmul` are shares of the rates of a

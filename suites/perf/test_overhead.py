@@ -3,13 +3,12 @@
 
 from suites.perf.device_timer import percentiles
 from suites.perf.implementations import IMPLEMENTATIONS
-from suites.perf.layers import Layer
+from suites.perf.layers import TINY
 from suites.perf.problems import LayerPasses, matmul_mode
 
-TINY = Layer("tiny", "none", 1, 8, 8, 4, 4)
 
-
-def test_call(benchmark, implementation, passes, timer, rows):
+def test_call(benchmark, eager_call, timer, rows):
+    implementation, passes = eager_call
     problem = LayerPasses(TINY, IMPLEMENTATIONS[implementation], "fp32", timer.device)
     call = getattr(problem, passes)
     with matmul_mode("fp32"):

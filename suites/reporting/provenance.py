@@ -32,7 +32,7 @@ PROVENANCE = (
     "date",
 )
 # Versions of peers that are rarely installed: only reports that measured them have these.
-PEER_VERSIONS = ("mmcv",)
+PEER_VERSIONS = ("mmcv", "onnxruntime", "openvino")
 
 
 def provenance(command: str | None = None) -> dict[str, str]:

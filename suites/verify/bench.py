@@ -36,10 +36,9 @@ BESIDE = ("dcnv2", "torchvision", "conv2d")
 
 @dataclass(frozen=True)
 class _Tested(Implementation):
-    """A user's implementation: which operands it takes, and whether it has gradients."""
+    """A user's implementation, and which operands it does not take."""
 
     lacking: tuple[str, ...] = ()
-    gradients: bool = True
 
     @property
     def operands(self) -> tuple[str, ...]:
@@ -127,8 +126,7 @@ def _measured(
     label = LABELS[row.dtype]
     if reason := implementation.unsupported(layer, label, timer.device):
         return row.but(remark=reason)
-    gradients = getattr(implementation, "gradients", True)
-    if row.passes == "backward" and not gradients:
+    if row.passes == "backward" and not implementation.gradients:
         return row.but(remark="no gradients")
     if time.monotonic() > end:
         return row.but(remark="not reached")

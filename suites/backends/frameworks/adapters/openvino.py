@@ -31,22 +31,33 @@ def _compiled(shapes, stride, padding, dilation, groups, deform_groups, threads)
     import openvino
     from openvino import opset8
 
+    window = (stride, padding, padding, dilation, groups, deform_groups)
     named = {name: opset8.parameter(list(shape), np.float32) for name, shape in shapes}
+    output = convolution(named, *window)
+    model = openvino.Model([output], list(named.values()))
+    return openvino.Core().compile_model(model, "CPU", hints(threads))
+
+
+def convolution(operands, stride, begin, end, dilation, groups, deform_groups):
+    """The operator on nodes by name, mask and bias [1, channels, 1, 1] optional."""
+    from openvino import opset8
+
     output = opset8.deformable_convolution(
-        named["input"],
-        named["offset"],
-        named["weight"],
+        operands["input"],
+        operands["offset"],
+        operands["weight"],
         list(stride),
-        list(padding),
-        list(padding),
+        list(begin),
+        list(end),
         list(dilation),
-        mask=named.get("mask"),
+        mask=operands.get("mask"),
         group=groups,
         deformable_group=deform_groups,
-        bilinear_interpolation_pad=True,  # as ONNX's DeformConv is imported
+        bilinear_interpolation_pad=True,  # samples beyond the border count as zeros, as in ONNX
     )
-    if "bias" in named:
-        output = opset8.add(output, named["bias"])
-    model = openvino.Model([output], list(named.values()))
-    hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
-    return openvino.Core().compile_model(model, "CPU", hints)
+    return opset8.add(output, operands["bias"]) if "bias" in operands else output
+
+
+def hints(threads):
+    """Options of a compilation: by default the plugin computes in bfloat16 where it can."""
+    return {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}

@@ -75,9 +75,11 @@ def _count_heads(heads: BoxMaskHeads, features: dict[str, Any], config: ModelCon
 
 
 def _pool(pooler: RoIPooler, features: dict[str, Any], count: int) -> torch.Tensor:
-    """Pools `count` RoIs from the finest map; which map is chosen makes no difference."""
-    pool = pooler.pools[0]
-    return pool(features[pooler.levels[0]], torch.empty(count, 5))
+    """Pools `count` RoIs; which map they are pooled from makes no difference."""
+    rois = torch.empty(count, 5)
+    if not pooler.pools:
+        return pooler(features, rois)
+    return pooler.pools[0](features[pooler.levels[0]], rois)
 
 
 def _conv_flops(
@@ -105,5 +107,5 @@ _FORMULAS = {
     torch.ops.dcnv2.deform_conv2d: _conv_flops,
     torch.ops.dcnv2.deform_roi_pool: _pool_flops,
     torch.ops.dcnv2.deform_psroi_pool: _pool_flops,
-    torch.ops.torchvision.roi_align: _pool_flops,
+    torch.ops.dcnv2.multiscale_roi_align: _pool_flops,
 }

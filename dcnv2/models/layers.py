@@ -20,7 +20,6 @@ from dcnv2.nn import (
     ModulatedDeformPSRoIPoolPack,
     ModulatedDeformRoIPoolPack,
 )
-from dcnv2.ops import deform_roi_pool
 
 
 class FrozenBatchNorm2d(ops.FrozenBatchNorm2d):
@@ -41,35 +40,6 @@ class FrozenBatchNorm2d(ops.FrozenBatchNorm2d):
         """The norm as a factor and a summand for each channel, [C] each, in the buffers' dtype."""
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         return scale, self.bias - self.running_mean * scale
-
-
-class RoIAlign(ops.RoIAlign):
-    """torchvision's RoIAlign, computed by `deform_roi_pool` without offsets.
-
-    That keeps half types and channels_last, where torchvision's operator copies to float32 and to
-    contiguous memory, and its gradient is deterministic.
-    """
-
-    def forward(self, input: Tensor, rois: Tensor) -> Tensor:
-        """Pools [N, C, H, W] at rois [R, 5] to [R, C, size, size]."""
-        if torch.onnx.is_in_onnx_export():
-            return super().forward(input, rois)  # ONNX has an operator for it
-        if not self.aligned:
-            rois = self._shifted(rois)
-        return deform_roi_pool(
-            input,
-            rois,
-            output_size=self.output_size,
-            spatial_scale=self.spatial_scale,
-            sampling_ratio=max(self.sampling_ratio, 0),
-        )
-
-    def _shifted(self, rois: Tensor) -> Tensor:
-        """Boxes at least one pixel large, whose aligned samples are those without `aligned`."""
-        index, first, last = rois.split([1, 2, 2], dim=1)
-        pixel = 1 / self.spatial_scale
-        last = torch.maximum(last, first + pixel)
-        return torch.cat([index, first + pixel / 2, last + pixel / 2], dim=1)
 
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
@@ -127,9 +97,7 @@ def norm_layer(kind: NormKind | None) -> Callable[[int], nn.Module] | None:
 
 
 def make_pool(config: PoolConfig, channels: int, output_size: int, scale: float) -> nn.Module:
-    """A module from `(features [N, C, H, W], rois [R, 5])` to [R, C, output_size, output_size]."""
-    if config.kind == "align":
-        return RoIAlign(output_size, scale, config.sampling_ratio, aligned=config.aligned)
+    """Deformable pooling from `(features [N, C, H, W], rois [R, 5])` to [R, C, size, size]."""
     common: dict[str, Any] = {"spatial_scale": scale, "hidden_channels": config.hidden_channels}
     if config.kind in CENTRED_POOLS:
         return CENTRED_POOLS[config.kind](

@@ -10,7 +10,6 @@ from torchvision.models.detection.faster_rcnn import (
     TwoMLPHead,
 )
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.ops.poolers import LevelMapper
 
 from dcnv2.models.backbone import Backbone
 from dcnv2.models.box_mask_heads import BoxMaskHeads
@@ -18,25 +17,27 @@ from dcnv2.models.config import BackboneConfig, ModelConfig, PoolConfig
 from dcnv2.models.layers import make_pool, norm_layer
 from dcnv2.models.precise import PreciseBoxPredictor
 from dcnv2.models.resnet import make_stage, stage_channels
+from dcnv2.ops import fpn_levels, multiscale_roi_align
+from dcnv2.ops.functional import join_boxes
 
 
 class RoIPooler(nn.Module):
     """Pools every RoI from the map that fits its size (FPN's rule), by RoIAlign or deformably.
 
-    Each map has a pooling layer of its own, since the branch that predicts offsets sees features of
-    that map only.
+    RoIAlign takes all maps at once. For deformable pooling each map has a layer of its own, since
+    the branch that predicts offsets sees features of that map only.
     """
 
     def __init__(self, backbone: Backbone, config: PoolConfig, output_size: int) -> None:
         super().__init__()
-        self.levels = backbone.roi_levels
-        strides = [backbone.strides[level] for level in self.levels]
-        self.pools = nn.ModuleList(
-            make_pool(config, backbone.out_channels, output_size, 1.0 / stride)
-            for stride in strides
-        )
-        finest = strides[0].bit_length() - 1
-        self.assign_levels = LevelMapper(finest, finest + len(strides) - 1)
+        self.levels, self.output_size, self.config = backbone.roi_levels, output_size, config
+        self.scales = [1.0 / backbone.strides[level] for level in self.levels]
+        self.pools = nn.ModuleList()
+        if config.kind != "align":
+            self.pools.extend(
+                make_pool(config, backbone.out_channels, output_size, scale)
+                for scale in self.scales
+            )
 
     def forward(self, features: dict[str, Tensor], boxes: list[Tensor] | Tensor) -> Tensor:
         """Pools the boxes of a batch.
@@ -49,19 +50,19 @@ class RoIPooler(nn.Module):
         Returns:
             [sum R_i, C, size, size] in the order of the boxes.
         """
-        if isinstance(boxes, Tensor):
-            rois = boxes
-        else:
-            index = torch.cat([torch.full_like(b[:, :1], image) for image, b in enumerate(boxes)])
-            rois = torch.cat([index, torch.cat(boxes)], dim=1)
+        rois = join_boxes(boxes)
+        maps = [features[level] for level in self.levels]
+        if not self.pools:
+            ratio, aligned = self.config.sampling_ratio, self.config.aligned
+            return multiscale_roi_align(maps, rois, self.scales, self.output_size, ratio, aligned)
         if len(self.pools) == 1:
-            return self.pools[0](features[self.levels[0]], rois)
-        level_of = self.assign_levels([rois[:, 1:]])
+            return self.pools[0](maps[0], rois)
+        level_of = fpn_levels(rois[:, 1:], self.scales)
         order, pooled = [], []
-        for level, (name, pool) in enumerate(zip(self.levels, self.pools, strict=True)):
+        for level, (x, pool) in enumerate(zip(maps, self.pools, strict=True)):
             chosen = torch.where(level_of == level)[0]
             order.append(chosen)
-            pooled.append(pool(features[name], rois[chosen]))
+            pooled.append(pool(x, rois[chosen]))
         return torch.cat(pooled)[torch.cat(order).argsort()]
 
 

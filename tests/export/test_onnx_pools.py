@@ -21,7 +21,7 @@ from dcnv2.nn import (
     ModulatedDeformPSRoIPoolPack,
     ModulatedDeformRoIPoolPack,
 )
-from dcnv2.ops import checks, deform_psroi_pool, deform_roi_pool
+from dcnv2.ops import checks, deform_psroi_pool, deform_roi_pool, multiscale_roi_align
 
 NAN, INF = float("nan"), float("inf")
 # The last three are upside down, of no image, and not finite.
@@ -122,6 +122,39 @@ def test_adaptive_sampling_is_an_error(tmp_path):
             _Adaptive(), (torch.randn(2, 4, 9, 11), ROIS[:2]), {"x": [], "rois": [0]},
             tmp_path / "adaptive.onnx", "trace", 19,
         )  # fmt: skip
+
+
+class _Pyramid(nn.Module):
+    def __init__(self, *options):
+        super().__init__()
+        self.options = options
+
+    def forward(self, x, y, rois, levels=None):
+        return multiscale_roi_align([x, y], rois, [0.5, 0.25], (3, 2), *self.options, levels)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("exporter", "opset"), [EXPORTERS[0], EXPORTERS[2]])
+@pytest.mark.parametrize(("samples", "aligned", "given"), [(2, True, True), (0, False, False)])
+def test_roi_align_of_several_maps(tmp_path, exporter, opset, samples, aligned, given):
+    """Padding, a map without RoIs, and no RoIs at all, too."""
+    torch.manual_seed(0)
+    model, path = _Pyramid(samples, aligned), tmp_path / "pyramid.onnx"
+
+    def operands(*levels):
+        rois = ROIS[: len(levels)] * torch.tensor([1, 30, 20, 10, 30.0])
+        maps = torch.randn(2, 4, 9, 11), torch.randn(2, 4, 5, 6)
+        return (*maps, rois, torch.tensor(levels).long()) if given else (*maps, rois)
+
+    example = operands(0, 1, -1)
+    axes = dict(zip(("x", "y", "rois", "levels"), ([2, 3], [2, 3], [0], [0]), strict=True))
+    axes = {name: axes[name] for name in list(axes)[: len(example)]}
+    export_onnx(model, example, axes, path, exporter, opset)
+    assert operators(path, opset).count("RoiAlign") == 2
+    run = runner(path)
+    for levels in ((0, 1, -1), (1, 1), ()):
+        inputs = operands(*levels)
+        torch.testing.assert_close(run(*inputs)[0], model(*inputs), rtol=1e-4, atol=1e-5)
 
 
 def _detector():

@@ -2,8 +2,8 @@
 """Our operators as ONNX nodes, the same for both exporters.
 
 `build` makes a node by its operator's name, `build.Add(x, y)`, with `constant`, `sizes`, `dtype`,
-`absent`, `typed` and `opset` besides. Values are those of `dcnv2.ops`; the notes say which shapes
-they have.
+`absent`, `items`, `typed` and `opset` besides. Values are those of `dcnv2.ops`; the notes say which
+shapes they have.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 OPSET = 19  # the first with DeformConv, and the one that all nodes here are written for
 BFLOAT16_OPSET = 22  # the first in which DeformConv takes bfloat16
 FLOAT, DOUBLE, INT64 = 1, 11, 7  # of ONNX's TensorProto.DataType
-_CODES = {"FLOAT": FLOAT, "FLOAT16": 10, "BFLOAT16": 16, "DOUBLE": DOUBLE}
+CODES = {"FLOAT": FLOAT, "FLOAT16": 10, "BFLOAT16": 16, "DOUBLE": DOUBLE}
 _DTYPES = {"FLOAT": torch.float32, "FLOAT16": torch.float16, "DOUBLE": torch.float64}
 
 
@@ -80,7 +80,7 @@ def deform_conv(
         pads=[*padding, *padding],
         strides=list(stride),
     )
-    out = build.Cast(out, to=_CODES[own]) if mixed else out
+    out = build.Cast(out, to=CODES[own]) if mixed else out
     return build.typed(out, input, [None, out_channels, None, None])
 
 
@@ -205,7 +205,7 @@ def _finish(
         build.Unsqueeze(numbers.size(bins, axis), numbers.whole([0])) for axis in range(5)
     )  # explicit sizes: -1 is ambiguous if R is 0
     shape = build.Concat(rois, build.Mul(classes, channels), height, width, axis=0)
-    out = build.Cast(build.Reshape(bins, shape), to=_CODES[build.dtype(input)])
+    out = build.Cast(build.Reshape(bins, shape), to=CODES[build.dtype(input)])
     return build.typed(out, input, [None, out_channels, *output_size])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from . import nodes
+from . import nodes, roi_align
 from .nodes import OPSET
 
 
@@ -20,8 +20,9 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     An export finds these translations by itself (see `running_export`); the table is for those who
     want to change or extend them.
 
-    It has dcnv2's three operators and, where torchvision is installed, its deform_conv2d. Needs
-    the package onnxscript, as that exporter itself does. RoI pooling needs a fixed sampling_ratio.
+    It has dcnv2's convolution and RoI poolings and, where torchvision is installed, its
+    deform_conv2d. Needs the package onnxscript, as that exporter itself does. Deformable RoI
+    pooling needs a fixed sampling_ratio.
     The export raises if opset_version is below 19, or below 22 for convolutions in bfloat16.
     """
     ours = torch.ops.dcnv2
@@ -29,6 +30,7 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         ours.deform_conv2d.default: _conv,
         ours.deform_roi_pool.default: _roi_pool,
         ours.deform_psroi_pool.default: _psroi_pool,
+        ours.multiscale_roi_align.default: _multiscale_roi_align,
     }
     if _has_torchvision():
         table[torch.ops.torchvision.deform_conv2d.default] = _torchvision_conv
@@ -40,8 +42,8 @@ def register_symbolics(opset: int = OPSET) -> None:
     """Register translations of the operators with torch.onnx.export(dynamo=False), from `opset` on.
 
     Importing `dcnv2.ops` did so from opset 19 on; a call brings them back after a registration of
-    others. It has dcnv2's three operators and torchvision's deform_conv2d. RoI pooling needs a
-    fixed sampling_ratio.
+    others. It has dcnv2's convolution and RoI poolings and torchvision's deform_conv2d. Deformable
+    RoI pooling needs a fixed sampling_ratio.
 
     Raises:
         ValueError: opset is below 19, which has no DeformConv.
@@ -57,6 +59,11 @@ def register_symbolics(opset: int = OPSET) -> None:
         ("dcnv2::deform_conv2d", _conv, (*"vvvvv", "is", "is", "is", "b")),
         ("dcnv2::deform_roi_pool", _roi_pool, ("v", "v", "v", "v", "is", "f", "i", "f")),
         ("dcnv2::deform_psroi_pool", _psroi_pool, ("v", "v", "v", "v", *"ifiiif")),
+        (
+            "dcnv2::multiscale_roi_align",
+            _multiscale_roi_align,
+            ("v", "v", "v", "is", "fs", "i", "b"),
+        ),
         ("torchvision::deform_conv2d", _torchvision_conv, (*"vvvvviiiiiiiib",)),
     ):
         register_custom_op_symbolic(name, parse_args(*kinds)(_traced(translate)), opset)
@@ -135,6 +142,20 @@ def _psroi_pool(
     return nodes.deform_psroi_pool(build, input, rois, offset, mask, *options)
 
 
+def _multiscale_roi_align(
+    build: Any,
+    inputs: Sequence[Any],
+    rois: Any,
+    levels: Any,
+    output_size: Sequence[int] = (7, 7),
+    spatial_scales: Sequence[float] = (1.0,),
+    sampling_ratio: int = 0,
+    aligned: bool = True,
+) -> Any:
+    options = (output_size, spatial_scales, sampling_ratio, aligned)
+    return roi_align.multiscale_roi_align(build, inputs, rois, levels, *options)
+
+
 def _scripted(translate: Callable[..., Any], build: _Script) -> Callable[..., Any]:
     """A translation for the exporter of torch.export, which sees the parameters after `build`."""
 
@@ -207,6 +228,11 @@ class _Script:
         return str(value.dtype.name)
 
     @staticmethod
+    def items(value: Any) -> Sequence[Any]:
+        """Return the values of a list."""
+        return value
+
+    @staticmethod
     def none() -> None:
         """Return a missing operand."""
 
@@ -233,7 +259,8 @@ class _Graph:
             named = {}
             for key, value in attributes.items():
                 first = value[0] if isinstance(value, (list, tuple)) else value
-                named[f"{key}_{'f' if isinstance(first, float) else 'i'}"] = value
+                kind = "f" if isinstance(first, float) else "s" if isinstance(first, str) else "i"
+                named[f"{key}_{kind}"] = value
             while inputs and self.absent(inputs[-1]):
                 inputs = inputs[:-1]
             return self._graph.op(name, *inputs, **named)
@@ -243,6 +270,13 @@ class _Graph:
     def constant(self, values: torch.Tensor) -> Any:
         """Return a constant tensor."""
         return self._graph.op("Constant", value_t=values)
+
+    @staticmethod
+    def items(value: Any) -> list[Any]:
+        """Return the values of a list."""
+        from torch.onnx.symbolic_helper import _unpack_list
+
+        return _unpack_list(value)
 
     def none(self) -> Any:
         """Return a missing operand."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from suites.perf import pyramids
 from suites.perf.ceilings import Ceilings
 from suites.perf.device_timer import DeviceTimer, percentiles
 from suites.perf.implementations import IMPLEMENTATIONS
@@ -194,12 +195,13 @@ class Selection:
         return [case for case in cases if case.operator in self.implementations]
 
     def pool_cases(self) -> list[PoolCase]:
-        """Both RoI poolings with the bins of a box head and of a mask head, if chosen."""
+        """The RoI poolings with the bins of a box head and of a mask head, if chosen."""
         if "pools" not in self.sets:
             return []
+        kinds = {**dict.fromkeys(OPERATORS, PoolCase), pyramids.OPERATOR: pyramids.PyramidCase}
         return [
-            PoolCase(op, bins, name, dtype, passes, self.device)
-            for op in OPERATORS
+            kind(op, bins, name, dtype, passes, self.device)
+            for op, kind in kinds.items()
             for bins in (7, 14)
             for name in ("dcnv2", "portable", "roi_align")
             for dtype in self.dtypes

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Times of both RoI poolings."""
+"""Times of the RoI poolings."""
 
 import pytest
 

@@ -18,6 +18,7 @@ from suites.backends.ours import use_library
 from suites.backends.registry import Target, get_backend
 from suites.problems.nms import NmsProblem
 from suites.problems.problem import ConvProblem, Problem, RoIProblem
+from suites.problems.pyramid import PyramidProblem
 from suites.tolerance.expectation import Expectation
 
 # Channels that the tensor-core kernels take, more pixels than a tile has, and a row of taps.
@@ -26,11 +27,17 @@ FAST = ConvProblem(
     padding=(2, 1), groups=2, deform_groups=2, dtype="float16",
 )  # fmt: skip
 STRIDED = (("input", "strided"), ("offset", "transposed"), ("grad_output", "expanded"))
+INPUTS_STRIDED = (("input0", "strided"), ("input2", "channels_last"), ("grad_output", "expanded"))
 ROI_KINDS = ("inside", "huge", "outside", "inverted", "degenerate", "border")
 # More RoIs, pixels and channels than a block processes at a time, and no multiples of that.
 OVERSIZED = RoIProblem(
     channels=67, height=9, width=19, bins=(3, 5), samples=0,
     rois=(*65 * ("inside", "outside", "border", "inverted"), "whole", "huge"),
+)  # fmt: skip
+
+PYRAMID = PyramidProblem(
+    channels=72, maps=((9, 19), (1, 1), (4, 6)), bins=(3, 5), aligned=False, dtype="bfloat16",
+    rois=50 * (*ROI_KINDS, "whole"), levels=(0, 1, 2, -1, 0, 1, 1) * 50,
 )  # fmt: skip
 
 
@@ -75,6 +82,19 @@ def suppressions() -> Iterator[tuple[str, NmsProblem]]:
     yield "dcnv2", NmsProblem(count=4200, extent=32, group_count=3, max_out=900, dtype="float32")
 
 
+def pyramids() -> Iterator[tuple[str, PyramidProblem]]:
+    """RoIAlign from several maps: sorted samples, tiles, and cells with many samples."""
+    yield "dcnv2", PyramidProblem(rois=ROI_KINDS, levels=(0, 2, 1, -1, 0, 2), dtype="float32")
+    yield "dcnv2", PYRAMID
+    yield "dcnv2", PYRAMID.but(channels=67, dtype="float16")
+    yield "dcnv2", PYRAMID.but(samples=0, bins=(2, 2), dtype="float32", layouts=INPUTS_STRIDED)
+
+
+def all_problems() -> Iterator[tuple[str, Problem]]:
+    """Those of all operators."""
+    return itertools.chain(convolutions(), poolings(), suppressions(), pyramids())
+
+
 def check(backend: str, problem: Problem, device: str = "cuda") -> list[str]:
     """Results that are dearer than allowed, or NaN where they may not be."""
     got = Target(get_backend(backend), device).run(problem)
@@ -104,7 +124,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if options.library:
         use_library(options.library)
     count = failed = 0
-    for backend, problem in itertools.chain(convolutions(), poolings(), suppressions()):
+    for backend, problem in all_problems():
         offsets = getattr(problem, "offsets", "none")
         if options.backend not in (None, backend) or options.offsets not in (None, offsets):
             continue

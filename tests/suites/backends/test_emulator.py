@@ -13,12 +13,12 @@ from dcnv2.ops import portable
 from suites.backends.emulator import operators
 from suites.backends.emulator.build import cuda_headers, translate
 from suites.backends.registry import get_backend
-from suites.sanitizers.cases import check, convolutions, poolings, suppressions
+from suites.sanitizers.cases import all_problems, check
 
 NO_HEADERS = cuda_headers()[1]
 CASES = [
     (backend.replace("dcnv2", "emulated") if "-" in backend else "emulated-simt", problem)
-    for backend, problem in itertools.chain(convolutions(), poolings(), suppressions())
+    for backend, problem in all_problems()
 ]
 
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The output of sanitizers is read right, and the problems that they run are right."""
 
-import itertools
-
 import pytest
 
 from suites.mutants.patches import ROOT, find_source
@@ -10,7 +8,7 @@ from suites.mutants.patches_memory import MEMORY
 from suites.sanitizers import cases, cuda, run
 from suites.sanitizers.cuda import RACES, Run, hazards
 
-SMALL = list(itertools.chain(cases.convolutions(), cases.poolings(), cases.suppressions()))
+SMALL = list(cases.all_problems())
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@
     +    the lines that replace them; without any, they are deleted
 
 A file is named from the project's folder, and holds for all mutants up to the next one. For CUDA
-sources, a third part after `@@` names the source to compile and the path that runs, as in
-`cuda=forward.cu kernels=mma`.
+sources, a third part after `@@` names the sources to compile and the path that runs, as in
+`cuda=forward.cu,copy.cu kernels=mma`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def read_patches(name: str, folder: Path = FOLDER) -> list[Patch]:
             path = line[4:].removeprefix("csrc/")
         elif path and (header := _HEADER.fullmatch(line)):
             what, detected_by, source, kernels = header.groups(default="")
-            cuda = (source,) if source else ()
+            cuda = tuple(source.split(",")) if source else ()
             patches.append(Patch(what, path, "", "", detected_by, cuda=cuda, kernels=kernels))
         elif kind == "-" and patches and not patches[-1].new:
             patches[-1] = replace(patches[-1], old=patches[-1].old + text)

@@ -56,7 +56,7 @@ INDEX = [
     ),
     Patch(
         "32-bit index of an operand's elements",
-        "cuda/launch.h",
+        "cuda/conv_args.h",
         "return n * stride_n + c * stride_c + y * stride_y + x * stride_x;",
         "return int32_t(n * stride_n + c * stride_c + y * stride_y + x * stride_x);",
         SPREAD,

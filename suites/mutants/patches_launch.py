@@ -61,7 +61,7 @@ LAUNCH = [
         "  pipeline.producer_rows.fill(row0, grid.pixels,",
         "  pipeline.producer_rows.fill(row0 % (int(gridDim.x) * M::kTileRows), grid.pixels,",
         MANY_TILES,
-        "fused_forward.cu",
+        "fused_forward_wgmma.cu",
         kernels="wgmma",
     ),
     _file(

@@ -1,51 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Element types, views and launch checks that every CUDA kernel shares. Knows nothing of torch.
+// What the kernels without tensor cores share: views of any element type, samples, merged groups.
 #pragma once
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#include <cuda_runtime.h>
-
 #include <algorithm>
-#include <stdexcept>
-#include <string>
 
-#include "geometry.h"
+#include "cuda/common/elements.cuh"
 #include "cuda/dispatch/launch.h"
 
 namespace dcnv2::cuda {
-
-// The type that coordinates, weights of interpolation, modulation and sums have.
-template <class T>
-struct Accumulator {
-  using type = float;
-};
-template <>
-struct Accumulator<double> {
-  using type = double;
-};
-template <class T>
-using accumulator_t = typename Accumulator<T>::type;
-
-__device__ __forceinline__ float widen(float v) { return v; }
-__device__ __forceinline__ double widen(double v) { return v; }
-__device__ __forceinline__ float widen(__half v) { return __half2float(v); }
-__device__ __forceinline__ float widen(__nv_bfloat16 v) { return __bfloat162float(v); }
-
-template <class T>
-__device__ __forceinline__ T narrow(accumulator_t<T> v) {
-  if constexpr (std::is_same_v<T, __half>) {
-    return __float2half_rn(v);
-  } else if constexpr (std::is_same_v<T, __nv_bfloat16>) {
-    return __float2bfloat16_rn(v);
-  } else {
-    return v;
-  }
-}
-
-inline size_t element_size(Dtype dtype) {
-  return dtype == Dtype::kFloat64 ? 8 : dtype == Dtype::kFloat32 ? 4 : 2;
-}
 
 // Element `index` of a tensor whose element type is known at run time only (offsets, masks, rois:
 // they may be wider than the input).
@@ -147,17 +109,9 @@ void dispatch(Dtype dtype, F f) {
   }
 }
 
-inline void check(cudaError_t status, const char* what) {
-  if (status != cudaSuccess) {
-    throw std::runtime_error(std::string("dcnv2: ") + what + ": " + cudaGetErrorString(status));
-  }
-}
-
 // Blocks for `count` threads in a grid-stride loop.
 inline unsigned blocks_for(int64_t count, int threads) {
   return static_cast<unsigned>(std::min<int64_t>((count + threads - 1) / threads, 1 << 20));
 }
-
-__host__ __device__ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace dcnv2::cuda

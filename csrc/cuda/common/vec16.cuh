@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include "cuda/common/common.cuh"
+#include "cuda/common/elements.cuh"
 
 namespace dcnv2::cuda {
 

@@ -20,7 +20,7 @@ constexpr bool kBuiltForHopper = false;
 #endif
 
 constexpr int64_t kMaxIndex = std::numeric_limits<int32_t>::max();
-constexpr int64_t kMaxTaps = 1 << 20;  // for which tap_position (bilinear_producer.cuh) is exact
+constexpr int64_t kMaxTaps = 1 << 20;  // for which tap_position (sample_address.cuh) is exact
 
 // The fastest path that is allowed; tests lower it to reach every kernel.
 std::atomic<Path> fastest{Path::kWgmma};

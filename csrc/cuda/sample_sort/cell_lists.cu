@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "cuda/sample_sort/cell_lists.cuh"
 
+#include "cuda/common/common.cuh"
+
 #include "cuda/sample_sort/sample_lists.cuh"
 
 namespace dcnv2::cuda {

@@ -4,7 +4,7 @@
 // keeps those of the lower corners for the next line, since it moves down the image.
 #include "cuda/sample_sort/gather.cuh"
 
-#include "cuda/sample_sort/split_cells.cuh"
+#include "cuda/sample_sort/cell_segments.cuh"
 
 namespace dcnv2::cuda {
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "cuda/sample_sort/sorted_samples.cuh"
 
+#include "cuda/common/common.cuh"
+
 #include <cub/device/device_radix_sort.cuh>
 
 #include <utility>

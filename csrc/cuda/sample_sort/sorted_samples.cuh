@@ -4,7 +4,7 @@
 // -1 .. width - 1; a pixel is touched by the samples of the four cells around it.
 #pragma once
 
-#include "cuda/common/common.cuh"
+#include "cuda/common/elements.cuh"
 
 namespace dcnv2::cuda {
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "cuda/sample_sort/split_cells.cuh"
 
+#include "cuda/sample_sort/cell_segments.cuh"
+
 namespace dcnv2::cuda {
 
 namespace {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Columns are the gradients of the samples, a GEMM of grad_output and the weight. The gradients of
 // offset and mask are computed from them in its epilogue. Where deform groups have too few channels
-// for fused_grad_input.cu, columns also go to memory, a few images at a time so that they stay near
+// for fused_grad_input.cuh, columns also go to memory, a few images at a time so that they stay near
 // the L2 cache, and gather.cu sums them up to the gradient of the input.
 #pragma once
 
-#include "cuda/common/common.cuh"
-#include "cuda/tensor_core/pack_weight.cuh"
+#include "cuda/tensor_core/mma/smem_layout.cuh"
+#include "cuda/tensor_core/packed_weight.h"
 
 namespace dcnv2::cuda {
 
@@ -39,6 +39,16 @@ inline int column_tile(const ConvArgs& a, Path path) {
   return one ? kOne : 2 * kOne;
 }
 
+// Whether no tile has channels of two deform groups, so that the lanes of a row share a sample.
+inline bool one_group_per_tile(const ConvArgs& a, Path path) {
+  return a.g.deform_groups == 1 || a.g.deform_channels() % column_tile(a, path) == 0;
+}
+
+// 16-byte vectors of a deform group.
+inline int64_t deform_vecs(const ConvArgs& a) {
+  return a.g.deform_channels() * int64_t(element_size(a.dtype)) / kVec16Bytes;
+}
+
 // Columns in memory are [pixels, taps, deform_groups]. Each entry is the gradients of a sample's
 // channels, then the four modulated weights of its corners, which are read with them.
 struct ColumnSizes {
@@ -67,5 +77,14 @@ bool columns_fit(const ConvArgs& a, Path path);
 void launch_columns(const ConvArgs& a, const ImageRange& images, Path path,
                     const PackedWeight& packed, const void* weight, char* columns,
                     cudaStream_t stream);
+
+// The launch of launch_columns by one instruction (mma/instruction.h), and the stages of the weight
+// that its shared memory has room for beside `grad_tiles` tiles of grad_output.
+template <class Instruction>
+void launch_fused_columns(const ConvArgs& a, const ImageRange& images, Path path,
+                          const PackedWeight& packed, const void* weight, char* columns,
+                          cudaStream_t stream);
+template <class Instruction>
+int column_stages(const ConvArgs& a, Path path, int grad_tiles);
 
 }  // namespace dcnv2::cuda

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "cuda/common/vec16.cuh"
-#include "cuda/tensor_core/mma/ptx.cuh"
+#include "cuda/tensor_core/mma/ptx_mma.cuh"
 #include "cuda/tensor_core/mma/smem_layout.cuh"
 
 namespace dcnv2::cuda {

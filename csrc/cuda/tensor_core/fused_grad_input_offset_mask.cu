@@ -4,8 +4,8 @@
 #include "cuda/sample_sort/cell_lists.cuh"
 #include "cuda/sample_sort/sample_lists.cuh"
 #include "cuda/simt/simt.cuh"
-#include "cuda/tensor_core/tile_config.cuh"
 #include "cuda/tensor_core/columns.cuh"
+#include "cuda/tensor_core/pack_weight.cuh"
 
 namespace dcnv2::cuda {
 

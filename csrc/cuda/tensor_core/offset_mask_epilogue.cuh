@@ -1,13 +1,24 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The epilogue warps of fused_grad_offset_mask.cu: they sample the corners, reduce them with the
+// The epilogue warps of fused_grad_offset_mask.cuh: they sample the corners, reduce them with the
 // columns that the math warps compute, and write grad_offset, grad_mask and, if asked for, columns.
 #pragma once
 
+#include "cuda/tensor_core/bilinear_producer.cuh"
 #include "cuda/tensor_core/column_store.cuh"
 #include "cuda/tensor_core/corner_dots.cuh"
 #include "cuda/tensor_core/offset_mask_smem.cuh"
 
 namespace dcnv2::cuda {
+
+__device__ __forceinline__ void store_narrow(const View4& view, int64_t at, float value) {
+  if (view.dtype == Dtype::kFloat32) {
+    static_cast<float*>(view.data)[at] = value;
+  } else if (view.dtype == Dtype::kFloat16) {
+    static_cast<__half*>(view.data)[at] = narrow<__half>(value);
+  } else {
+    static_cast<__nv_bfloat16*>(view.data)[at] = narrow<__nv_bfloat16>(value);
+  }
+}
 
 // Each thread has one 16-byte vector of kItems rows in every swizzle atom of a tile. The corners of
 // an item are loaded while the item before it is reduced, across tiles too.

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Arguments, shared memory and tiles of the kernel in fused_grad_offset_mask.cu.
+// Arguments, shared memory and tiles of the kernel in fused_grad_offset_mask.cuh.
 #pragma once
 
-#include "cuda/tensor_core/bilinear_producer.cuh"
 #include "cuda/tensor_core/columns.cuh"
 #include "cuda/tensor_core/mma/pipeline.cuh"
-#include "cuda/tensor_core/tile_config.cuh"
+#include "cuda/tensor_core/sample_address.cuh"
 
 namespace dcnv2::cuda {
 
@@ -113,8 +112,7 @@ struct OffsetMaskSmem {
 };
 
 // After that struct: grad_output of the block's pixels, K tile by K tile of one weight group after
-// the other, then as many stages as
-// fit, each with the weight of one tap, channel tile and K tile.
+// the other, then as many stages as fit, each with the weight of one tap, channel tile and K tile.
 template <class M>
 constexpr int kGradTileBytes = M::kTileRows * kRowBytes;
 template <class M>

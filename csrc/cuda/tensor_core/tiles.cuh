@@ -4,10 +4,11 @@
 // result.
 #pragma once
 
-#include "cuda/tensor_core/tile_config.cuh"
-#include "cuda/tensor_core/pack_weight.cuh"
-#include "cuda/tensor_core/pixel_order.cuh"
+#include "cuda/tensor_core/kernel_launch.cuh"
+#include "cuda/tensor_core/mma/operands.cuh"
 #include "cuda/tensor_core/mma/pipeline.cuh"
+#include "cuda/tensor_core/packed_weight.h"
+#include "cuda/tensor_core/pixel_order.cuh"
 
 namespace dcnv2::cuda {
 

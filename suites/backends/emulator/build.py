@@ -45,7 +45,10 @@ def _translated(csrc: Path = ROOT / "csrc") -> dict[Path, str]:
         texts[path.relative_to(csrc)] = translate(path.read_text())
     for path in [*HERE.glob("*.cpp"), *HERE.glob("include/**/*.*")]:
         texts[path.relative_to(HERE)] = path.read_text()
-    texts[Path("cuda/tensor_core/mma/ptx.cuh")] = (HERE / "include/ptx.cuh").read_text()
+    instructions = Path("cuda/tensor_core/mma/ptx.cuh")  # defines those of all three files
+    texts[instructions] = (HERE / "include/ptx.cuh").read_text()
+    for name in ("ptx_mma.cuh", "ptx_wgmma.cuh"):
+        texts[instructions.with_name(name)] = f'#include "{instructions}"\n'
     return texts
 
 

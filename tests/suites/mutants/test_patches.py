@@ -101,11 +101,11 @@ def test_paths_in_a_report_are_those_of_the_sources():
 def test_mutants_are_read_from_a_diff(tmp_path):
     place = tmp_path / "some.diff"
     lines = ["# title", "--- a.py", "@@ first @@ t.py::f", "-x", "-y", "+z", ""]
-    lines += ["@@ second @@ t.py::g"]
+    lines += ["@@ second @@ t.py::g @@ cuda=a.cu,b.cu kernels=mma"]
     place.write_text("\n".join([*lines, "-w"]))
     assert read_patches("some", tmp_path) == [
         Patch("first", "a.py", "x\ny\n", "z\n", "t.py::f"),
-        Patch("second", "a.py", "w\n", "", "t.py::g"),
+        Patch("second", "a.py", "w\n", "", "t.py::g", cuda=("a.cu", "b.cu"), kernels="mma"),
     ]
     place.write_text("\n".join(lines))
     with pytest.raises(ValueError, match=r"some\.diff: second replaces no line"):

@@ -3,7 +3,9 @@
 // sm_90a, where it is never launched.
 #pragma once
 
-#include "cuda/tensor_core/mma/mma_sync.cuh"
+#include "cuda/tensor_core/mma/instruction.h"
+#include "cuda/tensor_core/mma/ptx_wgmma.cuh"
+#include "cuda/tensor_core/mma/smem_layout.cuh"
 
 namespace dcnv2::cuda {
 
@@ -15,7 +17,7 @@ struct Wgmma {
   static constexpr int kTileRows = kRows, kTileCols = kCols;
   static constexpr int kSplits = 1;
   static constexpr bool kRoundOnStore = false;  // whether producers round operands
-  static constexpr bool kSwapAB = false;  // see fused_grad_weight.cu
+  static constexpr bool kSwapAB = false;  // see fused_grad_weight.cuh
   static constexpr bool kBulkCopy = true;  // cp.async.bulk
   static constexpr int kMathThreads = 128, kProducerThreads = 512, kStages = 4;
   static constexpr bool kSupported = kHasWgmma;
@@ -108,5 +110,34 @@ struct Wgmma {
     return {part[at], part[at + 1]};
   }
 };
+
+// ---- Tiles
+
+// Calls f with a value of the element type.
+template <class F>
+void dispatch_half(const ConvArgs& a, F f) {
+  a.dtype == Dtype::kFloat16 ? f(__half{}) : f(__nv_bfloat16{});
+}
+template <class Rows, class F>
+void dispatch_gemm_tile(ByWgmma, Rows, const ConvArgs& a, int cols, F f) {
+  dispatch_half(a, [&](auto element) {
+    using T = decltype(element);
+    cols == 64    ? f(Type<Wgmma<T, 128, 64>>{})
+    : cols == 128 ? f(Type<Wgmma<T, 128, 128>>{})
+                  : f(Type<Wgmma<T, 64, 256>>{});
+  });
+}
+template <class F>
+void dispatch_grad_weight_tile(ByWgmma by, const ConvArgs& a, int cols, F f) {
+  dispatch_gemm_tile(by, Int<128>{}, a, cols, f);
+}
+// Tiles of 64 channels have 128 pixels, since 64 pixels would be too little work for the threads.
+template <class F>
+void dispatch_column_tile(ByWgmma, const ConvArgs& a, int cols, F f) {
+  dispatch_half(a, [&](auto element) {
+    using T = decltype(element);
+    cols == 64 ? f(Type<Wgmma<T, 128, 64>>{}) : f(Type<Wgmma<T, 64, 128>>{});
+  });
+}
 
 }  // namespace dcnv2::cuda

@@ -4,7 +4,9 @@
 // products give the accuracy of float32 (3xTF32). Operands are K-major. Empty below sm_90a.
 #pragma once
 
-#include "cuda/tensor_core/mma/mma_sync.cuh"
+#include "cuda/tensor_core/mma/instruction.h"
+#include "cuda/tensor_core/mma/ptx_wgmma.cuh"
+#include "cuda/tensor_core/mma/smem_layout.cuh"
 
 namespace dcnv2::cuda {
 
@@ -123,8 +125,7 @@ struct WgmmaTf32Rs : WgmmaTf32Sums<kRows, 64, kOperandSplits, 1> {
     const uint32_t a = shared_address(atoms_a) + line / kRowElements<float> * kAtomBytes +
                        swizzled_offset(swapped_row(thread % 4), within / kVecSize<float>) +
                        within % kVecSize<float> * int(sizeof(float));
-    constexpr uint32_t kEightLines =
-        2 * kVec16Bytes;  // two vectors further, in every permutation
+    constexpr uint32_t kEightLines = 2 * kVec16Bytes;  // two vectors further, in every permutation
     multiply_units<kTileK / kRowElements<float>>(
         shared_address(tiles_b), kSplitBytes, [&](int down, int depth, uint32_t (&v)[4]) {
           const uint32_t at = a + down * 64 / kRowElements<float> * kAtomBytes + depth * kRowBytes;
@@ -188,5 +189,33 @@ struct WgmmaTf32Rs : WgmmaTf32Sums<kRows, 64, kOperandSplits, 1> {
     }
   }
 };
+
+// ---- Tiles
+
+// Calls f(Int<kSplits>).
+template <class F>
+void dispatch_splits(const ConvArgs& a, F f) {
+  a.allow_tf32 ? f(Int<1>{}) : f(Int<2>{});
+}
+// With tiles of 128 rows there are fewer producer threads.
+template <class Rows, class F>
+void dispatch_gemm_tile(ByWgmmaTf32, Rows, const ConvArgs& a, int cols, F f) {
+  dispatch_splits(a, [&](auto splits) {
+    constexpr int kRows = Rows::value, kSplits = decltype(splits)::value;
+    cols == 64 ? f(Type<WgmmaTf32<kRows, 64, kSplits>>{})
+               : f(Type<WgmmaTf32<kRows, 128, kSplits>>{});
+  });
+}
+template <class F>
+void dispatch_grad_weight_tile(ByWgmmaTf32, const ConvArgs& a, int cols, F f) {
+  dispatch_splits(a, [&](auto splits) {
+    constexpr int kSplits = decltype(splits)::value;
+    cols == 64 ? f(Type<WgmmaTf32Rs<64, kSplits>>{}) : f(Type<WgmmaTf32Rs<128, kSplits>>{});
+  });
+}
+template <class F>
+void dispatch_column_tile(ByWgmmaTf32, const ConvArgs& a, int, F f) {
+  dispatch_splits(a, [&](auto splits) { f(Type<WgmmaTf32Rs<64, decltype(splits)::value>>{}); });
+}
 
 }  // namespace dcnv2::cuda

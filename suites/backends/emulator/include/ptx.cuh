@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Replaces csrc/cuda/tensor_core/mma/ptx.cuh in the emulator: each instruction by its definition.
+// Replaces csrc/cuda/tensor_core/mma/ptx*.cuh in the emulator: each instruction by its definition.
 #pragma once
 
 #include "emulator.h"

@@ -68,13 +68,19 @@ struct Operand {
   }
 };
 
-inline std::string text(const Shape& sizes) {
-  std::ostringstream out;
-  out << "[";
-  for (size_t i = 0; i < sizes.size(); ++i) out << (i ? ", " : "") << sizes[i];
-  out << "]";
-  return out.str();
-}
+// A shape as part of a sentence. It is not written before the sentence is: a stream for each check
+// would take a tenth of a small call's time.
+struct ShapeText {
+  const Shape& sizes;
+
+  friend std::ostream& operator<<(std::ostream& out, const ShapeText& text) {
+    out << "[";
+    for (size_t i = 0; i < text.sizes.size(); ++i) out << (i ? ", " : "") << text.sizes[i];
+    return out << "]";
+  }
+};
+
+inline ShapeText text(const Shape& sizes) { return {sizes}; }
 
 // Throws unless `t` has the shape `wanted`; `axes` names the axes.
 inline void check_shape(const Operand& t, const Shape& wanted, const char* axes) {

@@ -45,23 +45,29 @@ Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& we
   return output.finish(stream);
 }
 
-// The passes for the gradients of input, offset and mask that `a` requests by a pointer, where that
-// of the input is not a fused pass of its own.
-std::vector<PassPlan> plan_sample_gradients(ConvArgs a, Path path) {
+// The passes for the gradients of input, offset and mask that `a` requests by a pointer. None reads
+// the input of an image after its gradient is written, since both may be in the same memory.
+std::vector<PassPlan> plan_sample_gradients(const ConvArgs& a, Path path) {
   std::vector<PassPlan> plans;
   auto add = [&](std::optional<PassPlan> plan) {
     if (plan) plans.push_back(*std::move(plan));
     return plan.has_value();
   };
-  const bool offset_mask = a.grad_offset.data != nullptr || a.grad_mask.data != nullptr;
-  if (a.grad_input != nullptr && add(plan_fused_input_offset_mask(a, path))) return plans;
-  // If the columns of an image are too large, its grad_input is left to the SIMT kernel.
+  std::optional<PassPlan> fused_input;
+  if (a.grad_input != nullptr) {
+    fused_input = plan_fused_grad_input(a, path);
+    if (!fused_input && add(plan_fused_input_offset_mask(a, path))) return plans;
+  }
   ConvArgs no_input = a;
   no_input.grad_input = nullptr;
+  const bool offset_mask = a.grad_offset.data != nullptr || a.grad_mask.data != nullptr;
   if (offset_mask && !add(plan_fused_input_offset_mask(no_input, path))) {
-    add(plan_grad_offset_mask(unmerge_groups(a)));
+    add(plan_grad_offset_mask(unmerge_groups(no_input)));
   }
-  if (a.grad_input != nullptr) add(plan_grad_input(unmerge_groups(a)));
+  // If the columns of an image are too large, its grad_input is left to the SIMT kernel.
+  if (a.grad_input != nullptr && !add(std::move(fused_input))) {
+    add(plan_grad_input(unmerge_groups(a)));
+  }
   return plans;
 }
 
@@ -81,44 +87,36 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
   const torch::stable::accelerator::DeviceGuard guard(input.get_device_index());
   const cudaStream_t stream = current_stream(input);
 
-  const bool need_mask = needs[kMask] && mask.has_value();
   auto gradient = [&](Needed which, const OptionalTensor& operand) {
     return new_gradient(needs[which], operand, grad_output);
   };
-  const Tensor grad_offset = gradient(kOffset, offset), grad_mask = gradient(kMask, mask);
   const Tensor grad_weight = gradient(kWeight, weight);
   const Tensor grad_bias = needs[kBias]
                                ? new_strided(weight, {g.out_channels}, {1}, dtype_of(weight))
                                : no_result(grad_output);
-  const bool empty = g.batch == 0 || input.numel() == 0;
-  if (empty) {  // nothing is sampled, so only the bias may have a gradient
-    const Tensor grad_input = gradient(kInput, input);
-    for (const Tensor& t : {grad_input, grad_offset, grad_mask, grad_weight}) fill_zero(t, stream);
-    if (g.batch == 0) {
-      fill_zero(grad_bias, stream);
-      return {grad_input, grad_offset, grad_weight, grad_bias, grad_mask};
-    }
-  }
-
-  OptionalTensor input_nhwc = channels_last(input, stream);
+  const Tensor input_nhwc = channels_last(input, stream);
   OptionalTensor grad = channels_last(grad_output, stream);
   ConvArgs a{};
   a.g = g;
   a.dtype = kernel_dtype(input.scalar_type());
   a.allow_tf32 = allow_tf32;
-  a.input = input_nhwc->data_ptr();
+  a.input = input_nhwc.data_ptr();
   a.grad_output = grad->data_ptr();
   a.offset = view(offset);
   a.mask = view(mask);
   a.weight = view(weight);
 
   PassRunner passes(input, stream);
-  if (needs[kBias]) {
+  if (g.batch == 0) fill_zero(grad_bias, stream);
+  if (needs[kBias] && g.batch > 0) {
     a.grad_bias = grad_bias.data_ptr();
     passes.run(plan_grad_bias(a));
   }
-  if (empty) {
-    return {gradient(kInput, input), grad_offset, grad_weight, grad_bias, grad_mask};
+  if (g.batch == 0 || input.numel() == 0) {  // nothing is sampled
+    const Tensor grad_input = gradient(kInput, input), grad_offset = gradient(kOffset, offset);
+    const Tensor grad_mask = gradient(kMask, mask);
+    for (const Tensor& t : {grad_input, grad_offset, grad_mask, grad_weight}) fill_zero(t, stream);
+    return {grad_input, grad_offset, grad_weight, grad_bias, grad_mask};
   }
   const Path path = choose_path(a, current_capability()).path;
   if (path != Path::kSimt) a = merge_groups(a, path);
@@ -126,22 +124,18 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
     a.grad_weight = view(grad_weight);
     passes.run(path == Path::kSimt ? plan_grad_weight(a) : plan_fused_grad_weight(a, path));
   }
+  // Not allocated before, as the workspace of grad_weight is large.
+  const Tensor grad_offset = gradient(kOffset, offset), grad_mask = gradient(kMask, mask);
   if (needs[kOffset]) a.grad_offset = view(grad_offset);
-  if (need_mask) a.grad_mask = view(grad_mask);
+  if (needs[kMask] && mask) a.grad_mask = view(grad_mask);
   std::optional<Result> grad_input;
-  auto request_grad_input = [&] {
-    grad_input.emplace(input, sizes_of(input), wants_channels_last(input));
+  if (needs[kInput]) {  // in the memory of the input's copy, if there is one
+    const bool copied = input_nhwc.get() != input.get();
+    grad_input.emplace(input, sizes_of(input), wants_channels_last(input),
+                       copied ? OptionalTensor(input_nhwc) : OptionalTensor());
     a.grad_input = grad_input->written.data_ptr();
-  };
-  // The fused pass does not read the input, whose copy makes room for the result.
-  const bool last = needs[kInput] && plan_fused_grad_input(a, path).has_value();
-  if (needs[kInput] && !last) request_grad_input();
-  for (const PassPlan& plan : plan_sample_gradients(a, path)) passes.run(plan);
-  input_nhwc.reset();
-  if (last) {
-    request_grad_input();
-    passes.run(*plan_fused_grad_input(a, path));
   }
+  for (const PassPlan& plan : plan_sample_gradients(a, path)) passes.run(plan);
   grad.reset();
   return {grad_input ? grad_input->finish(stream) : no_result(grad_output), grad_offset,
           grad_weight, grad_bias, grad_mask};

@@ -38,14 +38,16 @@ inline Tensor channels_last(const Tensor& t, cudaStream_t stream) {
   return copy;
 }
 
-// A result that a kernel writes channels-last. finish() returns it or a contiguous copy, which is
-// not allocated before: by then, what else the kernel needed may be free.
+// A result that a kernel writes channels-last, to `memory` if that is given: a channels-last tensor
+// of its size. finish() returns it or a contiguous copy, which is not allocated before: by then,
+// what else the kernel needed may be free.
 struct Result {
   Tensor written;
   bool copied;
 
-  Result(const Tensor& like, const Shape& sizes, bool want_channels_last)
-      : written(new_result(like, sizes, true)),
+  Result(const Tensor& like, const Shape& sizes, bool want_channels_last,
+         const OptionalTensor& memory = {})
+      : written(memory ? *memory : new_result(like, sizes, true)),
         copied(!want_channels_last && !has_strides(written, contiguous_strides(sizes))) {
     if (!want_channels_last && !copied) written = new_result(like, sizes, false);  // exact strides
   }

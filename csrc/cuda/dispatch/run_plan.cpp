@@ -21,12 +21,15 @@ bool prints_plans() {
 }
 
 void print_plan(const PassPlan& plan, bool packed, const Tensor& input) {
-  std::fprintf(stderr, "dcnv2: %s of input %s %s: %s", plan.pass, text(sizes_of(input)).c_str(),
-               toString(input.scalar_type()), path_name(plan.path));
-  if (plan.tile_cols > 0) std::fprintf(stderr, ", %d columns a tile", plan.tile_cols);
-  std::fprintf(stderr, ", %zu bytes of packed weight%s, %zu bytes of workspace\n",
-               plan.weight ? plan.weight->bytes : 0, packed ? " of the pass before" : "",
-               plan.workspace);
+  const Shape sizes = sizes_of(input);
+  std::ostringstream line;
+  line << "dcnv2: " << plan.pass << " of input " << text(sizes) << " "
+       << toString(input.scalar_type()) << ": " << path_name(plan.path);
+  if (plan.tile_cols > 0) line << ", " << plan.tile_cols << " columns a tile";
+  line << ", " << (plan.weight ? plan.weight->bytes : 0) << " bytes of packed weight"
+       << (packed ? " of the pass before" : "") << ", " << plan.workspace
+       << " bytes of workspace\n";
+  std::fputs(line.str().c_str(), stderr);
 }
 
 }  // namespace

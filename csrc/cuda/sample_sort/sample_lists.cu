@@ -9,7 +9,7 @@ namespace {
 
 // ---- Sizes
 
-constexpr int64_t kPassSamples = int64_t(1) << 21;  // about 75 MiB of lists in float32
+constexpr int64_t kPassSamples = int64_t(1) << 21;  // about 70 MiB of lists in float32
 constexpr int64_t kMaxKeys = (int64_t(1) << 31) - 1;
 
 CellGrid grid_of(const ConvGeometry& g, int64_t images) {
@@ -19,6 +19,18 @@ SortLayout layout_of(const ConvGeometry& g, int64_t images) {
   const CellGrid grid = grid_of(g, images);
   return SortLayout(grid.lists, grid.cells(), ListOrder::kListsThenCells, sample_count(g, images));
 }
+
+// The weights and the spare memory of the lists take the place of what only the sort needs.
+struct ListsLayout {
+  SortLayout sort;
+  int64_t weights, spare, total;
+
+  ListsLayout(const ConvGeometry& g, int64_t images, size_t acc_size)
+      : sort(layout_of(g, images)),
+        weights(sort.free()),
+        spare(weights + align_256(sort.samples * 4 * int64_t(acc_size))),
+        total(std::max(sort.total, spare + align_256(sort.samples * 8))) {}
+};
 
 // ---- Kernels
 
@@ -90,19 +102,19 @@ int64_t sample_count(const ConvGeometry& g, int64_t images) {
 }
 
 int64_t sample_lists_workspace(const ConvGeometry& g, int64_t images, size_t acc_size) {
-  const SortLayout layout = layout_of(g, images);
-  return layout.total + align_256(layout.samples * 4 * int64_t(acc_size));
+  return ListsLayout(g, images, acc_size).total;
 }
 
 template <class Acc>
 SampleLists<Acc> build_sample_lists(const ConvArgs& a, int64_t first_image, int64_t images,
                                     void* workspace, cudaStream_t stream) {
-  const SortLayout layout = layout_of(a.g, images);
+  const ListsLayout lists(a.g, images, sizeof(Acc));
+  const SortLayout& layout = lists.sort;
   const CellGrid grid = grid_of(a.g, images);
   const unsigned blocks = blocks_for(layout.samples, 256);
   const auto pixels = uint32_t(images * a.g.out_height * a.g.out_width);
   auto words = [&](int64_t place) { return layout.at<uint32_t>(workspace, place); };
-  auto* weights = layout.at<Acc>(workspace, layout.total);
+  auto* weights = layout.at<Acc>(workspace, lists.weights);
   keys_kernel<Acc><<<blocks, 256, 0, stream>>>(a, first_image, grid, layout.samples, pixels,
                                                words(layout.keys_in), words(layout.ids_in),
                                                words(layout.has_oversized));
@@ -118,7 +130,7 @@ SampleLists<Acc> build_sample_lists(const ConvArgs& a, int64_t first_image, int6
           .keys = words(layout.keys_out),
           .samples = uint32_t(layout.samples),
           .has_oversized = words(layout.has_oversized),
-          .spare = words(layout.keys_in)};
+          .spare = words(lists.spare)};
 }
 
 template SampleLists<float> build_sample_lists<float>(const ConvArgs&, int64_t, int64_t, void*,

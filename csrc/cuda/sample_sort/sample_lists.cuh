@@ -17,7 +17,7 @@ struct SampleLists {
   const uint32_t* keys;     // [samples] grid.keys() for a sample in no cell
   uint32_t samples;
   const uint32_t* has_oversized;  // 0: no pixel has more than kOversized samples around it
-  void* spare;              // 8 bytes for each sample, free after the sort
+  void* spare;              // 8 bytes for each sample
 
   // The samples of a key.
   __device__ __forceinline__ SampleRange list(int64_t key) const {

@@ -95,12 +95,12 @@ SortLayout::SortLayout(int64_t lists, int64_t cells, ListOrder order, int64_t sa
     : lists(lists), cells(cells), order(order), samples(samples) {
   int64_t at = 0;
   auto take = [&](int64_t bytes) { return std::exchange(at, at + align_256(bytes)); };
-  keys_in = take(samples * 4);
   keys_out = take(samples * 4);
-  ids_in = take(samples * 4);
   ids_out = take(samples * 4);
   row_offsets = take((keys() + 1) * 4);
   has_oversized = take(4);
+  keys_in = take(samples * 4);
+  ids_in = take(samples * 4);
   sort = take(int64_t(sort_workspace(samples, sort_keys())));
   total = at;
 }

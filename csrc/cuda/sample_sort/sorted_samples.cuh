@@ -40,15 +40,18 @@ struct SampleRange {
 // The arrays of the sort in a workspace. The caller writes ids, which number the samples list by
 // list, and keys: the cell of a sample, or list * cells + cell for kListsThenCells. The key of a
 // sample in no cell is sort_keys(). The cells may be those of several grids, one after the other.
+// The arrays that only the sort needs are last, from keys_in on.
 struct SortLayout {
   int64_t lists, cells;
   ListOrder order;
   int64_t samples;
-  int64_t keys_in, keys_out, ids_in, ids_out, row_offsets, has_oversized, sort, total;
+  int64_t keys_out, ids_out, row_offsets, has_oversized, keys_in, ids_in, sort, total;
 
   SortLayout(int64_t lists, int64_t cells, ListOrder order, int64_t samples);
   int64_t keys() const { return lists * cells; }
   int64_t sort_keys() const { return order == ListOrder::kCellsThenLists ? cells : keys(); }
+  // Where memory begins that is free after the sort.
+  int64_t free() const { return keys_in; }
   template <class T>
   T* at(void* workspace, int64_t place) const {
     return reinterpret_cast<T*>(static_cast<char*>(workspace) + place);
@@ -58,8 +61,8 @@ struct SortLayout {
 // Sorts keys and ids from `in` to `out` and writes row_offsets [keys() + 1], the number of
 // samples before those of a cell and list, indexed by cell * lists + list or list * cells + cell.
 // For kListsThenCells, has_oversized, which the caller sets to 0, becomes 1 if a cell has more than
-// kOversized / 4 samples: otherwise no pixel has more than kOversized around it. Afterwards keys_in
-// and ids_in, which are adjacent, are free.
+// kOversized / 4 samples: otherwise no pixel has more than kOversized around it. Afterwards all
+// memory from layout.free() on is free.
 void sort_samples(const SortLayout& layout, void* workspace, cudaStream_t stream);
 
 inline int64_t align_256(int64_t bytes) { return (bytes + 255) / 256 * 256; }

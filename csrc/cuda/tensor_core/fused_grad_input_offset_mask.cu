@@ -28,11 +28,11 @@ int64_t image_columns(const ConvArgs& a) {
 // the workspace holds their partial sums of grad_offset and grad_mask. Otherwise it is at most
 // kColumnBytes (or one image's columns), the lists of images_per_pass(g) images, and the partial
 // sums of oversized cells: 32 bytes for each channel of a deform group and kOversized of their
-// samples.
+// samples. The columns take the place of what only the sort of the lists needs.
 struct Workspace {
   PackedWeight packed;
   int64_t column_images, list_images;
-  int64_t lists = 0, partial = 0, total = 0;
+  int64_t columns = 0, partial = 0, total = 0;
 
   Workspace(const ConvArgs& a, Path path)
       : packed(columns_weight(a, path)), column_images(a.g.batch), list_images(a.g.batch) {
@@ -42,10 +42,10 @@ struct Workspace {
     }
     list_images = images_per_pass(a.g);
     column_images = std::clamp<int64_t>(kColumnBytes / image_columns(a), 1, list_images);
-    lists = align_256(column_images * image_columns(a));
-    const SortLayout layout = cell_lists_layout(a.g, list_images);
-    partial = lists + layout.total;
-    total = partial + int64_t(gather_workspace(layout, a.g.in_channels));
+    const SortLayout lists = cell_lists_layout(a.g, list_images);  // first
+    columns = lists.free();
+    partial = columns + align_256(column_images * image_columns(a));
+    total = std::max(lists.total, partial + int64_t(gather_workspace(lists, a.g.in_channels)));
   }
 };
 
@@ -96,8 +96,8 @@ void launch_images(const ConvArgs& a, Path path, const Workspace& layout, int64_
   const ColumnSizes sizes(a);
   const int64_t image_bytes = g.height * g.width * g.in_channels * int64_t(element_size(a.dtype));
   char* workspace = static_cast<char*>(memory.workspace);
-  char* columns = workspace;  // first
-  GatherArgs gather{build_cell_lists(a, first, end - first, workspace + layout.lists, stream)};
+  char* columns = workspace + layout.columns;
+  GatherArgs gather{build_cell_lists(a, first, end - first, workspace, stream)};
   gather.dtype = a.dtype;
   gather.row_samples = 1;
   gather.result = static_cast<char*>(a.grad_input) + first * image_bytes;

@@ -68,6 +68,59 @@ def test_many_samples_of_one_pixel_are_summed(deform_groups):
     )
 
 
+# ---- memory
+
+
+def _peak_bytes(path, needs, operands):
+    """The peak memory of a backward beyond its results; operands as the operator takes them."""
+    operators.EMULATED.functions  # noqa: B018  loads the library
+    operators.EMULATED.limit_conv_path(path)
+    backward = torch.ops.dcnv2_emulated.deform_conv2d_backward
+    with torch.autograd.profiler.profile(profile_memory=True) as profile:
+        results = backward(*operands, None, (1, 1), (1, 1), (1, 1), False, needs)
+    events = sorted(profile.kineto_results.events(), key=lambda event: event.start_ns())
+    changes = [event.nbytes() for event in events if event.name() == "[memory]"]
+    return max(itertools.accumulate(changes)) - sum(t.nbytes for t in results)
+
+
+def _backward_operands(channels, out, size, deform_groups, memory_format):
+    shapes = (
+        (1, out, size, size),
+        (1, channels, size, size),
+        (1, 18 * deform_groups, size, size),
+        (out, channels, 3, 3),
+    )
+    generator = torch.Generator().manual_seed(0)
+    made = (torch.randn(shape, generator=generator).half() for shape in shapes)
+    return [t.to(memory_format=memory_format) for t in made]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(NO_HEADERS), reason=NO_HEADERS)
+@pytest.mark.parametrize(
+    ("path", "channels", "deform_groups", "most"),
+    [
+        ("simt", 8, 1, 40),  # bytes a sample: 12 of sorted lists, 24 of weights and oversized cells
+        ("mma", 64, 8, 56),  # 12 of sorted lists, 32 of columns
+    ],
+)
+def test_what_only_the_sort_of_samples_needs_is_shared(path, channels, deform_groups, most):
+    size = 16
+    operands = _backward_operands(channels, 8, size, deform_groups, torch.channels_last)
+    peak = _peak_bytes(path, [True, False, False, False, False], operands)
+    assert peak <= most * size * size * 9 * deform_groups
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(NO_HEADERS), reason=NO_HEADERS)
+def test_the_gradient_of_an_input_takes_the_memory_of_its_copy():
+    operands = _backward_operands(512, 8, 8, 1, torch.contiguous_format)
+    peak = _peak_bytes("simt", [True, True, False, False, False], operands)
+    assert peak <= operands[1].nbytes  # of which the contiguous result is made; no copy beside it
+
+
+# ---- plans
+
 PASSES = ["forward", "grad_bias", "grad_weight", "grad_offset_mask", "grad_input"]
 SCRIPT = """
 import torch

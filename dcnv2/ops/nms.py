@@ -24,9 +24,10 @@ def batched_nms(
     and captured in a CUDA graph.
 
     The kept boxes are those of `torchvision.ops.nms` on the same device, called for every image
-    and group: the intersection over union has the same rounding. (torchvision's `batched_nms` moves
-    the groups apart, which rounds the coordinates.) An intersection over union that is NaN, as any
-    box with a NaN coordinate has, suppresses nothing.
+    and group: the intersection over union has the same rounding, which decides if it is within a
+    rounding of the threshold. The portable path rounds as on a CPU. (torchvision's `batched_nms`
+    moves the groups apart, which rounds the coordinates.) An intersection over union that is NaN,
+    as any box with a NaN coordinate has, suppresses nothing.
 
     Args:
         boxes: [N, K, 4] of (x1, y1, x2, y2), float32 or float64.

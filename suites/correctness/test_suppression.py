@@ -27,6 +27,21 @@ def test_thousands_of_boxes_equal_the_reference(target, max_out):
     assert_equals_reference(target, problem, target.run(problem))
 
 
+@pytest.mark.parametrize(("iou_threshold", "width"), [(1.0, 4.0), (0.5, 2.0), (0.25, 1.0)])
+def test_a_box_is_kept_at_the_threshold_and_suppressed_above_it(target, iou_threshold, width):
+    at = NmsProblem(batch=1, count=2, group_count=1, max_out=2, iou_threshold=iou_threshold)
+    require_supported(target, at)
+    operands = {
+        "boxes": torch.tensor([[[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, width, 4.0]]]).double(),
+        "scores": torch.tensor([[2.0, 1.0]]).double(),
+        "groups": torch.zeros(1, 2, dtype=torch.int64),
+    }
+    operands = {name: operand.to(target.device) for name, operand in operands.items()}
+    above = at.but(iou_threshold=iou_threshold - 2**-10)
+    assert run_with(target, at, **operands)["output"].tolist() == [[0, 1, 2]]
+    assert run_with(target, above, **operands)["output"].tolist() == [[0, -1, 1]]
+
+
 @claim(nms_problems(boxes=FINITE, scores=("distinct", "tied", "equal", "absent")), 60)
 def test_boxes_are_left_out_exactly_if_a_kept_one_suppresses_them(target, problem):
     """Whole numbers: no overlap is rounded across the threshold."""

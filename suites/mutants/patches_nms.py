@@ -4,10 +4,11 @@
 from suites.mutants.patches import SUPPRESSION, Patch
 
 _FILE = "nms_ops.cpp"
+_TIE = "test_suppression.py::test_a_box_is_kept_at_the_threshold_and_suppressed_above_it"
 
 
-def _cpu(name, old, new) -> Patch:
-    return Patch(name, f"cpu/{_FILE}", old, new, SUPPRESSION, (_FILE,))
+def _cpu(name, old, new, detected_by=SUPPRESSION) -> Patch:
+    return Patch(name, f"cpu/{_FILE}", old, new, detected_by, (_FILE,))
 
 
 NMS_OF_CPU = [
@@ -15,6 +16,7 @@ NMS_OF_CPU = [
         "NMS: a box is suppressed at the threshold too",
         "shared / (both - shared) > threshold",
         "shared / (both - shared) >= threshold",
+        _TIE,
     ),
     _cpu(
         "NMS: extents not clamped",

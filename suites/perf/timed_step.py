@@ -15,7 +15,7 @@ from suites.perf.inference_step import InferenceStep
 from suites.perf.step_case import INFERENCE, StepCase
 from suites.perf.training_step import TrainingStep
 
-WARM_UP_STEPS, FEWEST_RUNS = 2, 2
+WARM_UP_STEPS, FEWEST_RUNS = 3, 3
 # Without a wait between them, as the host's work for a step may overlap the device's for the last.
 STEPS_IN_A_ROW = 3
 

@@ -42,6 +42,43 @@ def test_a_box_is_kept_at_the_threshold_and_suppressed_above_it(target, iou_thre
     assert run_with(target, above, **operands)["output"].tolist() == [[0, -1, 1]]
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [(0, 1), (31, 32), (33, 63), (63, 64), (5, 130), (70, 4200)]
+)
+def test_a_box_suppresses_an_equal_one_wherever_it_is(target, first, second):
+    count = second + 1
+    problem = NmsProblem(batch=1, count=count, max_out=count, dtype="float32")
+    require_supported(target, problem)
+    rank = torch.arange(count)
+    operands = {
+        "boxes": torch.tensor([0.0, 0.0, 4.0, 4.0]).expand(1, count, 4),
+        "scores": -rank.float()[None],
+        "groups": torch.where((rank == first) | (rank == second), 0, rank + 1)[None],
+    }
+    operands = {name: operand.to(target.device) for name, operand in operands.items()}
+    result = run_with(target, problem, **operands)["output"][0].cpu()
+    assert result.tolist() == [*rank[:-1].tolist(), -1, count - 1]
+
+
+@pytest.mark.parametrize("gap", [1, 40, 70, 2100])
+def test_a_suppressed_box_suppresses_nothing(target, gap):
+    """The first suppresses the second, which overlaps the third; all others are of other groups."""
+    count = 2 * gap + 1
+    problem = NmsProblem(batch=1, count=count, max_out=count, iou_threshold=0.25)
+    require_supported(target, problem)
+    rank = torch.arange(count)
+    left = 2.0 * (rank // gap)
+    boxes = torch.stack([left, 0 * left, left + 6, 0 * left + 4], 1)
+    operands = {
+        "boxes": boxes.double()[None],
+        "scores": -rank.double()[None],
+        "groups": torch.where(rank % gap == 0, 0, rank)[None],
+    }
+    operands = {name: operand.to(target.device) for name, operand in operands.items()}
+    result = run_with(target, problem, **operands)["output"][0].cpu()
+    assert result.tolist() == [*rank[rank != gap].tolist(), -1, count - 1]
+
+
 @claim(nms_problems(boxes=FINITE, scores=("distinct", "tied", "equal", "absent")), 60)
 def test_boxes_are_left_out_exactly_if_a_kept_one_suppresses_them(target, problem):
     """Whole numbers: no overlap is rounded across the threshold."""

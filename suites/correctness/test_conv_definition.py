@@ -38,6 +38,7 @@ def _one_output_pixel(dtype):
                 problem.height + 2 * problem.padding[0],
                 problem.width + 2 * problem.padding[1],
             ),
+            in_channels=problem.in_channels * math.ceil(32 * problem.groups / problem.in_channels),
             out_channels=128 * problem.groups + problem.out_channels,
         )
     )

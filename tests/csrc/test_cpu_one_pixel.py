@@ -11,7 +11,8 @@ ONE_PIXEL = (3, 2)  # the input of the default kernel, stride, padding and dilat
 TWO_PIXELS = (3, 3)  # packed
 CASES = {
     "wide": {"channels": 512, "out_channels": 512},
-    "narrow, packed": {"channels": 203, "out_channels": 127},
+    "few_outputs, packed": {"channels": 203, "out_channels": 127},
+    "few_inputs, packed": {"channels": 62, "out_channels": 260, "groups": 2},
     "groups": {"channels": 240, "out_channels": 258, "groups": 2, "deform_groups": 3},
     "crossing_groups": {"channels": 210, "out_channels": 393, "groups": 3, "deform_groups": 7},
     "odd_channels": {"channels": 203, "out_channels": 131},

@@ -118,7 +118,8 @@ def _data_check(options: argparse.Namespace) -> None:
     if options.csv is not None:
         write_table(options.csv, report.problems)
     if not report.problems.empty:
-        rejected.append(f"{options.root}: {len(report.problems)} problems")
+        count = len(report.problems)
+        rejected.append(f"{options.root}: {count} problem{'s' * (count > 1)}")
     if rejected:
         raise ValueError("\n".join(rejected))
 

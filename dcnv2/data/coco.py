@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """COCO folders: the 2014 and 2017 layouts, and those of CVAT, Roboflow and Label Studio."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,11 @@ class CocoDataset(DetectionDataset):
     ) -> None:
         self.folder, self.annotation_file = locate(root, split)
         document = load_document(self.annotation_file)
-        table, problems = read_table(document, self.folder, masks, limit, decode, segmentations)
+        # Other tools write annotations/train.json for the pictures in train/.
+        name = self.annotation_file.stem.removeprefix("instances_")
+        parts = (".", "images", name, f"images/{name}")
+        folders = [*(self.folder / part for part in parts), self.annotation_file.parent]
+        table, problems = read_table(document, folders, masks, limit, decode, segmentations)
         source = str(self.annotation_file)
         super().__init__(table, problems, source, transforms, crowd, bool(masks), on_bad)
 
@@ -171,7 +175,7 @@ def find_cityscapes(images: list[dict[str, Any]], root: Path) -> None:
 
 def read_table(
     document: dict[str, Any],
-    folder: Path,
+    folders: Sequence[Path],
     masks: bool | None,
     limit: int | None = None,
     decode: bool = False,
@@ -183,7 +187,7 @@ def read_table(
 
     Args:
         document: As `load_document` returns it.
-        folder: Where the images are.
+        folders: Where the images are searched for; Cityscapes' only below the first.
         masks: Whether annotations must have masks; None reads those that there are.
         limit: Use only this many images, the first by id.
         decode: Decode every image.
@@ -196,10 +200,10 @@ def read_table(
     categories = sorted(document["categories"], key=lambda category: category["id"])
     labels = {category["id"]: k for k, category in enumerate(categories, start=1)}
     entries, known = _image_entries(document["images"], problems)
-    find_cityscapes(entries, folder)
+    find_cityscapes(entries, folders[0])
     entries = sorted(entries, key=lambda entry: entry["id"])[:limit]
     for entry in entries:
-        entry["path"] = find_picture((folder, folder / "images"), [entry["file_name"]])
+        entry["path"] = find_picture(folders, [entry["file_name"]])
     entries = _good_images(entries, decode, problems)
     sizes = {entry["id"]: (entry["width"], entry["height"]) for entry in entries}
 

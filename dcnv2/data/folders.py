@@ -2,7 +2,7 @@
 """Detects the format and the splits of a data folder, and summarises their problems."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ from dcnv2.data.coco import SPLITS, CocoDataset, coco_splits, locate
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.formats.cvat import FILE as CVAT_FILE
 from dcnv2.data.formats.cvat import cvat_splits, read_cvat
+from dcnv2.data.formats.label_studio import label_studio_splits, read_label_studio
 from dcnv2.data.formats.likeness import folder_likeness
 from dcnv2.data.formats.python_source import SPEC, read_source
 from dcnv2.data.formats.records import RecordDataset, Split
 from dcnv2.data.formats.voc import read_voc
 from dcnv2.data.formats.voc_layout import voc_splits
 from dcnv2.data.formats.yolo import read_yolo
-from dcnv2.data.formats.yolo_layout import yolo_splits
+from dcnv2.data.formats.yolo_layout import absent_splits, yolo_splits
 from dcnv2.data.set_checks import set_problems
 
 SMALL_AREA, LARGE_AREA = 32**2, 96**2
@@ -34,18 +35,21 @@ class Format:
         name: for messages.
         splits: returns the names of a folder's splits, none if it has another format.
         read: reads a split; None if `CocoDataset` does.
+        absent: returns the splits that the folder's description names without having them.
     """
 
     name: str
     splits: Callable[[Path], Iterable[str]]
     read: Callable[[Path, str, bool, int | None], Split] | None = None
+    absent: Callable[[Path], Iterable[str]] = field(default=lambda root: ())
 
 
 FORMATS = (
     Format("COCO", coco_splits),
-    Format("CVAT for images", cvat_splits, read_cvat),
+    Format("CVAT", cvat_splits, read_cvat),
+    Format("Label Studio", label_studio_splits, read_label_studio),
     Format("Pascal VOC", voc_splits, read_voc),
-    Format("YOLO", yolo_splits, read_yolo),
+    Format("YOLO", yolo_splits, read_yolo, absent_splits),
 )
 """The formats of folders; one with files of several formats is taken as the first of them."""
 ALIASES = {"val": ("valid", "validation"), "valid": ("val",), "validation": ("val", "valid")}
@@ -78,7 +82,10 @@ def find_splits(root: str | Path) -> list[str]:
     """
     if SPEC.fullmatch(str(root)) and not Path(root).exists():
         return [str(root)]
-    return find_format(_folder(root))[1]
+    folder = _folder(root)
+    entry, splits = find_format(folder)
+    absent = set(entry.absent(folder))
+    return [split for split in splits if split not in absent] or splits
 
 
 def open_dataset(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Polygons of COCO segmentations: what is wrong with one, and its part near the image."""
+"""Polygons of COCO segmentations: faults, turned shapes, and the part near the image."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 
 MAX_COORDINATE = 1e15
 """Largest coordinate: beyond it, float64 soon cannot represent every pixel."""
+ELLIPSE_POINTS = 64
 
 
 def finite(values: Sequence[Any]) -> bool:
@@ -26,6 +28,20 @@ def polygon_fault(polygon: Any) -> str | None:
     if not finite(polygon):
         return "a coordinate is not a finite number"
     return None
+
+
+def turned(points: Any, x: float, y: float, degrees: float) -> list[float]:
+    """Returns points [P, 2] turned clockwise around a centre, as x0, y0, x1, y1, ..."""
+    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
+    matrix = np.array([[cosine, sine], [-sine, cosine]])
+    return ((np.asarray(points, np.float64) - [x, y]) @ matrix + [x, y]).ravel().tolist()
+
+
+def ellipse_outline(x: float, y: float, rx: float, ry: float, degrees: float) -> list[float]:
+    """Returns the outline of an ellipse turned clockwise around its centre, as x0, y0, ..."""
+    turns = np.linspace(0, 2 * math.pi, ELLIPSE_POINTS, endpoint=False)
+    outline = np.stack([x + rx * np.cos(turns), y + ry * np.sin(turns)], axis=1)
+    return turned(outline, x, y, degrees)
 
 
 def near_image(polygon: list[float], size: tuple[int, int]) -> list[float]:

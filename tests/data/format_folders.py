@@ -196,6 +196,72 @@ def cvat_images(root):
     write_pictures(root / "images")
 
 
+def cvat_video_xml(*tracks, size=True, kind="task") -> str:
+    """Each track is its label, and what is in its element."""
+    labels = "".join(f"<label><name>{name}</name></label>" for name in NAMES)
+    sides = f"<width>{WIDTH}</width><height>{HEIGHT}</height>" if size else ""
+    original = f"<original_size>{sides}</original_size>" if size else ""
+    rows = "".join(
+        f'<track id="{place}" label="{label}">{rows}</track>'
+        for place, (label, rows) in enumerate(tracks)
+    )
+    meta = f"<meta><{kind}><labels>{labels}</labels>{original}</{kind}></meta>"
+    return f"<annotations><version>1.1</version>{meta}{rows}</annotations>"
+
+
+def cvat_video(root):
+    tracks = [
+        (label, f'<box frame="{frame}" xtl="{x0}" ytl="{y0}" xbr="{x1}" ybr="{y1}"/>')
+        for frame, objects in enumerate(OBJECTS.values())
+        for label, (x0, y0, x1, y1) in objects
+    ]
+    text(root / "annotations.xml", cvat_video_xml(*tracks))
+    write_pictures(root / "images")
+
+
+def label_studio_shapes(objects) -> list:
+    return [
+        {
+            "x": 100 * x0 / WIDTH,
+            "y": 100 * y0 / HEIGHT,
+            "width": 100 * (x1 - x0) / WIDTH,
+            "height": 100 * (y1 - y0) / HEIGHT,
+            "rotation": 0,
+            "rectanglelabels": [label],
+            "original_width": WIDTH,
+            "original_height": HEIGHT,
+        }
+        for label, (x0, y0, x1, y1) in objects
+    ]
+
+
+def label_studio_min(root):
+    tasks = [
+        {"image": f"/data/upload/3/0a1b2c3d-{name}", "id": k, "label": label_studio_shapes(objects)}
+        for k, (name, objects) in enumerate(OBJECTS.items())
+    ]
+    text(root / "project.json", json.dumps(tasks))
+    write_pictures(root / "images")
+
+
+def label_studio_json(root):
+    sides = ("original_width", "original_height")
+    tasks = []
+    for number, (name, objects) in enumerate(OBJECTS.items()):
+        shapes = label_studio_shapes(objects)
+        result = [{**{k: s.pop(k) for k in sides}, "value": s, "type": "x"} for s in shapes]
+        data = {"image": f"/data/upload/3/{name}"}
+        tasks.append({"id": number, "data": data, "annotations": [{"result": result}]})
+    text(root / "project.json", json.dumps(tasks))
+    write_pictures(root)
+
+
+def coco_by_folder(root):
+    """As mmdetection's examples have it: the file is named as the folder of its pictures."""
+    text(root / "annotations/train.json", json.dumps(coco_document()))
+    write_pictures(root / "train")
+
+
 # Writer of a folder -> the format that it is recognised as, and its splits.
 FORMATS = {
     ultralytics: ("YOLO", ["train", "val"]),
@@ -211,5 +277,9 @@ FORMATS = {
     cvat_coco: ("COCO", ["default"]),
     roboflow_coco: ("COCO", ["train", "valid"]),
     label_studio_coco: ("COCO", ["result.json"]),
-    cvat_images: ("CVAT for images", ["default"]),
+    coco_by_folder: ("COCO", ["annotations/train.json"]),
+    cvat_images: ("CVAT", ["default"]),
+    cvat_video: ("CVAT", ["default"]),
+    label_studio_json: ("Label Studio", ["all"]),
+    label_studio_min: ("Label Studio", ["all"]),
 }

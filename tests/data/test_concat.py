@@ -119,7 +119,7 @@ def test_check_prints_tables_and_writes_problems(tmp_path, capsys, monkeypatch):
     assert cli.main(["data", "check", str(root), "train", "--csv", str(table)]) == 1
     captured = capsys.readouterr()
     assert "zero-area box" in captured.out
-    assert "1 problems" in captured.err
+    assert "1 problem\n" in captured.err
     assert "more; --csv" not in captured.out
     problems = pd.read_csv(table)
     assert problems[["split", "kind"]].to_numpy().tolist() == [["train", "zero-area box"]]

@@ -75,12 +75,15 @@ def test_the_file_that_describes_a_folder_stands_for_it(tmp_path):
 
 
 FOREIGN = {
-    "an empty folder": ({}, "no data set in the format of COCO, CVAT for images, Pascal VOC, YOLO"),
+    "an empty folder": (
+        {},
+        "no data set in the format of COCO, CVAT, Label Studio, Pascal VOC, YOLO",
+    ),
     "pictures": ({"a.png": ""}, "it has pictures, but no annotations"),
     "an archive": ({"set.zip": ""}, "an archive: unpack it"),
     "LabelMe": ({"a.json": '{"imagePath": "a.png", "shapes": []}'}, "LabelMe: convert it"),
     "VIA": ({"via.json": '{"_via_img_metadata": {}}'}, "VGG Image Annotator: export it as COCO"),
-    "Label Studio's tasks": ({"p.json": '[{"id": 1, "data": {}}]'}, "export them as COCO"),
+    "YOLO without classes": ({"a.png": "", "a.txt": "0 .5 .5 .1 .1"}, "add classes.txt"),
     "results": ({"r.json": '[{"image_id": 1, "score": 1}]'}, "detections in COCO's result"),
     "damaged JSON": ({"a.json": "{"}, "a.json is no format of annotations"),
     "labels only": ({"labels/a.txt": "0 .5 .5 .1 .1"}, "no data set"),
@@ -107,3 +110,35 @@ def test_a_part_of_a_data_set_points_to_the_whole(tmp_path):
         find_splits(tmp_path / "images")
     with pytest.raises(FileNotFoundError, match="no such folder"):
         find_splits(tmp_path / "nowhere")
+
+
+def test_splits_that_are_only_described_are_left_out(tmp_path, capsys):
+    roboflow_yolo(tmp_path)
+    with (tmp_path / "data.yaml").open("a") as file:
+        file.write("test: ../test/images\n")
+    assert find_splits(tmp_path) == ["train", "val"]
+    assert cli.main(["data", "check", str(tmp_path)]) == 0
+    assert "also names 'test', but there is no" in capsys.readouterr().out
+    with pytest.raises(FileNotFoundError, match="no such folder or list of pictures"):
+        open_dataset(tmp_path, "test", masks=False)
+
+
+def test_yolo_notes_what_it_leaves_out_or_doubts(tmp_path):
+    ultralytics(tmp_path)
+    text(tmp_path / "images/train/a.jpg", "")
+    (tmp_path / "images/train/b.jpg").replace(tmp_path / "images/train/a.jpg")
+    with (tmp_path / "data.yaml").open("a") as file:
+        file.write("kpt_shape: [1, 3]\n")
+    notes = " ".join(open_dataset(tmp_path, "train", masks=False).notes)
+    assert "key points are left out" in notes
+    assert "1 label file, such as a.txt, used for several pictures" in notes
+
+
+@pytest.mark.parametrize(
+    ("row", "hint"), [("0 .5 .5 .1 .1 .9", "score of a prediction"), ("0" + " .5" * 7, "kpt_shape")]
+)
+def test_lines_of_other_tasks_are_named(tmp_path, row, hint):
+    ultralytics(tmp_path)
+    text(tmp_path / "labels/train/a.txt", row)
+    with pytest.raises(BadDataError, match=hint):
+        open_dataset(tmp_path, "train", masks=False)

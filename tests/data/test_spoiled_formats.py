@@ -252,7 +252,7 @@ CVAT_FILES = {
     "<a": "not XML",
     "<annotation/>": "wanted <annotations>, got <annotation>",
     "<annotations/>": "no names of classes",
-    "<annotations><track/></annotations>": "this is 'CVAT for video'",
+    "<annotations><track/></annotations>": "no names of classes",
     '<!DOCTYPE a [<!ENTITY x "y">]><annotations/>': "declares entities",
 }
 

@@ -128,7 +128,7 @@ SPOILED = {
         "invalid image entry",
         '<!DOCTYPE a [<!ENTITY f SYSTEM "file:///etc/passwd">]>' + _xml("&f;"),
     ),
-    "no size": ("invalid image entry", "<annotation/>"),
+    "no height": ("invalid image entry", "<annotation><size><width>40</width></size></annotation>"),
     "size of zero": ("invalid image entry", _xml(width=0)),
     "negative size": ("invalid image entry", _xml(width=-(10**4000))),
     "size in text": ("invalid image entry", _xml(width="40px")),

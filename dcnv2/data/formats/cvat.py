@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""CVAT's own XML, exported as "CVAT for images 1.1"."""
+"""CVAT's own XML, exported as "CVAT for images 1.1" or "CVAT for video 1.1"."""
 
-import math
 import reprlib
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -12,12 +11,13 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from dcnv2.data.annotations import DataProblem
+from dcnv2.data.formats.cvat_video import images_of_tracks
 from dcnv2.data.formats.files import BadFileError, find_picture, number, read_xml
 from dcnv2.data.formats.records import ImageRecord, ObjectRecord, Split
+from dcnv2.data.polygons import ellipse_outline, turned
 
 FILE = "annotations.xml"
 UNSPLIT = "default"
-ELLIPSE_POINTS = 64
 SHAPES = ("box", "polygon", "ellipse", "mask")
 OTHER_SHAPES = ("polyline", "points", "cuboid", "skeleton")
 """Shapes that are no objects of a detector; a note counts them."""
@@ -35,7 +35,7 @@ def read_cvat(root: Path, split: str, masks: bool, limit: int | None = None) -> 
     """Reads a subset of a folder with CVAT's XML; its classes are those of the project, in order.
 
     Raises:
-        ValueError: The file is not CVAT's for images.
+        ValueError: The file is not CVAT's, or its tracks cannot be read, see `images_of_tracks`.
     """
     path = root / FILE
     document = _read(path)
@@ -46,6 +46,8 @@ def read_cvat(root: Path, split: str, masks: bool, limit: int | None = None) -> 
     if not result.names:
         raise ValueError(f"{path}: no names of classes in <meta>")
     images = [e for e in document.iter("image") if (e.get("subset") or UNSPLIT) == split]
+    if document.find("track") is not None:
+        images, result.problems = images_of_tracks(document, path)
     other: Counter[str] = Counter()
     for place, element in enumerate(images[:limit]):
         name = element.get("name", "").strip()
@@ -83,8 +85,6 @@ def _read(path: Path) -> ElementTree.Element:
         raise ValueError(f"{path}: {error}") from None
     if root.tag != "annotations":
         raise ValueError(f"{path}: not CVAT's XML: wanted <annotations>, got <{root.tag[:60]}>")
-    if root.find("track") is not None:
-        raise ValueError(f"{path}: this is 'CVAT for video'; export as 'CVAT for images' or COCO")
     return root
 
 
@@ -99,16 +99,15 @@ def _read_shape(shape: ElementTree.Element, row: int, size: tuple[int, int]) -> 
         x0, y0, x1, y1 = (_number(shape, key) for key in ("xtl", "ytl", "xbr", "ybr"))
         box = (x0, y0, x1 - x0, y1 - y0)
         if angle := _number(shape, "rotation", 0.0):
-            corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
-            segmentation = [_turned(corners, (x0 + x1) / 2, (y0 + y1) / 2, angle)]
+            corners = [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
+            segmentation = [turned(corners, (x0 + x1) / 2, (y0 + y1) / 2, angle)]
             box = None
     elif shape.tag == "polygon":
         segmentation = [_points(shape.get("points", ""))]
     elif shape.tag == "ellipse":
         cx, cy, rx, ry = (_number(shape, key) for key in ("cx", "cy", "rx", "ry"))
-        turns = np.linspace(0, 2 * math.pi, ELLIPSE_POINTS, endpoint=False)
-        outline = np.stack([cx + rx * np.cos(turns), cy + ry * np.sin(turns)], axis=1)
-        segmentation = [_turned(outline, cx, cy, _number(shape, "rotation", 0.0))]
+        angle = _number(shape, "rotation", 0.0)
+        segmentation = [ellipse_outline(cx, cy, rx, ry, angle)]
     else:
         segmentation, box = _mask(shape, size)
     return ObjectRecord(f"object {row}", name, box, segmentation, number=row)
@@ -124,13 +123,6 @@ def _points(text: str) -> list[float]:
         got = reprlib.repr(text)
         raise ValueError(f"points: wanted x,y;x,y;... of three or more points, got {got}") from None
     return [value for pair in pairs for value in pair]
-
-
-def _turned(points: np.ndarray, x: float, y: float, degrees: float) -> list[float]:
-    """Returns points [P, 2] turned clockwise around a centre, as x0, y0, x1, y1, ..."""
-    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
-    matrix = np.array([[cosine, sine], [-sine, cosine]])
-    return ((points - [x, y]) @ matrix + [x, y]).ravel().tolist()
 
 
 def _mask(shape: ElementTree.Element, size: tuple[int, int]) -> tuple[Any, Any]:

@@ -13,8 +13,8 @@ KEYS = {
     "_via_img_metadata": ("VGG Image Annotator", "export it as COCO there"),
     "_via_settings": ("VGG Image Annotator", "export it as COCO there"),
     "image_id": ("detections in COCO's result format", "give the file of annotations"),
-    "data": ("Label Studio's tasks", "export them as COCO, YOLO or Pascal VOC there"),
-    "label": ("Label Studio's JSON-MIN", "export it as COCO, YOLO or Pascal VOC there"),
+    "data": ("Label Studio's tasks", "give the folder that has this file"),
+    "label": ("Label Studio's JSON-MIN", "give the folder that has this file"),
     "features": ("GeoJSON", "export it as COCO"),
     "items": ("Datumaro", "export it as COCO with `datum convert -f coco`"),
     "annotations": ("CreateML, or a part of COCO", "export it as COCO"),
@@ -64,6 +64,9 @@ def folder_likeness(root: Path) -> str:
         return text or f"; its {found.name} is no format of annotations that is known"
     if root.name in ("images", "labels", "annotations", "Annotations", "JPEGImages", "train"):
         return f"; if it is a part of {parent}, give that folder"
-    if pictures_in(root):
+    pictures = pictures_in(root)
+    if any(picture.with_suffix(".txt").is_file() for picture in pictures):
+        return "; it looks like YOLO's labels: add classes.txt with a name on each line"
+    if pictures:
         return "; it has pictures, but no annotations"
     return ""

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Pascal VOC's XML, of the challenges and as CVAT, Roboflow, Label Studio and labelImg write it."""
 
+import math
 import reprlib
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from dcnv2.data.annotations import DataProblem
-from dcnv2.data.formats.files import BadFileError, find_picture, number, read_xml
+from dcnv2.data.formats.files import BadFileError, file_number, find_picture, number, read_xml
 from dcnv2.data.formats.records import (
     ImageRecord,
     ObjectRecord,
@@ -22,7 +23,8 @@ from dcnv2.data.formats.records import (
     Split,
 )
 from dcnv2.data.formats.voc_layout import YEAR, VocSplit, all_xml, find_voc, label_map
-from dcnv2.data.images import BadImageError, probe_all
+from dcnv2.data.images import SUFFIXES, BadImageError, probe_all, upright_size
+from dcnv2.data.polygons import turned
 
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -32,6 +34,9 @@ CLASSES = (
 
 FLAGS = {"": False, "0": False, "false": False, "1": True, "true": True}
 """What `difficult` may be, in lower case."""
+TURNED = ("cx", "cy", "w", "h", "angle")
+"""Fields of roLabelImg's boxes: centre, sides, and the clockwise angle in radians."""
+CORNERS = ((-1, -1), (1, -1), (1, 1), (-1, 1))
 MAX_DIGITS = 18
 """Numbers of more digits may not fit 64 bits."""
 
@@ -96,9 +101,20 @@ def read_voc(
         image = _read_image(found, stem, image_id, masks, result.problems)
         if image is not None:
             result.images.append(image)
+    if found.source.is_dir():  # otherwise a list says which pictures there are
+        result.notes += _without_xml(found, stems, {image.file for image in result.images})
     used = {entry.name for image in result.images for entry in image.objects}
     result.names = classes or label_map(found.folder) or _classes(found, used)
     return result
+
+
+def _without_xml(found: VocSplit, stems: Sequence[str], used: set[Path]) -> Iterator[str]:
+    """Yields a note on pictures next to those of the set for which there is no XML file."""
+    names = {Path(stem).name for stem in stems}
+    beside = {path for folder in {file.parent for file in used} for path in folder.glob("*.*")}
+    unused = sorted(p for p in beside - used if p.suffix.lower() in SUFFIXES)
+    if lacking := [p for p in unused if p.stem not in names and not p.name.startswith(".")]:
+        yield f"{file_number(lacking)}, without an XML file: left out"
 
 
 def _classes(found: VocSplit, used: set[str]) -> Sequence[str]:
@@ -129,26 +145,23 @@ def _read_image(
     kind, path, where = "invalid image entry", found.xml / f"{stem}.xml", f"image {stem}"
     try:
         root = read_xml(path)
-        sides = [int(root.findtext(f"size/{side}", "")) for side in ("width", "height")]
-        if min(sides) <= 0:
-            raise BadFileError(f"size is {' x '.join(map(reprlib.repr, sides))}")
+        if root.tag != "annotation":
+            raise BadFileError(f"not VOC's XML: wanted <annotation>, got <{root.tag[:60]}>")
+        picture = _find_picture(found, stem, path, root)
+        size = _size(root, picture)
     except FileNotFoundError:
         problems.append(DataProblem("missing annotation file", where, f"no file {path}", image_id))
         return None
     except BadFileError as error:
         problems.append(DataProblem(kind, where, f"{path}: {error}", image_id))
         return None
+    except BadImageError as error:
+        problems.append(DataProblem(error.kind, where, str(error), image_id))
+        return None
     except ValueError:
         what = f"{path}: no width and height in whole pixels"
         problems.append(DataProblem(kind, where, what, image_id))
         return None
-    size = sides[0], sides[1]
-    named = [root.findtext("filename", "").strip(), stem]
-    folders = [found.folder / name for name in ("JPEGImages", "images", "Images")]
-    # The list of an export may name images of a folder; its XML file and picture are in two such.
-    folders = [f for f in folders if f.is_dir()] + [path.parent, found.folder]
-    nested = [folder / Path(stem).parent for folder in folders]
-    picture = find_picture([*nested, *folders], [name for name in named if name])
     try:
         owners = _read_owners(found.folder, stem, size) if masks else None
     except BadImageError as error:
@@ -162,6 +175,32 @@ def _read_image(
             at = f"object {place} of {where}"
             problems.append(DataProblem("invalid annotation", at, str(error), image_id, place))
     return ImageRecord(picture, where, size, objects, image_id)
+
+
+def _find_picture(found: VocSplit, stem: str, xml: Path, root: ElementTree.Element) -> Path:
+    named = [root.findtext("filename", "").strip(), stem]
+    folders = [found.folder / name for name in ("JPEGImages", "images", "Images")]
+    # The list of an export may name images of a folder; its XML file and picture are in two such.
+    folders = [f for f in folders if f.is_dir()] + [xml.parent, found.folder]
+    nested = [folder / Path(stem).parent for folder in folders]
+    return find_picture([*nested, *folders], [name for name in named if name])
+
+
+def _size(root: ElementTree.Element, picture: Path) -> tuple[int, int]:
+    """Returns width and height; those of the picture if the file has none, or zeros.
+
+    Raises:
+        BadFileError: they are negative.
+        BadImageError: the picture has to be read, but is missing or damaged.
+        ValueError: they are no whole numbers.
+    """
+    texts = [root.findtext(f"size/{side}", "").strip() for side in ("width", "height")]
+    if set(texts) <= {"", "0"}:
+        return upright_size(picture)
+    width, height = map(int, texts)
+    if min(width, height) <= 0:
+        raise BadFileError(f"size is {reprlib.repr(width)} x {reprlib.repr(height)}")
+    return width, height
 
 
 def _read_owners(folder: Path, stem: str, size: tuple[int, int]) -> np.ndarray | None:
@@ -190,19 +229,34 @@ def _read_object(
     name = element.findtext("name", "").strip()
     if not name:
         raise ValueError("has no name")
-    corners = [element.findtext(f"bndbox/{side}", "") for side in ("xmin", "ymin", "xmax", "ymax")]
-    try:
-        x0, y0, x1, y1 = map(number, corners)
-    except ValueError:
-        got = reprlib.repr([corner.strip() for corner in corners])
-        raise ValueError(f"wanted a box of four finite numbers, got {got}") from None
-    # VOC counts pixels from 1 and boxes hold their last one.
-    box = (x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1)
+    box: tuple[float, float, float, float] | None = None
+    segmentation: Any = None
+    if element.find("robndbox") is not None:
+        x, y, width, height, angle = _numbers(element, "robndbox", TURNED)
+        corners = [[x + i * width / 2, y + j * height / 2] for i, j in CORNERS]
+        segmentation = [turned(corners, x, y, math.degrees(angle))]
+    else:
+        x0, y0, x1, y1 = _numbers(element, "bndbox", ("xmin", "ymin", "xmax", "ymax"))
+        # VOC counts pixels from 1 and boxes hold their last one.
+        box = (x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1)
+    polygon = element.find("polygon")
+    if polygon is not None and len(polygon):
+        segmentation = [_numbers(element, "polygon", [point.tag for point in polygon])]
     difficult = element.findtext("difficult", "").strip().lower()
     if difficult not in FLAGS:
         raise ValueError(f"difficult: wanted 0 or 1, got {difficult[:60]!r}")
-    segmentation = None
     if owners is not None:
         segmentation = coco_mask.encode(np.asfortranarray(owners == place, np.uint8))
     crowd = FLAGS[difficult]
     return ObjectRecord(f"object {place}", name, box, segmentation, crowd, place)
+
+
+def _numbers(element: ElementTree.Element, parent: str, tags: Sequence[str]) -> list[float]:
+    """Returns the numbers of an object's box or polygon, in the order of their tags."""
+    texts = [element.findtext(f"{parent}/{tag}", "") for tag in tags]
+    try:
+        return [number(text) for text in texts]
+    except ValueError:
+        got = reprlib.repr([text.strip() for text in texts])
+        what = "a box of four" if parent == "bndbox" else f"a {parent} of"
+        raise ValueError(f"wanted {what} finite numbers, got {got}") from None

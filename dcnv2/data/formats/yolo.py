@@ -2,12 +2,14 @@
 """YOLO's text files: a line for each object, a class number and a box or a polygon."""
 
 import reprlib
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from dcnv2.data.annotations import DataProblem
 from dcnv2.data.formats.files import BadFileError, file_number, number, read_lines
 from dcnv2.data.formats.records import ImageRecord, ObjectRecord, Split
-from dcnv2.data.formats.yolo_layout import pictures_of, read_names, yolo_splits
+from dcnv2.data.formats.yolo_layout import absent_splits, pictures_of, read_names, yolo_splits
 from dcnv2.data.images import BadImageError, upright_sizes
 
 LIMIT = 1.5
@@ -56,6 +58,7 @@ def read_yolo(root: Path, split: str, masks: bool, limit: int | None = None) -> 
                     at = f"{labels}, line {place}"
                     result.problems.append(DataProblem("invalid annotation", at, str(error)))
         result.images.append(ImageRecord(file, where, size, objects))
+    result.notes += _notes(root, files, has_points)
     if unlabelled and len(unlabelled) == len(files):
         raise ValueError(
             f"{root}: no picture of '{split}' has a label file, such as {label_file(files[0])}"
@@ -63,10 +66,20 @@ def read_yolo(root: Path, split: str, masks: bool, limit: int | None = None) -> 
     if unlabelled:
         text = f"{file_number(unlabelled)}, without a label file: taken as without objects"
         result.notes.append(text)
-    if unused := _labels_without_picture(files):
-        text = f"{file_number(unused, 'label file')}, without a picture: left out"
-        result.notes.append(text)
     return result
+
+
+def _notes(root: Path, files: list[Path], has_points: bool) -> Iterator[str]:
+    """Yields what is left out or doubtful besides the lines."""
+    if has_points:
+        yield "key points are left out: only the boxes are used"
+    for name, path in absent_splits(root).items():
+        yield f"the description also names '{name}', but there is no {path}"
+    if unused := _labels_without_picture(files):
+        yield f"{file_number(unused, 'label file')}, without a picture: left out"
+    counts = Counter(map(label_file, files))
+    if shared := [path for path, count in counts.items() if count > 1]:
+        yield f"{file_number(shared, 'label file')}, used for several pictures of that name"
 
 
 def label_file(picture: Path) -> Path:
@@ -96,6 +109,14 @@ def _short(file: Path, root: Path) -> str:
     return str(file.relative_to(root) if file.is_relative_to(root) else file)
 
 
+def _count_hint(count: int) -> str:
+    if count == 5:
+        return ": a box with the score of a prediction?"
+    if count % 3 == 1 or count % 2 == 0:  # a box, and x, y and visibility of key points
+        return ": for key points, data.yaml must have kpt_shape"
+    return ""
+
+
 class _UnknownClassError(ValueError):
     pass
 
@@ -118,7 +139,7 @@ def _read_object(
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
         raise ValueError(
             "wanted the 4 numbers of a box, or an even count of 6 or more of a polygon, after the "
-            f"class; got {len(values)}"
+            f"class; got {len(values)}{_count_hint(len(values))}"
         )
     beyond = [value for value in values if not 1 - LIMIT <= value <= LIMIT]
     if beyond:

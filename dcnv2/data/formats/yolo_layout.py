@@ -94,16 +94,8 @@ def yolo_splits(root: Path) -> dict[str, list[Path]]:
     """Returns the folders and lists of each split's pictures; empty if it is not YOLO's format."""
     if not root.is_dir():
         return {}
-    described = find_description(root)
-    if described is not None:
-        path, content = described
-        found = {
-            name: _resolve(path, content.get("path"), content[name])
-            for name in SPLITS
-            if content.get(name)
-        }
-        if found:
-            return found
+    if found := _described_splits(root):
+        return found
     lists = {name: [root / f"{name}.txt"] for name in SPLITS if (root / f"{name}.txt").is_file()}
     if (root / "obj.names").is_file() or (root / "obj_train_data").is_dir():
         return lists
@@ -117,6 +109,26 @@ def yolo_splits(root: Path) -> dict[str, list[Path]]:
     if (root / "classes.txt").is_file():  # as labelImg writes it next to the pictures
         return {UNSPLIT: [root]}
     return {}
+
+
+def _described_splits(root: Path) -> dict[str, list[Path]]:
+    described = find_description(root)
+    if described is None:
+        return {}
+    path, content = described
+    named = [name for name in SPLITS if content.get(name)]
+    return {name: _resolve(path, content.get("path"), content[name]) for name in named}
+
+
+def absent_splits(root: Path) -> dict[str, Path]:
+    """Returns splits that are described only, with their path: Roboflow names `test` always."""
+    described = _described_splits(root)
+    return {name: paths[0] for name, paths in described.items() if not any_exists(paths)}
+
+
+def any_exists(paths: Iterable[Path]) -> bool:
+    """Whether there is a folder or list."""
+    return any(path.exists() for path in paths)
 
 
 def _resolve(path: Path, base: Any, entries: Any) -> list[Path]:

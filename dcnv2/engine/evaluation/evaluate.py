@@ -79,7 +79,7 @@ def check_categories(
     if len(names) != num_classes:
         raise ValueError(
             f"model.num_classes is {num_classes}, but the data set has {len(names)} categories: "
-            f"{', '.join(names)}"
+            f"{shorten(', '.join(names), 200)}; to train on it: --model.num_classes={len(names)}"
         )
     if expected is not None and list(names) != list(expected):
         if len(names) != len(expected):

@@ -37,7 +37,10 @@ CHECKPOINT_HELP = (
     "best, last, the folder of a checkpoint or of a run, or a model of the package; default: last"
 )
 IMAGES_HELP = "files, folders or glob patterns"
-CONFIG_HELP = "a YAML file, a run folder, or the name of a configuration or model in the package"
+CONFIG_HELP = (
+    "a YAML file, a run folder, or the name of a configuration or model in the package; for eval, "
+    "predict and offsets also a detector's file of weights of detectron2 or mmdetection"
+)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -283,18 +286,20 @@ def _train(options: argparse.Namespace) -> int | None:
 
 def _eval(options: argparse.Namespace) -> int:
     from dcnv2.data.whole_files import check_folder, check_table_path, write_table
-    from dcnv2.engine.config import load_config
     from dcnv2.engine.evaluation.evaluate import check_expected, evaluate_checkpoint
+    from dcnv2.engine.runtime.foreign import load_or_convert
     from dcnv2.engine.training.run_logger import write_result
     from dcnv2.engine.visualization.worst import draw_worst
 
     words = [f"--eval.evaluator={options.evaluator}"] if options.evaluator else []
-    config = load_config(options.config, [*options.overrides, *words])
+    config, checkpoint = load_or_convert(
+        options.config, [*options.overrides, *words], options.checkpoint
+    )
     if options.csv is not None:
         check_table_path(options.csv)
     if options.out is not None:
         check_folder(options.out)
-    result = evaluate_checkpoint(config, options.checkpoint, options.proposals)
+    result = evaluate_checkpoint(config, checkpoint, options.proposals)
     if result is None:  # only rank 0 has results
         return 0
     outputs: list[tuple[Path | None, Callable[[Path], object]]] = [
@@ -329,18 +334,19 @@ def _print_errors(name: str, errors: Errors) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from dcnv2.engine.config import load_config
     from dcnv2.engine.config.loading import PRETRAINED
     from dcnv2.engine.inference.predict import predict_files
+    from dcnv2.engine.runtime.foreign import load_or_convert
 
     words = [] if options.threshold is None else [f"--eval.draw_threshold={options.threshold}"]
-    config = load_config(options.config, [*options.overrides, *words])
+    config, checkpoint = load_or_convert(
+        options.config, [*options.overrides, *words], options.checkpoint
+    )
     inside = PRETRAINED in config.folder.resolve().parents
-    out = options.out or (Path() if inside else config.folder) / "predictions"
+    here = inside or checkpoint == Path(options.config)  # no folder of a run to write to
+    out = options.out or (Path() if here else config.folder) / "predictions"
     overlays = not options.no_overlays
-    for picture, summary in predict_files(
-        config, options.images, out, options.checkpoint, overlays
-    ):
+    for picture, summary in predict_files(config, options.images, out, checkpoint, overlays):
         print(f"{picture}: {summary}")
     print(f"{out / 'detections.json'}, {out / 'detections.csv'}")
 
@@ -348,14 +354,13 @@ def _predict(options: argparse.Namespace) -> None:
 def _offsets(options: argparse.Namespace) -> None:
     import torch
 
-    from dcnv2.engine.config import load_config
     from dcnv2.engine.inference.predict import as_tensor, find_images
-    from dcnv2.engine.runtime.checkpoint import restore
+    from dcnv2.engine.runtime.foreign import load_or_convert, restore_any
     from dcnv2.engine.visualization.offsets import draw_offsets
 
-    config = load_config(options.config, options.overrides)
+    config, checkpoint = load_or_convert(options.config, options.overrides, options.checkpoint)
     images = [as_tensor(file) for file in find_images(options.images)]
-    model, _ = restore(config, options.checkpoint, torch.device("cpu"))
+    model, _ = restore_any(config, checkpoint, torch.device("cpu"))
     draw_offsets(model, images, options.out, options.point, options.layer, options.depth)
     print(options.out)
 
@@ -378,9 +383,10 @@ def _configs(options: argparse.Namespace) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
+    from dcnv2.convert.file_formats import is_weights_name
     from dcnv2.convert.weight_files import convert_file
 
-    if options.target.suffix:
+    if is_weights_name(options.target):
         print(convert_file(options.source, options.target))
         return
     from dcnv2.engine.runtime.foreign import convert_detector

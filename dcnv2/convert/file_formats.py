@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a file is that is no file of weights, by its first bytes and its name."""
+"""Which names files of weights have, and what a file is that is none, by its first bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ _BEGINNINGS = (
     ((b"\x89hdf",), "HDF5, as Keras writes it; no detector here has its weights"),
     ((b"\x1f\x8b", b"bzh", b"\xfd7zxz"), "a compressed file: unpack it"),
 )
+_SUFFIXES = {".pth", ".pt", ".pkl", ".pyth", ".bin", ".ckpt", ".tar", ".safetensors"}
 _CONFIGURATIONS = (".yaml", ".yml")
+
+
+def is_weights_name(path: str | Path) -> bool:
+    """Whether a path ends as that of a file of weights; `runs/r50.v2` is a folder's."""
+    return Path(path).suffix.lower() in _SUFFIXES
 
 
 def looks_like(path: Path) -> str | None:

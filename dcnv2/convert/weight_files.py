@@ -33,7 +33,8 @@ def convert_file(source: str | Path, target: str | Path) -> str:
 
     Raises:
         OSError: a file or a folder is missing, or cannot be read or written.
-        ValueError: as `load_weights`, `convert_state_dict` and `save_weights`.
+        ValueError: as `load_weights`, `convert_state_dict` and `save_weights`; or it is a detector
+            without anything to rename, which becomes a run in a folder.
     """
     source, target = Path(source), Path(target)
     _check_paths(source, target)
@@ -42,9 +43,14 @@ def convert_file(source: str | Path, target: str | Path) -> str:
         after = convert_state_dict(before)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
+    origin = origin_of(before)
+    if origin is not None and origin.project is not None and after.keys() == before.keys():
+        raise ValueError(
+            f"{source} is {origin.text}, and has no deformable layers to rename: "
+            f"for a run give a folder: `dcnv2 convert {source} {target.with_suffix('')}`"
+        )
     save_weights(after, target)
     renamed = [f"  {name}" for name in after if name not in before]
-    origin = origin_of(before)
     if origin is not None and origin.project is not None:
         renamed.append(f"{source} looks like {origin.text}: {origin.taken}")
     known = ", ".join(sources_of(before)) or "no deformable layers"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Detectors of detectron2 and mmdetection detect here what their definitions say."""
 
+import json
 import pickle
 
 import pytest
@@ -12,9 +13,16 @@ from dcnv2 import cli
 from dcnv2.convert.detectors import layout
 from dcnv2.engine.config import load_config
 from dcnv2.engine.inference import Predictor
-from dcnv2.engine.runtime.foreign import class_names, open_detector, open_foreign, run_config
+from dcnv2.engine.runtime.foreign import (
+    class_names,
+    load_or_convert,
+    open_detector,
+    open_foreign,
+    run_config,
+)
 from dcnv2.engine.runtime.foreign_init import differences
 from dcnv2.engine.training.init_weights import load_init_weights
+from dcnv2.engine.visualization.draw import write_picture
 from dcnv2.models import build_model, resnet
 
 SIZE = (96, 131)
@@ -144,6 +152,38 @@ def test_a_converted_run_is_what_the_file_is(tmp_path, shallow, capsys):
     assert load_config(run).model.backbone.weights is None
     assert cli.main(["convert", str(path), str(run)]) == 1
     assert "exists: choose another folder" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_commands_take_the_file_as_it_is(tmp_path, shallow, capsys, monkeypatch, caplog):
+    _, path = _saved(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    write_picture(tmp_path / "a.png", _image())
+    words = ["predict", str(path), "a.png", "--device=cpu"]
+    assert cli.main([*words, "--threshold=0.05"]) == 0
+    found = json.loads((tmp_path / "predictions/detections.json").read_text())["annotations"]
+    wanted = Predictor(path, threshold=0.05, device="cpu")("a.png")[0]
+    assert [entry["score"] for entry in found] == pytest.approx(wanted["scores"].tolist())
+    assert not caplog.records
+    assert cli.main([*words, "--checkpoint=best"]) == 1
+    assert "is a file of weights, so it has no others" in capsys.readouterr().err
+    assert cli.main([*words, "--model.backbone.stride_in_1x1=false"]) == 0
+    assert "--model.backbone.stride_in_1x1=true follows them" in caplog.text
+    config, checkpoint = load_or_convert(path, ["--model.image_std=[0.5,0.5,0.5]"])
+    scaled = Predictor(config, checkpoint, threshold=0.05, device="cpu")("a.png")[0]
+    torch.testing.assert_close(scaled["scores"], wanted["scores"], atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+def test_names_decide_between_a_run_and_a_file(tmp_path, shallow, capsys):
+    _, path = _saved(tmp_path)
+    assert cli.main(["convert", str(path), str(tmp_path / "r50.v2")]) == 0
+    assert (tmp_path / "r50.v2/config.yaml").is_file()
+    capsys.readouterr()
+    assert cli.main(["convert", str(path), str(tmp_path / "new.pth")]) == 1
+    error = capsys.readouterr().err
+    assert f"for a run give a folder: `dcnv2 convert {path} {tmp_path / 'new'}`" in error
+    assert not (tmp_path / "new.pth").exists()
 
 
 @pytest.mark.slow

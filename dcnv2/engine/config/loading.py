@@ -19,6 +19,7 @@ from typing import Any, get_args, get_type_hints
 import yaml
 from jsonargparse import ArgumentParser
 
+from dcnv2.convert.file_formats import is_weights_name
 from dcnv2.engine.config.combinations import check_combinations
 from dcnv2.engine.config.epochs import drop_replaced
 from dcnv2.engine.config.options import RunConfig, TrainConfig
@@ -28,7 +29,6 @@ from dcnv2.engine.config.yaml_file import load_yaml
 CONFIGS = Path(__file__).parents[2] / "configs"
 # Run folders of the trained models that come with the package.
 PRETRAINED = Path(__file__).parents[2] / "pretrained"
-WEIGHT_SUFFIXES = {".pth", ".pt", ".pkl", ".pyth", ".bin", ".ckpt", ".tar", ".safetensors"}
 # Options that do not change the training, so the results that the file expects remain valid.
 SAME_RUN = {
     *("name", "output", "device", "data.root", "data.workers", "data.on_bad"),
@@ -154,7 +154,7 @@ def find_config(source: str | Path) -> Path:
 
 def is_weights_file(path: str | Path) -> bool:
     """Whether a path is that of a file of weights, by its name."""
-    return Path(path).suffix.lower() in WEIGHT_SUFFIXES and Path(path).is_file()
+    return is_weights_name(path) and Path(path).is_file()
 
 
 def read_yaml(path: Path, above: Sequence[Path] = ()) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from dcnv2.engine.evaluation.detections import detect
 from dcnv2.engine.evaluation.errors import Errors, find_errors
 from dcnv2.engine.evaluation.validation_loss import validation_loss
 from dcnv2.engine.evaluation.voc_eval import voc_scores
-from dcnv2.engine.runtime.checkpoint import restore
 from dcnv2.engine.runtime.class_weights import set_class_weights
 from dcnv2.engine.runtime.datasets import open_val_sets, val_batches
 from dcnv2.engine.runtime.distributed import Communicator, init_distributed
+from dcnv2.engine.runtime.foreign import restore_any
 from dcnv2.models import ModelConfig
 from dcnv2.models.detector import Detector
 
@@ -207,7 +207,7 @@ def evaluate_checkpoint(
         The result on the first rank, None on the others.
     """
     with init_distributed(config.device, config.train.timeout_minutes) as comm:
-        model, meta = restore(config, checkpoint, comm.device)
+        model, meta = restore_any(config, checkpoint, comm.device)
         datasets = open_val_sets(config.data, has_masks(config.model))
         for dataset in datasets.values():
             check_categories(dataset.names, config.model.num_classes, meta["classes"])

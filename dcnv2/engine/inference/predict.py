@@ -24,13 +24,11 @@ from dcnv2.data import video
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.images import SUFFIXES, BadImageError, array_to_rgb, read_rgb, to_rgb
 from dcnv2.data.whole_files import make_folder, write_table
-from dcnv2.engine.config import RunConfig, load_config
-from dcnv2.engine.config.loading import is_weights_file
+from dcnv2.engine.config import RunConfig
 from dcnv2.engine.evaluation.detections import coco_results, predict
-from dcnv2.engine.runtime.checkpoint import restore
 from dcnv2.engine.runtime.device import pick_device
 from dcnv2.engine.runtime.files import write_atomically
-from dcnv2.engine.runtime.foreign import restore_foreign
+from dcnv2.engine.runtime.foreign import load_or_convert, restore_any
 from dcnv2.engine.visualization.draw import draw, write_picture
 
 log = logging.getLogger("dcnv2")
@@ -47,7 +45,7 @@ class Predictor:
         source: a run folder, the name of one of the package's models, a configuration, whose
             `eval` may ask for tiles, flips and scales, or a file of weights of detectron2 or
             mmdetection, whose conventions are taken over.
-        checkpoint: `best`, `last` (the default) or a folder.
+        checkpoint: `best`, `last` (the default), a folder, or a file of weights of another project.
         threshold: minimum score of returned detections, also below the one that the model was
             evaluated with, `model.box.score_threshold`. An image has at most
             `model.box.detections_per_image` detections, the best.
@@ -72,13 +70,10 @@ class Predictor:
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold: wanted a score from 0 to 1, got {threshold}")
         self.device, self.threshold = pick_device(device), threshold
-        if not isinstance(source, RunConfig) and is_weights_file(source):
-            if checkpoint is not None:
-                raise ValueError(f"checkpoint: {source} is a file of weights, so it has no others")
-            config, self.model, meta = restore_foreign(Path(source), self.device)
-        else:
-            config = source if isinstance(source, RunConfig) else load_config(source)
-            self.model, meta = restore(config, checkpoint, self.device)
+        config = source
+        if not isinstance(config, RunConfig):
+            config, checkpoint = load_or_convert(config, (), checkpoint)
+        self.model, meta = restore_any(config, checkpoint, self.device)
         self.options = config.eval
         self.names: list[str] = meta["classes"]
         self.category_ids: list[int] = meta.get("category_ids") or [*range(1, len(self.names) + 1)]

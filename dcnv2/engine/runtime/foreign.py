@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +18,17 @@ from dcnv2.convert.detectors.foreign import ForeignDetector, read_detector
 from dcnv2.convert.detectors.origins import origin_of
 from dcnv2.data import coco_names
 from dcnv2.data.formats import voc
-from dcnv2.engine.config import RunConfig, parse_values, to_yaml
-from dcnv2.engine.config.loading import CONFIGS, merge, pretrained, read_yaml
+from dcnv2.engine.config import RunConfig, load_config, parse_values, to_yaml
+from dcnv2.engine.config.loading import CONFIGS, is_weights_file, merge, pretrained, read_yaml
 from dcnv2.engine.config.yaml_file import load_yaml
-from dcnv2.engine.runtime.checkpoint import save_checkpoint
+from dcnv2.engine.runtime.checkpoint import restore, save_checkpoint
 from dcnv2.engine.runtime.checkpoint_files import check_finite
+from dcnv2.engine.runtime.foreign_init import differences, fit_foreign
 from dcnv2.engine.runtime.run_folder import describe
 from dcnv2.models import build_model
 from dcnv2.models.detector import Detector
+
+log = logging.getLogger("dcnv2")
 
 CONTENTS = ("config.yaml", "log.txt", "checkpoints/")
 
@@ -133,14 +137,14 @@ def _config_beside(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def run_config(detector: ForeignDetector, folder: Path) -> RunConfig:
+def run_config(detector: ForeignDetector, folder: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Returns the configuration of a run of a whole detector, with our schedule for COCO."""
     topology = detector.options["backbone.topology"]
     values = read_yaml(CONFIGS / "base" / f"coco_{topology}.yaml")
     options = {**detector.options, "backbone.weights": None}
     values = merge(values, {"model": _nested(options)})
     values |= {"name": folder.name, "output": str(folder.parent)}
-    return parse_values(values, source=detector.origin.text)
+    return parse_values(values, overrides, detector.origin.text)
 
 
 def _nested(options: dict[str, Any]) -> dict[str, Any]:
@@ -189,20 +193,45 @@ def class_names(detector: ForeignDetector, count: int) -> list[str]:
     return list(known.get(count, [f"class_{number}" for number in range(1, count + 1)]))
 
 
-def restore_foreign(path: Path, device: torch.device) -> tuple[RunConfig, Detector, dict[str, Any]]:
-    """Builds the model of a whole detector of another project, in evaluation mode.
+def load_or_convert(
+    source: str | Path, overrides: Sequence[str] = (), checkpoint: str | Path | None = None
+) -> tuple[RunConfig, str | Path | None]:
+    """Returns a configuration and its checkpoint, for `restore_any`.
 
-    Returns:
-        The configuration as of a run, the model, and metadata as of a checkpoint.
+    Args:
+        source: as of `load_config`; or a detector's file of weights of another project, which is
+            the checkpoint then, and whose conventions are the configuration.
+        overrides: as of `load_config`.
+        checkpoint: as of `restore`.
 
     Raises:
         OSError: the file is missing or cannot be read.
-        ValueError: see `open_detector`.
+        ValueError: see `open_detector` and `load_config`.
     """
+    if not is_weights_file(source):
+        return load_config(source, overrides), checkpoint
+    if checkpoint is not None:
+        raise ValueError(f"checkpoint: {source} is a file of weights, so it has no others")
+    path = Path(source)
+    return run_config(open_detector(path), path.with_suffix(""), overrides), path
+
+
+def restore_any(
+    config: RunConfig, checkpoint: str | Path | None, device: torch.device
+) -> tuple[Detector, dict[str, Any]]:
+    """Does what `restore` does, also for a detector's file of weights of another project.
+
+    A warning names each option that is not as the weights were trained with.
+    """
+    if checkpoint is None or not is_weights_file(checkpoint):
+        return restore(config, checkpoint, device)
+    path = Path(checkpoint)
     detector = open_detector(path)
-    config = run_config(detector, path.with_suffix(""))
+    for text in differences(detector, config.model):
+        log.warning("%s: %s", path, text)
+    fit_foreign(detector, {}, config.model)
     model, meta = build(detector, config, path)
-    return config, model.to(device).eval(), meta
+    return model.to(device).eval(), {"step": 0, **meta}
 
 
 def report(detector: ForeignDetector, path: Path, own: dict[str, Tensor] | None = None) -> str:

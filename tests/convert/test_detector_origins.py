@@ -170,10 +170,24 @@ def test_a_run_is_no_source(tmp_path, capsys):
 def test_weights_in_place_of_a_configuration_are_named(tmp_path, capsys):
     path = tmp_path / "model_final.pkl"
     path.write_bytes(pickle.dumps({"model": ARRAYS}))
-    assert cli.main(["eval", str(path)]) == 1
+    assert cli.main(["train", str(path)]) == 1
     assert "file of weights: `dcnv2 convert" in capsys.readouterr().err
-    assert cli.main(["eval", "shapes", f"--checkpoint={path}"]) == 1
+    words = ["export-run", "shapes", str(tmp_path / "out"), f"--checkpoint={path}"]
+    assert cli.main(words) == 1
     assert "file of weights, not a checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["eval", "{}"], ["predict", "{}", "a.png"], ["eval", "shapes", "--checkpoint={}"]],
+    ids=" ".join,
+)
+def test_files_that_are_no_detector_are_named(tmp_path, capsys, words):
+    path = tmp_path / "model_final.pkl"
+    path.write_bytes(pickle.dumps({"model": ARRAYS}))
+    assert cli.main([word.format(path) for word in words]) == 1
+    error = capsys.readouterr().err
+    assert f"{path}: by its names, such as none, no detector of detectron2 or mmdetection" in error
 
 
 def test_names_of_caffe2_are_renamed():

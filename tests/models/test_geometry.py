@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Whose rules round sizes, anchors and pasted masks: each option changes what it says, no more."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
@@ -44,6 +46,37 @@ def test_only_detectron2_shrinks_with_antialiasing():
         spread[geometry] = small.mean().item()
     assert spread["torchvision"] == spread["mmdetection"] == 0.0
     assert spread["detectron2"] == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.parametrize(("size", "short"), [((48, 67), 32), ((31, 44), 80)])
+def test_detectron2_resizes_as_pillow_up_to_the_rounding_to_bytes(size, short):
+    """Pillow rounds after each of its two passes, half a grey level each, in fixed point."""
+    seeded = torch.Generator().manual_seed(0)
+    image = torch.randint(256, (3, *size), dtype=torch.uint8, generator=seeded)
+    transform = Transform([short], 400, MEAN, STD, geometry="detectron2").eval()
+    found, _ = transform.resize(image / 255)
+    theirs = Image.fromarray(image.permute(1, 2, 0).numpy())
+    height, width = found.shape[1:]
+    theirs = theirs.resize((width, height), Image.Resampling.BILINEAR)
+    wanted = torch.from_numpy(np.array(theirs)).permute(2, 0, 1)
+    assert (255 * found - wanted).abs().max() <= 1.001
+
+
+@pytest.mark.parametrize(("size", "short"), [((48, 67), 32), ((31, 44), 80)])
+def test_mmdetection_resizes_between_the_four_nearest_pixels(size, short):
+    """As OpenCV's INTER_LINEAR: centres of pixels are at halves, whatever the scale."""
+    image = torch.rand(1, *size, dtype=torch.float64)
+    transform = Transform([short], 400, MEAN, STD, geometry="mmdetection").eval()
+    found, _ = transform.resize(image)
+    for axis, old in enumerate(size, start=1):
+        new = found.shape[axis]
+        at = ((torch.arange(new, dtype=torch.float64) + 0.5) * old / new - 0.5).clamp(0, old - 1)
+        low = at.floor().long()
+        share = (at - low).view([-1 if k == axis else 1 for k in range(3)])
+        high = (low + 1).clamp(max=old - 1)
+        below, above = image.index_select(axis, low), image.index_select(axis, high)
+        image = below * (1 - share) + above * share
+    torch.testing.assert_close(found, image)
 
 
 def test_batches_are_padded_to_a_multiple():

@@ -91,3 +91,8 @@ def test_files_that_are_each_other_s_base_are_named(tmp_path):
         (tmp_path / f"{name}.yaml").write_text(f"base: {base}.yaml")
     with pytest.raises(ConfigError, match=r"a\.yaml -> \S*b\.yaml -> \S*c\.yaml -> \S*a\.yaml"):
         load_config(tmp_path / "a.yaml")
+
+
+def test_a_word_of_a_wrong_type_is_of_the_command_line():
+    with pytest.raises(ConfigError, match=r'^command line: .*"eval\.scales": Expected'):
+        load_config("smoke/dcnv2", ["--eval.scales=0.8"])

@@ -106,6 +106,7 @@ def parse_values(
     try:
         parsed = parser.parse_object(values)
         if overrides:
+            source = "command line"  # the file's values are of the right types
             parsed = parser.parse_args(list(overrides), namespace=parsed)
         config = RunConfig(**parser.instantiate(parsed))
     except Exception as error:

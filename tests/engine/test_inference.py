@@ -2,6 +2,7 @@
 """From images to detections: sources, batches, files written, the Predictor, offsets, packing."""
 
 import json
+import warnings
 
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ from dcnv2 import cli
 from dcnv2.data.images import read_rgb
 from dcnv2.data.shapes import draw_picture, write_shapes
 from dcnv2.engine.config import load_config, pretrained
-from dcnv2.engine.inference.predict import Predictor, find_images, predict_files
+from dcnv2.engine.inference.predict import Predictor, as_tensor, find_images, predict_files
 from dcnv2.engine.training.trainer import train
 
 
@@ -170,3 +171,9 @@ def test_the_shipped_model_finds_shapes_it_never_saw(tmp_path, monkeypatch):
 def test_pictures_for_the_shipped_model_are_drawn_anywhere():
     pixels, _ = draw_picture((7, 1, 3), 128, [0, 1, 2], 0.6)
     assert len(Predictor("shapes", device="cpu")(pixels)) == 1
+
+
+def test_read_only_pixels_of_pillow_cause_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert as_tensor(Image.new("RGB", (4, 3))).shape == (3, 3, 4)

@@ -137,7 +137,9 @@ def as_tensor(image: str | Path | Image.Image | np.ndarray | Tensor) -> Tensor:
         image = image.permute(1, 2, 0).numpy()
     if not isinstance(image, np.ndarray):
         raise ValueError(f"image: wanted a file, image, array or tensor, got {reprlib.repr(image)}")
-    return torch.from_numpy(array_to_rgb(image)).permute(2, 0, 1).contiguous()
+    # Pillow's arrays are read-only, which torch warns of.
+    pixels = np.require(array_to_rgb(image), requirements="W")
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 def prediction_sheet(

@@ -42,7 +42,7 @@ from suites.tolerance.tolerance import identity_tolerance
 
 RUNNER = REPORTS / "verdicts" / "run.py"
 FRAMEWORK_RUNNER = REPORTS / "verdicts" / "run_framework.py"
-_MOST_NUMBERS = 20_000  # in a data file, 120 kB
+_MOST_NUMBERS = 30_000  # in a data file, 150 kB
 _TIMEOUT_S = 120  # of the runner
 _CHECKS = {  # the runner's checks of claims on how an operator runs, whose operands it generates
     "every run gives the same bits": "runs",

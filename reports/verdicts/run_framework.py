@@ -15,6 +15,7 @@ import base64
 import importlib
 import json
 import os
+import re
 import sys
 import tempfile
 import zlib
@@ -256,7 +257,8 @@ def _different(others, first):
 
 
 def _first_line(error):
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    line = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    return re.sub(r"/(?:[\w.-]+/)+", "", line)  # without the folders of whoever built the framework
 
 
 CHECKS = {

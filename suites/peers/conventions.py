@@ -9,6 +9,7 @@ writes out/paddle/conventions.csv: a row for each question, with the answer in w
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -211,7 +212,7 @@ def _answer(ask: Callable[[_Probe], str], probe: _Probe) -> str:
     try:
         return ask(probe)
     except AssertionError as error:
-        text = str(error).splitlines()[0]
+        text = re.sub(r"/(?:[\w.-]+/)+", "", str(error).splitlines()[0])  # without folders
         return "crash" if "process died" in text else f"error: {text[:80]}"
 
 

@@ -230,15 +230,16 @@ def _total(implementation: str, verdicts: pd.Series) -> dict[str, object]:
 def write(folders: Sequence[Path], into: Path = REPORTS) -> Path:
     """Add reports, if any, to the page of verdicts, and render it; returns its path."""
     kept, data = into / "verdicts.csv", into / "verdicts"
-    rows, answers = read_csv(kept), read_csv(into / "conventions.csv")
+    rows, answers = read_csv(kept), read_csv(data / "conventions.csv")
     data.mkdir(parents=True, exist_ok=True)
     parts = [read(folder) for folder in folders]
     for folder, part in zip(folders, parts, strict=True):
         asked = read_csv(folder / "conventions.csv")
         if not asked.empty:
-            asked = asked.assign(implementation=part["implementation"].iloc[0])
+            run = part.iloc[0]
+            asked = asked.assign(**run[["implementation", *PROVENANCE]])
             answers = merge(answers, asked)
-            answers.to_csv(into / "conventions.csv", index=False)
+            answers.to_csv(data / "conventions.csv", index=False)
         for made, name in zip(part.pop("made"), part["script"], strict=True):
             if made:
                 shutil.copy(folder / "failures" / made, data / name)

@@ -83,3 +83,4 @@ def test_errors_and_crashes_are_answers():
 
     assert conventions._answer(ask, "the process died with exit code -11") == "crash"
     assert conventions._answer(ask, "ValueError: no") == "error: ValueError: no"
+    assert conventions._answer(ask, "no at /x/y/z.cpp:3") == "error: no at z.cpp:3"

@@ -38,7 +38,7 @@ def _report(folder, target, gpu, verdict):
 
 
 def _seen_on(pages):
-    data = {path.stem: json.loads(path.read_text()) for path in (pages / "verdicts").glob("*")}
+    data = {path.stem: json.loads(path.read_text()) for path in (pages / "verdicts").glob("*.json")}
     return {name: entries["seen_on"] for name, entries in data.items()}
 
 
@@ -110,17 +110,20 @@ def test_the_library_of_a_function_is_its_package(tmp_path):
     assert list(page.read(folder)["implementation"]) == ["tvdcn 1.2 CPU"]
 
 
-def test_every_fault_is_in_the_reports():
+def test_every_fault_of_a_judged_implementation_is_in_the_reports():
     rows = pd.read_csv(REPORTS / "verdicts.csv", keep_default_na=False, dtype=str)
     text = (REPORTS / "verdicts.md").read_text()
-    assert len(rows)
-    assert [fault.title for fault in FAULTS if fault.title not in text] == []
+    judged = tuple(rows["implementation"].unique())
+    listed = [fault for fault in FAULTS if any(n.startswith(fault.implementation) for n in judged)]
+    assert listed
+    texts = [f"{fault.title}.** {fault.text}" for fault in listed]
+    assert [words for words in texts if words not in text] == []
 
 
 def test_page_is_current():
     data = REPORTS / "verdicts"
     rows = pd.read_csv(REPORTS / "verdicts.csv", keep_default_na=False, dtype=str)
-    answers = page.read_csv(REPORTS / "conventions.csv")
+    answers = page.read_csv(data / "conventions.csv")
     assert (REPORTS / "verdicts.md").read_text() == page.text(rows, answers, data)
     named = {page.data_file(name) for name in rows["script"]} - {""}
     assert named == {path.name for path in DATA}

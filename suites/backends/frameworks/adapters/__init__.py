@@ -8,6 +8,7 @@ Every module has
     DTYPES              what it computes in
     GRADIENTS           whether it has them
     THREADS             whether the number of threads can be set
+    UNSUPPORTED_ARGS    which of mask, bias and groups it has no argument for (optional)
     unsupported(problem)    None, or why it does not support a problem (optional)
     deform_conv2d(operands, grad_output, *, stride, padding, dilation, groups, deform_groups,
                   threads)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .onnxruntime import _OPERANDS, model
+from .onnxruntime import OPERANDS, model
 
 REQUIREMENTS = ("onnx==1.23.2", "numpy==2.4.6")
 DTYPES = ("float64", "float32", "float16")
@@ -24,7 +24,7 @@ def deform_conv2d(
 ):
     from onnx.reference import ReferenceEvaluator
 
-    present = tuple(name for name in _OPERANDS if operands[name] is not None)
+    present = tuple(name for name in OPERANDS if operands[name] is not None)
     dtype, kernel = str(operands["input"].dtype), operands["weight"].shape[2:]
     window = (kernel, stride, padding, dilation, groups, deform_groups)
     evaluator = ReferenceEvaluator(model(present, dtype, window))

@@ -9,13 +9,13 @@ REQUIREMENTS = ("onnxruntime==1.32.0", "onnx==1.23.2", "numpy==2.4.6")
 DTYPES = ("float64", "float32", "float16")
 GRADIENTS = False
 THREADS = True
-_OPERANDS = ("input", "weight", "offset", "bias", "mask")  # ONNX's order
+OPERANDS = ("input", "weight", "offset", "bias", "mask")  # ONNX's order
 
 
 def deform_conv2d(
     operands, grad_output, *, stride, padding, dilation, groups, deform_groups, threads
 ):
-    present = tuple(name for name in _OPERANDS if operands[name] is not None)
+    present = tuple(name for name in OPERANDS if operands[name] is not None)
     dtype, kernel = str(operands["input"].dtype), operands["weight"].shape[2:]
     window = (kernel, stride, padding, dilation, groups, deform_groups)
     given = {name: operands[name] for name in present}
@@ -43,7 +43,7 @@ def model(present, dtype, window):
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     node = helper.make_node(
         "DeformConv",
-        [name if name in present else "" for name in _OPERANDS],
+        [name if name in present else "" for name in OPERANDS],
         ["output"],
         kernel_shape=kernel,
         strides=stride,

@@ -84,14 +84,6 @@ FAULTS = (
     ),
     Fault(
         "onnx_reference",
-        "equals the reference",
-        "float32",
-        "maps of one row or column raise an error",
-        "Coordinates are normalised by the size minus 1, which is 0 for such a map. The reference "
-        "should not go through GridSample's coordinates.",
-    ),
-    Fault(
-        "onnx_reference",
         _OFFSETS,
         "infinite-float32",
         "an infinite offset raises an error",

@@ -61,16 +61,20 @@ def _forward(model, images, targets):
     return host.waits
 
 
+FPN = {"arch": "resnet50", "topology": "fpn", "norm": "frozen"}
+
+
 @pytest.mark.parametrize(
-    ("masks", "changes"),
+    ("form", "masks", "changes"),
     [
-        ("runs", {"mimic.enabled": True, "box.ohem.kind": "image"}),
-        pytest.param("runs", {"box.ohem.kind": "batch"}, marks=pytest.mark.slow),
-        pytest.param("dense", {}, marks=pytest.mark.slow),
+        ({}, "runs", {"mimic.enabled": True, "box.ohem.kind": "image"}),
+        pytest.param({}, "runs", {"box.ohem.kind": "batch"}, marks=pytest.mark.slow),
+        pytest.param({}, "dense", {}, marks=pytest.mark.slow),
+        pytest.param({"pool": "align", **FPN}, "runs", {}, marks=pytest.mark.slow),
     ],
 )
-def test_the_host_does_not_wait_in_the_forward_pass(masks, changes):
-    config = toy_config()
+def test_the_host_does_not_wait_in_the_forward_pass(shallow, form, masks, changes):
+    config = toy_config(**form)
     for name, value in changes.items():
         part, _, field = name.rpartition(".")
         options = config

@@ -64,7 +64,8 @@ def _types(module: nn.Module) -> tuple[type, ...]:
 
 def fused_dtype(x: Tensor) -> torch.dtype | None:
     """The half type in which a fused kernel would compute a map, or None if there is none."""
-    if not isinstance(x, Tensor) or not x.is_cuda or torch.version.cuda is None:
+    # Other types are traced, faked or distributed.
+    if type(x) is not Tensor or not x.is_cuda or torch.version.cuda is None:
         return None
     if not torch.backends.cudnn.enabled or torch.compiler.is_compiling():
         return None

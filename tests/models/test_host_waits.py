@@ -119,9 +119,9 @@ def test_the_host_does_not_wait_in_the_backward_pass():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("arch", ["small", "resnet50"])
-def test_the_host_does_not_wait_on_a_gpu(arch):
-    config = toy_config(arch=arch, topology="fpn")
+@pytest.mark.parametrize(("arch", "pool"), [("small", "mdpool"), ("resnet50", "align")])
+def test_the_host_does_not_wait_on_a_gpu(arch, pool):
+    config = toy_config(pool, arch=arch, topology="fpn")
     config.mimic.enabled, config.mimic.crop_size = True, 32
     model = build_model(config).cuda()
     images = [image.cuda() for image in toy_images()]

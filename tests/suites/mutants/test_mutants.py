@@ -15,6 +15,8 @@ CLAIMS = (
     "test_pools.py::test_pool_equals_the_reference",
     "test_pools.py::test_corners_at_halves_are_rounded_away_from_zero",
     "test_pool_vectors.py",
+    "test_multiscale.py",
+    "test_suppression.py",
 )
 
 

@@ -24,6 +24,7 @@ from dcnv2.data.coco_fields import (
 from dcnv2.data.dataset import DetectionDataset
 from dcnv2.data.formats.files import find_picture
 from dcnv2.data.images import probe_all
+from dcnv2.data.polygons import finite, turned_box
 from dcnv2.data.segmentation import box_code, encode
 
 SPLITS = {
@@ -220,6 +221,9 @@ def read_table(
             fault = ("invalid annotation", str(error))
         if fault is None:
             segmentation = raw.get("segmentation")
+            if not segmentation and (angle := _rotation(raw)):
+                outline = turned_box(values["bbox"], angle)
+                segmentation, values["bbox"] = [outline], _box_around(outline)
             label, size = labels[values["category_id"]], sizes[values["image_id"]]
             good, faults = _read_annotation(values, segmentation, label, size, masks)
             by_image[values["image_id"]] += good
@@ -295,6 +299,18 @@ def _reference_fault(
         known = ", ".join(str(i) for i in list(labels)[:12]) + (", ..." if len(labels) > 12 else "")
         return "unknown category", f"category {values['category_id']} is not among {known}"
     return None
+
+
+def _rotation(raw: dict[str, Any]) -> float:
+    """Returns the clockwise angle of a box in degrees, which CVAT exports as an attribute."""
+    attributes = raw.get("attributes")
+    angle: Any = attributes.get("rotation") if isinstance(attributes, dict) else None
+    return angle % 360 if finite([angle]) else 0.0
+
+
+def _box_around(outline: list[float]) -> tuple[float, float, float, float]:
+    x, y = outline[::2], outline[1::2]
+    return min(x), min(y), max(x) - min(x), max(y) - min(y)
 
 
 def _read_annotation(

@@ -37,6 +37,13 @@ def turned(points: Any, x: float, y: float, degrees: float) -> list[float]:
     return ((np.asarray(points, np.float64) - [x, y]) @ matrix + [x, y]).ravel().tolist()
 
 
+def turned_box(box: Sequence[float], degrees: float) -> list[float]:
+    """Returns a box (x, y, width, height) turned clockwise around its centre, as x0, y0, ..."""
+    x, y, width, height = box
+    corners = [[x, y], [x + width, y], [x + width, y + height], [x, y + height]]
+    return turned(corners, x + width / 2, y + height / 2, degrees)
+
+
 def ellipse_outline(x: float, y: float, rx: float, ry: float, degrees: float) -> list[float]:
     """Returns the outline of an ellipse turned clockwise around its centre, as x0, y0, ..."""
     turns = np.linspace(0, 2 * math.pi, ELLIPSE_POINTS, endpoint=False)

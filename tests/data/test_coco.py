@@ -129,6 +129,20 @@ def test_polygons_and_both_run_length_forms_give_the_same_mask(tmp_path):
     np.testing.assert_array_equal(masks, np.stack([mask] * 3))
 
 
+@pytest.mark.parametrize("masks", [True, False])
+def test_turned_boxes_of_cvat_are_polygons(tmp_path, masks):
+    turn = {"bbox": [15, 13, 10, 4], "segmentation": [], "attributes": {"rotation": -270.0}}
+    kept = {"segmentation": TRIANGLE, "attributes": {"rotation": 90.0}}
+    others = [{"attributes": value} for value in ({"rotation": "x"}, {}, [])]
+    rows = [annotation(i, 9, **changes) for i, changes in enumerate([turn, kept, *others])]
+    content = document([image_entry(9, "9.jpg")], rows)
+    dataset = CocoDataset(write_coco(tmp_path, content), "val2017", masks=masks)
+    assert dataset.table.boxes[0].tolist() == pytest.approx([18, 10, 4, 10], abs=1e-4)
+    assert dataset.table.boxes[1:].tolist() == [[5, 4, 20, 16]] * 4
+    if masks:
+        assert dataset.target(0)["masks"].dense()[0].sum() == 40
+
+
 def test_parts_of_an_object_are_joined(tmp_path):
     parts = [[1, 1, 5, 1, 5, 5, 1, 5], [3, 3, 9, 3, 9, 9, 3, 9]]
     content = document([image_entry(9, "9.jpg")], [annotation(1, 9, segmentation=parts)])

@@ -54,6 +54,16 @@ def test_turned_boxes_of_rolabelimg_are_polygons(tmp_path):
     assert dataset.target(0)["masks"].dense().sum() == 40
 
 
+@pytest.mark.parametrize("angle", [90, -270.0])
+def test_turned_boxes_of_cvat_are_polygons(tmp_path, angle):
+    corners = "<xmin>16</xmin><ymin>14</ymin><xmax>25</xmax><ymax>17</ymax>"
+    row = f"<attribute><name>rotation</name><value>{angle}</value></attribute>"
+    _write(tmp_path, [f"<bndbox>{corners}</bndbox><attributes>{row}</attributes>"])
+    dataset = open_dataset(tmp_path, "all")
+    assert dataset.table.boxes[0].tolist() == pytest.approx([18, 10, 4, 10], abs=1e-4)
+    assert dataset.target(0)["masks"].dense().sum() == 40
+
+
 def test_polygons_of_roboflow_are_masks(tmp_path):
     corners = "<xmin>6</xmin><ymin>5</ymin><xmax>25</xmax><ymax>20</ymax>"
     points = ((5, 4), (25, 4), (5, 20))

@@ -14,7 +14,7 @@ from dcnv2.data.annotations import DataProblem
 from dcnv2.data.formats.cvat_video import images_of_tracks
 from dcnv2.data.formats.files import BadFileError, find_picture, number, read_xml
 from dcnv2.data.formats.records import ImageRecord, ObjectRecord, Split
-from dcnv2.data.polygons import ellipse_outline, turned
+from dcnv2.data.polygons import ellipse_outline, turned_box
 
 FILE = "annotations.xml"
 UNSPLIT = "default"
@@ -99,9 +99,7 @@ def _read_shape(shape: ElementTree.Element, row: int, size: tuple[int, int]) -> 
         x0, y0, x1, y1 = (_number(shape, key) for key in ("xtl", "ytl", "xbr", "ybr"))
         box = (x0, y0, x1 - x0, y1 - y0)
         if angle := _number(shape, "rotation", 0.0):
-            corners = [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
-            segmentation = [turned(corners, (x0 + x1) / 2, (y0 + y1) / 2, angle)]
-            box = None
+            segmentation, box = [turned_box(box, angle)], None
     elif shape.tag == "polygon":
         segmentation = [_points(shape.get("points", ""))]
     elif shape.tag == "ellipse":

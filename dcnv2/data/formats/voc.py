@@ -24,7 +24,7 @@ from dcnv2.data.formats.records import (
 )
 from dcnv2.data.formats.voc_layout import YEAR, VocSplit, all_xml, find_voc, label_map
 from dcnv2.data.images import SUFFIXES, BadImageError, probe_all, upright_size
-from dcnv2.data.polygons import turned
+from dcnv2.data.polygons import turned_box
 
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -36,7 +36,6 @@ FLAGS = {"": False, "0": False, "false": False, "1": True, "true": True}
 """What `difficult` may be, in lower case."""
 TURNED = ("cx", "cy", "w", "h", "angle")
 """Fields of roLabelImg's boxes: centre, sides, and the clockwise angle in radians."""
-CORNERS = ((-1, -1), (1, -1), (1, 1), (-1, 1))
 MAX_DIGITS = 18
 """Numbers of more digits may not fit 64 bits."""
 
@@ -233,12 +232,14 @@ def _read_object(
     segmentation: Any = None
     if element.find("robndbox") is not None:
         x, y, width, height, angle = _numbers(element, "robndbox", TURNED)
-        corners = [[x + i * width / 2, y + j * height / 2] for i, j in CORNERS]
-        segmentation = [turned(corners, x, y, math.degrees(angle))]
+        sides = (x - width / 2, y - height / 2, width, height)
+        segmentation = [turned_box(sides, math.degrees(angle))]
     else:
         x0, y0, x1, y1 = _numbers(element, "bndbox", ("xmin", "ymin", "xmax", "ymax"))
         # VOC counts pixels from 1 and boxes hold their last one.
         box = (x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1)
+        if angle := _rotation(element):
+            segmentation, box = [turned_box(box, angle)], None
     polygon = element.find("polygon")
     if polygon is not None and len(polygon):
         segmentation = [_numbers(element, "polygon", [point.tag for point in polygon])]
@@ -249,6 +250,15 @@ def _read_object(
         segmentation = coco_mask.encode(np.asfortranarray(owners == place, np.uint8))
     crowd = FLAGS[difficult]
     return ObjectRecord(f"object {place}", name, box, segmentation, crowd, place)
+
+
+def _rotation(element: ElementTree.Element) -> float:
+    """Returns the clockwise angle of a box in degrees, which CVAT exports as an attribute."""
+    for attribute in element.iterfind("attributes/attribute"):
+        if attribute.findtext("name", "").strip() == "rotation":
+            (angle,) = _numbers(attribute, ".", ["value"])
+            return angle % 360
+    return 0.0
 
 
 def _numbers(element: ElementTree.Element, parent: str, tags: Sequence[str]) -> list[float]:

@@ -19,6 +19,7 @@ from torchvision.models import resnet
 from torchvision.ops import Conv2dNormActivation
 
 from dcnv2.models.layers import FrozenBatchNorm2d
+from dcnv2.models.transfer import is_tracing
 from dcnv2.ops import transforms
 
 
@@ -69,7 +70,7 @@ def fused_dtype(x: Tensor) -> torch.dtype | None:
         return None
     if not torch.backends.cudnn.enabled or torch.compiler.is_compiling():
         return None
-    if torch._C._get_tracing_state() or transforms.active():
+    if is_tracing() or transforms.active():
         return None
     if not x.is_contiguous(memory_format=torch.channels_last):
         return None

@@ -163,22 +163,21 @@ def check_deform_conv2d(
         ValueError: a rank, shape, device or number does not fit.
     """
     operands, geometry = (input, offset, weight, bias, mask), (stride, padding, dilation)
+    signature: tuple[object, ...] | None = None
     # Compiling would guard on what has passed; tracing has tensors for sizes.
-    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
-        _check_deform_conv2d(*operands, *geometry)
-        return
-    try:
-        facts = ((t.shape, t.dtype, t.device) if t is not None else None for t in operands)
-        signature = (*facts, *geometry)
-        if signature in _passed:
-            return
-    except (AttributeError, TypeError):  # no tensor; a symbolic size or a list, not hashable
-        _check_deform_conv2d(*operands, *geometry)
-        return
+    if not torch.compiler.is_compiling() and torch._C._get_tracing_state() is None:
+        try:
+            facts = ((t.shape, t.dtype, t.device) if t is not None else None for t in operands)
+            signature = (*facts, *geometry)
+            if signature in _passed:
+                return
+        except (AttributeError, TypeError):  # no tensor; a symbolic size or a list, not hashable
+            signature = None
     _check_deform_conv2d(*operands, *geometry)
-    if len(_passed) >= _MOST_PASSED:
-        _passed.clear()
-    _passed.add(signature)
+    if signature is not None:
+        if len(_passed) >= _MOST_PASSED:
+            _passed.clear()
+        _passed.add(signature)
 
 
 def _check_deform_conv2d(

@@ -12,13 +12,16 @@ from torch import Tensor, nn
 
 from dcnv2.models import boxes as box_ops
 from dcnv2.models.config import BoxHeadConfig
-from dcnv2.models.detections import CODER, choose_detections
+from dcnv2.models.detections import CODER, PaddedDetections, choose_detections, split
 from dcnv2.models.losses import box_losses, mask_loss
 from dcnv2.models.matching import MATCHED, inside, match
 from dcnv2.models.random_keys import Stream
 from dcnv2.models.rpn import Proposals
 from dcnv2.models.sampling import Rows, Sample, draw, occupied
 from dcnv2.models.targets import Targets
+
+# More candidates than a trained detector leaves in an image.
+MOST_CANDIDATES = 4096
 
 
 @dataclass(frozen=True)
@@ -197,6 +200,9 @@ class BoxMaskHeads(nn.Module):
     ) -> list[dict[str, Tensor]]:
         """Detections of each image, best first.
 
+        The host waits twice for the device: to learn how many candidates the score threshold
+        leaves, and how many detections remain.
+
         Args:
             features: maps of the backbone by name.
             proposals: of the RPN.
@@ -206,26 +212,57 @@ class BoxMaskHeads(nn.Module):
             Dicts of `boxes` [K, 4], `scores` [K], `labels` [K] and, with masks, `masks`
             [K, 1, M, M].
         """
-        rows = occupied(proposals.valid())
-        rois = as_rois(proposals.boxes, rows)
-        logits, deltas = self.box_predictor(self.box_features(features, rois))
-        slots = proposals.valid().shape
-        scores = rows.spread(F.softmax(logits, -1)[:, 1:], slots, -torch.inf)
-        results = choose_detections(
-            *(scores, rows.spread(deltas, slots, 0.0), proposals.boxes, limits),
-            *(self.score_thresh, self.nms_thresh, self.detections_per_img),
-        )
+        found = self._choose(features, proposals, limits)
+        results = split(found.columns, found.counts)
         if self.has_mask():
-            logits = self.mask_logits(features, [result["boxes"] for result in results])
-            labels = torch.cat([result["labels"] for result in results])
-            channel = labels[:, None, None, None].expand(-1, 1, *logits.shape[2:])
-            masks = logits.sigmoid().gather(1, channel)
+            boxes = [result["boxes"] for result in results]
+            masks = self._masks(
+                features, boxes, torch.cat([result["labels"] for result in results])
+            )
             # Of one image all, so that a traced graph keeps no number of detections.
             counts = [len(result["boxes"]) for result in results[1:]]
             parts = masks.split([len(masks) - sum(counts), *counts]) if counts else [masks]
             for result, part in zip(results, parts, strict=True):
                 result["masks"] = part
         return results
+
+    def detect_padded(
+        self, features: dict[str, Tensor], proposals: Proposals, limits: Tensor
+    ) -> PaddedDetections:
+        """The same without waiting for the device, from at most `MOST_CANDIDATES` an image."""
+        found = self._choose(features, proposals, limits, MOST_CANDIDATES)
+        if self.has_mask():
+            labels = found.columns["labels"]
+            every = Rows(torch.arange(labels.numel(), device=labels.device), torch.ones(()))
+            masks = self._masks(features, as_rois(found.columns["boxes"], every), labels.flatten())
+            found.columns["masks"] = masks.unflatten(0, labels.shape)
+        return found
+
+    def _choose(
+        self,
+        features: dict[str, Tensor],
+        proposals: Proposals,
+        limits: Tensor,
+        most_candidates: int | None = None,
+    ) -> PaddedDetections:
+        """Detections without masks, see `choose_detections`."""
+        rows = occupied(proposals.valid())
+        rois = as_rois(proposals.boxes, rows)
+        logits, deltas = self.box_predictor(self.box_features(features, rois))
+        slots = proposals.valid().shape
+        scores = rows.spread(F.softmax(logits, -1)[:, 1:], slots, -torch.inf)
+        return choose_detections(
+            *(scores, rows.spread(deltas, slots, 0.0), proposals.boxes, limits),
+            *(self.score_thresh, self.nms_thresh, self.detections_per_img, most_candidates),
+        )
+
+    def _masks(
+        self, features: dict[str, Tensor], boxes: list[Tensor] | Tensor, labels: Tensor
+    ) -> Tensor:
+        """Probabilities [R, 1, M, M] of boxes as `RoIPooler` takes them, of classes int64 [R]."""
+        logits = self.mask_logits(features, boxes)
+        channel = labels[:, None, None, None].expand(-1, 1, *logits.shape[2:])
+        return logits.sigmoid().gather(1, channel)
 
 
 def as_rois(boxes: Tensor, rows: Rows) -> Tensor:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,37 @@ from dcnv2.models.transfer import is_tracing
 CODER, LEAST_SIDE = (10.0, 5.0), 1e-2
 
 
+@dataclass(frozen=True)
+class PaddedDetections:
+    """Detections of N images, best first, padded to D each.
+
+    Attributes:
+        columns: `boxes` [N, D, 4], `scores` [N, D], `labels` int64 [N, D] from 1, and perhaps
+            `masks` [N, D, 1, M, M].
+        counts: int64 [N, 1], number of detections of each image.
+        candidates: int64 [], the most boxes of an image above the score threshold.
+        limit: most candidates of an image that were looked at.
+    """
+
+    columns: dict[str, Tensor]
+    counts: Tensor
+    candidates: Tensor
+    limit: int
+
+    def split(self) -> list[dict[str, Tensor]] | None:
+        """A dict an image, in memory of their own; None if there were too many candidates.
+
+        The host waits for the device, once.
+        """
+        *counts, candidates = torch.cat([self.counts[:, 0], self.candidates[None]]).tolist()
+        if candidates > self.limit:
+            return None
+        return [
+            {key: value[image, :count].clone() for key, value in self.columns.items()}
+            for image, count in enumerate(counts)
+        ]
+
+
 def choose_detections(
     scores: Tensor,
     deltas: Tensor,
@@ -22,11 +55,9 @@ def choose_detections(
     score_threshold: float,
     nms_threshold: float,
     limit: int,
-) -> list[dict[str, Tensor]]:
+    most_candidates: int | None = None,
+) -> PaddedDetections:
     """The best detections of each image, by NMS in each class.
-
-    The host waits twice for the device: to learn how many candidates the threshold leaves, and how
-    many detections remain.
 
     Args:
         scores: [N, S, classes] of N images, without background; -inf where there is no proposal.
@@ -36,16 +67,18 @@ def choose_detections(
         score_threshold: detections have a higher score.
         nms_threshold: IoU above which the detection of lower score is removed.
         limit: most detections of an image.
-
-    Returns:
-        Dicts of `boxes` [K, 4], `scores` [K] and `labels` int64 [K] from 1, best first.
+        most_candidates: how many boxes of an image above the threshold are looked at, the best
+            ones. By default all: the host waits for the device to learn how many there are.
     """
     classes = scores.shape[2]
-    candidates = (scores > score_threshold).flatten(1)
-    masked = scores.flatten(1).where(candidates, -torch.inf)
+    above = (scores > score_threshold).flatten(1)
+    masked = scores.flatten(1).where(above, -torch.inf)
+    candidates = above.sum(1).max()
     count = masked.shape[1]
-    if not is_tracing():  # a graph has to hold for other images
-        count = max(int(candidates.sum(1).max()), 1)
+    if most_candidates is not None:
+        count = min(most_candidates, count)
+    elif not is_tracing():  # a graph has to hold for other images
+        count = max(int(candidates), 1)
     # In their order, which decides between equal scores.
     index = masked.topk(count, dim=1).indices.sort(dim=1).values
     score, proposal, label = masked.gather(1, index), index // classes, index % classes + 1
@@ -59,7 +92,7 @@ def choose_detections(
         "scores": score.gather(1, kept),
         "labels": label.gather(1, kept),
     }
-    return split(columns, counts)
+    return PaddedDetections(columns, counts, candidates, count)
 
 
 def split(columns: dict[str, Tensor], counts: Tensor) -> list[dict[str, Tensor]]:

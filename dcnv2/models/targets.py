@@ -14,6 +14,9 @@ from dcnv2.models.mask_targets import ObjectMasks, pack_masks
 from dcnv2.models.random_keys import Stream, random_keys, seed_words
 from dcnv2.models.transfer import to_device
 
+# Where numbers of objects are rounded up, images have room for at least this many.
+LEAST_ROUNDED = 8
+
 
 @dataclass
 class Targets:
@@ -51,12 +54,13 @@ class Targets:
         )
 
 
-def pack_targets(targets: Sequence[dict[str, Any]], masks: bool) -> Targets:
+def pack_targets(targets: Sequence[dict[str, Any]], masks: bool, rounded: bool = False) -> Targets:
     """Pads the targets of a batch, where they are.
 
     Args:
         targets: resized by `Transform`, one of each image, with `seed`.
         masks: whether masks are learned.
+        rounded: pad to a power of two, at least `LEAST_ROUNDED`.
     """
     crowds = [_crowd(target) for target in targets]
     objects = [
@@ -67,17 +71,19 @@ def pack_targets(targets: Sequence[dict[str, Any]], masks: bool) -> Targets:
         target["boxes"][:0] if crowd is None else target["boxes"][crowd]
         for target, crowd in zip(targets, crowds, strict=True)
     ]
-    boxes, present = _pad([entry["boxes"] for entry in objects], 1)
-    labels, _ = _pad([entry["labels"] for entry in objects], 1)
+    slots = _slots([len(entry["boxes"]) for entry in objects], 1, rounded)
+    boxes, present = _pad([entry["boxes"] for entry in objects], slots)
+    labels, _ = _pad([entry["labels"] for entry in objects], slots)
     packed = None
     if masks:
         kept = [
             target["masks"] if crowd is None else target["masks"][~crowd]
             for target, crowd in zip(targets, crowds, strict=True)
         ]
-        packed = pack_masks(kept, [target["mask_ratio"] for target in targets], boxes.shape[1])
+        packed = pack_masks(kept, [target["mask_ratio"] for target in targets], slots)
     words = seed_words([target["seed"] for target in targets])
-    return Targets(boxes, labels, present, _pad(regions, 0)[0], words, packed)
+    ignored, _ = _pad(regions, _slots([len(boxes) for boxes in regions], 0, rounded))
+    return Targets(boxes, labels, present, ignored, words, packed)
 
 
 def _crowd(target: dict[str, Any]) -> Tensor | None:
@@ -86,11 +92,16 @@ def _crowd(target: dict[str, Any]) -> Tensor | None:
     return None if crowd is None or not crowd.any() else crowd != 0
 
 
-def _pad(parts: Sequence[Tensor], least: int) -> tuple[Tensor, Tensor]:
-    """Pads [K_i, ...] to [N, max K_i, ...], with room for `least`; and which are no padding."""
-    count = max(least, *(len(part) for part in parts))
-    padded = parts[0].new_zeros(len(parts), count, *parts[0].shape[1:])
-    valid = torch.zeros(len(parts), count, dtype=torch.bool, device=padded.device)
+def _slots(counts: Sequence[int], least: int, rounded: bool) -> int:
+    """How many entries every image is padded to, of which none has more than one of `counts`."""
+    count = max(least, *counts)
+    return max(LEAST_ROUNDED, 1 << (count - 1).bit_length()) if rounded and count else count
+
+
+def _pad(parts: Sequence[Tensor], slots: int) -> tuple[Tensor, Tensor]:
+    """Pads [K_i, ...] to [N, slots, ...]; and which are no padding."""
+    padded = parts[0].new_zeros(len(parts), slots, *parts[0].shape[1:])
+    valid = torch.zeros(len(parts), slots, dtype=torch.bool, device=padded.device)
     for row, flags, part in zip(padded, valid, parts, strict=True):
         row[: len(part)] = part
         flags[: len(part)] = True

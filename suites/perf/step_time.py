@@ -54,7 +54,7 @@ SAME_LOSS = 0.05
 
 _ABOUT = """\
 A step of training is forward, backward and update; of inference, detections with masks pasted into
-the images. Three steps in a row, whose losses are read one step late, are timed by the host's clock
+the images. Six steps in a row, whose losses are read one step late, are timed by the host's clock
 between two synchronizes. Weights are random, offsets have a standard deviation of 1.5 pixels. In
 training, proposals include as many near the objects as a trained RPN finds; in inference, 300 of
 1000 proposals have the score of an object. Reading images is not part of a step. `input` is the

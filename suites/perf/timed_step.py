@@ -9,15 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcnv2.models.graphs import EAGER_RUNS
 from suites.perf.device_activity import device_activity
 from suites.perf.device_timer import DeviceTimer, percentiles
 from suites.perf.inference_step import InferenceStep
 from suites.perf.step_case import INFERENCE, StepCase
 from suites.perf.training_step import TrainingStep
 
-WARM_UP_STEPS, FEWEST_RUNS = 3, 3
+WARM_UP_STEPS, FEWEST_RUNS = EAGER_RUNS + 2, 3
 # Without a wait between them, as the host's work for a step may overlap the device's for the last.
-STEPS_IN_A_ROW = 3
+STEPS_IN_A_ROW = 6
 
 
 def time_step(

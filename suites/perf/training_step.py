@@ -8,10 +8,16 @@ finds, so that the mask head and mimicking have their full number of boxes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from dcnv2.engine.training.optim import build_optimizer
+from dcnv2.engine.training.step_graphs import StepGraphs, reason_against
+from dcnv2.models.graphs import recorder_on
 from dcnv2.models.rpn import Proposals
 from dcnv2.nn import DeformConv2dPack, ModulatedDeformConv2dPack
 from dcnv2.structures import RunLengthMasks
@@ -47,6 +53,11 @@ class TrainingStep:
         for group in self.optimizer.param_groups:
             group["lr"] = 0.0  # the same work, but random weights do not diverge
         self.loss_weights = vars(config.train.loss_weights)
+        self.graphs: StepGraphs | None = None
+        ours = case.config != TORCHVISION and device.type == "cuda"
+        if ours and reason_against(self.model, 1, None) is None:
+            terms = partial(self._terms, self.model.losses)
+            self.graphs = StepGraphs(self.model, terms, _sum, recorder_on(device))
         height, width = padded.shape[-2:]
         parameters = sum(p.numel() for p in self.model.parameters())
         self.facts = {"parameters_M": parameters / 1e6, "input": f"{height}x{width}"}
@@ -54,13 +65,25 @@ class TrainingStep:
     def __call__(self) -> Tensor:
         """Run one step and return its loss; reading it waits for the device."""
         torch.manual_seed(0)
-        with running(self.case.operator), self.case.autocast(self.device):
-            losses = self.model(*self.batch)
-        loss = torch.stack([self.loss_weights[key] * value for key, value in losses.items()]).sum()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with running(self.case.operator):
+            if self.graphs is not None:
+                terms = self.graphs.forward_backward(self.batch, alone=True)
+            else:
+                terms = self._terms(self.model, *self.batch)
+                _sum(terms).backward()
         self.optimizer.step()
-        return loss.detach()
+        return _sum(terms).detach()
+
+    def _terms(self, model: Callable[..., dict[str, Tensor]], *operands: Any) -> dict[str, Tensor]:
+        """The weighted terms of the loss that a call of the model returns."""
+        with self.case.autocast(self.device):
+            losses = model(*operands)
+        return {name: self.loss_weights[name] * loss for name, loss in losses.items()}
+
+
+def _sum(terms: dict[str, Tensor]) -> Tensor:
+    return torch.stack([*terms.values()]).sum()
 
 
 def random_batch(
@@ -96,8 +119,10 @@ def add_proposals_near_objects(model: nn.Module) -> None:
         sides = (near[..., 2:] - near[..., :2]).repeat_interleave(2, dim=-1)
         return (near + 0.05 * sides * torch.randn_like(near)).clamp(min=0)
 
-    def add(_, inputs: tuple, outputs: tuple) -> tuple:
-        (proposals, losses), targets = outputs, inputs[2]
+    forward = model.rpn.forward
+
+    def add(*operands: Any) -> tuple:
+        (proposals, losses), targets = forward(*operands), operands[2]
         if isinstance(proposals, Proposals):
             count = proposals.boxes.shape[1]
             boxes = torch.cat([near(targets.boxes), proposals.boxes], dim=1)[:, :count]
@@ -110,7 +135,8 @@ def add_proposals_near_objects(model: nn.Module) -> None:
             ]
         return found, losses
 
-    model.rpn.register_forward_hook(add)
+    # A hook would keep the step from being recorded.
+    model.rpn.forward = add
 
 
 @torch.no_grad()

@@ -189,6 +189,8 @@ def detect(
     """
     training = model.training
     model.eval()
+    if isinstance(model, Detector):
+        model.record_detections()
     results, image_ids = [], []
     try:
         for images, targets in batches:
@@ -201,6 +203,8 @@ def detect(
                 between()
     finally:
         model.train(training)
+        if isinstance(model, Detector):
+            model.record_detections(False)
     return results, image_ids
 
 

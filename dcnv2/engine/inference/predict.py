@@ -74,6 +74,7 @@ class Predictor:
         if not isinstance(config, RunConfig):
             config, checkpoint = load_or_convert(config, (), checkpoint)
         self.model, meta = restore_any(config, checkpoint, self.device)
+        self.model.record_detections()
         self.options = config.eval
         self.names: list[str] = meta["classes"]
         self.category_ids: list[int] = meta.get("category_ids") or [*range(1, len(self.names) + 1)]

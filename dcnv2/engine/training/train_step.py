@@ -8,6 +8,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import isfinite
 from typing import Any
 
@@ -32,9 +33,11 @@ from dcnv2.engine.training.optim import (
     skips_on_device,
     step_unless,
 )
+from dcnv2.engine.training.step_graphs import StepGraphs, reason_against
 from dcnv2.engine.training.step_values import Batch, Outcome, StepValues
 from dcnv2.models import build_model
 from dcnv2.models.detector import Detector
+from dcnv2.models.graphs import recorder_on
 from dcnv2.models.transfer import to_device
 
 log = logging.getLogger("dcnv2")
@@ -101,6 +104,18 @@ class TrainStep:
                 )
             for part in self.model.dense_parts():
                 part.compile(backend=options.compile)
+        self.graphs: StepGraphs | None = None
+        if self.device.type == "cuda":
+            reason = reason_against(self.model, comm.world_size, options.compile)
+            if reason is None:
+                self.graphs = StepGraphs(
+                    self.model,
+                    partial(self._terms, self.model.losses),
+                    self._scaled_loss,
+                    recorder_on(self.device),
+                )
+            else:
+                log.info("steps run without CUDA graphs: %s", reason)
         self.ddp_model: Any = self.model
         if comm.world_size > 1:
             # Without `device_ids`, which would have the targets copied to the device. Buffers of
@@ -175,25 +190,34 @@ class TrainStep:
             self.step = outcome.step
             raise
 
-    def _forward(self, model: Any, batch: Batch, part: int, step: int) -> dict[str, Tensor]:
-        """Returns the weighted terms of a micro-batch's loss."""
-        images, targets = batch
-        images = [to_device(image, self.device) for image in images]
+    def _begin_part(self, batch: Batch, part: int, step: int) -> Batch:
+        """Seeds a micro-batch and copies its images to the device."""
         # All random numbers follow from the seeds of the step and of the images, so a resumed
         # run needs no saved generator state to draw the same ones.
         share = part * self.comm.world_size + self.comm.rank
         set_seed((self.config.train.seed * 1_000_003 + step) * 4099 + share, self.device)
+        return [to_device(image, self.device) for image in batch[0]], batch[1]
+
+    def _terms(self, model: Any, *operands: Any) -> dict[str, Tensor]:
+        """Returns the weighted terms of a micro-batch's loss, which a call of the model returns."""
         dtype = AUTOCAST_DTYPES[self.config.train.precision]
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            losses = model(images, targets)
+            losses = model(*operands)
         weights = vars(self.config.train.loss_weights)
         return {name: weights[name] * loss for name, loss in losses.items()}
 
+    def _scaled_loss(self, terms: dict[str, Tensor]) -> Tensor:
+        """Returns the loss of a micro-batch as its gradient is taken."""
+        loss = torch.stack([*terms.values()]).sum() / self.config.train.accumulate
+        return self.scaler.scale(loss)
+
     def _forward_backward(self, batch: Batch, part: int) -> dict[str, Tensor]:
         """Returns the terms of a micro-batch's loss, without a graph."""
-        terms = self._forward(self.ddp_model, batch, part, self.step)
-        loss = torch.stack([*terms.values()]).sum() / self.config.train.accumulate
-        self.scaler.scale(loss).backward()
+        batch = self._begin_part(batch, part, self.step)
+        if self.graphs is not None:
+            return self.graphs.forward_backward(batch, alone=self.config.train.accumulate == 1)
+        terms = self._terms(self.ddp_model, *batch)
+        self._scaled_loss(terms).backward()
         return {name: term.detach() for name, term in terms.items()}
 
     def _outcome(self, batch: Batch, parts: Sequence[dict[str, Tensor]]) -> Outcome:
@@ -243,7 +267,8 @@ class TrainStep:
         images, targets = outcome.batch[0][part::parts], outcome.batch[1][part::parts]
 
         def again() -> dict[str, Tensor]:
-            return self._forward(self.model, (images, targets), part, outcome.step)
+            batch = self._begin_part((images, targets), part, outcome.step)
+            return self._terms(self.model, *batch)
 
         where = _nonfinite_image(images, targets) or first_nonfinite_module(self.model, again)
         self._save_record(outcome.step, targets, own, where)

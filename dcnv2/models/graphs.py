@@ -60,9 +60,11 @@ class Recording:
 
     def run(self) -> None:
         """Starts everything that was recorded, on the current stream."""
-        for graph, call in zip(self._graphs, [*self._calls, lambda: None], strict=True):
-            graph.replay()  # type: ignore[no-untyped-call]
+        first, *others = self._graphs
+        first.replay()
+        for call, graph in zip(self._calls, others, strict=True):
             call()
+            graph.replay()
 
     def _begin(self) -> None:
         graph = torch.cuda.CUDAGraph()

@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Trains several configurations on two ranks in one launch; see test_distributed.py."""
 
+import contextlib
 import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+from rerun import Rerun
 from toy_runs import rank_runs
 
 from dcnv2.engine.runtime.distributed import init_distributed
 from dcnv2.engine.runtime.signals import RunStoppedError
 from dcnv2.engine.training import trainer as trainer_module
 from dcnv2.engine.training.nonfinite import NonFiniteLossError
+from dcnv2.engine.training.train_step import TrainStep
 from dcnv2.engine.training.trainer import RunFailedError, Trainer
+from dcnv2.models import graphs
 
 
 def main(root: Path, output: Path) -> None:
@@ -21,7 +26,8 @@ def main(root: Path, output: Path) -> None:
     notes = {}
     with init_distributed("cpu", timeout_minutes=1) as comm:
         for name, config in rank_runs(root, output).items():
-            trainer = Trainer(config, comm=comm)
+            with recording(name == "recorded"):
+                trainer = Trainer(config, comm=comm)
             spoil(trainer, name)
             try:
                 row = trainer.run()
@@ -29,9 +35,22 @@ def main(root: Path, output: Path) -> None:
             except (NonFiniteLossError, RunFailedError, RunStoppedError, OSError) as error:
                 notes[name] = {"error": type(error).__name__, "text": str(error)}
             notes[name]["step"] = trainer.step
+            steps = trainer.train_step.graphs
+            notes[name]["recordings"] = 0 if steps is None else len(steps._cache._kept)
             total = sum(p.detach().double().abs().sum() for p in trainer.model.parameters())
             notes[name]["weights"] = float(total)
         (output / f"rank_{comm.rank}.json").write_text(json.dumps(notes))
+
+
+@contextlib.contextmanager
+def recording(wanted: bool) -> Iterator[None]:
+    """Has trainers that are made meanwhile record their steps, as on a GPU, from the first one."""
+    real = TrainStep._recorder
+    if wanted:
+        graphs.EAGER_RUNS = 0
+        TrainStep._recorder = lambda _: Rerun
+    yield
+    TrainStep._recorder = real
 
 
 def spoil(trainer: Trainer, name: str) -> None:

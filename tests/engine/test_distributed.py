@@ -27,7 +27,12 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 
 def _launch(*words: str) -> subprocess.CompletedProcess:
-    paths = [str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
+    paths = [
+        str(HERE),
+        str(HERE.parent / "support"),
+        str(HERE.parents[1]),
+        os.environ.get("PYTHONPATH", ""),
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [*TORCHRUN, *words], capture_output=True, text=True, env=environment, timeout=300
@@ -70,11 +75,13 @@ def alone(shapes, tmp_path_factory):
         torch.set_num_threads(threads)
 
 
-def test_two_ranks_are_two_micro_batches_to_the_bit(both, alone):
-    _, runs = both
+@pytest.mark.parametrize("run", ["whole", "recorded"])
+def test_two_ranks_are_two_micro_batches_to_the_bit(both, alone, run):
+    notes, runs = both
     alone, _ = alone
     for name, value in weights_of(alone).items():
-        assert torch.equal(value, weights_of(runs["whole"])[name]), name
+        assert torch.equal(value, weights_of(runs[run])[name]), name
+    assert all((note[run]["recordings"] > 0) == (run == "recorded") for note in notes)
 
 
 def test_two_ranks_with_half_the_batch_follow_one_with_the_whole(both, shapes, tmp_path):

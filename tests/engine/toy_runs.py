@@ -52,12 +52,13 @@ def weights_of(config: RunConfig, name: str = "model.safetensors") -> dict[str, 
 
 
 def rank_runs(root: Path, output: Path) -> dict[str, RunConfig]:
-    """The runs of two ranks: six updates but the first two, which are compared with one rank."""
+    """The runs of two ranks; the first three are compared with one rank."""
     boxes = {"mask": {"enabled": False}, "mimic": {"enabled": False}}
     sgd = {"name": "sgd", "lr": 0.01, "warmup_steps": 0}
     short = {"steps": 3, "checkpoint_every": 3}
     changes = {
         "whole": {"train": {"batch_size": 4}},
+        "recorded": {"train": {"batch_size": 4}},
         "boxes": {"model": boxes, "optim": sgd},
         "empty": {"data": {"train": "hollow"}, "train": short},
         "stop": {"train": short},

@@ -12,8 +12,11 @@ from copy import copy
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import Parameter
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from dcnv2.engine.training.gradients import GradientBuffer
 from dcnv2.engine.training.step_values import Batch
 from dcnv2.models.detector import Detector
 from dcnv2.models.graphs import OperandBuffers, Recording, RecordingCache
@@ -22,15 +25,14 @@ from dcnv2.models.targets import Targets
 from dcnv2.models.transform import ImageBatch
 
 Terms = dict[str, Tensor]
-Gradients = dict[nn.Parameter, Tensor]
 
 
 def reason_against(model: Detector, ranks: int, compiler: str | None) -> str | None:
     """Why steps of a detector on a GPU are not recorded; None if they are."""
     if compiler is not None:
         return "train.compile has its own"
-    if ranks > 1:
-        return "gradients are exchanged while the backward pass runs"
+    if ranks > 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
+        return "ranks exchange the statistics of BatchNorm"
     if model.asks_device():
         return "deformable pooling from several maps asks the GPU how many boxes each map has"
     return None
@@ -46,6 +48,9 @@ class StepGraphs:
         terms: the weighted terms of the loss of a batch.
         scaled: the loss that terms add up to, as its gradient is taken.
         recorder: makes an empty recording.
+
+    Attributes:
+        gradients: of the last recording that ran.
     """
 
     def __init__(
@@ -57,8 +62,7 @@ class StepGraphs:
     ) -> None:
         self.model, self._terms, self._scaled = model, terms, scaled
         self._cache: RecordingCache[RecordedStep] = RecordingCache(model, recorder)
-        # Gradients of all recordings; they run one after the other.
-        self._gradients: dict[nn.Parameter, Tensor] = {}
+        self.gradients = GradientBuffer(model.parameters())
 
     def forward_backward(self, batch: Batch, alone: bool) -> Terms:
         """Adds the gradients of a micro-batch to those of the parameters.
@@ -81,7 +85,8 @@ class StepGraphs:
             self._scaled(terms).backward()
             return {name: term.detach() for name, term in terms.items()}
         terms = recorded.run(images, targets)
-        for parameter, gradient in recorded.gradients.items():
+        for parameter in recorded.parameters:
+            gradient = self.gradients.of[parameter]
             if parameter.grad is not None:
                 parameter.grad += gradient
             else:
@@ -91,18 +96,16 @@ class StepGraphs:
 
     def _record(self, recording: Recording, images: ImageBatch, targets: Targets) -> RecordedStep:
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        for parameter in parameters:
-            if parameter not in self._gradients:
-                self._gradients[parameter] = torch.empty_like(parameter)
+        if any(parameter not in self.gradients.of for parameter in parameters):
+            self.gradients = GradientBuffer(parameters)
 
-        def step(images: ImageBatch, targets: Targets) -> tuple[list[str], Tensor, Gradients]:
+        def step(images: ImageBatch, targets: Targets) -> tuple[list[str], Tensor, list[Parameter]]:
             terms = self._terms(images, targets)
             found = torch.autograd.grad(self._scaled(terms), parameters, allow_unused=True)
             pairs = zip(parameters, found, strict=True)
             fresh = {p: gradient for p, gradient in pairs if gradient is not None}
-            shared = {p: self._gradients[p] for p in fresh}
-            torch._foreach_copy_([*shared.values()], [*fresh.values()])
-            return [*terms], torch.stack([*terms.values()]).detach(), shared
+            torch._foreach_copy_([self.gradients.of[p] for p in fresh], [*fresh.values()])
+            return [*terms], torch.stack([*terms.values()]).detach(), [*fresh]
 
         return RecordedStep(recording, self._cache.buffers, images, targets, step)
 
@@ -115,10 +118,11 @@ class RecordedStep:
         buffers: memory of the operands.
         images: a batch of the size.
         targets: of the batch.
-        step: computes names and values of the loss's terms, and gradients.
+        step: computes names and values of the loss's terms, and gradients in their places; returns
+            the parameters that have one.
 
     Attributes:
-        gradients: of the last run.
+        parameters: those that have a gradient.
     """
 
     def __init__(
@@ -127,7 +131,7 @@ class RecordedStep:
         buffers: OperandBuffers,
         images: ImageBatch,
         targets: Targets,
-        step: Callable[[ImageBatch, Targets], tuple[list[str], Tensor, Gradients]],
+        step: Callable[[ImageBatch, Targets], tuple[list[str], Tensor, list[Parameter]]],
     ) -> None:
         self._recording = recording
         own_images, own_targets = copy(images), copy(targets)
@@ -138,12 +142,12 @@ class RecordedStep:
             setattr(own_images if hasattr(own_images, name) else own_targets, name, tensor)
         self._crops = None if targets.masks is None else LateCrops(recording, targets.masks)
         own_targets.masks = cast(Any, self._crops)
-        self._names, self._terms, self.gradients = recording.record(
+        self._names, self._terms, self.parameters = recording.record(
             lambda: step(own_images, own_targets)
         )
 
     def run(self, images: ImageBatch, targets: Targets) -> Terms:
-        """Computes the `gradients` of a batch; returns the terms of its loss."""
+        """Computes the gradients of a batch in their places; returns the terms of its loss."""
         operands = _operands(images, targets)
         torch._foreach_copy_([*self._operands.values()], [*operands.values()])
         if self._crops is not None and targets.masks is not None:

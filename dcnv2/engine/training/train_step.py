@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import isfinite
 from typing import Any
@@ -24,6 +24,7 @@ from dcnv2.engine.runtime.attempt import attempt
 from dcnv2.engine.runtime.distributed import Communicator
 from dcnv2.engine.runtime.files import write_atomically
 from dcnv2.engine.runtime.seeds import set_seed
+from dcnv2.engine.training.gradients import share_state
 from dcnv2.engine.training.init_weights import load_init_weights
 from dcnv2.engine.training.nonfinite import NonFiniteLossError, first_nonfinite_module
 from dcnv2.engine.training.optim import (
@@ -37,7 +38,7 @@ from dcnv2.engine.training.step_graphs import StepGraphs, reason_against
 from dcnv2.engine.training.step_values import Batch, Outcome, StepValues
 from dcnv2.models import build_model
 from dcnv2.models.detector import Detector
-from dcnv2.models.graphs import recorder_on
+from dcnv2.models.graphs import Recording, recorder_on
 from dcnv2.models.transfer import to_device
 
 log = logging.getLogger("dcnv2")
@@ -64,7 +65,9 @@ class TrainStep:
         consistent: whether the weights are those after `step` updates; false while the optimiser
             changes them.
         model: the detector.
-        ddp_model: the detector as `DistributedDataParallel`; with one process the detector itself.
+        ddp_model: the detector as `DistributedDataParallel`; with one process, and where steps are
+            recorded, the detector itself.
+        graphs: recorded steps, None where there are none.
         average: moving average of the weights, None without `train.ema_decay`.
         late: whether the host learns of an update in the next one.
         lr_text: how the learning rate follows from the configuration.
@@ -104,26 +107,31 @@ class TrainStep:
                 )
             for part in self.model.dense_parts():
                 part.compile(backend=options.compile)
-        self.graphs: StepGraphs | None = None
-        if self.device.type == "cuda":
-            reason = reason_against(self.model, comm.world_size, options.compile)
-            if reason is None:
-                self.graphs = StepGraphs(
-                    self.model,
-                    partial(self._terms, self.model.losses),
-                    self._scaled_loss,
-                    recorder_on(self.device),
-                )
-            else:
-                log.info("steps run without CUDA graphs: %s", reason)
+        self.graphs = self._step_graphs()
         self.ddp_model: Any = self.model
-        if comm.world_size > 1:
+        if self.graphs is not None and comm.world_size > 1:
+            share_state(self.model)
+        elif comm.world_size > 1:
             # Without `device_ids`, which would have the targets copied to the device. Buffers of
             # frozen norms never differ.
             statistics = any(isinstance(m, _BatchNorm) for m in self.model.modules())
             self.ddp_model = DistributedDataParallel(
                 self.model, broadcast_buffers=statistics, gradient_as_bucket_view=True
             )
+
+    def _step_graphs(self) -> StepGraphs | None:
+        recorder = self._recorder()
+        if recorder is None:
+            return None
+        reason = reason_against(self.model, self.comm.world_size, self.config.train.compile)
+        if reason is not None:
+            log.info("steps run without CUDA graphs: %s", reason)
+            return None
+        terms = partial(self._terms, self.model.losses)
+        return StepGraphs(self.model, terms, self._scaled_loss, recorder)
+
+    def _recorder(self) -> Callable[[], Recording] | None:
+        return recorder_on(self.device) if self.device.type == "cuda" else None
 
     def models(self) -> list[Detector]:
         """Returns the detector and, if there is one, its moving average."""
@@ -156,10 +164,12 @@ class TrainStep:
         self.optimizer.zero_grad(set_to_none=True)
         terms = []
         for part in range(parts):
-            more_follow = self.comm.world_size > 1 and part + 1 < parts
-            with self.ddp_model.no_sync() if more_follow else contextlib.nullcontext():
+            wrapped = self.ddp_model is not self.model and part + 1 < parts
+            with self.ddp_model.no_sync() if wrapped else contextlib.nullcontext():
                 batch = images[part::parts], targets[part::parts]
                 terms.append(self._forward_backward(batch, part))
+        if self.graphs is not None and self.comm.world_size > 1:
+            self.graphs.gradients.exchange(self.comm)
         outcome = self._outcome((images, targets), terms)
         known = {"lr": self.optimizer.param_groups[0]["lr"]}
         values = StepValues(outcome, known, self.scaler.is_enabled())

@@ -36,6 +36,7 @@ def convert_to_coco(
     Raises:
         FileExistsError: `target` is not empty.
         BadDataError: Problems were found and `on_bad` is "raise".
+        ValueError: A split has no images, or none is left. Nothing is written then.
     """
     target = Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -44,6 +45,10 @@ def convert_to_coco(
     for split in splits or find_splits(source):
         kept: dict[int, Any] = {}
         dataset = open_dataset(source, split, masks=None, on_bad=on_bad, segmentations=kept)
+        if not len(dataset):
+            raise ValueError(
+                f"{source}: split {split} has no images to write ({count_text(dataset.problems)})"
+            )
         opened.append((split, dataset, kept))
     for split, dataset, segmentations in opened:
         name = _plain_name(split)

@@ -94,3 +94,14 @@ def test_nothing_is_written_over(tmp_path):
     assert _convert(tmp_path / "source", tmp_path / "source") == 1
     file = picture(tmp_path / "file.png")
     assert _convert(tmp_path / "source", file) == 1
+
+
+def test_a_split_of_which_no_image_is_left_is_not_written(tmp_path, capsys):
+    source, target = tmp_path / "source", tmp_path / "target"
+    write_coco(source, document([image_entry(9, "9.jpg")], [annotation(7, 9)]))
+    for file in source.rglob("9.jpg"):
+        file.unlink()
+    assert _convert(source, target, "val2017", "--on-bad", "skip") == 1
+    error = capsys.readouterr().err
+    assert "split val2017 has no images to write (1 missing image" in error
+    assert not target.exists()

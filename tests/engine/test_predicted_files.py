@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from toy_runs import toy_config
 from dcnv2 import cli
 from dcnv2.data.whole_files import replacing
 from dcnv2.engine.config import load_config, to_yaml
+from dcnv2.engine.inference import predict as predicting
 from dcnv2.engine.inference.export_run import _halved, export_run
 from dcnv2.engine.inference.predict import Predictor, as_tensor, find_images, predict_files
 from dcnv2.engine.runtime.checkpoint import save_checkpoint
@@ -266,3 +269,38 @@ def test_a_predictor_takes_thresholds_from_0_to_1(run, threshold):
 
 def test_no_images_have_no_results(run):
     assert Predictor(run, device="cpu")([]) == []
+
+
+def test_reading_and_drawing_go_on_while_the_detector_works(run, tmp_path, monkeypatch):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for name in "abcde":
+        Image.new("RGB", (64, 64)).save(folder / f"{name}.png")
+    read, second = set(), threading.Event()
+    detect, write = Predictor.detect, predicting.write_picture
+
+    def reading(file):
+        read.add(file.name)
+        return as_tensor(file)
+
+    def detecting(self, images):
+        if (calls := len(called)) == 0:
+            until = time.monotonic() + 30
+            while len(read) < 5 and time.monotonic() < until:
+                time.sleep(0.01)
+        elif calls == 1:
+            second.set()
+        called.append(len(read))
+        return detect(self, images)
+
+    def writing(path, picture):
+        assert second.wait(30), "the picture of the first image held the second one up"
+        write(path, picture)
+
+    called = []
+    monkeypatch.setattr(predicting, "as_tensor", reading)
+    monkeypatch.setattr(predicting, "write_picture", writing)
+    monkeypatch.setattr(Predictor, "detect", detecting)
+    pictures = [path.name for path, _ in predict_files(load_config(run), [folder], tmp_path)]
+    assert called[0] == 5, "all were read before the first was detected"
+    assert pictures == [f"{name}.png" for name in "abcde"]

@@ -9,10 +9,11 @@ import json
 import logging
 import re
 import reprlib
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,10 @@ from dcnv2.engine.runtime.foreign import load_or_convert, restore_any
 from dcnv2.engine.visualization.draw import draw, write_picture
 
 log = logging.getLogger("dcnv2")
+
+T = TypeVar("T")
+# Threads that read images, and that draw, and how many images they may be ahead or behind.
+THREADS, AHEAD = 4, 8
 
 
 class Predictor:
@@ -241,18 +246,28 @@ def predict_files(
     document = _document(predictor)
     written = {out / file.name for file in files if file.parent.resolve() == out.resolve()}
     skipped: list[str] = []
-    read = _read(files, skipped)
-    while batch := list(itertools.islice(read, config.eval.batch_size)):
-        results = predictor.detect([image for *_, image in batch])
-        for (name, stem, image), result in zip(batch, results, strict=True):
-            _add_result(document, name, image, result)
-            picture = Path(name)
-            if overlays:
-                picture = _unused(out / f"{stem}.png", written)
-                write_picture(picture, draw(image, result, predictor.names, threshold))
-            counts = Counter(predictor.names[label - 1] for label in result["labels"].tolist())
-            words = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-            yield picture, words or f"nothing with a score of at least {threshold:g}"
+
+    def drawn(image: Tensor, result: dict[str, Any], picture: Path) -> None:
+        write_picture(picture, draw(image, result, predictor.names, threshold))
+
+    # Threads read the next images and draw the last ones while the detector works.
+    with ThreadPoolExecutor(THREADS) as readers, ThreadPoolExecutor(THREADS) as painters:
+        shown: deque[tuple[Path, str, Future[None] | None]] = deque()
+        read = _loaded(_ahead(_items(files, readers, skipped), AHEAD), skipped)
+        while batch := list(itertools.islice(read, config.eval.batch_size)):
+            results = predictor.detect([image for *_, image in batch])
+            for (name, stem, image), result in zip(batch, results, strict=True):
+                _add_result(document, name, image, result)
+                picture, done = Path(name), None
+                if overlays:
+                    picture = _unused(out / f"{stem}.png", written)
+                    done = painters.submit(drawn, image, result, picture)
+                counts = Counter(predictor.names[label - 1] for label in result["labels"].tolist())
+                words = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+                nothing = f"nothing with a score of at least {threshold:g}"
+                shown.append((picture, words or nothing, done))
+            yield from _finished(shown, AHEAD)
+        yield from _finished(shown, 0)
     rest = "nothing was detected"
     if document["images"]:
         rest = f"{out / 'detections.json'} has the others"
@@ -263,18 +278,59 @@ def predict_files(
         raise BadImageError(f"{len(skipped)} of {len(files)} files were skipped; {rest}:{lines}")
 
 
-def _read(files: Sequence[Path], skipped: list[str]) -> Iterator[tuple[str, str, Tensor]]:
-    """Yields name, stem and pixels of images and frames; adds a line for each damaged file."""
+def _items(
+    files: Sequence[Path], readers: Executor, skipped: list[str]
+) -> Iterator[tuple[str, str, Future[Tensor]]]:
+    """Yields name, stem and pixels to come of images and frames, see `_loaded`."""
     for file in files:
+        if file.suffix.lower() not in video.SUFFIXES:
+            yield str(file), file.stem, readers.submit(as_tensor, file)
+            continue
         try:
-            if file.suffix.lower() not in video.SUFFIXES:
-                yield str(file), file.stem, as_tensor(file)
-                continue
             for number, frame in enumerate(video.read_frames(file), start=1):
-                yield f"{file}#{number}", f"{file.stem}_{number:06d}", as_tensor(frame)
+                pixels = readers.submit(as_tensor, frame)
+                yield f"{file}#{number}", f"{file.stem}_{number:06d}", pixels
         except BadImageError as error:
-            log.warning("skipped %s", error)
-            skipped.append(str(error))
+            _skip(error, skipped)
+
+
+def _ahead(items: Iterator[T], count: int) -> Iterator[T]:
+    """Yields items, each when `count` more of them have been begun."""
+    begun = deque(itertools.islice(items, count))
+    while begun:
+        begun.extend(itertools.islice(items, 1))
+        yield begun.popleft()
+
+
+def _loaded(
+    items: Iterable[tuple[str, str, Future[Tensor]]], skipped: list[str]
+) -> Iterator[tuple[str, str, Tensor]]:
+    """Yields name, stem and pixels; adds a line to `skipped` for each damaged file."""
+    for name, stem, pixels in items:
+        try:
+            yield name, stem, pixels.result()
+        except BadImageError as error:
+            _skip(error, skipped)
+
+
+def _skip(error: BadImageError, skipped: list[str]) -> None:
+    log.warning("skipped %s", error)
+    skipped.append(str(error))
+
+
+def _finished(
+    shown: deque[tuple[Path, str, Future[None] | None]], pending: int
+) -> Iterator[tuple[Path, str]]:
+    """Yields the oldest pictures and their summaries until `pending` are left.
+
+    Raises:
+        OSError: a picture could not be written.
+    """
+    while len(shown) > pending:
+        picture, words, done = shown.popleft()
+        if done is not None:
+            done.result()
+        yield picture, words
 
 
 def _document(predictor: Predictor) -> dict[str, Any]:

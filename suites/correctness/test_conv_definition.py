@@ -123,6 +123,33 @@ def test_many_samples_of_one_pixel_add_up(target, dtype):
     assert_equals_reference(target, problem, target.run(problem))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_samples_of_a_large_image_in_one_cell_add_up(target, dtype):
+    """More samples than an implementation can sort at once, in one cell of each image."""
+    problem = ConvProblem(
+        batch=2, in_channels=1, out_channels=1, height=257, width=263, kernel=(1, 1), groups=1,
+        stride=(1, 1), padding=(0, 0), dilation=(1, 1), deform_groups=1, dtype=dtype, seed=3,
+        offsets="clustered",
+    )  # fmt: skip
+    problem = target.adapt_fixed(problem)
+    require_supported(target, problem)
+    assert_equals_reference(target, problem, target.run(problem))
+
+
+@pytest.mark.parametrize("width", [16, 17])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_as_many_samples_as_a_cell_may_have_equal_the_reference(target, dtype, width):
+    """256 samples in a cell, and 272: the kernels order cells with more in another way."""
+    problem = ConvProblem(
+        batch=2, in_channels=8, out_channels=8, height=16, width=width, kernel=(3, 3), groups=1,
+        stride=(1, 1), padding=(1, 1), dilation=(1, 1), deform_groups=1, dtype=dtype, seed=3,
+        offsets="clustered",
+    )  # fmt: skip
+    problem = target.adapt_fixed(problem)
+    require_supported(target, problem)
+    assert_equals_reference(target, problem, target.run(problem))
+
+
 @pytest.mark.parametrize("offsets", ["small", "clustered", "clustered_2x2"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_many_pixels_of_many_channels_equal_the_reference(target, dtype, offsets):

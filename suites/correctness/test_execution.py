@@ -20,6 +20,7 @@ BUSY = ConvProblem(  # thousands of samples in one cell, so the order of summati
     batch=3, in_channels=16, out_channels=16, height=23, width=29, kernel=(3, 3), groups=1,
     stride=(1, 1), padding=(1, 1), dilation=(1, 1), deform_groups=2, offsets="clustered", seed=5,
 )  # fmt: skip
+FULL = BUSY.but(height=13, width=17, deform_groups=1)  # 221 samples in a cell of each list
 DENSE = RoIProblem(
     batch=1, channels=5, height=8, width=6, bins=(7, 7), rois=("whole", "huge") * 20, seed=5
 )
@@ -31,7 +32,11 @@ WIDE = ConvProblem(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("problem", [BUSY, DENSE, DENSE.but(kind="psroi")], ids=lambda p: p.op)
+@pytest.mark.parametrize(
+    "problem",
+    [BUSY, FULL, DENSE, DENSE.but(kind="psroi")],
+    ids=["clustered conv", "full cells", "roi pool", "psroi pool"],
+)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_run_gives_the_same_bits(target, problem, dtype):
     problem = problem.but(dtype=dtype)

@@ -11,10 +11,10 @@ CSRC = ROOT / "csrc"
 MMA = ("mma_sync", "wgmma", "wgmma_tf32")
 # Lines of own files that a translation unit of each kernel includes, at most.
 MAX_LINES = {
-    "fused_forward": 1950,
+    "fused_forward": 2050,
     "fused_grad_input": 2150,
     "fused_grad_offset_mask": 2650,
-    "fused_grad_weight": 2000,
+    "fused_grad_weight": 2050,
 }
 UNITS = [(kernel, mma) for kernel in MAX_LINES for mma in MMA]
 

@@ -8,9 +8,20 @@ namespace dcnv2::cuda {
 
 constexpr int kSquare = 32, kSquareThreads = 8;  // sums, and threads, along one side
 
+// The partial sums of an element.
+template <class Acc>
+struct PartialSums {
+  const Acc* first;
+  int64_t step;
+  int count;
+};
+
+// Elements of a thread, whose partial sums are loaded at the same time.
+constexpr int kSquareRows = kSquare / kSquareThreads;
+
 // Transposes 32 x 32 sums through shared memory: they are read along the outputs and written along
 // the channels. Grid: squares of (tap, channel) rows, squares of outputs, groups. sums(group, row,
-// output) adds up the partial sums of an element.
+// output) returns the partial sums of an element: `count` of them, `step` apart from `first` on.
 template <class T, bool kMerged, class Sums>
 __global__ void store_weight_kernel(ConvArgs a, Sums sums) {
   __shared__ accumulator_t<T> square[kSquare][kSquare + 1];
@@ -19,12 +30,29 @@ __global__ void store_weight_kernel(ConvArgs a, Sums sums) {
             rows = int(g.taps()) * channels;
   const MergedBlocks<kMerged> blocks(a);
   const int row0 = blockIdx.x * kSquare, o0 = blockIdx.y * kSquare, group = blockIdx.z;
+  const int o = o0 + threadIdx.x;
+  PartialSums<accumulator_t<T>> parts[kSquareRows];
+  accumulator_t<T> sum[kSquareRows] = {};
+  int most = 0;
 #pragma unroll
-  for (int i = threadIdx.y; i < kSquare; i += kSquareThreads) {
-    const int row = row0 + i, o = o0 + threadIdx.x;
+  for (int i = 0; i < kSquareRows; ++i) {
+    const int row = row0 + threadIdx.y + i * kSquareThreads;
+    parts[i].count = 0;
     if (row < rows && o < outputs && blocks.on_diagonal(o, row % channels)) {
-      square[i][threadIdx.x] = sums(group, row, o);
+      parts[i] = sums(group, row, o);
+      most = max(most, parts[i].count);
     }
+  }
+#pragma unroll 4
+  for (int part = 0; part < most; ++part) {
+#pragma unroll
+    for (int i = 0; i < kSquareRows; ++i) {
+      if (part < parts[i].count) sum[i] += parts[i].first[part * parts[i].step];
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kSquareRows; ++i) {
+    square[threadIdx.y + i * kSquareThreads][threadIdx.x] = sum[i];
   }
   __syncthreads();
   const int row = row0 + threadIdx.x, tap = row / channels;

@@ -41,8 +41,7 @@ bool takes_lists(const RoiPoolArgs& a) {
 }
 
 SortLayout sort_layout(const RoiPoolArgs& a) {
-  return SortLayout(a.g.classes, LevelCells(a.g).cells, ListOrder::kCellsThenLists,
-                    samples_of(a.g));
+  return SortLayout(a.g.classes, LevelCells(a.g).cells, samples_of(a.g));
 }
 int64_t weights_bytes(const SortLayout& layout) {
   return align_256(layout.samples * int64_t(sizeof(float4)));

@@ -37,8 +37,7 @@ static CellGrid grid_of(const ConvGeometry& g, int64_t images) {
 }
 
 SortLayout cell_lists_layout(const ConvGeometry& g, int64_t images) {
-  return SortLayout(g.deform_groups, grid_of(g, images).cells(), ListOrder::kCellsThenLists,
-                    sample_count(g, images));
+  return SortLayout(g.deform_groups, grid_of(g, images).cells(), sample_count(g, images));
 }
 
 CellLists build_cell_lists(const ConvArgs& a, int64_t first_image, int64_t images, void* workspace,

@@ -2,6 +2,7 @@
 #include "cuda/sample_sort/sample_lists.cuh"
 
 #include "cuda/common/common.cuh"
+#include "cuda/sample_sort/counted_samples.cuh"
 
 namespace dcnv2::cuda {
 
@@ -15,21 +16,18 @@ constexpr int64_t kMaxKeys = (int64_t(1) << 31) - 1;
 CellGrid grid_of(const ConvGeometry& g, int64_t images) {
   return {g.deform_groups * g.taps(), images, g.height, g.width};
 }
-SortLayout layout_of(const ConvGeometry& g, int64_t images) {
-  const CellGrid grid = grid_of(g, images);
-  return SortLayout(grid.lists, grid.cells(), ListOrder::kListsThenCells, sample_count(g, images));
-}
 
-// The weights and the spare memory of the lists take the place of what only the sort needs.
+// The spare memory of the lists is what only the counting needs. The weights follow, since they are
+// written while that is read, in the place of the scan's.
 struct ListsLayout {
-  SortLayout sort;
-  int64_t weights, spare, total;
+  CountLayout count;
+  int64_t spare, weights, total;
 
   ListsLayout(const ConvGeometry& g, int64_t images, size_t acc_size)
-      : sort(layout_of(g, images)),
-        weights(sort.free()),
-        spare(weights + align_256(sort.samples * 4 * int64_t(acc_size))),
-        total(std::max(sort.total, spare + align_256(sort.samples * 8))) {}
+      : count(grid_of(g, images).keys(), sample_count(g, images)),
+        spare(count.scratch),
+        weights(count.scan),
+        total(std::max(count.total, weights + count.samples * 4 * int64_t(acc_size))) {}
 };
 
 // ---- Kernels
@@ -51,33 +49,42 @@ struct SampleIndex {
 };
 
 template <class Acc>
-__global__ void keys_kernel(ConvArgs a, int64_t first_image, CellGrid grid, int64_t samples,
-                            uint32_t pixels, uint32_t* keys, uint32_t* ids,
-                            uint32_t* has_oversized) {
-  if (blockIdx.x == 0 && threadIdx.x == 0) *has_oversized = 0;
+__global__ void count_kernel(ConvArgs a, int64_t first_image, CellGrid grid, int64_t samples,
+                             uint32_t pixels, CountedSamples counted) {
   for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < samples;
        i += int64_t(gridDim.x) * blockDim.x) {
     const SampleIndex id(pixels, uint32_t(i));
     uint32_t n;
     Acc mask;
     const Sample<Acc> s = id.load(a, first_image, n, mask);
-    keys[i] = uint32_t(s.inside ? id.list * grid.cells() + grid.cell(n, s.y, s.x, 0) : grid.keys());
-    ids[i] = uint32_t(i);
+    counted.count(uint32_t(i),
+                  s.inside ? uint32_t(id.list * grid.cells() + grid.cell(n, s.y, s.x, 0)) : kNoKey);
   }
 }
 
-// Writes the corner weights and rows of the samples in sorted order.
+// Writes the corner weights and rows of the samples in order. Their keys are needed only if some of
+// them are dense.
 template <class Acc>
-__global__ void weights_kernel(ConvArgs a, int64_t first_image, int64_t samples, uint32_t pixels,
-                               uint32_t* ids, Acc* weights) {
+__global__ void weights_kernel(ConvArgs a, int64_t first_image, CellGrid grid, int64_t samples,
+                               uint32_t pixels, CountedSamples counted, uint32_t* rows,
+                               uint32_t* keys, Acc* weights) {
+  const int64_t inside = counted.row_offsets[grid.keys()];
+  const bool any_dense = *counted.dense_keys != 0;
   for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < samples;
        i += int64_t(gridDim.x) * blockDim.x) {
-    const SampleIndex id(pixels, ids[i]);
+    if (i >= inside) {
+      if (any_dense) keys[i] = uint32_t(grid.keys());
+      continue;
+    }
+    const CountedSamples::Ranked sample = counted.ranked(uint32_t(i));
+    const SampleIndex id(pixels, sample.id);
     uint32_t n;
     Acc mask;
     const Corners<Acc> c = make_corners(id.load(a, first_image, n, mask), a.g.height, a.g.width);
-    for (int corner = 0; corner < 4; ++corner) weights[4 * i + corner] = mask * c.weight[corner];
-    ids[i] = id.pixel;
+    Acc* to = weights + 4 * int64_t(sample.place);
+    for (int corner = 0; corner < 4; ++corner) to[corner] = mask * c.weight[corner];
+    rows[sample.place] = id.pixel;
+    if (any_dense) keys[sample.place] = sample.key;
   }
 }
 
@@ -109,27 +116,32 @@ template <class Acc>
 SampleLists<Acc> build_sample_lists(const ConvArgs& a, int64_t first_image, int64_t images,
                                     void* workspace, cudaStream_t stream) {
   const ListsLayout lists(a.g, images, sizeof(Acc));
-  const SortLayout& layout = lists.sort;
+  const CountLayout& layout = lists.count;
   const CellGrid grid = grid_of(a.g, images);
+  const CountedSamples counted(layout, workspace);
   const unsigned blocks = blocks_for(layout.samples, 256);
-  const auto pixels = uint32_t(images * a.g.out_height * a.g.out_width);
-  auto words = [&](int64_t place) { return layout.at<uint32_t>(workspace, place); };
-  auto* weights = layout.at<Acc>(workspace, lists.weights);
-  keys_kernel<Acc><<<blocks, 256, 0, stream>>>(a, first_image, grid, layout.samples, pixels,
-                                               words(layout.keys_in), words(layout.ids_in),
-                                               words(layout.has_oversized));
+  const auto image_pixels = uint32_t(a.g.out_height * a.g.out_width);
+  const uint32_t pixels = uint32_t(images) * image_pixels;
+  auto words = [&](int64_t place) {
+    return reinterpret_cast<uint32_t*>(static_cast<char*>(workspace) + place);
+  };
+  uint32_t *rows = words(layout.ids), *keys = words(layout.keys_out);
+  auto* weights = reinterpret_cast<Acc*>(words(lists.weights));
+  clear_counts(layout, workspace, stream);
+  count_kernel<Acc>
+      <<<blocks, 256, 0, stream>>>(a, first_image, grid, layout.samples, pixels, counted);
   check(cudaGetLastError(), "sample keys");
-  sort_samples(layout, workspace, stream);
-  weights_kernel<Acc><<<blocks, 256, 0, stream>>>(a, first_image, layout.samples, pixels,
-                                                  words(layout.ids_out), weights);
+  place_samples(layout, image_pixels, workspace, stream);  // the samples of a cell are of one image
+  weights_kernel<Acc><<<blocks, 256, 0, stream>>>(a, first_image, grid, layout.samples, pixels,
+                                                  counted, rows, keys, weights);
   check(cudaGetLastError(), "sample weights");
   return {.grid = grid,
-          .row = words(layout.ids_out),
+          .row = rows,
           .weights = weights,
-          .row_offsets = words(layout.row_offsets),
-          .keys = words(layout.keys_out),
+          .row_offsets = counted.row_offsets,
+          .keys = keys,
           .samples = uint32_t(layout.samples),
-          .has_oversized = words(layout.has_oversized),
+          .has_oversized = counted.dense_keys,
           .spare = words(lists.spare)};
 }
 

@@ -14,7 +14,8 @@ struct SampleLists {
   const uint32_t* row;    // [samples] output pixels, counted within the lists' images
   const Acc* weights;     // [samples, 4] modulation times the corners' bilinear weights
   const uint32_t* row_offsets;  // [keys + 1] into the two above
-  const uint32_t* keys;     // [samples] grid.keys() for a sample in no cell
+  // [samples] grid.keys() for a sample in no cell; not written unless *has_oversized
+  const uint32_t* keys;
   uint32_t samples;
   const uint32_t* has_oversized;  // 0: no pixel has more than kOversized samples around it
   void* spare;              // 8 bytes for each sample

@@ -2,6 +2,7 @@
 #include "cuda/sample_sort/sorted_samples.cuh"
 
 #include "cuda/common/common.cuh"
+#include "cuda/sample_sort/cub_workspace.cuh"
 
 #include <cub/device/device_radix_sort.cuh>
 
@@ -19,48 +20,36 @@ int bits_for(int64_t keys) {
   return bits;
 }
 
-// Caches the last result: CUB queries the driver for it, which takes longer than a launch.
-size_t sort_workspace(int64_t samples, int64_t keys) {
-  struct Answer {
-    int device = -1, bits = 0;
-    int64_t samples = 0;
-    size_t bytes = 0;
-  };
-  thread_local Answer last;
-  const int bits = bits_for(keys);
-  int device = 0;
-  check(cudaGetDevice(&device), "device");
-  if (device != last.device || bits != last.bits || samples != last.samples) {
-    size_t bytes = 0;
+size_t sort_workspace(int64_t samples, int64_t cells) {
+  const int bits = bits_for(cells);
+  return cub_workspace(samples, bits, [&](size_t& bytes) {
     uint32_t* none = nullptr;
     check(cub::DeviceRadixSort::SortPairs(nullptr, bytes, none, none, none, none, samples, 0, bits),
           "sort workspace");
-    last = {device, bits, samples, bytes};
-  }
-  return last.bytes;
+  });
 }
 
 // ---- Kernel of the CSR row offsets
 
 struct Sorted {
   const uint32_t *keys, *ids;
-  uint32_t samples, sort_keys;
-  uint32_t lists, list_samples;  // lists that share a key, and the samples of each
+  uint32_t samples, cells;
+  uint32_t lists, list_samples;  // lists of a cell, and the samples of each
   uint32_t last;                 // the last index into row_offsets
 
   // The index into row_offsets; `last` for a sample in no cell.
   __device__ uint32_t key(uint32_t i) const {
-    const uint32_t key = keys[i];
-    if (key == sort_keys) return last;
-    return lists == 1 ? key : key * lists + ids[i] / list_samples;
+    const uint32_t cell = keys[i];
+    if (cell == cells) return last;
+    return lists == 1 ? cell : cell * lists + ids[i] / list_samples;
   }
 };
 
 // row_offsets[key] = number of samples with a smaller key, for the keys 0 .. last. Every sample
 // writes the keys after its predecessor's up to its own; a warp shares the work where these are
 // many.
-__global__ void row_offsets_kernel(Sorted sorted, uint32_t* row_offsets, uint32_t* has_oversized) {
-  constexpr uint32_t kFew = 8, kAll = 0xffffffffu, kQuarter = kOversized / 4;
+__global__ void row_offsets_kernel(Sorted sorted, uint32_t* row_offsets) {
+  constexpr uint32_t kFew = 8, kAll = 0xffffffffu;
   const uint32_t lane = threadIdx.x % 32, samples = sorted.samples;
   for (uint32_t base = blockIdx.x * 256 + threadIdx.x - lane; base <= samples;
        base += gridDim.x * 256) {
@@ -70,10 +59,6 @@ __global__ void row_offsets_kernel(Sorted sorted, uint32_t* row_offsets, uint32_
     if (lane == 0 && i > 0) before = sorted.key(i - 1);
     // The keys that this sample writes; the thread after the last sample writes all others
     const uint32_t first = i > 0 ? before + 1 : 0, end = i <= samples ? own + 1 : first;
-    if (has_oversized != nullptr && own != sorted.last && i >= kQuarter &&
-        sorted.keys[i - kQuarter] == own) {
-      *has_oversized = 1;
-    }
     const bool many = end - first > kFew;
     if (!many) {
       for (uint32_t key = first; key < end; ++key) row_offsets[key] = i;
@@ -91,39 +76,36 @@ __global__ void row_offsets_kernel(Sorted sorted, uint32_t* row_offsets, uint32_
 
 // ---- Launch
 
-SortLayout::SortLayout(int64_t lists, int64_t cells, ListOrder order, int64_t samples)
-    : lists(lists), cells(cells), order(order), samples(samples) {
+SortLayout::SortLayout(int64_t lists, int64_t cells, int64_t samples)
+    : lists(lists), cells(cells), samples(samples) {
   int64_t at = 0;
   auto take = [&](int64_t bytes) { return std::exchange(at, at + align_256(bytes)); };
   keys_out = take(samples * 4);
   ids_out = take(samples * 4);
   row_offsets = take((keys() + 1) * 4);
-  has_oversized = take(4);
   keys_in = take(samples * 4);
   ids_in = take(samples * 4);
-  sort = take(int64_t(sort_workspace(samples, sort_keys())));
+  sort = take(int64_t(sort_workspace(samples, cells)));
   total = at;
 }
 
 void sort_samples(const SortLayout& layout, void* workspace, cudaStream_t stream) {
   auto words = [&](int64_t place) { return layout.at<uint32_t>(workspace, place); };
-  size_t bytes = sort_workspace(layout.samples, layout.sort_keys());
-  const bool apart = layout.order == ListOrder::kListsThenCells;
-  uint32_t* has_oversized = apart ? words(layout.has_oversized) : nullptr;
+  size_t bytes = sort_workspace(layout.samples, layout.cells);
   check(cub::DeviceRadixSort::SortPairs(layout.at<char>(workspace, layout.sort), bytes,
                                         words(layout.keys_in), words(layout.keys_out),
                                         words(layout.ids_in), words(layout.ids_out), layout.samples,
-                                        0, bits_for(layout.sort_keys()), stream),
+                                        0, bits_for(layout.cells), stream),
         "sample sort");
   const Sorted sorted{.keys = words(layout.keys_out),
                       .ids = words(layout.ids_out),
                       .samples = uint32_t(layout.samples),
-                      .sort_keys = uint32_t(layout.sort_keys()),
-                      .lists = apart ? 1 : uint32_t(layout.lists),
+                      .cells = uint32_t(layout.cells),
+                      .lists = uint32_t(layout.lists),
                       .list_samples = uint32_t(layout.samples / layout.lists),
                       .last = uint32_t(layout.keys())};
   row_offsets_kernel<<<blocks_for(layout.samples + 1, 256), 256, 0, stream>>>(
-      sorted, words(layout.row_offsets), has_oversized);
+      sorted, words(layout.row_offsets));
   check(cudaGetLastError(), "sample list starts");
 }
 

@@ -24,9 +24,6 @@ struct CellGrid {
   }
 };
 
-// Whether samples are sorted by cell and then list, or by list and then cell.
-enum class ListOrder { kCellsThenLists, kListsThenCells };
-
 // A cell with more samples is shared by several threads (split_cells.cuh).
 constexpr int kOversized = 1024;
 
@@ -38,18 +35,16 @@ struct SampleRange {
 // ---- Sort
 
 // The arrays of the sort in a workspace. The caller writes ids, which number the samples list by
-// list, and keys: the cell of a sample, or list * cells + cell for kListsThenCells. The key of a
-// sample in no cell is sort_keys(). The cells may be those of several grids, one after the other.
-// The arrays that only the sort needs are last, from keys_in on.
+// list, and keys: the cell of a sample, `cells` for one in no cell. The cells may be those of
+// several grids, one after the other. The arrays that only the sort needs are last, from keys_in
+// on.
 struct SortLayout {
   int64_t lists, cells;
-  ListOrder order;
   int64_t samples;
-  int64_t keys_out, ids_out, row_offsets, has_oversized, keys_in, ids_in, sort, total;
+  int64_t keys_out, ids_out, row_offsets, keys_in, ids_in, sort, total;
 
-  SortLayout(int64_t lists, int64_t cells, ListOrder order, int64_t samples);
+  SortLayout(int64_t lists, int64_t cells, int64_t samples);
   int64_t keys() const { return lists * cells; }
-  int64_t sort_keys() const { return order == ListOrder::kCellsThenLists ? cells : keys(); }
   // Where memory begins that is free after the sort.
   int64_t free() const { return keys_in; }
   template <class T>
@@ -58,11 +53,9 @@ struct SortLayout {
   }
 };
 
-// Sorts keys and ids from `in` to `out` and writes row_offsets [keys() + 1], the number of
-// samples before those of a cell and list, indexed by cell * lists + list or list * cells + cell.
-// For kListsThenCells, has_oversized, which the caller sets to 0, becomes 1 if a cell has more than
-// kOversized / 4 samples: otherwise no pixel has more than kOversized around it. Afterwards all
-// memory from layout.free() on is free.
+// Sorts keys and ids from `in` to `out`, by cell and then list, and writes row_offsets
+// [keys() + 1], the number of samples before those of a cell and list, indexed by
+// cell * lists + list. Afterwards all memory from layout.free() on is free.
 void sort_samples(const SortLayout& layout, void* workspace, cudaStream_t stream);
 
 inline int64_t align_256(int64_t bytes) { return (bytes + 255) / 256 * 256; }

@@ -16,19 +16,24 @@ namespace {
 // ---- Splits
 
 constexpr int64_t kTargetBlocks = 512;  // about four for each multiprocessor
-constexpr int64_t kPixelsPerSplit = 1024;  // a shorter split is not worth its partial sums
+constexpr int64_t kWeightPixels = 1024;  // a shorter split is not worth its partial sums
 constexpr int kBiasLanes = 8, kBiasRows = 32;  // threads of a block
+constexpr int kBiasTogether = 8;               // loads in flight
+constexpr int64_t kBiasPixels = kBiasRows * kBiasTogether;
+constexpr int kSumLanes = 32, kSumRows = 8;  // threads that add up the splits of the bias
 
 int64_t tiles(const ConvGeometry& g) {
   return ceil_div(g.taps() * g.group_in(), kTile) * ceil_div(g.group_out(), kTile) * g.groups;
 }
 
-int64_t splits_for(int64_t pixels, int64_t blocks_per_split) {
-  const int64_t most = std::max<int64_t>(pixels / kPixelsPerSplit, 1);
+int64_t splits_for(int64_t pixels, int64_t pixels_per_split, int64_t blocks_per_split) {
+  const int64_t most = std::max<int64_t>(pixels / pixels_per_split, 1);
   return std::clamp<int64_t>(kTargetBlocks / std::max<int64_t>(blocks_per_split, 1), 1, most);
 }
 
-int64_t weight_splits(const ConvArgs& a) { return splits_for(a.g.out_pixels(), tiles(a.g)); }
+int64_t weight_splits(const ConvArgs& a) {
+  return splits_for(a.g.out_pixels(), kWeightPixels, tiles(a.g));
+}
 
 // Channels that a thread sums up: 16 bytes if the alignment of grad_output allows it.
 int bias_channels(const ConvArgs& a) {
@@ -37,7 +42,8 @@ int bias_channels(const ConvArgs& a) {
   return aligned && a.g.out_channels % count == 0 ? count : 1;
 }
 int64_t bias_splits(const ConvArgs& a) {
-  return splits_for(a.g.out_pixels(), ceil_div(a.g.out_channels, kBiasLanes * bias_channels(a)));
+  return splits_for(a.g.out_pixels(), kBiasPixels,
+                    ceil_div(a.g.out_channels, kBiasLanes * bias_channels(a)));
 }
 
 size_t accumulator_size(Dtype dtype) { return dtype == Dtype::kFloat64 ? 8 : 4; }
@@ -85,19 +91,16 @@ __global__ void __launch_bounds__(kTileThreads)
 
 // ---- Sum of the splits
 
-// The sum of all splits.
+// The partial sums of an element, by split.
 template <class Acc>
 struct SplitSums {
   const Acc* partial;
   int64_t splits, groups, rows, outputs;
 
-  __device__ Acc operator()(int group, int row, int o) const {
-    Acc sum = 0;
-#pragma unroll 4
-    for (int64_t split = 0; split < splits; ++split) {
-      sum += partial[((split * groups + group) * rows + row) * outputs + o];
-    }
-    return sum;
+  __device__ PartialSums<Acc> operator()(int group, int row, int o) const {
+    return {.first = partial + (group * rows + row) * outputs + o,
+            .step = groups * rows * outputs,
+            .count = int(splits)};
   }
 };
 
@@ -122,7 +125,7 @@ __global__ void grad_bias_kernel(ConvArgs a, int64_t splits, accumulator_t<T>* p
   const T* grad = static_cast<const T*>(a.grad_output) + channel;
   Acc sum[kCount] = {};
   if (channel < g.out_channels) {
-#pragma unroll 4
+#pragma unroll kBiasTogether
     for (int64_t p = first + threadIdx.y; p < last; p += kBiasRows) {
       const auto some = *reinterpret_cast<const Channels<T, kCount>*>(grad + p * g.out_channels);
       for (int i = 0; i < kCount; ++i) sum[i] += widen(some.value[i]);
@@ -140,15 +143,24 @@ __global__ void grad_bias_kernel(ConvArgs a, int64_t splits, accumulator_t<T>* p
   }
 }
 
+// Grid: blocks of kSumLanes channels.
 template <class T>
 __global__ void add_bias_splits_kernel(ConvArgs a, int64_t splits,
                                        const accumulator_t<T>* partial) {
+  __shared__ double sums[kSumRows][kSumLanes];
   const int64_t channels = a.g.out_channels;
-  const int64_t channel = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
-  if (channel >= channels) return;
+  const int64_t channel = blockIdx.x * int64_t(kSumLanes) + threadIdx.x;
   double sum = 0;
+  if (channel < channels) {
 #pragma unroll 16
-  for (int64_t split = 0; split < splits; ++split) sum += partial[split * channels + channel];
+    for (int64_t split = threadIdx.y; split < splits; split += kSumRows) {
+      sum += partial[split * channels + channel];
+    }
+  }
+  sums[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y != 0 || channel >= channels) return;
+  for (int row = 1; row < kSumRows; ++row) sum += sums[row][threadIdx.x];
   static_cast<T*>(a.grad_bias)[channel] = narrow<T>(accumulator_t<T>(sum));
 }
 
@@ -194,7 +206,9 @@ static void launch_grad_bias(const ConvArgs& a, int64_t splits, void* workspace,
     auto* partial = static_cast<accumulator_t<T>*>(workspace);
     auto* kernel = count == 1 ? grad_bias_kernel<T, 1> : grad_bias_kernel<T, kVecSize<T>>;
     kernel<<<grid, block, 0, stream>>>(a, splits, partial);
-    add_bias_splits_kernel<T><<<ceil_div(channels, 256), 256, 0, stream>>>(a, splits, partial);
+    add_bias_splits_kernel<T>
+        <<<ceil_div(channels, kSumLanes), dim3(kSumLanes, kSumRows), 0, stream>>>(a, splits,
+                                                                                  partial);
   });
   check(cudaGetLastError(), "grad_bias");
 }

@@ -23,19 +23,24 @@ struct ForwardArgs {
 
 // ---- Shared memory
 
-template <class M>
+template <class M, bool kShareAddresses>
 struct ForwardSmem {
   PipelineStorage<M> pipeline;
-  AddressTable<SampleKind::kWeights, M::kTileRows> table;  // of the taps of a table batch
+  // Of the taps of a table batch; or of the tile
+  std::conditional_t<kShareAddresses, AddressTable<SampleKind::kWeights, M::kTileRows>,
+                     SampleStarts<M::kTileRows>>
+      table;
 };
 
 // ---- Producer warps
 
 // Each group of eight threads samples the same rows at every step. With kShareAddresses no K tile
 // mixes two deform groups, so the sample addresses of a row are looked up once, in a table in
-// shared memory; otherwise each thread computes the address of its own 16-byte vector.
+// shared memory; otherwise each thread computes the address of its own 16-byte vector, from an
+// offset that it has loaded at the tap before.
 template <class M, bool kShareAddresses>
-__device__ void producer_warps(const ForwardArgs& f, ForwardSmem<M>& shared, int thread) {
+__device__ void producer_warps(const ForwardArgs& f, ForwardSmem<M, kShareAddresses>& shared,
+                               int thread) {
   // Types
   using T = typename M::element;
   using Table = decltype(shared.table);
@@ -62,12 +67,20 @@ __device__ void producer_warps(const ForwardArgs& f, ForwardSmem<M>& shared, int
   const bool copies_weight = in_first_warp(thread);
 
   auto fill_table = [&](int tap0, int table_taps, int deform_group) {
-    named_barrier(kProducerBarrier, kThreads);  // every thread has read the previous table
-    shared.table.template fill<kThreads>(
-        a, source, table_taps, thread, [&](int tap, int row) -> SampleId {
-          return {pipeline.producer_rows.pixel(row), tap0 + tap, deform_group,
-                  pipeline.producer_rows.exists(row)};
-        });
+    if constexpr (kShareAddresses) {
+      named_barrier(kProducerBarrier, kThreads);  // every thread has read the previous table
+      shared.table.template fill<kThreads>(
+          a, source, table_taps, thread, [&](int tap, int row) -> SampleId {
+            return {pipeline.producer_rows.pixel(row), tap0 + tap, deform_group,
+                    pipeline.producer_rows.exists(row)};
+          });
+    } else {
+      for (int row = thread; row < M::kTileRows; row += kThreads) {
+        if (pipeline.producer_rows.exists(row)) {
+          shared.table.put(a, row, pipeline.producer_rows.pixel(row));
+        }
+      }
+    }
     named_barrier(kProducerBarrier, kThreads);
   };
 
@@ -94,6 +107,18 @@ __device__ void producer_warps(const ForwardArgs& f, ForwardSmem<M>& shared, int
     const bool valid = within < depth;
     const int64_t byte = valid ? int64_t(first_channel + within) * int(sizeof(T)) : 0;
     const char* weight = f.grid.weight + packed.tile(tile.group, k_tile * taps + tap0, tile.col0);
+    // Without a table: the vector's deform group, and the next tap's offsets of the thread's rows
+    const int deform_group = (first_channel + within) / deform_channels;
+    RawSample ahead[kRowsPerThread] = {};
+    auto prefetch = [&](int item, int tap) {
+      const int row = row0 + item * kRowStep;
+      if constexpr (!kShareAddresses) {
+        if (valid && tap < taps && pipeline.producer_rows.exists(row))
+          ahead[item] = shared.table.prefetch(a, row, deform_group * taps + tap);
+      }
+    };
+#pragma unroll
+    for (int item = 0; item < kRowsPerThread; ++item) prefetch(item, 0);
     for (int tap = 0; tap < table_taps; ++tap, weight += packed.step_bytes()) {
       produce_stage(weight, [&](int row) {
         SampleAddress r;
@@ -101,10 +126,14 @@ __device__ void producer_warps(const ForwardArgs& f, ForwardSmem<M>& shared, int
           r = Table::at(table, tap, row);
           if (!valid) r = {source.zeros, 0, 0, r.weight};
         } else {
-          r = load_address<SampleKind::kWeights>(a, source,
-                                                 {pipeline.producer_rows.pixel(row), tap0 + tap,
-                                                  (first_channel + within) / deform_channels,
-                                                  valid && pipeline.producer_rows.exists(row)});
+          const int item = (row - row0) / kRowStep;
+          const RawSample raw = ahead[item];
+          prefetch(item, tap + 1);
+          r = consume_address<SampleKind::kWeights>(
+              a, source,
+              {pipeline.producer_rows.pixel(row), tap, deform_group,
+               valid && pipeline.producer_rows.exists(row)},
+              raw);
         }
         r.at += byte;
         return r;
@@ -128,7 +157,7 @@ __device__ void producer_warps(const ForwardArgs& f, ForwardSmem<M>& shared, int
       const int max_taps = kShareAddresses ? kTableTaps : taps;
       for (int tap0 = 0; tap0 < taps; tap0 += max_taps) {
         const int table_taps = min(max_taps, taps - tap0);
-        if (kShareAddresses) fill_table(tap0, table_taps, deform_group);
+        fill_table(tap0, table_taps, deform_group);
         for (int k_tile = begin; k_tile < end; ++k_tile) {
           produce_taps(tile, first_channel, k_tile, tap0, table_taps);
         }
@@ -145,7 +174,7 @@ __global__ void __launch_bounds__(M::kMathThreads + M::kProducerThreads, 1)
     forward_kernel(__grid_constant__ const ForwardArgs f) {
   if constexpr (M::kSupported) {
     extern __shared__ __align__(kTileAlignment) char raw[];
-    auto& shared = *reinterpret_cast<ForwardSmem<M>*>(raw);
+    auto& shared = *reinterpret_cast<ForwardSmem<M, kShareAddresses>*>(raw);
     // Barriers, math warps and their epilogue: tiles.cuh
     run_gemm<M>(f.grid, f.map, shared.pipeline,
                 [&](int thread) { producer_warps<M, kShareAddresses>(f, shared, thread); });
@@ -170,7 +199,8 @@ void launch(const ConvArgs& a, const PackedWeight& packed, const void* weight,
       .zeros = static_cast<const char*>(weight) + packed.count() * sizeof(typename M::element),
   };
   launch_persistent(forward_kernel<M, kShareAddresses>, f, f.grid.tiles(),
-                    M::kMathThreads + M::kProducerThreads, sizeof(ForwardSmem<M>), stream);
+                    M::kMathThreads + M::kProducerThreads, sizeof(ForwardSmem<M, kShareAddresses>),
+                    stream);
   check(cudaGetLastError(), "fused forward");
 }
 

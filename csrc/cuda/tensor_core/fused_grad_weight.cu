@@ -55,13 +55,13 @@ namespace {
 
 // ---- Sums
 
-// An element of grad_weight from the partial sums of its blocks, which are added in order.
+// The partial sums of an element of grad_weight, by the blocks of its tile.
 struct TileSums {
   SplitKPlan plan;
   const float* partial;  // [blocks, samples of a tile, output channels of a tile]
   int taps, depth;
 
-  __device__ float operator()(int group, int row, int o) const {
+  __device__ PartialSums<float> operator()(int group, int row, int o) const {
     const int tap = row / depth, c = row % depth, pair = c / plan.channel_tile * taps + tap;
     const int pairs = plan.samples / plan.channel_tile;
     const int sample = pair % pairs * plan.channel_tile + c % plan.channel_tile;
@@ -69,12 +69,9 @@ struct TileSums {
         (group * plan.sample_tiles + pair / pairs) * plan.output_tiles + o / plan.outputs;
     const float* at =
         partial + (int64_t(tile) * plan.samples + sample) * plan.outputs + o % plan.outputs;
-    float sum = *at;
-    if (tile < plan.unsplit_tiles) return sum;
-    const int64_t step = int64_t(plan.split_tiles()) * plan.samples * plan.outputs;
-#pragma unroll 4
-    for (int split = 1; split < plan.splits; ++split) sum += at[split * step];
-    return sum;
+    return {.first = at,
+            .step = int64_t(plan.split_tiles()) * plan.samples * plan.outputs,
+            .count = tile < plan.unsplit_tiles ? 1 : plan.splits};
   }
 };
 

@@ -3,6 +3,9 @@
 #pragma once
 
 #include <algorithm>
+#include <map>
+#include <mutex>
+#include <utility>
 
 #include "cuda/common/elements.cuh"
 
@@ -16,12 +19,26 @@ inline int shared_limit() {
   return bytes;
 }
 
+// Raises the limit of a kernel's shared memory on the current device. The driver keeps it, so it is
+// raised only if the kernel has never had as much.
+inline void allow_shared_memory(const void* kernel, int bytes) {
+  static std::mutex mutex;
+  static std::map<std::pair<const void*, int>, int> allowed;  // by kernel and device
+  int device = 0;
+  check(cudaGetDevice(&device), "device");
+  const std::lock_guard<std::mutex> lock(mutex);
+  int& most = allowed[{kernel, device}];
+  if (bytes <= most) return;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+        "shared memory");
+  most = bytes;
+}
+
 template <class Args>
 void launch_blocks(void (*kernel)(Args), const Args& args, dim3 blocks, int threads,
                    size_t shared_bytes, cudaStream_t stream) {
   const int bytes = static_cast<int>(shared_bytes);
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-        "shared memory");
+  allow_shared_memory(reinterpret_cast<const void*>(kernel), bytes);
   kernel<<<blocks, threads, bytes, stream>>>(args);
 }
 

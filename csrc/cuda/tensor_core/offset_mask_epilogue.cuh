@@ -110,8 +110,7 @@ struct OffsetMaskEpilogue {
   __device__ void prefetch(RawSample& raw, const ColumnTile& tile, int atom, int row) const {
     const int group = group_of(tile, channel_of(tile, atom));
     if (group < 0 || tile.tap == f.packed.taps || !shared.rows.exists(row)) return;
-    const auto& at = shared.table;
-    raw = prefetch_sample(f.conv, at.offset[row], at.mask[row], group * f.packed.taps + tile.tap);
+    raw = shared.table.prefetch(f.conv, row, group * f.packed.taps + tile.tap);
   }
 
   template <int kAtom, int kItem>

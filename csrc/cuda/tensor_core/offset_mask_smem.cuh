@@ -65,11 +65,10 @@ struct ChannelTiles {
   }
 };
 
-// Where a row's pixel begins in each view (in elements) and in the columns (in bytes). Where every
-// lane has its own sample, this saves each of them the index products.
+// The same for the views of the gradients (in elements) and for the columns (in bytes).
 template <int kRows, bool kGrouped>
-struct RowStarts {
-  int64_t offset[kRows], mask[kRows], grad_offset[kRows], grad_mask[kRows], columns[kRows];
+struct RowStarts : SampleStarts<kRows> {
+  int64_t grad_offset[kRows], grad_mask[kRows], columns[kRows];
 
   __device__ void fill(const GradOffsetArgs& f, const RowPixels<kRows>& rows, int thread,
                        int threads) {
@@ -78,8 +77,7 @@ struct RowStarts {
       if (!rows.exists(row)) continue;
       const Pixel p = rows.pixel(row);
       const int n = p.n + f.first_image;
-      offset[row] = a.offset.index(n, 0, p.y, p.x);
-      mask[row] = a.mask.index(n, 0, p.y, p.x);
+      this->put(a, row, {n, p.y, p.x});
       grad_offset[row] = a.grad_offset.index(n, 0, p.y, p.x);
       grad_mask[row] = a.grad_mask.index(n, 0, p.y, p.x);
       if constexpr (kGrouped) {

@@ -59,6 +59,22 @@ __device__ __forceinline__ RawSample prefetch_sample(const ConvArgs& a, const Sa
                          id.deform_group * int(a.g.taps()) + id.tap);
 }
 
+// Where the pixels of a tile's rows begin in the views of offset and mask, in elements. Where every
+// lane has its own sample, this saves each of them the index products.
+template <int kRows>
+struct SampleStarts {
+  int64_t offset[kRows], mask[kRows];
+
+  __device__ void put(const ConvArgs& a, int row, const Pixel& p) {
+    offset[row] = a.offset.index(p.n, 0, p.y, p.x);
+    mask[row] = a.mask.index(p.n, 0, p.y, p.x);
+  }
+  // channel: of the mask.
+  __device__ RawSample prefetch(const ConvArgs& a, int row, int channel) const {
+    return prefetch_sample(a, offset[row], mask[row], channel);
+  }
+};
+
 // The sample of a valid id, and its modulation, 1 without a mask.
 __device__ __forceinline__ Sample<float> consume_sample(const ConvArgs& a, const SampleId& id,
                                                         const RawSample& raw, float& mask) {

@@ -138,11 +138,11 @@ inline int32_t __float_as_int(float v) { return std::bit_cast<int32_t>(v); }
 using std::isfinite;
 using std::max;
 using std::min;
-template <class... P>
-cudaError_t cudaFuncSetAttribute(void (*)(P...), cudaFuncAttribute, int) {
-  return cudaSuccess;
-}
 template <class T>
 T atomicAdd(T* at, T by) {
   return std::exchange(*at, *at + by);
+}
+template <class T>
+T atomicOr(T* at, T bits) {
+  return std::exchange(*at, *at | bits);
 }

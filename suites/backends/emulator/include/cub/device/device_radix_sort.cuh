@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The one function of CUB that the kernels use.
+// The sort of CUB that the kernels use.
 #pragma once
 
 #include <algorithm>

@@ -183,6 +183,7 @@ def _narrow(dtype, groups, channels, outputs, deform_groups):
         (12, 96, 96, 3),  # no divisor fills a tile
         (4, 192, 64, 3),  # groups and deform groups that do not divide one another
         (2, 384, 768, 1),  # wide groups
+        (2, 256, 64, 2),  # as wide as a tile, and as the deform groups
     ],
 )
 def test_groups_equal_the_reference(target, groups, channels, outputs, deform_groups, dtype):

@@ -34,8 +34,8 @@ WIDE = ConvProblem(
 
 @pytest.mark.parametrize(
     "problem",
-    [BUSY, FULL, DENSE, DENSE.but(kind="psroi")],
-    ids=["clustered conv", "full cells", "roi pool", "psroi pool"],
+    [BUSY, BUSY.but(deform_groups=1), FULL, DENSE, DENSE.but(kind="psroi")],
+    ids=["clustered conv", "one deform group", "full cells", "roi pool", "psroi pool"],
 )
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_run_gives_the_same_bits(target, problem, dtype):

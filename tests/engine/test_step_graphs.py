@@ -8,12 +8,14 @@ from rerun import Rerun
 from dcnv2.engine.config import parse_values
 from dcnv2.engine.config.loading import merge
 from dcnv2.engine.runtime.distributed import Communicator
+from dcnv2.engine.training.gradients import GradientBuffer
 from dcnv2.engine.training.step_graphs import reason_against
 from dcnv2.engine.training.train_step import TrainStep
 from dcnv2.models import build_model
 from dcnv2.models.graphs import EAGER_RUNS
 from dcnv2.structures import RunLengthMasks
 
+LAST = torch.channels_last
 MODEL = {
     "num_classes": 3,
     "min_size": [64],
@@ -105,6 +107,19 @@ def test_objects_are_padded_to_few_sizes():
 
     assert {slots(step, 6) for step in range(6)} == {8}
     assert {slots(step, 30) for step in range(6)} <= {8, 16, 32}
+
+
+def test_gradients_have_places_of_their_own_that_begin_at_whole_vectors():
+    parameters = [torch.nn.Parameter(torch.rand(count)) for count in (3, 64, 65)]
+    parameters.append(torch.nn.Parameter(torch.rand(2, 3, 4, 5).to(memory_format=LAST)))
+    parameters.append(torch.nn.Parameter(torch.rand(7), requires_grad=False))
+    buffer = GradientBuffer(parameters)
+    assert [*buffer.of] == parameters[:-1]
+    for number, (parameter, place) in enumerate(buffer.of.items()):
+        place.fill_(number + 1)
+        assert place.stride() == parameter.stride()
+        assert place.storage_offset() % 16 == 0
+    assert [place.unique().item() for place in buffer.of.values()] == [1, 2, 3, 4]
 
 
 def test_what_cannot_be_recorded_says_why():

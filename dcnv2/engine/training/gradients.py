@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import accumulate
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from dcnv2.engine.runtime.distributed import Communicator
+
+# Elements. Kernels take other paths for tensors that begin in the middle of 16 bytes, and a norm of
+# such a gradient is summed in another order.
+ALIGNMENT = 64
 
 
 class GradientBuffer:
@@ -24,11 +29,11 @@ class GradientBuffer:
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         parameters = [p for p in parameters if p.requires_grad]
-        sizes = [p.numel() for p in parameters]
+        sizes = [-(-p.numel() // ALIGNMENT) * ALIGNMENT for p in parameters]
         self._memory = parameters[0].new_zeros(sum(sizes))
         self.of: dict[nn.Parameter, Tensor] = {
-            parameter: part.as_strided(parameter.shape, parameter.stride())
-            for parameter, part in zip(parameters, self._memory.split(sizes), strict=True)
+            parameter: self._memory.as_strided(parameter.shape, parameter.stride(), begin)
+            for parameter, begin in zip(parameters, accumulate([0, *sizes]), strict=False)
         }
 
     def exchange(self, comm: Communicator) -> None:

@@ -17,6 +17,7 @@ from suites.claims.recorder import Recorder
 from suites.claims.tolerance_plot import RESULTS, plot_error_ratios
 from suites.reporting import report
 from suites.reporting.folders import REPORTS, gpu_slug
+from suites.reporting.interruption import INTERRUPTED
 from suites.reporting.pages import fill_page
 from suites.reporting.provenance import provenance
 
@@ -126,8 +127,15 @@ def write_report(
     recorder: Recorder,
     directory: Path,
     data_files: Mapping[str, Path | None] = MappingProxyType({}),
+    interrupted: bool = False,
 ) -> Path:
     """Write correctness.md and correctness.csv.
+
+    Args:
+        recorder: What was checked.
+        directory: Where to write.
+        data_files: Of the failures, by the tests' names.
+        interrupted: Whether more was to be checked.
 
     Returns:
         Path of the Markdown file.
@@ -149,7 +157,7 @@ def write_report(
     return report.write_report(
         "correctness",
         rows,
-        title="Correctness",
+        title="Correctness" + INTERRUPTED * interrupted,
         sections=sections,
         headline=_headline(rows),
         pictures=pictures,

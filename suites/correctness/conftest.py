@@ -20,6 +20,7 @@ from suites.claims.tables import summarise, write_report
 from suites.mutants import MUTANTS, UNCHANGED, Mutant
 from suites.mutants.tables import summarise_mutants, write_mutants
 from suites.problems.problem import DTYPES
+from suites.reporting.interruption import end_as_by_ctrl_c
 
 PROFILES = {
     "default": Profile(),
@@ -144,6 +145,7 @@ def _load(paths):
 
 
 def pytest_configure(config):
+    end_as_by_ctrl_c()
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
     _load(config.getoption("--library"))
@@ -364,7 +366,7 @@ def _failures(run, folder):
     return write_failures(failed, targets, folder)
 
 
-def pytest_terminal_summary(terminalreporter, config):
+def pytest_terminal_summary(terminalreporter, exitstatus, config):
     run = config.stash[RUN]
     recorder = run.session.recorder
     if not recorder.cases:
@@ -382,7 +384,9 @@ def pytest_terminal_summary(terminalreporter, config):
         if mutants:
             written = write_mutants(recorder, mutants, folder)
         else:
-            written = write_report(recorder, folder)  # in case the next step is interrupted
+            interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
+            # In case the next step is interrupted.
+            written = write_report(recorder, folder, interrupted=interrupted)
             if data_files := _failures(run, folder / "failures"):
-                written = write_report(recorder, folder, data_files)
+                written = write_report(recorder, folder, data_files, interrupted)
         terminalreporter.line(f"wrote {written}")

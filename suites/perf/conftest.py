@@ -15,6 +15,7 @@ from suites.perf.implementations import IMPLEMENTATIONS, has_compiled_kernels
 from suites.perf.layers import SETS
 from suites.perf.problems import DTYPES, LAYOUTS, PASSES
 from suites.reporting.folders import report_dir
+from suites.reporting.interruption import end_as_by_ctrl_c
 
 _ROWS = pytest.StashKey[report.Rows]()
 _SELECTION = pytest.StashKey[Selection]()
@@ -52,6 +53,7 @@ def _choose(config: pytest.Config, option: str, default: str, known: tuple[str, 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Read the options once."""
+    end_as_by_ctrl_c()
     device = config.getoption("device", None) or ("cuda" if torch.cuda.is_available() else "cpu")
     gpu = device.startswith("cuda")
     installed = [name for name, found in IMPLEMENTATIONS.items() if not found.missing]
@@ -146,7 +148,7 @@ def rows(request: pytest.FixtureRequest) -> report.Rows:
     return request.config.stash[_ROWS]
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write the report, if it was asked for and something was measured."""
     config = session.config
     target = config.getoption("report", None)
@@ -154,5 +156,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if target is None or not measured.times:
         return  # training steps alone have a report of their own: suites.perf.step_time
     directory = Path(target) if target else report_dir(config.stash[_SELECTION].device)
-    path = report.write(measured, directory)
+    path = report.write(measured, directory, exitstatus == pytest.ExitCode.INTERRUPTED)
     config.get_terminal_writer().line(f"\nreport: {path}")

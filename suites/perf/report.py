@@ -9,6 +9,7 @@ import pandas as pd
 from suites.perf import plots, speed_chart, tables
 from suites.perf.layers import SETS
 from suites.perf.ratios import compare_with_peers, geometric_means, losses, slower_than
+from suites.reporting.interruption import INTERRUPTED
 from suites.reporting.provenance import PEER_VERSIONS, provenance, version_of
 from suites.reporting.report import write_report
 from suites.reporting.tables import markdown_table
@@ -47,8 +48,14 @@ class Rows:
     ceilings: dict[str, float] = field(default_factory=dict)
 
 
-def write(rows: Rows, directory: Path) -> Path:
-    """Write perf.csv, perf.md and their pictures; return the Markdown file."""
+def write(rows: Rows, directory: Path, interrupted: bool = False) -> Path:
+    """Write perf.csv, perf.md and their pictures; return the Markdown file.
+
+    Args:
+        rows: What was measured.
+        directory: Where to write.
+        interrupted: Whether more was to be measured.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     times = pd.DataFrame(rows.times)
     ours = compare_with_peers(times)
@@ -63,7 +70,7 @@ def write(rows: Rows, directory: Path) -> Path:
     return write_report(
         "perf",
         times,
-        title="Time and memory compared with other implementations",
+        title="Time and memory compared with other implementations" + INTERRUPTED * interrupted,
         sections=_sections(rows, times, ours),
         headline=headline if len(headline) else None,
         pictures=pictures,

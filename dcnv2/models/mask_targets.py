@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
 from dcnv2.models.transfer import to_device
 from dcnv2.structures import RunLengthMasks
-from dcnv2.structures.masks import ranges, repeated
+from dcnv2.structures.masks import expand_ranges
 
 # Mask pixels that are converted to float at a time (64 MiB).
 MASK_CHUNK = 2**24
@@ -161,53 +162,55 @@ def _dense_planes(masks: Tensor, first: int, objects: int) -> list[Planes]:
 def _run_planes(runs: Sequence[tuple[int, RunLengthMasks]], objects: int) -> list[Planes]:
     """Planes of windows, in groups of similar size; of masks and the number of their first."""
     every = RunLengthMasks.concatenate([masks.to("cpu") for _, masks in runs], (0, 0))
-    number = torch.cat([torch.arange(len(masks)) + first for first, masks in runs])
-    limits = torch.tensor([masks.size for _, masks in runs for _ in range(len(masks))])
-    windows = every.windows()
+    number = np.concatenate([np.arange(len(masks)) + first for first, masks in runs])
+    limits = np.repeat([masks.size for _, masks in runs], [len(masks) for _, masks in runs], axis=0)
+    windows = every.windows().numpy()
     groups = _groups(windows)
     if not groups:
         return []
     # From here on in the order of the groups.
-    order = torch.cat(groups)
-    counts = every.first.diff()[order]
-    owner = repeated(counts)
-    column, top, bottom = every.runs[ranges(every.first[order], counts)].long().unbind(1)
-    corner, (height, width) = windows[order, :2] - 1, limits.reshape(-1, 2)[order].unbind(1)
+    order = np.concatenate(groups)
+    corner, (height, width) = windows[order, :2] - 1, limits[order].T
+    begins = every.first.numpy()
+    owner, rows = expand_ranges(begins[order], np.diff(begins)[order])
+    column, top, bottom = every.runs.numpy()[rows].T.astype(np.int64)
     # A window has a border of zeros one pixel wide. But beyond the right and the lower end of the
     # image it repeats the last pixels, as RoIAlign does.
-    copies = 1 + (column == width[owner] - 1).long()
-    run = repeated(copies)
-    column, top, owner = ranges(column, copies), top[run], owner[run]
-    bottom = bottom[run]
-    bottom = bottom + (bottom == height[owner]).long()
-    column, top, bottom = (
-        column - corner[owner, 0],
-        top - corner[owner, 1],
-        bottom - corner[owner, 1],
-    )
-    step = torch.ones(2, len(owner), dtype=torch.int8)
-    step[1] = -1
+    run, column = expand_ranges(column, 1 + (column == width[owner] - 1))
+    top, bottom, owner = top[run], bottom[run], owner[run]
+    bottom = bottom + (bottom == height[owner])
+    left, upper = corner[owner].T
+    column, top, bottom = column - left, top - upper, bottom - upper
     planes: list[Planes] = []
     first = 0  # of the group's objects
     for group in groups:
         last = first + len(group)
-        sides = (windows[group, 2:] - windows[group, :2] + 2).amax(dim=0)
+        sides = (windows[group, 2:] - windows[group, :2] + 2).max(axis=0)
         shape = (len(group), int(sides[0]), int(sides[1]) + 1)
-        low, high = torch.searchsorted(owner, torch.tensor([first, last])).tolist()
+        low, high = np.searchsorted(owner, [first, last])
         begin = ((owner[low:high] - first) * shape[1] + column[low:high]) * shape[2]
-        plane, place = torch.full((objects,), -1), torch.zeros(objects, 2)
-        plane[number[group]] = torch.arange(len(group))
-        place[number[group]] = corner[first:last].float()
-        position = torch.cat([begin + top[low:high], begin + bottom[low:high]])
-        planes.append(RunPlanes(plane, place, shape, position, step[:, low:high].flatten()))
+        plane, place = np.full(objects, -1), np.zeros((objects, 2), np.float32)
+        plane[number[group]] = np.arange(len(group))
+        place[number[group]] = corner[first:last]
+        position = np.concatenate([begin + top[low:high], begin + bottom[low:high]])
+        step = np.repeat(np.array([1, -1], np.int8), high - low)
+        planes.append(
+            RunPlanes(
+                plane=torch.from_numpy(plane),
+                corner=torch.from_numpy(place),
+                shape=shape,
+                position=torch.from_numpy(position),
+                step=torch.from_numpy(step),
+            )
+        )
         first = last
     return planes
 
 
-def _groups(windows: Tensor) -> list[Tensor]:
+def _groups(windows: np.ndarray) -> list[np.ndarray]:
     """Groups windows [U, 4] of similar area, so that each fits `MASK_CHUNK` once padded."""
     sides = windows[:, 2:] - windows[:, :2] + 2
-    order = sides.prod(dim=1).argsort()
+    order = sides.prod(axis=1).argsort(kind="stable")
     groups: list[list[int]] = []
     least = width = height = 0
     for number, (w, h) in zip(order.tolist(), sides[order].tolist(), strict=True):
@@ -220,4 +223,4 @@ def _groups(windows: Tensor) -> list[Tensor]:
         else:
             groups.append([number])
             least, width, height = w * h, w, h
-    return [torch.tensor(group) for group in groups]
+    return [np.array(group) for group in groups]

@@ -133,14 +133,15 @@ class RunLengthMasks:
 
         Boxes are (x1, y1, x2, y2) along the borders of pixels, so x2 - x1 is a number of columns.
         """
-        column, top, bottom = self.runs.long().unbind(1)
-        low = torch.stack([column, top], dim=1)
-        high = torch.stack([column + 1, bottom], dim=1)
-        owner = self.owner[:, None].expand(-1, 2)
-        corners = self.first.new_zeros(2, len(self), 2)
-        corners[0].scatter_reduce_(0, owner, low, "amin", include_self=False)
-        corners[1].scatter_reduce_(0, owner, high, "amax", include_self=False)
-        return torch.cat([corners[0], corners[1]], dim=1)
+        runs, first = self.runs.cpu().numpy(), self.first.cpu().numpy()
+        filled = np.flatnonzero(np.diff(first))
+        windows = np.zeros((len(self), 4), np.int64)
+        if len(filled):
+            begins = first[filled]
+            windows[filled, :2] = np.minimum.reduceat(runs[:, :2], begins)
+            windows[filled, 2:] = np.maximum.reduceat(runs[:, ::2], begins)
+            windows[filled, 2] += 1
+        return torch.from_numpy(windows).to(self.device)
 
     def to(self, *operands: Any, **options: Any) -> RunLengthMasks:
         """Moves the runs to a device; operands are those of `Tensor.to`, dtypes aside."""

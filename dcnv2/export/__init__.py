@@ -10,6 +10,7 @@ The opset must be 19 or later. torchvision's operator becomes a DeformConv as we
 dynamo=True by onnxscript 0.7.
 """
 
+from dcnv2.export.openvino import openvino_extension
 from dcnv2.ops.onnx import onnx_translations, register_symbolics
 
-__all__ = ["onnx_translations", "register_symbolics"]
+__all__ = ["onnx_translations", "openvino_extension", "register_symbolics"]

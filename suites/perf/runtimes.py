@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from dcnv2.export import openvino_extension
 from suites.backends.frameworks.adapters import openvino
 from suites.perf.layers import Layer
 
@@ -78,28 +79,9 @@ def load_onnxruntime(path: Path) -> Run:
 def load_openvino(path: Path) -> Run:
     """A model for OpenVINO's CPU plugin, in float32; results are valid until the next call."""
     from openvino import Core
-    from openvino.frontend.onnx import ConversionExtension
 
     core = Core()
-    core.add_extension(ConversionExtension("DeformConv", openvino_deform_conv))
+    core.add_extension(openvino_extension())
     options = openvino.hints(torch.get_num_threads())
     compiled = core.compile_model(core.read_model(path), "CPU", options)
     return lambda inputs: compiled(inputs, share_inputs=True, share_outputs=True)[0]
-
-
-def openvino_deform_conv(node) -> list:
-    """ONNX's DeformConv in OpenVINO's operators: its own import of ONNX models has no rule for it.
-
-    Args:
-        node: an openvino.frontend.NodeContext of input, weight, offset, bias and mask.
-    """
-    from openvino import opset8
-
-    names = ("input", "weight", "offset", "bias", "mask")
-    operands = {name: node.get_input(index) for index, name in enumerate(names)}
-    by_channel = np.array([1, -1, 1, 1])
-    operands["bias"] = opset8.reshape(operands["bias"], by_channel, special_zero=False)
-    pads = node.get_attribute("pads")
-    window = (node.get_attribute("strides"), pads[:2], pads[2:], node.get_attribute("dilations"))
-    groups = (node.get_attribute("group"), node.get_attribute("offset_group"))
-    return [openvino.convolution(operands, *window, *groups).output(0)]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """README, docs and reports agree with the code and with the results of the suites."""
 
+import pkgutil
 import re
 
 import pytest
@@ -66,3 +67,10 @@ def test_readme_code_runs():
     for block in blocks:
         exec(compile(block, str(README), "exec"), names_in_use)
     assert names_in_use["y"].shape == (1, 16, 32, 48)
+
+
+def test_every_entry_of_the_reference_exists():
+    entries = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
+    assert len(entries) > 20
+    for entry in entries:
+        assert pkgutil.resolve_name(entry) is not None, entry

@@ -50,7 +50,8 @@ def test_every_menu_entry_is_a_page():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("page", WITH_CODE, ids=_name)
-def test_code_of_a_page_runs(page):
+def test_code_of_a_page_runs(page, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     names = {}
     for block in CODE.findall(page.read_text()):
         exec(compile(block, str(page), "exec"), names)

@@ -72,6 +72,10 @@ def run_claim(
     )
 
 
+# Folders of one machine, in front of a file and a line, or in an absolute path.
+_FOLDERS = re.compile(r"\S*/(?=[\w.]+:\d)|(?<![\w.])/(?:[\w.+-]+/)+")
+
+
 def outcome_of(done: subprocess.CompletedProcess, patch: Patch) -> tuple[str, str]:
     """Whether a mutant was detected, and the message: the patch may say what it must contain.
 
@@ -85,7 +89,7 @@ def outcome_of(done: subprocess.CompletedProcess, patch: Patch) -> tuple[str, st
     if done.returncode != _FAILED:
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
     lines = re.findall(r"^E +(?:AssertionError: )?(.+)$", done.stdout, flags=re.MULTILINE)
-    found = [re.sub(r"\S*/(?=[\w.]+:\d)", "", line) for line in lines]  # folders of one machine
+    found = [_FOLDERS.sub("", line) for line in lines]
     message = next((line for line in found if patch.message in line), None)
     if message is None and patch.message:
         return f"**not reported** as '{patch.message}'", found[0][:80] if found else "failed"

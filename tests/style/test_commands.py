@@ -13,7 +13,7 @@ from dcnv2.cli import OVERRIDE, build_parser
 
 MODULE = re.compile(r"(?<![\w./-])python -m ([\w.]+)")
 WORDS = re.compile(r"(?:^    |^`|-m )dcnv2 ([a-z][^`#]*)")
-PAGES = [path for path in sources(".md") if "reports" not in path.parts]
+PAGES = [path for path in sources(".md") if not path.is_relative_to(ROOT / "reports")]
 
 
 def _commands(pattern):

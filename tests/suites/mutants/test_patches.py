@@ -150,6 +150,9 @@ def test_a_mutant_leaves_the_sources_unchanged(tmp_path):
     [
         (0, "", ("**survived**", "")),
         (1, "E       AssertionError: output is off\n", ("killed", "output is off")),
+        (1, "E       /srv/a/b.py:3: wrong\n", ("killed", "b.py:3: wrong")),
+        (1, "E       no file '/tmp/x-1/y/z.json'\n", ("killed", "no file 'z.json'")),
+        (1, "E       1 / 2 of a/b differ\n", ("killed", "1 / 2 of a/b differ")),
         (-11, "", ("killed", "the process died with exit code -11")),
     ],
 )

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Ratios between equal problems of one run: the peers' times over ours, and their means."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -122,6 +124,18 @@ def slower_than(ours: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def host_ratios(overheads: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+    """A row for each implementation but ours: its host time of an eager call over ours, by pass."""
+    table = pd.DataFrame(overheads)
+    if table.empty or "dcnv2" not in set(table["implementation"]):
+        return pd.DataFrame()
+    times = table.pivot_table(
+        index="implementation", columns="pass", values="host_p50_us", sort=False
+    )
+    ratios = (times / times.loc["dcnv2"]).drop(index="dcnv2")
+    return ratios.rename_axis("compared with").reset_index()
 
 
 def losses(ours: pd.DataFrame) -> pd.DataFrame:

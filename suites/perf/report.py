@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The perf report: what a run measured, where dcnv2 is slower, and how it was measured."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,7 +9,13 @@ import pandas as pd
 
 from suites.perf import plots, speed_chart, tables
 from suites.perf.layers import SETS
-from suites.perf.ratios import compare_with_peers, geometric_means, losses, slower_than
+from suites.perf.ratios import (
+    compare_with_peers,
+    geometric_means,
+    host_ratios,
+    losses,
+    slower_than,
+)
 from suites.reporting.interruption import INTERRUPTED
 from suites.reporting.provenance import PEER_VERSIONS, provenance, version_of
 from suites.reporting.report import write_report
@@ -34,6 +41,9 @@ results and gradients; on a CPU it is that of the whole process."""
 _SLOWER = """\
 A ratio below 1 means that dcnv2 is slower. conv2d and roi_align do not sample at offsets and are
 expected to be faster."""
+
+_HOST = """\
+The same ratios for the host's time of an eager call on a tiny layer, whose times are below."""
 
 
 @dataclass
@@ -81,7 +91,7 @@ def write(rows: Rows, directory: Path, interrupted: bool = False) -> Path:
 
 def _sections(rows: Rows, times: pd.DataFrame, ours: pd.DataFrame) -> dict[str, pd.DataFrame | str]:
     sections: dict[str, pd.DataFrame | str] = {
-        "Where dcnv2 is slower": _slower(ours),
+        "Where dcnv2 is slower": _slower(ours, rows.overheads),
         "How it was measured": _METHOD,
     }
     layers = ours[ours["set"].isin(SETS)]
@@ -110,7 +120,7 @@ def _sections(rows: Rows, times: pd.DataFrame, ours: pd.DataFrame) -> dict[str, 
     return sections
 
 
-def _slower(ours: pd.DataFrame) -> str:
+def _slower(ours: pd.DataFrame, overheads: Sequence[Mapping[str, object]]) -> str:
     """Counts for every implementation, and each problem in which a deformable one is faster."""
     counts = slower_than(ours)
     if counts.empty:
@@ -122,4 +132,7 @@ def _slower(ours: pd.DataFrame) -> str:
         parts += [markdown_table(tables.layers_table(lost))]
     else:
         parts.append("No other deformable operator is faster in any problem of this run.")
+    host = host_ratios(overheads)
+    if len(host):
+        parts += [_HOST, markdown_table(host)]
     return "\n\n".join(parts)

@@ -138,6 +138,7 @@ class RecordedStep:
         self._operands = {
             name: buffers.copy(name, tensor) for name, tensor in _operands(images, targets).items()
         }
+        images.tensors = self._operands["tensors"]  # frees the batch's own
         for name, tensor in self._operands.items():
             setattr(own_images if hasattr(own_images, name) else own_targets, name, tensor)
         self._crops = None if targets.masks is None else LateCrops(recording, targets.masks)
@@ -148,8 +149,8 @@ class RecordedStep:
 
     def run(self, images: ImageBatch, targets: Targets) -> Terms:
         """Computes the gradients of a batch in their places; returns the terms of its loss."""
-        operands = _operands(images, targets)
-        torch._foreach_copy_([*self._operands.values()], [*operands.values()])
+        torch._foreach_copy_([*self._operands.values()], [*_operands(images, targets).values()])
+        images.tensors = self._operands["tensors"]
         if self._crops is not None and targets.masks is not None:
             self._crops.masks = targets.masks
         self._recording.run()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The perf report compares equal problems only; the perf suite's problems match their names."""
 
+import re
 import sys
 
 import pandas as pd
@@ -92,8 +93,18 @@ def test_every_implementation_has_its_count_of_slower_problems(tmp_path):
     assert table["dcnv2 is slower in"].tolist() == [1, 3, 0]
     assert table["smallest ratio"].tolist() == pytest.approx([0.5, 0.1, 9.0])
     assert table.iloc[0, -1] == "a, 2, fp32, contiguous, forward"
-    text = report.write(report.Rows(times=rows), tmp_path).read_text()
+    host = {("dcnv2", "forward"): 20.0, ("dcnv2", "both"): 60.0, ("conv2d", "forward"): 15.0}
+    host |= {("torchvision", "forward"): 50.0, ("torchvision", "both"): 30.0}
+    overheads = [
+        {"implementation": name, "pass": passes, "host_p50_us": us}
+        for (name, passes), us in host.items()
+    ]
+    found = ratios.host_ratios(overheads).set_index("compared with")
+    assert found.loc["torchvision"].to_dict() == {"forward": 2.5, "both": 0.5}
+    assert found.loc["conv2d", "forward"] == 0.75
+    text = report.write(report.Rows(times=rows, overheads=overheads), tmp_path).read_text()
     assert "worst first" in text
+    assert re.search(r"\| torchvision +\| 2.5 +\| 0.5 +\|", text)
 
 
 def test_the_default_layout_comes_first_and_unsteady_figures_are_marked():

@@ -20,8 +20,8 @@ from dcnv2.models.rpn import Proposals
 from dcnv2.models.sampling import Rows, Sample, draw, occupied
 from dcnv2.models.targets import Targets
 
-# More candidates than a trained detector leaves in an image.
-MOST_CANDIDATES = 4096
+# Candidates of an image that there is room for at first: more than a trained detector leaves.
+ROOM = 4096
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class BoxMaskHeads(nn.Module):
     Attributes:
         score_thresh, nms_thresh, detections_per_img: what detections are kept.
         class_weights: [classes + 1], in the classification loss.
+        room: candidates of an image that `detect_padded` looks at.
     """
 
     # Modules, or None where masks have none.
@@ -80,6 +81,7 @@ class BoxMaskHeads(nn.Module):
         self.score_thresh, self.nms_thresh = config.score_threshold, config.nms
         self.detections_per_img = config.detections_per_image
         self.class_weights: Tensor | None = None
+        self.room = ROOM
 
     def box_features(self, features: dict[str, Tensor], boxes: list[Tensor] | Tensor) -> Tensor:
         """What the box predictor reads: [R, hidden] of boxes as `RoIPooler` takes them."""
@@ -229,8 +231,8 @@ class BoxMaskHeads(nn.Module):
     def detect_padded(
         self, features: dict[str, Tensor], proposals: Proposals, limits: Tensor
     ) -> PaddedDetections:
-        """The same without waiting for the device, from at most `MOST_CANDIDATES` an image."""
-        found = self._choose(features, proposals, limits, MOST_CANDIDATES)
+        """The same without waiting for the device, from at most `room` candidates an image."""
+        found = self._choose(features, proposals, limits, self.room)
         if self.has_mask():
             labels = found.columns["labels"]
             every = Rows(torch.arange(labels.numel(), device=labels.device), torch.ones(()))

@@ -145,6 +145,7 @@ class Detector(nn.Module):
             found = self._padded_detections(batch).split()
             if found is not None:
                 return found
+            self.roi_heads.room *= 2
         features = self.backbone(batch.tensors)
         proposals, _ = self.rpn(batch, features)
         if self.roi_heads is not None:
@@ -162,7 +163,7 @@ class Detector(nn.Module):
         recorded = None
         if self._recordings is not None and not torch.is_grad_enabled():
             heads = self.roi_heads
-            options = heads.score_thresh, heads.nms_thresh, heads.detections_per_img
+            options = heads.score_thresh, heads.nms_thresh, heads.detections_per_img, heads.room
             recorded = find_recorded(self._recordings, batch, options, detect)
         return detect(batch) if recorded is None else recorded.run(batch)
 

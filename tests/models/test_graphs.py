@@ -121,12 +121,12 @@ def test_padded_detections_are_the_detections(shallow, arch, topology, pool):
 
 
 @torch.no_grad()
-def test_more_candidates_than_room_are_not_cut_off(monkeypatch):
+def test_more_candidates_than_room_are_not_cut_off():
     config = toy_config()
     config.box.score_threshold = 0.0
     model = build_model(config).eval()
     batch, _ = model.transform(toy_images())
-    monkeypatch.setattr("dcnv2.models.box_mask_heads.MOST_CANDIDATES", 2)
+    model.roi_heads.room = 2
     assert model._padded_detections(batch).split() is None
 
 
@@ -151,6 +151,22 @@ def test_a_copy_of_a_detector_has_no_recordings():
     model._recordings = RecordingCache(model, Rerun)
     assert copy.deepcopy(model)._recordings is None
     assert model._recordings is not None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@torch.no_grad()
+def test_room_grows_until_the_candidates_fit():
+    config = toy_config()
+    config.box.score_threshold = 0.0
+    model = build_model(config).cuda().eval()
+    images = [x.cuda() for x in toy_images()]
+    expected = model(images)
+    model.roi_heads.room = 2
+    for _ in range(6):
+        for one, other in zip(expected, model(images), strict=True):
+            assert all(torch.equal(one[name], other[name]) for name in ("boxes", "labels"))
+    assert 2 < model.roi_heads.room <= 128
 
 
 @pytest.mark.gpu

@@ -50,7 +50,7 @@ class StepGraphs:
         recorder: makes an empty recording.
 
     Attributes:
-        gradients: of the last recording that ran.
+        gradients: where recordings leave them, and ranks exchange them.
     """
 
     def __init__(

@@ -24,7 +24,8 @@ from pathlib import Path
 
 from suites.mutants.patch_files import read_patches
 from suites.mutants.patches import ROOT, Patch
-from suites.mutants.sources import choose, conclude, outcome_of, print_row
+from suites.mutants.sources import choose, conclude, gather, outcome_of
+from suites.reporting.interruption import end_as_by_ctrl_c
 
 PACKAGE = read_patches("package")
 
@@ -105,13 +106,14 @@ def run_set(
     parser.add_argument("--report", type=Path, metavar="DIR", help=report)
     options = parser.parse_args(words)
 
-    rows = _run_all(choose(parser, patches, lambda patch: patch.path, options.only), options.jobs)
-    return conclude(rows, f"{name}_mutants", title, options.report)
+    end_as_by_ctrl_c()
+    chosen = choose(parser, patches, lambda patch: patch.path, options.only)
+    rows = _run_all(chosen, options.jobs)
+    return conclude(rows, len(chosen), f"{name}_mutants", title, options.report)
 
 
 def _run_all(chosen: Sequence[Patch], jobs: int) -> list[dict]:
     """A row for each mutant; none if a test fails without one."""
-    rows = []
     with ThreadPoolExecutor(jobs) as pool:
         detecting = dict.fromkeys(patch.detected_by for patch in chosen)
         claims = [test for test in detecting if _is_claim(test)]
@@ -121,10 +123,7 @@ def _run_all(chosen: Sequence[Patch], jobs: int) -> list[dict]:
                 print(done.stdout[-3000:], done.stderr[-3000:])
                 print("a test fails without a mutant: no mutant can be run")
                 return []
-        for row in pool.map(_row, chosen):
-            rows.append(row)
-            print_row(row)
-    return rows
+        return gather(pool, _row, chosen)
 
 
 def _row(patch: Patch) -> dict:

@@ -33,6 +33,7 @@ from suites.mutants.patches_launch import LAUNCH
 from suites.mutants.patches_nms import NMS_OF_CPU
 from suites.mutants.patches_shared import SHARED
 from suites.mutants.rebuild import build
+from suites.reporting.interruption import INTERRUPTED, end_as_by_ctrl_c
 
 CUDA, COPY, FUSED, NMS = map(read_patches, ("cuda", "copy", "fused", "nms"))
 
@@ -113,6 +114,7 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--report", type=Path, metavar="DIR", help="write source_mutants.md there")
     options = parser.parse_args(words)
+    end_as_by_ctrl_c()
 
     chosen = choose(parser, patches(options.device), source_path, options.only)
     try:
@@ -121,19 +123,31 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error(f"mutants are compiled here: {error}")
     rows = _run_all(unchanged, options.device, options.profile, chosen, options.jobs)
     title = "Mutants of the sources"
-    return conclude(rows, "source_mutants", title, options.report, library=options.device)
+    report = options.report
+    return conclude(rows, len(chosen), "source_mutants", title, report, library=options.device)
 
 
 def conclude(
     rows: list[dict],
+    chosen: int,
     page: str,
     title: str,
     directory: Path | None,
     **of: str,
 ) -> int:
-    """Print how many mutants were killed and write the report, if asked for; the exit code."""
+    """Print how many mutants were killed and write the report, if asked for; the exit code.
+
+    Args:
+        rows: of the mutants that were run.
+        chosen: number of mutants that were asked for.
+        page: name of the report.
+        title: of the report.
+        directory: of the report, or None for none.
+        of: further columns of its headline.
+    """
     if not rows:
         return 1
+    interrupted = len(rows) < chosen
     table = pd.DataFrame(rows)
     killed = (table["outcome"] == "killed").sum()
     print(f"{killed} of {len(table)} killed")
@@ -143,13 +157,13 @@ def conclude(
         path = report.write_report(
             page,
             table,
-            title=title,
+            title=title + INTERRUPTED * interrupted,
             sections={"Mutants": table.drop(columns=["device", "seconds"], errors="ignore")},
             headline=pd.DataFrame([{**of, "mutants": len(table), "killed": killed}]),
             directory=directory,
         )
         print(f"wrote {path}")
-    return int(killed < len(table))
+    return int(interrupted or killed < len(table))
 
 
 def source_path(patch: Patch) -> str:
@@ -186,7 +200,6 @@ def _run_all(
 ) -> list[dict]:
     """A row for each mutant; none if a claim fails for the unchanged library."""
     needed = dict.fromkeys((backend(patch, device), patch.detected_by) for patch in chosen)
-    rows = []
     with ThreadPoolExecutor(jobs) as pool:
         healthy = pool.map(lambda asked: run_claim(unchanged.path, device, profile, *asked), needed)
         for asked, done in zip(needed, healthy, strict=True):
@@ -194,9 +207,21 @@ def _run_all(
                 print(done.stdout[-3000:], done.stderr[-3000:])
                 print(f"{asked} fails for the unchanged library: no mutant can be run")
                 return []
-        for row in pool.map(lambda patch: _row(patch, unchanged, device, profile), chosen):
+        return gather(pool, lambda patch: _row(patch, unchanged, device, profile), chosen)
+
+
+def gather(
+    pool: ThreadPoolExecutor, row_of: Callable[[Patch], dict], chosen: Sequence[Patch]
+) -> list[dict]:
+    """A row for each mutant, printed as it comes; on SIGTERM or Ctrl-C those that have come."""
+    rows = []
+    try:
+        for row in pool.map(row_of, chosen):
             rows.append(row)
             print_row(row)
+    except KeyboardInterrupt as stop:
+        pool.shutdown(wait=False, cancel_futures=True)
+        print(f"{stop or 'interrupted'}: {len(rows)} of {len(chosen)} mutants were run")
     return rows
 
 

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -21,6 +22,7 @@ from suites.mutants.patches_launch import LAUNCH
 from suites.mutants.patches_nms import NMS_OF_CPU
 from suites.mutants.patches_shared import SHARED
 from suites.mutants.sources import COPY, CUDA, FUSED, NMS
+from suites.reporting.interruption import INTERRUPTED
 
 CSRC = ROOT / "csrc"
 ALL = [*SHARED, *CPU, *CUDA, *COPY, *FUSED, *INDEX, *LAUNCH, *NMS_OF_CPU, *NMS]
@@ -171,11 +173,28 @@ def test_a_mutant_that_the_library_must_report_is_not_killed_by_another_message(
 
 def test_a_surviving_mutant_fails_the_command(tmp_path, capsys):
     row = {"device": "cpu", "mutant": "any", "outcome": "killed", "seconds": 1}
-    assert sources.conclude([row], "any_mutants", "Any", tmp_path, library="cpu") == 0
+    assert sources.conclude([row], 1, "any_mutants", "Any", tmp_path, library="cpu") == 0
     assert re.search(r"\| cpu +\| 1 +\| 1 +\|", (tmp_path / "any_mutants.md").read_text())
-    assert sources.conclude([row, {**row, "outcome": "**survived**"}], "any", "Any", None) == 1
+    assert sources.conclude([row, {**row, "outcome": "**survived**"}], 2, "any", "Any", None) == 1
     assert "1 of 2 killed" in capsys.readouterr().out
-    assert sources.conclude([], "any", "Any", None) == 1
+    assert sources.conclude([], 1, "any", "Any", None) == 1
+
+
+def test_an_interrupted_run_reports_the_mutants_before(tmp_path, capsys):
+    def row_of(patch):
+        if patch is CPU[2]:
+            raise KeyboardInterrupt("ended by SIGTERM")
+        return {"device": "cpu", "mutant": patch.name, "file": "", "outcome": "killed"} | {
+            "seconds": 1,
+            "message": "",
+        }
+
+    with ThreadPoolExecutor(1) as pool:
+        rows = sources.gather(pool, row_of, CPU[:5])
+    assert [row["mutant"] for row in rows] == [patch.name for patch in CPU[:2]]
+    assert "ended by SIGTERM: 2 of 5 mutants were run" in capsys.readouterr().out
+    assert sources.conclude(rows, 5, "any_mutants", "Any", tmp_path) == 1
+    assert (tmp_path / "any_mutants.md").read_text().startswith(f"# Any{INTERRUPTED}")
 
 
 def test_a_run_without_a_claim_is_an_error():
